@@ -1,0 +1,63 @@
+# Thin verbs; what they do is in the programs that they call.
+PYTHON ?= python3
+BIN := .venv/bin
+LAB := ci/lab/lab
+NAME ?= default
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo demo-broken check test test-lab format lock lab-up lab-shell lab-reset lab-down
+
+help: ## what there is to do
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
+
+setup: .venv/.installed ## install everything that is needed, pinned by hash, into .venv
+
+.venv/.installed: requirements/dev.txt pyproject.toml
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --require-hashes -r requirements/dev.txt
+	$(BIN)/pip install --quiet --no-deps --no-build-isolation --editable .
+	@touch $@
+
+demo: setup ## verify a recorded, healthy mesh
+	$(BIN)/pytest --snapshot=demo/healthy.json.gz
+
+demo-broken: setup ## see how a broken upgrade is told
+	@$(BIN)/pytest --snapshot=demo/broken.json.gz; status=$$?; \
+	  if [ $$status -ne 1 ]; then echo "expected a closed gate (exit 1), got $$status"; exit 1; fi; \
+	  echo "(The recording is of a mesh that was broken on purpose: a closed gate is right.)"
+
+check: setup ## ruff, mypy and the allowed imports
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-logo
+
+test: check ## everything that needs no lab
+	$(BIN)/pytest tests -n 2
+
+test-lab: setup ## the rest: real faults in a real mesh (root, Go; builds what is not cached)
+	$(BIN)/pytest tests/lab
+
+format: setup ## rewrite the code as ruff would have it
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+lock: setup ## pin the newest allowed versions of all Python packages
+	$(BIN)/pip install --quiet uv
+	$(BIN)/uv pip compile $(UV) pyproject.toml -o requirements/run.txt
+	$(BIN)/uv pip compile $(UV) pyproject.toml --group dev -c requirements/run.txt -o requirements/dev.txt
+
+UV := --quiet --upgrade --universal --generate-hashes --no-emit-index-url --no-annotate --no-header \
+  --python-version 3.11
+
+lab-up: ## a real Kubernetes with a real Istio (NAME=other for a second one)
+	$(LAB) up --name $(NAME)
+
+lab-shell: ## a shell in its network, with kubectl and istioctl
+	$(LAB) shell --name $(NAME)
+
+lab-reset: ## its healthy state again, within seconds
+	$(LAB) reset --name $(NAME)
+
+lab-down: ## take all of it away
+	$(LAB) down --name $(NAME)
