@@ -1,0 +1,225 @@
+"""A read-only view of the API server on loopback, for programs that are not ours (`istioctl`).
+
+GET, LIST and WATCH of the named resources are passed on with our own credentials.  Secrets are
+answered as an empty list, so no secret is read and no right to them is needed; everything else is
+refused, counted and kept for the report.  Its address holds a secret that is made for one run, so
+that nobody else on the machine borrows our rights (client-go sends no token over plain HTTP).
+"""
+
+import json
+import re
+import secrets
+import threading
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any, cast
+from urllib.parse import parse_qsl, urlsplit
+
+from meshgate.collect.kubernetes import Cluster, Unreadable
+
+# /api/v1/pods, /apis/apps/v1/namespaces/x/deployments/y: no subresource is ever matched
+_RESOURCE = re.compile(
+    r"/(?:api/v1|apis/(?P<group>[\w.-]+)/\w+)"
+    r"(?:/namespaces/[\w.-]+(?=/[a-z]))?/(?P<resource>[a-z]+)(?:/[\w.:-]+)?"
+)
+# what a client asks before it asks for resources
+_DISCOVERY = re.compile(r"/(?:api|apis|version|openapi/v[23]|api/v1|apis/[\w.-]+(?:/\w+)?)/?")
+
+_NO_SECRETS = {
+    "kind": "SecretList",
+    "apiVersion": "v1",
+    "metadata": {"resourceVersion": "1"},
+    "items": [],
+}
+
+
+class Facade:
+    """The view, while `serving`.
+
+    Args:
+        cluster: whose rights it reads with.
+        readable: the resources that are passed on, by API group.
+    """
+
+    def __init__(self, cluster: Cluster, readable: Iterable[tuple[str, Iterable[str]]]) -> None:
+        self.cluster = cluster
+        self.prefix = f"/{secrets.token_urlsafe(24)}"
+        self.closing = threading.Event()
+        self._readable = {(group, name) for group, names in readable for name in names}
+        self._lock = threading.Lock()
+        self._refused: set[str] = set()
+        self._denied: set[str] = set()
+        self._server = _Server(self)
+        self.url = f"http://127.0.0.1:{self._server.server_address[1]}{self.prefix}"
+
+    @property
+    def refused(self) -> tuple[str, ...]:
+        """Every request that was not passed on, as `VERB path`, sorted."""
+        with self._lock:
+            return tuple(sorted(self._refused))
+
+    @property
+    def denied(self) -> tuple[str, ...]:
+        """Every right that our own credentials lack for what was passed on, sorted."""
+        with self._lock:
+            return tuple(sorted(self._denied))
+
+    def note_refused(self, request: str) -> None:
+        with self._lock:
+            self._refused.add(request)
+
+    def note_denied(self, group: str, resource: str) -> None:
+        with self._lock:
+            self._denied.add(f"list {resource}" + (f".{group}" if group else ""))
+
+    def may_read(self, group: str, resource: str) -> bool:
+        """Whether this resource is passed on."""
+        return (group, resource) in self._readable
+
+    def kubeconfig(self) -> str:
+        """A kubeconfig (JSON is YAML) that leads here and nowhere else."""
+        return json.dumps(
+            {
+                "apiVersion": "v1",
+                "kind": "Config",
+                "clusters": [{"name": "facade", "cluster": {"server": self.url}}],
+                "contexts": [{"name": "facade", "context": {"cluster": "facade"}}],
+                "current-context": "facade",
+            }
+        )
+
+    @contextmanager
+    def serving(self) -> Iterator["Facade"]:
+        """Serves while the block runs; open watches end with it."""
+        thread = threading.Thread(target=self._server.serve_forever, daemon=True)
+        thread.start()
+        try:
+            yield self
+        finally:
+            self.closing.set()
+            self._server.shutdown()
+            self._server.server_close()
+            thread.join()
+
+
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+
+    def __init__(self, facade: Facade) -> None:
+        super().__init__(("127.0.0.1", 0), _Handler)
+        self.facade = facade
+
+    def handle_error(self, request: object, client_address: object) -> None:
+        """Nothing: a program that ends hangs up in the middle of its watches."""
+
+
+class _Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+
+    @property
+    def _facade(self) -> Facade:
+        return cast(_Server, self.server).facade
+
+    def parse_request(self) -> bool:
+        """Turns away whoever does not know this run's address, whatever the verb."""
+        if not super().parse_request():
+            return False
+        if not self.path.startswith(f"{self._facade.prefix}/"):
+            self.close_connection = True
+            self._status(401, "Unauthorized", "not a caller that meshgate started")
+            return False
+        self.path = self.path.removeprefix(self._facade.prefix)
+        return True
+
+    def do_GET(self) -> None:
+        url = urlsplit(self.path)
+        query = parse_qsl(url.query, keep_blank_values=True)
+        asked = dict(query)
+        if "sendInitialEvents" in asked:
+            # a streamed list: the client falls back to LIST and WATCH
+            self._status(422, "Invalid", "sendInitialEvents is not served here")
+            return
+        match = _RESOURCE.fullmatch(url.path)
+        group, resource = (match["group"] or "", match["resource"]) if match else ("", "")
+        if (group, resource) == ("", "secrets"):
+            self._no_secrets(watching=asked.get("watch") in ("1", "true"))
+        elif resource and self._facade.may_read(group, resource):
+            if self._pass_on(url.path, query) == 403:
+                self._facade.note_denied(group, resource)
+        elif _DISCOVERY.fullmatch(url.path):
+            self._pass_on(url.path, query)
+        else:
+            self._refuse()
+
+    def _refuse(self) -> None:
+        request = f"{self.command} {urlsplit(self.path).path}"
+        self._facade.note_refused(request)
+        # a body, if any, is not read: the connection ends with the answer
+        self.close_connection = True
+        self._status(403, "Forbidden", f"meshgate's read-only view does not pass on {request}")
+
+    do_POST = do_PUT = do_PATCH = do_DELETE = do_HEAD = do_OPTIONS = _refuse
+
+    def _no_secrets(self, *, watching: bool) -> None:
+        if not watching:
+            self._json(200, _NO_SECRETS)
+            return
+        self._start(200, "application/json")
+        self._facade.closing.wait(60)
+        self._end()
+
+    def _pass_on(self, path: str, query: list[tuple[str, str]]) -> int:
+        try:
+            answer = self._facade.cluster.send(
+                "GET",
+                path,
+                query=query,
+                stream=True,
+                headers={"Accept": self.headers.get("Accept", "application/json")},
+            )
+        except Unreadable as error:
+            self._status(503, "ServiceUnavailable", error.why)
+            return 503
+        with answer:
+            self._start(answer.status, answer.headers.get("Content-Type", "application/json"))
+            # whatever is there, at once: an event of a watch must not wait for a full buffer
+            while not self._facade.closing.is_set() and (part := answer.read1()):
+                self.wfile.write(f"{len(part):x}\r\n".encode() + part + b"\r\n")
+                self.wfile.flush()
+            self._end()
+        return answer.status
+
+    def _start(self, status: int, content_type: str) -> None:
+        self.send_response(status)
+        self.send_header("Content-Type", content_type)
+        self.send_header("Transfer-Encoding", "chunked")
+        self.end_headers()
+        self.wfile.flush()
+
+    def _end(self) -> None:
+        self.wfile.write(b"0\r\n\r\n")
+
+    def _status(self, code: int, reason: str, message: str) -> None:
+        self._json(
+            code,
+            {
+                "kind": "Status",
+                "apiVersion": "v1",
+                "status": "Failure",
+                "reason": reason,
+                "code": code,
+                "message": message,
+            },
+        )
+
+    def _json(self, status: int, value: dict[str, Any]) -> None:
+        body = json.dumps(value).encode()
+        self.send_response(status)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, format: str, *args: object) -> None:
+        """Nothing: what was refused is kept, the rest is of no interest."""

@@ -1,0 +1,139 @@
+"""`istioctl analyze`, run so that it can neither hang nor write nor read a secret.
+
+It exits 0 whatever it finds when it prints JSON, and waits for ever for a right that it lacks: so
+the JSON is read, the time is bounded, and it sees the cluster only through the read-only façade.
+"""
+
+import os
+import shutil
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import msgspec
+
+from meshgate.collect.facade import Facade
+from meshgate.collect.kubernetes import Cluster, Unreadable
+from meshgate.collect.plan import ANALYZE_READS
+from meshgate.snapshot.model import Analysis, AnalysisMessage, Base
+
+
+class _Client(Base, frozen=True):
+    version: str = ""
+
+
+class _Version(Base, frozen=True):
+    client_version: _Client = _Client()
+
+
+def analyze(cluster: Cluster, *, istioctl: str, istio_namespace: str, timeout: float) -> Analysis:
+    """Every namespace analysed; raises Unreadable when it did not finish or cannot be believed.
+
+    Args:
+        istioctl: the program's name or path.
+        timeout: seconds for the whole of it.
+    """
+    program = shutil.which(istioctl)
+    if program is None:
+        raise Unreadable(
+            f"there is no {istioctl} to run analyze with",
+            "install istioctl of the target version, or name it with --istioctl",
+        )
+    facade = Facade(cluster, ANALYZE_READS)
+    with facade.serving(), tempfile.TemporaryDirectory(prefix="meshgate-") as home:
+        kubeconfig = Path(home, "kubeconfig")
+        kubeconfig.write_text(facade.kubeconfig())
+        kubeconfig.chmod(0o600)
+        environment = {
+            "HOME": home,
+            "PATH": os.environ.get("PATH", ""),
+            "KUBECONFIG": str(kubeconfig),
+            # istioctl would otherwise keep trying a streamed list that the façade refuses
+            "KUBE_FEATURE_WatchListClient": "false",
+        }
+        version = _run([program, "version", "--remote=false", "-o", "json"], environment, timeout)
+        answer = _run(
+            [
+                program,
+                "analyze",
+                "--all-namespaces",
+                "--output=json",
+                f"--istioNamespace={istio_namespace}",
+                "--log_target=stderr",  # 1.28 logs to the standard output, before the JSON
+            ],
+            environment,
+            timeout,
+            denied=lambda: facade.denied,
+        )
+    try:
+        client = msgspec.json.decode(version, type=_Version).client_version.version
+        # an empty finding list may be printed as null, or as nothing at all
+        messages = msgspec.json.decode(answer or b"[]", type=tuple[AnalysisMessage, ...] | None)
+    except ValueError as error:
+        raise Unreadable(
+            f"cannot read what istioctl printed: {error}", f"run `{istioctl} analyze -A` by hand"
+        ) from error
+    return Analysis(istioctl_version=client, messages=messages or (), refused=facade.refused)
+
+
+def _run(
+    command: list[str],
+    environment: dict[str, str],
+    timeout: float,
+    *,
+    denied: Callable[[], tuple[str, ...]] = tuple,
+) -> bytes:
+    name = " ".join([Path(command[0]).name, command[1]])
+    try:
+        process = subprocess.Popen(
+            command,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        )
+    except OSError as error:
+        raise Unreadable(f"cannot run {command[0]}: {error}", "check --istioctl") from error
+    with process:
+        try:
+            output, errors = _wait(process, name, timeout, denied)
+        finally:
+            process.kill()
+    if process.returncode != 0:
+        _check_rights(name, denied())
+        words = errors.decode(errors="replace").strip().splitlines()
+        raise Unreadable(
+            f"{name} failed with {process.returncode}: {words[-1] if words else 'no message'}",
+            f"run `{name}` by hand to see why",
+        )
+    return output
+
+
+def _check_rights(name: str, missing: tuple[str, ...]) -> None:
+    if missing:
+        raise Unreadable(
+            f"no right to {', '.join(missing)}, which {name} needs",
+            f"grant `{missing[0]}` (`meshgate rbac` prints the whole ClusterRole)",
+        )
+
+
+def _wait(
+    process: subprocess.Popen[bytes],
+    name: str,
+    timeout: float,
+    denied: Callable[[], tuple[str, ...]],
+) -> tuple[bytes, bytes]:
+    """Its output; gives up as soon as a right is missing, for it would wait for ever."""
+    end = time.monotonic() + timeout
+    while True:
+        try:
+            return process.communicate(timeout=0.2)
+        except subprocess.TimeoutExpired as error:
+            _check_rights(name, denied())
+            if time.monotonic() > end:
+                raise Unreadable(
+                    f"{name} did not finish within {timeout:g} s",
+                    "give it more time with --analyze-timeout, or run it by hand to see why",
+                ) from error

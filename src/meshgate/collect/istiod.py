@@ -1,0 +1,231 @@
+"""istiod's own word, replica by replica: each knows only the proxies that are connected to it.
+
+From inside the cluster its monitoring port is asked directly, with a token of audience `istio-ca`;
+from a laptop through a port-forward, which istiod sees as loopback and lets in without one.
+"""
+
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from http.client import HTTPException
+from pathlib import Path
+from typing import Protocol
+
+import httpx
+import msgspec
+
+from meshgate.collect.kubernetes import Cluster, Unreadable
+from meshgate.snapshot.model import IstiodReading, Pod, ProxySync
+
+MONITORING_PORT = 15014
+
+# All that may ever be asked: some of istiod's debug paths change its state (adsz?push=true).
+PATHS = frozenset({"/version", "/debug/syncz"})
+
+TOKEN_FILES = (
+    Path("/var/run/secrets/tokens/istio-token"),
+    Path("/var/run/secrets/kubernetes.io/serviceaccount/token"),
+)
+
+
+class Answer(msgspec.Struct, frozen=True):
+    """One HTTP answer: status, body, and the replica's own clock."""
+
+    status: int
+    body: bytes
+    at: datetime | None
+
+
+class Transport(Protocol):
+    """A way to istiod's replicas."""
+
+    def session(self, pod: Pod) -> "Session":
+        """Opens a way to one replica; raises Unreadable."""
+
+
+class Session(Protocol):
+    """A way to one replica."""
+
+    def get(self, path: str) -> Answer:
+        """One GET of a path of PATHS; raises Unreadable when there is no answer."""
+
+    def close(self) -> None:
+        """Ends it."""
+
+
+class Direct:
+    """Pod address to pod address, with a bearer token: what a hook Job does.
+
+    Args:
+        token_file: a token of audience istio-ca; None means the usual projected ones.
+        timeout: seconds for one request.
+    """
+
+    def __init__(self, token_file: Path | None, timeout: float) -> None:
+        self._token_file = token_file
+        self._timeout = timeout
+
+    def _token(self) -> str:
+        candidates = (self._token_file,) if self._token_file else TOKEN_FILES
+        for candidate in candidates:
+            try:
+                return candidate.read_text().strip()
+            except FileNotFoundError:
+                continue
+            except (OSError, ValueError) as error:
+                raise Unreadable(
+                    f"cannot read the token for istiod: {error}", "check --istiod-token-file"
+                ) from error
+        raise Unreadable(
+            f"no token for istiod: {' and '.join(map(str, candidates))} do not exist",
+            "mount a projected ServiceAccount token of audience istio-ca, or name one with "
+            "--istiod-token-file",
+        )
+
+    def session(self, pod: Pod) -> Session:
+        if not pod.status.pod_ip:
+            raise Unreadable("it has no address yet", "", heals=True)
+        return _DirectSession(pod, self._token(), self._timeout)
+
+
+class _DirectSession:
+    def __init__(self, pod: Pod, token: str, timeout: float) -> None:
+        address = pod.status.pod_ip
+        host = f"[{address}]" if ":" in address else address
+        self._client = httpx.Client(
+            base_url=f"http://{host}:{MONITORING_PORT}",
+            headers={"Authorization": f"Bearer {token}"},
+            timeout=timeout,
+            trust_env=False,  # a proxy of the environment has no business with pod addresses
+        )
+
+    def get(self, path: str) -> Answer:
+        try:
+            response = self._client.get(_allowed(path))
+        except httpx.HTTPError as error:
+            raise _silent(error) from error
+        return Answer(response.status_code, response.content, _clock(response.headers.get("date")))
+
+    def close(self) -> None:
+        self._client.close()
+
+
+class PortForward:
+    """Through the API server, with the person's own right to port-forward: what a laptop does."""
+
+    def __init__(self, cluster: Cluster) -> None:
+        self._cluster = cluster
+
+    def session(self, pod: Pod) -> Session:
+        return _ForwardedSession(self._cluster, pod)
+
+
+class _ForwardedSession:
+    def __init__(self, cluster: Cluster, pod: Pod) -> None:
+        metadata = pod.metadata
+        self._connection = cluster.forward(metadata.namespace, metadata.name, MONITORING_PORT)
+
+    def get(self, path: str) -> Answer:
+        try:
+            self._connection.request("GET", _allowed(path))
+            response = self._connection.getresponse()
+            return Answer(response.status, response.read(), _clock(response.getheader("Date")))
+        except (HTTPException, OSError) as error:
+            raise _silent(error) from error
+
+    def close(self) -> None:
+        self._connection.close()
+
+
+def read(pods: Iterable[Pod], transport: Transport) -> tuple[IstiodReading, ...]:
+    """Asks every replica, several at a time; a replica that does not answer is a reading too."""
+    replicas = sorted(pods, key=lambda pod: pod.metadata.name)
+    with ThreadPoolExecutor(max_workers=8) as pool:
+        return tuple(pool.map(_reader(transport), replicas))
+
+
+def _reader(transport: Transport) -> Callable[[Pod], IstiodReading]:
+    def reading(pod: Pod) -> IstiodReading:
+        try:
+            session = transport.session(pod)
+        except Unreadable as error:
+            return _failed(pod, error)
+        try:
+            return _ask(pod, session)
+        except Unreadable as error:
+            return _failed(pod, error)
+        finally:
+            session.close()
+
+    return reading
+
+
+def _failed(pod: Pod, error: Unreadable) -> IstiodReading:
+    if error.heals:
+        return IstiodReading(pod=pod.metadata.name, error=error.why)
+    return IstiodReading(pod=pod.metadata.name, denied=f"{error.why}. {error.remedy}")
+
+
+def _ask(pod: Pod, session: Session) -> IstiodReading:
+    syncz = session.get("/debug/syncz")
+    if syncz.status != 200:
+        raise _refusal(syncz)
+    try:
+        proxies = msgspec.json.decode(syncz.body, type=tuple[ProxySync, ...] | None) or ()
+    except ValueError as error:
+        raise Unreadable(
+            f"cannot decode /debug/syncz: {error}",
+            "is this istiod of a version that meshgate knows?",
+        ) from error
+    version = session.get("/version")
+    return IstiodReading(
+        pod=pod.metadata.name,
+        version=version.body.decode(errors="replace").strip() if version.status == 200 else "",
+        at=syncz.at,
+        # istioctl and other tools are connected too, with a version that no Istio has or none
+        proxies=tuple(
+            proxy for proxy in proxies if proxy.istio_version not in ("", "65536.65536.65536")
+        ),
+    )
+
+
+def _refusal(answer: Answer) -> Unreadable:
+    words = answer.body[:200].decode(errors="replace").strip()
+    if answer.status == 401:
+        return Unreadable(
+            f"istiod does not accept our token (401 {words})",
+            "it must be a valid ServiceAccount token of audience istio-ca",
+        )
+    if answer.status == 403:
+        return Unreadable(
+            f"istiod does not let us read /debug/syncz (403 {words})",
+            "run in istiod's own namespace, or put ours on istiod's "
+            "DEBUG_ENDPOINT_AUTH_ALLOWED_NAMESPACES",
+        )
+    if answer.status == 404:
+        return Unreadable(
+            "istiod serves no debug endpoints (404)", "set ENABLE_DEBUG_ON_HTTP=true on istiod"
+        )
+    return Unreadable(
+        f"istiod answered {answer.status} to /debug/syncz: {words}", "", heals=answer.status >= 500
+    )
+
+
+def _silent(error: Exception) -> Unreadable:
+    return Unreadable(f"no answer: {error or type(error).__name__}", "", heals=True)
+
+
+def _allowed(path: str) -> str:
+    if path not in PATHS:
+        raise ValueError(f"{path} is not on the list of istiod's read-only paths")
+    return path
+
+
+def _clock(date: str | None) -> datetime | None:
+    if not date:
+        return None
+    try:
+        return parsedate_to_datetime(date).astimezone(UTC)
+    except ValueError:
+        return None

@@ -1,0 +1,298 @@
+"""The API server, read with the person's or the Pod's own rights: lists, paged, decoded by msgspec.
+
+`kubernetes` finds the credentials (kubeconfig, exec plugins, the in-cluster ServiceAccount) and
+carries the requests; its models are not used (20 times the memory, see docs/adr/0002).
+"""
+
+import threading
+import time
+from collections.abc import Iterator
+from http.client import HTTPConnection, HTTPException
+from pathlib import Path
+from typing import Any, Generic, TypeVar
+from urllib.parse import urlsplit
+
+import msgspec
+import urllib3
+from kubernetes import client
+from kubernetes import config as kubeconfig
+from kubernetes.stream import portforward
+from kubernetes.stream.ws_client import PortForward
+
+from meshgate.collect.plan import Kind
+from meshgate.snapshot.model import Base
+
+T = TypeVar("T")
+
+PAGE = 500
+TOKENS = Path("/var/run/secrets/kubernetes.io/serviceaccount/token")
+
+
+class NoCluster(Exception):
+    """No way to a cluster is configured: nothing was tried yet."""
+
+
+class Unreadable(Exception):
+    """A read that failed, in words; `heals` if another try may succeed by itself."""
+
+    def __init__(self, why: str, remedy: str, *, heals: bool = False) -> None:
+        super().__init__(why)
+        self.why = why
+        self.remedy = remedy
+        self.heals = heals
+
+
+class _ListMeta(Base, frozen=True):
+    continue_: str = msgspec.field(default="", name="continue")
+
+
+class _Page(msgspec.Struct, Generic[T], frozen=True):
+    items: tuple[T, ...] = ()
+    metadata: _ListMeta = _ListMeta()
+
+
+class Version(Base, frozen=True):
+    git_version: str
+
+
+class Cluster:
+    """A connection to one API server.  Safe to use from several threads.
+
+    Args:
+        config: a kubeconfig file; None means the usual ones, or the Pod's own ServiceAccount.
+        context: a context of that file; None means its current one.
+        timeout: seconds for one request.
+        patience: seconds for which an API server that does not answer is tried again.
+    """
+
+    def __init__(
+        self,
+        *,
+        config: str | None = None,
+        context: str | None = None,
+        timeout: float = 30.0,
+        patience: float = 10.0,
+    ) -> None:
+        self.in_cluster = False
+        settings = client.Configuration()
+        try:
+            if config or context or not self._is_pod():
+                kubeconfig.load_kube_config(config, context, client_configuration=settings)
+                self.source = f"context {self._context_name(config, context)}"
+            else:
+                kubeconfig.load_incluster_config(client_configuration=settings)
+                self.in_cluster = True
+                self.source = "the cluster that this Pod runs in"
+        except (kubeconfig.ConfigException, OSError) as error:
+            raise NoCluster(f"{error}") from error
+        except Exception as error:
+            # the loader stumbles over a file that is no kubeconfig in many ways
+            words = " ".join(f"{type(error).__name__}: {error}".split())
+            raise NoCluster(f"the kubeconfig cannot be read: {words}") from error
+        settings.retries = False
+        self.api = client.ApiClient(settings)
+        self.host = str(settings.host)
+        self._timeout = timeout
+        self._patience = patience
+        self.requests = 0
+        self._count = threading.Lock()
+
+    @staticmethod
+    def _is_pod() -> bool:
+        return TOKENS.exists()
+
+    @staticmethod
+    def _context_name(config: str | None, context: str | None) -> str:
+        return str(context or kubeconfig.list_kube_config_contexts(config)[1]["name"])
+
+    def version(self) -> str:
+        """The API server's version, `v1.34.4`."""
+        try:
+            return msgspec.json.decode(self.get("/version"), type=Version).git_version
+        except ValueError as error:
+            raise _undecodable("get /version", error) from error
+
+    def objects(self, kind: Kind) -> tuple[Any, ...]:
+        """All objects of a kind, over all pages."""
+        decoder: msgspec.json.Decoder[Any] = msgspec.json.Decoder(_Page[kind.type])  # type: ignore[name-defined]
+        try:
+            return tuple(self._pages(kind, decoder))
+        except ValueError as error:
+            raise _undecodable(kind.right, error) from error
+
+    def _pages(self, kind: Kind, decoder: "msgspec.json.Decoder[Any]") -> Iterator[Any]:
+        position = ""
+        while True:
+            query = [("limit", str(PAGE))] + ([("continue", position)] if position else [])
+            try:
+                page = decoder.decode(self.get(kind.path, query=query, right=kind.right))
+            except _NoSuchKind:
+                if kind.optional:
+                    return
+                raise
+            yield from page.items
+            position = page.metadata.continue_
+            if not position:
+                return
+
+    def get(
+        self, path: str, *, query: list[tuple[str, str]] | None = None, right: str = ""
+    ) -> bytes:
+        """One GET; raises Unreadable with what to do about it."""
+        response = self.send("GET", path, query=query)
+        if response.status == 200:
+            return bytes(response.data)
+        raise self._refusal(response, path, right)
+
+    def send(
+        self,
+        method: str,
+        path: str,
+        *,
+        query: list[tuple[str, str]] | None = None,
+        stream: bool = False,
+        headers: dict[str, str] | None = None,
+    ) -> urllib3.BaseHTTPResponse:
+        """One request with our credentials; the raw response, unread when `stream`."""
+        _, url, sent_headers, _, _ = self.api.param_serialize(
+            method,
+            path,
+            query_params=query or [],
+            header_params={"Accept": "application/json", **(headers or {})},
+            auth_settings=["BearerToken"],
+        )
+        deadline = time.monotonic() + self._patience
+        while True:
+            with self._count:
+                self.requests += 1
+            try:
+                response: urllib3.BaseHTTPResponse = self.api.rest_client.pool_manager.request(
+                    method,
+                    url,
+                    headers=sent_headers,
+                    preload_content=not stream,
+                    retries=False,
+                    timeout=urllib3.Timeout(connect=5.0, read=None if stream else self._timeout),
+                )
+            except urllib3.exceptions.HTTPError as error:
+                # An API server that restarts is back within seconds; one that never answered
+                # and is not ours to know gets the same patience, no more.
+                if self._hopeless(error) or time.monotonic() >= deadline:
+                    raise self._unreachable(error) from error
+                time.sleep(0.5)
+                continue
+            return response
+
+    @staticmethod
+    def _hopeless(error: Exception) -> bool:
+        cause: BaseException | None = error
+        while cause is not None:
+            if isinstance(
+                cause, urllib3.exceptions.SSLError | urllib3.exceptions.NameResolutionError
+            ):
+                return True
+            cause = cause.__cause__ or cause.__context__ or getattr(cause, "reason", None)
+            if not isinstance(cause, BaseException):
+                return False
+        return False
+
+    def _unreachable(self, error: Exception) -> Unreadable:
+        reason = getattr(error, "reason", None) or error
+        words = str(reason).split(": ", 1)[-1] if ">: " in str(reason) else str(reason)
+        return Unreadable(
+            f"cannot reach the API server {self._address}: {words}",
+            "check --kubeconfig, --context and the network between here and the API server",
+        )
+
+    @property
+    def _address(self) -> str:
+        # without user info, path and query: nothing of a credential
+        parts = urlsplit(self.host)
+        return f"{parts.hostname}:{parts.port}" if parts.port else f"{parts.hostname}"
+
+    def _refusal(self, response: urllib3.BaseHTTPResponse, path: str, right: str) -> Unreadable:
+        words = self._words(response)
+        if response.status == 401:
+            return Unreadable(
+                f"the API server {self._address} does not accept our credentials (401 {words})",
+                "log in again, or renew the token: it is expired, or of another cluster",
+            )
+        if response.status == 403:
+            needed = right or f"get {path}"
+            return Unreadable(
+                f"no right to {needed}: {words}",
+                f"grant `{needed}` (`meshgate rbac` prints the whole ClusterRole)",
+            )
+        if response.status == 404:
+            return _NoSuchKind(f"the API server does not know {path}", "is its CRD installed?")
+        return Unreadable(
+            f"the API server answered {response.status} to {path}: {words}",
+            "look at the API server's health, then run again",
+            heals=response.status in (410, 429, 500, 502, 503, 504),  # 410: a page that is too old
+        )
+
+    @staticmethod
+    def _words(response: urllib3.BaseHTTPResponse) -> str:
+        try:
+            return str(msgspec.json.decode(response.data, type=dict[str, Any]).get("message", ""))
+        except ValueError:
+            return bytes(response.data[:200]).decode(errors="replace").strip()
+
+    def forward(self, namespace: str, pod: str, port: int) -> "Forwarded":
+        """Opens a port-forward to a Pod's port, which it sees as a call from its own loopback."""
+        with self._count:
+            self.requests += 1
+        # portforward() swaps a method of its client while it connects: not one that others share
+        own = client.ApiClient(self.api.configuration)
+        try:
+            tunnel = portforward(
+                client.CoreV1Api(own).connect_get_namespaced_pod_portforward,
+                pod,
+                namespace,
+                ports=str(port),
+                _request_timeout=self._timeout,
+            )
+        except client.ApiException as error:
+            if error.status in (401, 403):
+                raise Unreadable(
+                    f"no right to port-forward to pod {namespace}/{pod}: {error.reason}",
+                    f"grant `get pods/portforward` (and `create`) in {namespace}, or run inside "
+                    "the cluster with a token of audience istio-ca (--istiod-access=direct)",
+                ) from error
+            raise Unreadable(
+                f"cannot port-forward to pod {namespace}/{pod}: {error.reason}",
+                "is the pod running?",
+                heals=True,
+            ) from error
+        return Forwarded(tunnel, port, self._timeout)
+
+
+class _NoSuchKind(Unreadable):
+    pass
+
+
+def _undecodable(request: str, error: ValueError) -> Unreadable:
+    # msgspec's errors are ValueErrors, and so is what is not UTF-8
+    return Unreadable(
+        f"cannot decode the answer to {request}: {error}",
+        "is this a Kubernetes API server? If so, please report this with its version",
+    )
+
+
+class Forwarded(HTTPConnection):
+    """An HTTP connection through a port-forward; `close` ends both."""
+
+    def __init__(self, tunnel: PortForward, port: int, timeout: float) -> None:
+        super().__init__("localhost", port, timeout=timeout)
+        self._tunnel = tunnel
+        self._forwarded_port = port
+
+    def connect(self) -> None:
+        if error := self._tunnel.error(self._forwarded_port):
+            raise HTTPException(error)
+        self.sock = self._tunnel.socket(self._forwarded_port)
+        self.sock.settimeout(self.timeout)
+
+    def close(self) -> None:
+        super().close()
+        self._tunnel.close()

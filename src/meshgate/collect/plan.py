@@ -1,0 +1,106 @@
+"""What can be read, and the right that each item needs: the ClusterRole is generated from here.
+
+An item is a list of one Kubernetes kind, or a source that rests on such lists (istiod, analysis).
+"""
+
+from collections.abc import Iterable
+from typing import Any
+
+import msgspec
+
+from meshgate.snapshot.model import Deployment, EnvoyFilter, Namespace, Pod
+
+
+class Kind(msgspec.Struct, frozen=True):
+    """A Kubernetes list: `item` is its name in the snapshot, `type` how one object is decoded.
+
+    `optional`: a cluster without this kind (its CRD) has none of them, which is no gap.
+    """
+
+    item: str
+    group: str
+    version: str
+    resource: str
+    type: Any
+    optional: bool = False
+
+    @property
+    def path(self) -> str:
+        """The cluster-wide list's path on the API server."""
+        root = f"/apis/{self.group}" if self.group else "/api"
+        return f"{root}/{self.version}/{self.resource}"
+
+    @property
+    def right(self) -> str:
+        """The right as people write it: `list deployments.apps`."""
+        return f"list {self.resource}" + (f".{self.group}" if self.group else "")
+
+
+KINDS = {
+    kind.item: kind
+    for kind in (
+        Kind("namespaces", "", "v1", "namespaces", Namespace),
+        Kind("pods", "", "v1", "pods", Pod),
+        Kind("deployments", "apps", "v1", "deployments", Deployment),
+        Kind(
+            "envoy_filters",
+            "networking.istio.io",
+            "v1alpha3",
+            "envoyfilters",
+            EnvoyFilter,
+            optional=True,
+        ),
+    )
+}
+
+ISTIOD = "istiod"
+ANALYSIS = "analysis"
+
+# What else must have been read for a source: istiod's replicas are pods.
+REQUIRES = {ISTIOD: ("pods",)}
+
+ITEMS = frozenset({*KINDS, ISTIOD, ANALYSIS})
+
+# What `istioctl analyze` 1.28 and 1.29 list and watch, measured at the façade; a version that asks
+# for more is refused that, and its analysis could not be verified.  Secrets are not among them: the
+# façade answers those itself, as empty.
+ANALYZE_READS = (
+    ("", ("configmaps", "namespaces", "nodes", "pods", "services")),
+    (
+        "admissionregistration.k8s.io",
+        ("mutatingwebhookconfigurations", "validatingwebhookconfigurations"),
+    ),
+    ("apiextensions.k8s.io", ("customresourcedefinitions",)),
+    ("apps", ("deployments",)),
+    ("extensions.istio.io", ("wasmplugins",)),
+    ("gateway.networking.k8s.io", ("gateways", "grpcroutes", "httproutes")),
+    (
+        "networking.istio.io",
+        (
+            "destinationrules",
+            "envoyfilters",
+            "gateways",
+            "proxyconfigs",
+            "serviceentries",
+            "sidecars",
+            "virtualservices",
+            "workloadentries",
+            "workloadgroups",
+        ),
+    ),
+    (
+        "security.istio.io",
+        ("authorizationpolicies", "peerauthentications", "requestauthentications"),
+    ),
+    ("telemetry.istio.io", ("telemetries",)),
+)
+
+
+def closure(items: Iterable[str]) -> frozenset[str]:
+    """The items with all that they require; raises ValueError for a name that is none."""
+    wanted = set(items)
+    if unknown := wanted - ITEMS:
+        raise ValueError(f"no such item: {', '.join(sorted(unknown))}")
+    for item in tuple(wanted):
+        wanted.update(REQUIRES.get(item, ()))
+    return frozenset(wanted)

@@ -1,0 +1,31 @@
+"""The rights that a verifier needs, generated from what the collectors say that they read.
+
+Resources are named one by one: on Kubernetes 1.34 a wildcard reader may exec and port-forward.
+"""
+
+from collections import defaultdict
+from typing import Any
+
+from meshgate.collect.plan import ANALYZE_READS, KINDS
+
+
+def cluster_role(name: str) -> dict[str, Any]:
+    """A ClusterRole that reads and does nothing else: no Secret, no subresource."""
+    resources: defaultdict[str, set[str]] = defaultdict(set)
+    for kind in KINDS.values():
+        resources[kind.group].add(kind.resource)
+    for group, names in ANALYZE_READS:
+        resources[group].update(names)
+    return {
+        "apiVersion": "rbac.authorization.k8s.io/v1",
+        "kind": "ClusterRole",
+        "metadata": {"name": name},
+        "rules": [
+            {
+                "apiGroups": [group],
+                "resources": sorted(names),
+                "verbs": ["get", "list", "watch"],
+            }
+            for group, names in sorted(resources.items())
+        ],
+    }

@@ -1,0 +1,68 @@
+"""Access to a Snapshot that never mistakes *not seen* for *nothing there*."""
+
+from meshgate.snapshot.model import (
+    Analysis,
+    Deployment,
+    EnvoyFilter,
+    Expectations,
+    Gap,
+    IstiodReading,
+    Namespace,
+    Pod,
+    Snapshot,
+)
+from meshgate.verdict import CouldNotVerify
+
+
+class Evidence:
+    """The items of a Snapshot; asking for one that was not read in full raises CouldNotVerify."""
+
+    def __init__(self, snapshot: Snapshot) -> None:
+        self.snapshot = snapshot
+        self._gaps: dict[str, Gap] = {gap.item: gap for gap in snapshot.gaps}
+
+    @property
+    def expectations(self) -> Expectations:
+        return self.snapshot.expectations
+
+    @property
+    def namespaces(self) -> tuple[Namespace, ...]:
+        self.need("namespaces")
+        return self.snapshot.namespaces
+
+    @property
+    def pods(self) -> tuple[Pod, ...]:
+        self.need("pods")
+        return self.snapshot.pods
+
+    @property
+    def deployments(self) -> tuple[Deployment, ...]:
+        self.need("deployments")
+        return self.snapshot.deployments
+
+    @property
+    def envoy_filters(self) -> tuple[EnvoyFilter, ...]:
+        self.need("envoy_filters")
+        return self.snapshot.envoy_filters
+
+    @property
+    def istiod(self) -> tuple[IstiodReading, ...]:
+        self.need("istiod")
+        return self.snapshot.istiod
+
+    @property
+    def analysis(self) -> Analysis:
+        self.need("analysis")
+        if self.snapshot.analysis is None:
+            raise CouldNotVerify("the analysis is missing from the snapshot", "capture it again")
+        return self.snapshot.analysis
+
+    def need(self, item: str) -> None:
+        """Raises CouldNotVerify, with the gap's own words, unless this item was read in full."""
+        if gap := self._gaps.get(item):
+            raise CouldNotVerify(gap.why, gap.remedy, heals=gap.heals)
+        if item not in self.snapshot.read:
+            raise CouldNotVerify(
+                f"this snapshot holds no {item.replace('_', ' ')}",
+                "capture it again for this stage (`meshgate capture FILE`)",
+            )

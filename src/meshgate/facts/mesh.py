@@ -1,0 +1,34 @@
+"""The mesh as a Snapshot shows it: the one object that a claim is given."""
+
+from functools import cached_property
+
+from meshgate.facts.analysis import Findings
+from meshgate.facts.evidence import Evidence
+from meshgate.facts.istiod import ControlPlane
+from meshgate.facts.proxy import Proxies
+from meshgate.snapshot.model import Snapshot
+
+
+class Mesh:
+    """Entry to all facts; asking for one whose evidence is missing raises CouldNotVerify."""
+
+    def __init__(self, snapshot: Snapshot) -> None:
+        self.evidence = Evidence(snapshot)
+
+    def __repr__(self) -> str:
+        return f"<Mesh {self.evidence.snapshot.source}>"
+
+    @cached_property
+    def control_plane(self) -> ControlPlane:
+        """istiod: its Deployments and replicas."""
+        return ControlPlane(self.evidence)
+
+    @cached_property
+    def proxies(self) -> Proxies:
+        """Every proxy that the pods promise and that istiod's replicas know."""
+        return Proxies(self.evidence)
+
+    @cached_property
+    def analysis(self) -> Findings:
+        """What `istioctl analyze` says."""
+        return Findings(self.evidence)

@@ -1,0 +1,412 @@
+"""The engine inside pytest: options, one capture, settling, outcomes, and a gate that fails closed.
+
+The only module of the package that imports pytest.  With xdist the controller captures and settles;
+its workers load the file that it wrote, so that all claims are taken on the same evidence.
+"""
+
+import sys
+from collections.abc import Generator, Iterable
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from meshgate.catalogue import Check, check, checks
+from meshgate.collect.capture import Access, Replay, Source, connect
+from meshgate.collect.kubernetes import NoCluster
+from meshgate.collect.settle import Unsettled, settle
+from meshgate.facts.mesh import Mesh
+from meshgate.report import html, text
+from meshgate.snapshot.model import Expectations, Snapshot
+from meshgate.snapshot.store import UnusableSnapshot, load, save
+from meshgate.verdict import Finding, Gate, Outcome, Ruling, Verdict, Warn, outcome, ruling
+
+# The arguments that a claim may take: with no other it can be taken without pytest, to settle.
+ARGUMENTS = frozenset({"mesh", "warn"})
+
+DEFAULT_SNAPSHOT = "reports/snapshot.json.gz"
+
+
+def run_alone(file: str) -> int:
+    """Runs one file of claims as a program: `python verification/verify_controlplane.py …`."""
+    return int(pytest.main([file, *sys.argv[1:]]))
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    group = parser.getgroup("meshgate", "meshgate: what to look at, and how long")
+    add = group.addoption
+    add("--snapshot", metavar="FILE", help="replay this snapshot; no cluster is touched")
+    add(
+        "--save-snapshot",
+        metavar="FILE",
+        default=DEFAULT_SNAPSHOT,
+        help="where the evidence of a live run is kept (%(default)s)",
+    )
+    add("--kubeconfig", metavar="FILE", help="instead of the usual ones")
+    add("--context", metavar="NAME", help="a context of the kubeconfig")
+    add(
+        "--istio-namespace",
+        metavar="NAME",
+        help="istiod's namespace (istio-system)",
+    )
+    add("--target-version", metavar="X.Y.Z", help="the version that must run (istiod's image's)")
+    add(
+        "--settle",
+        metavar="SECONDS",
+        type=_seconds,
+        default=120.0,
+        help="how long to wait, over all claims, for what is transient (120)",
+    )
+    add(
+        "--stale-after",
+        metavar="SECONDS",
+        type=_seconds,
+        help="how long a proxy may leave a push unanswered (30)",
+    )
+    add(
+        "--istiod-access",
+        choices=("auto", "direct", "port-forward"),
+        default="auto",
+        help="auto: directly from inside the cluster, else through a port-forward",
+    )
+    add("--istiod-token-file", metavar="FILE", help="a token of audience istio-ca, for direct")
+    add("--istioctl", metavar="PROGRAM", default="istioctl", help="istioctl (of the PATH)")
+    add("--analyze-timeout", metavar="SECONDS", type=_seconds, default=60.0, help="(60)")
+    add("--request-timeout", metavar="SECONDS", type=_seconds, default=30.0, help="(30)")
+
+
+def _seconds(text: str) -> float:
+    value = float(text.removesuffix("s"))
+    if not 0 <= value < float("inf"):
+        raise ValueError(f"{text!r} is no number of seconds")
+    return value
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.pluginmanager.register(
+        Worker(config) if hasattr(config, "workerinput") else Gatekeeper(config), "meshgate-run"
+    )
+
+
+# --- the fixtures -------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="session")
+def mesh(pytestconfig: pytest.Config) -> Mesh:
+    """The mesh, as this run's one capture shows it."""
+    return pytestconfig.stash[_MESH]
+
+
+@pytest.fixture
+def warn(request: pytest.FixtureRequest) -> Warn:
+    """Reports findings that close no gate."""
+    collected = request.node.stash.setdefault(_WARNINGS, [])
+    return collected.extend  # type: ignore[no-any-return]
+
+
+_MESH = pytest.StashKey[Mesh]()
+_WARNINGS = pytest.StashKey[list[Finding]]()
+
+
+# --- in every process ---------------------------------------------------------------------------
+
+
+class Worker:
+    """What happens where claims run: evidence is handed in, outcomes go out with the reports."""
+
+    def __init__(self, config: pytest.Config) -> None:
+        self._config = config
+
+    def _evidence(self) -> Mesh:
+        """Loads what the controller wrote, at the first claim: none is sent here before that."""
+        if _MESH not in self._config.stash:
+            path = self._config.workerinput["meshgate_snapshot"]  # type: ignore[attr-defined]
+            recording = _recording(Path(path), self._config.getoption)
+            self._config.stash[_MESH] = Mesh(recording.capture(()))
+        return self._config.stash[_MESH]
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtest_setup(self, item: pytest.Item) -> None:
+        """Has the evidence at hand before fixtures ask for it."""
+        if _row(item):
+            self._evidence()
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtest_call(self, item: pytest.Item) -> None:
+        """Takes no claim on evidence that is not whole."""
+        if row := _row(item):
+            _need_all(row, self._evidence())
+
+    @pytest.hookimpl(wrapper=True, tryfirst=True)
+    def pytest_runtest_makereport(
+        self, item: pytest.Item, call: pytest.CallInfo[None]
+    ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+        """Turns what a claim raised into an outcome that travels with the report."""
+        row = _row(item)
+        raised = call.excinfo.value if call.excinfo else None
+        if row is None or (call.when != "call" and raised is None):
+            return (yield)
+        warnings: list[Finding] = item.stash.get(_WARNINGS, [])
+        taken = outcome(row.id, raised, warnings)
+        item.user_properties += [
+            ("check", row.id),
+            ("stage", row.stage),
+            ("claim", row.claim),
+            ("verdict", taken.verdict.word),
+        ]
+        report = yield
+        report.meshgate = msgspec.to_builtins(taken)  # type: ignore[attr-defined]
+        lines = "\n".join(text.outcome_lines(taken))
+        if taken.verdict is Verdict.NOT_APPLICABLE:
+            report.outcome = "skipped"
+            report.longrepr = (str(item.path), item.location[1] or 0, taken.why)
+        elif taken.verdict in (Verdict.FAIL, Verdict.UNKNOWN):
+            report.outcome = "failed"
+            crash = taken.verdict is Verdict.UNKNOWN and "crashed" in taken.why
+            report.longrepr = f"{lines}\n\n{report.longreprtext}" if crash else lines
+        elif taken.warnings:
+            report.sections.append(("warnings", lines))
+        return report
+
+
+def _row(item: pytest.Item) -> Check | None:
+    marker = item.get_closest_marker("check")
+    if marker is None:
+        return None
+    try:
+        return check(*marker.args)
+    except (TypeError, ValueError) as error:
+        raise pytest.UsageError(f"{item.nodeid}: {error}") from error
+
+
+# --- in the process that decides ----------------------------------------------------------------
+
+
+class Gatekeeper(Worker):
+    """Captures, settles, and says whether the gate opens."""
+
+    def __init__(self, config: pytest.Config) -> None:
+        super().__init__(config)
+        self._selected: dict[str, Check] = {}
+        self._outcomes: dict[str, Outcome] = {}
+        self._snapshot_file = Path(config.getoption("--save-snapshot"))
+        self.snapshot: Snapshot | None = None
+
+    @property
+    def _distributed(self) -> bool:
+        return self._config.pluginmanager.hasplugin("dsession")
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_configure_node(self, node: Any) -> None:
+        """Tells an xdist worker where the evidence will be."""
+        chosen = self._config.getoption("--snapshot") or self._snapshot_file
+        node.workerinput["meshgate_snapshot"] = str(Path(chosen).absolute())
+
+    @pytest.hookimpl(wrapper=True, tryfirst=True)
+    def pytest_collection(self, session: pytest.Session) -> Generator[None, object, object]:
+        """Looks at the world once it is known which claims are to be taken."""
+        if self._distributed:
+            # xdist keeps the controller from collecting; the workers wait for the evidence
+            session.perform_collect()
+        result = yield
+        claims = {item: row for item in session.items if (row := _row(item))}
+        self._selected = {row.id: row for row in claims.values()}
+        if self._distributed:
+            session.items, session.testscollected = [], 0
+        if claims and not self._config.option.collectonly:
+            self._look(claims)
+        return result
+
+    def _look(self, claims: dict[pytest.Item, Check]) -> None:
+        try:
+            source = self._source()
+            snapshot = settle(
+                source,
+                {item for row in claims.values() for item in row.reads},
+                lambda snapshot: _judge(claims, snapshot),
+                deadline=self._config.getoption("--settle"),
+                watcher=self._watch,
+            )
+            if source.live:
+                save(snapshot, self._snapshot_file)
+        except NoCluster as error:
+            raise pytest.UsageError(
+                f"no cluster to look at ({error}). Name one with --kubeconfig and --context, or "
+                "replay a recording with --snapshot=FILE. The gate stays CLOSED."
+            ) from error
+        except UnusableSnapshot as error:
+            raise pytest.UsageError(f"{error}. The gate stays CLOSED.") from error
+        except OSError as error:
+            raise pytest.UsageError(
+                f"cannot keep the evidence in {self._snapshot_file}: {error}. Name another file "
+                "with --save-snapshot. The gate stays CLOSED."
+            ) from error
+        self.snapshot = snapshot
+        self._config.stash[_MESH] = Mesh(snapshot)
+
+    def _source(self) -> Source:
+        option = self._config.getoption
+        if file := option("--snapshot"):
+            recording = _recording(Path(file), option)
+            taken, source = recording.snapshot.taken, recording.snapshot.source
+            self._say(
+                f"replaying the recording {file} of {taken:%Y-%m-%d %H:%M} UTC ({source}): "
+                "no cluster is touched"
+            )
+            return recording
+        # what an earlier run left must not pass for this one's evidence
+        self._snapshot_file.unlink(missing_ok=True)
+        return connect(
+            Access(
+                kubeconfig=option("--kubeconfig"),
+                context=option("--context"),
+                request_timeout=option("--request-timeout"),
+                istiod_access=option("--istiod-access"),
+                istiod_token_file=option("--istiod-token-file"),
+                istioctl=option("--istioctl"),
+                analyze_timeout=option("--analyze-timeout"),
+            ),
+            _asked_for(option, Expectations()),
+            progress=self._say,
+        )
+
+    def _watch(self, waits_for: tuple[str, ...], seconds_left: float) -> None:
+        more = f" and {len(waits_for) - 1} more" if len(waits_for) > 1 else ""
+        self._say(f"waiting, {seconds_left:.0f} s at the most, for {waits_for[0]}{more}")
+
+    def _say(self, words: str) -> None:
+        terminal = self._config.pluginmanager.get_plugin("terminalreporter")
+        if terminal is not None:
+            terminal.ensure_newline()
+            terminal.write_line(words)
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        """Keeps the worst outcome of each claim; a set-up that crashed is one too."""
+        if taken := getattr(report, "meshgate", None):
+            new = msgspec.convert(taken, Outcome)
+            old = self._outcomes.get(new.check)
+            if old is None or new.verdict > old.verdict:
+                self._outcomes[new.check] = new
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_report_teststatus(
+        self, report: pytest.TestReport, config: pytest.Config
+    ) -> tuple[str, str, str] | None:
+        """No letter a claim: the verdict's lines follow at the end."""
+        if hasattr(report, "meshgate") and config.get_verbosity() < 1:
+            return report.outcome, "", ""
+        return None
+
+    @property
+    def ruling(self) -> Ruling:
+        """The verdict; a claim that was selected and never taken could not be verified."""
+        outcomes = [
+            self._outcomes.get(
+                id, Outcome(id, Verdict.UNKNOWN, why="it was not taken: the run ended before")
+            )
+            for id in self._selected
+        ]
+        return ruling(outcomes, {id: row.stage for id, row in checks().items()})
+
+    @pytest.hookimpl(wrapper=True, tryfirst=True)
+    def pytest_sessionfinish(
+        self, session: pytest.Session, exitstatus: int
+    ) -> Generator[None, object, object]:
+        """Sets the exit code, and has the last word."""
+        result = yield
+        if self._config.option.collectonly:
+            return result
+        if exitstatus in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED):
+            verdict = self.ruling
+            session.exitstatus = int(verdict.gate)
+            if verdict.gate is Gate.OPEN and exitstatus != pytest.ExitCode.OK:
+                # a test that is not in the catalogue failed
+                session.exitstatus = int(Gate.CLOSED)
+            self._last_words(verdict, session.exitstatus)
+        elif exitstatus == pytest.ExitCode.NO_TESTS_COLLECTED:
+            self._say("The gate is CLOSED: no claim was selected (exit 5: nothing was verified)")
+        return result
+
+    def _last_words(self, verdict: Ruling, status: int) -> None:
+        *lines, last = text.ruling_lines(verdict)
+        for line in lines:
+            self._say(line)
+        if status != verdict.gate:
+            last = f"The gate is CLOSED: a test that is in no catalogue failed (exit {status})"
+        self._say(last)
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_html_report_title(self, report: Any) -> None:
+        """The page's title."""
+        report.title = "meshgate"
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_html_results_table_row(self, report: Any, cells: list[str]) -> None:
+        """A claim's row says its id and its claim."""
+        if taken := getattr(report, "meshgate", None):
+            cells[1] = html.cell(msgspec.convert(taken, Outcome))
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_html_results_summary(self, prefix: list[str], summary: Any, postfix: Any) -> None:
+        """The verdict on top."""
+        prefix.extend(html.summary(self.ruling, self.snapshot))
+
+
+def _asked_for(option: Any, otherwise: Expectations) -> Expectations:
+    """What the command line says; what it leaves open is as the recording or the default has it."""
+    given = {
+        "istio_namespace": option("--istio-namespace"),
+        "target_version": option("--target-version"),
+        "stale_after": option("--stale-after"),
+    }
+    return msgspec.structs.replace(
+        otherwise, **{name: value for name, value in given.items() if value is not None}
+    )
+
+
+def _recording(file: Path, option: Any) -> Replay:
+    snapshot = load(file)
+    return Replay(snapshot, _asked_for(option, snapshot.expectations))
+
+
+def _judge(claims: dict[pytest.Item, Check], snapshot: Snapshot) -> Unsettled:
+    """Takes every claim on this capture, and says what of it may pass by itself."""
+    mesh = Mesh(snapshot)
+    waits_for: list[str] = []
+    reads: set[str] = set()
+    final = False
+    for item, row in claims.items():
+        taken = _take(item, row, mesh)
+        transient = [finding for finding in taken.findings if finding.heals]
+        if (taken.verdict is Verdict.FAIL and len(transient) < max(len(taken.findings), 1)) or (
+            taken.verdict is Verdict.UNKNOWN and not taken.heals
+        ):
+            final = True
+        if transient or taken.heals:
+            waits_for += [str(finding) for finding in transient] or [taken.why]
+            reads.update(row.reads)
+    return Unsettled(tuple(waits_for), frozenset(reads), final)
+
+
+def _take(item: pytest.Item, row: Check, mesh: Mesh) -> Outcome:
+    if not isinstance(item, pytest.Function) or not ARGUMENTS.issuperset(_arguments(item)):
+        # needs more than evidence: it is taken once, in its turn
+        return Outcome(row.id, Verdict.NOT_APPLICABLE)
+    given = {"mesh": mesh, "warn": lambda findings: None}
+    try:
+        _need_all(row, mesh)
+        item.obj(**{name: given[name] for name in _arguments(item)})
+    except Exception as error:
+        return outcome(row.id, error)
+    return outcome(row.id, None)
+
+
+def _need_all(row: Check, mesh: Mesh) -> None:
+    """A claim that looks at nothing finds nothing wrong: all that it reads must be there first."""
+    for item in row.reads:
+        mesh.evidence.need(item)
+
+
+def _arguments(item: pytest.Function) -> Iterable[str]:
+    return item._fixtureinfo.argnames

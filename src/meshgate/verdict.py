@@ -1,0 +1,185 @@
+"""The words of a verdict: outcomes, findings, and why a claim could not be taken.  Pure."""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from enum import IntEnum
+
+import msgspec
+
+
+class Verdict(IntEnum):
+    """What a claim came to, best first; a run is as good as its worst claim.
+
+    `NOT_APPLICABLE` proves nothing: it is neither good nor bad, and alone it opens no gate.
+    """
+
+    NOT_APPLICABLE = -1
+    PASS = 0
+    WARN = 1
+    FAIL = 2
+    UNKNOWN = 3
+
+    @property
+    def word(self) -> str:
+        """Lower case, as people and JUnit properties read it: `could not verify` for UNKNOWN."""
+        return {
+            Verdict.NOT_APPLICABLE: "not applicable",
+            Verdict.UNKNOWN: "could not verify",
+        }.get(self, self.name.lower())
+
+
+PROVEN = (Verdict.PASS, Verdict.WARN)
+
+
+class Gate(IntEnum):
+    """The gate's exit codes.  2 to 6 keep pytest's own meanings; none of them opens the gate."""
+
+    OPEN = 0
+    CLOSED = 1
+    COULD_NOT_VERIFY = 10
+
+
+class Finding(msgspec.Struct, frozen=True, order=True):
+    """One offender of one claim.
+
+    `subject` is `Kind namespace/name`; `remedy` may be empty, then the catalogue's hint is shown.
+    `heals` marks what is transient by nature (a rollout, a push on its way): worth settling.
+    """
+
+    subject: str
+    seen: str
+    expected: str = ""
+    remedy: str = ""
+    heals: bool = False
+
+    def __str__(self) -> str:
+        expected = f"; expected {self.expected}" if self.expected else ""
+        return f"{self.subject}: {self.seen.strip().rstrip('.')}{expected}"
+
+
+# How a claim reports what is right today and wrong soon.
+Warn = Callable[[Iterable[Finding]], None]
+
+
+class Listing(str):
+    """The message of a claim's one assert: all offenders as text, the findings kept beside it."""
+
+    findings: tuple[Finding, ...]
+
+    def __new__(cls, findings: Iterable[Finding]) -> "Listing":
+        ordered = tuple(sorted(findings))
+        listing = super().__new__(cls, "\n".join(str(finding) for finding in ordered))
+        listing.findings = ordered
+        return listing
+
+
+def listed(findings: Iterable[Finding]) -> Listing:
+    """Every offender, sorted, a line each: what follows the comma of a claim's assert."""
+    return Listing(findings)
+
+
+class CouldNotVerify(Exception):
+    """Evidence that a claim rests on could not be had: the worst verdict, never an open gate.
+
+    `heals` says that another look may well get it (an istiod that is starting).
+    """
+
+    def __init__(self, why: str, remedy: str = "", *, heals: bool = False) -> None:
+        super().__init__(why)
+        self.why = why
+        self.remedy = remedy
+        self.heals = heals
+
+
+class NotApplicable(Exception):
+    """The claim has nothing to speak about here, for a reason that was itself observed."""
+
+
+class Outcome(msgspec.Struct, frozen=True):
+    """One claim's verdict, as every report sees it.
+
+    `why` and `remedy` say what was in the way of an UNKNOWN, or why a claim is NOT_APPLICABLE.
+    """
+
+    check: str
+    verdict: Verdict
+    findings: tuple[Finding, ...] = ()
+    warnings: tuple[Finding, ...] = ()
+    why: str = ""
+    remedy: str = ""
+    heals: bool = False
+
+
+def outcome(check: str, error: BaseException | None, warnings: Iterable[Finding] = ()) -> Outcome:
+    """What a claim came to, from what it raised.  A crash is UNKNOWN, like missing evidence."""
+    match error:
+        case None:
+            warned = tuple(sorted(warnings))
+            return Outcome(check, Verdict.WARN if warned else Verdict.PASS, warnings=warned)
+        case NotApplicable():
+            return Outcome(check, Verdict.NOT_APPLICABLE, why=str(error))
+        case CouldNotVerify():
+            return Outcome(
+                check, Verdict.UNKNOWN, why=error.why, remedy=error.remedy, heals=error.heals
+            )
+        case AssertionError(args=(Listing() as listing,)):
+            return Outcome(check, Verdict.FAIL, findings=listing.findings)
+        case AssertionError():
+            return Outcome(check, Verdict.FAIL, why=str(error) or "its assertion failed")
+        case _:
+            return Outcome(
+                check,
+                Verdict.UNKNOWN,
+                why=f"the check crashed: {type(error).__name__}: {error}",
+                remedy="this is a defect of meshgate: report it with the snapshot",
+            )
+
+
+class Ruling(msgspec.Struct, frozen=True):
+    """What a run came to: the gate, and the outcomes that it rests on, in the catalogue's order."""
+
+    gate: Gate
+    outcomes: tuple[Outcome, ...]
+
+    @property
+    def sentence(self) -> str:
+        """The verdict in words: what the last line says."""
+        taken = len(self.outcomes)
+        if self.gate is Gate.OPEN:
+            proven = len(self.of(Verdict.PASS)) + len(self.of(Verdict.WARN))
+            warned = len(self.of(Verdict.WARN))
+            spare = len(self.of(Verdict.NOT_APPLICABLE))
+            return (
+                f"The gate is OPEN: {proven} of {taken} claims are proven"
+                + (f", {warned} of them with a warning" if warned else "")
+                + (f", {spare} not applicable" if spare else "")
+                + "."
+            )
+        failed, unknown = self.of(Verdict.FAIL), self.of(Verdict.UNKNOWN)
+        missing = f", {len(unknown)} could not be verified" if unknown else ""
+        if failed:
+            return f"The gate is CLOSED: {len(failed)} of {taken} claims failed{missing}."
+        if unknown:
+            return f"The gate is CLOSED: could not verify {len(unknown)} of {taken} claims."
+        return "The gate is CLOSED: nothing was proven."
+
+    def of(self, verdict: Verdict) -> tuple[Outcome, ...]:
+        """The outcomes of one verdict."""
+        return tuple(each for each in self.outcomes if each.verdict is verdict)
+
+
+def ruling(outcomes: Sequence[Outcome], stage_of: Mapping[str, str]) -> Ruling:
+    """Open only if every stage that was asked for had a claim that is proven, and none is worse.
+
+    Args:
+        outcomes: one for each claim that was selected, taken or not.
+        stage_of: the stage of each of them, by id.
+    """
+    worst = max((each.verdict for each in outcomes), default=Verdict.UNKNOWN)
+    proven = {stage_of[each.check] for each in outcomes if each.verdict in PROVEN}
+    if any(each.verdict is Verdict.FAIL for each in outcomes):
+        gate = Gate.CLOSED
+    elif worst is Verdict.UNKNOWN or proven != {stage_of[each.check] for each in outcomes}:
+        gate = Gate.COULD_NOT_VERIFY
+    else:
+        gate = Gate.OPEN
+    return Ruling(gate, tuple(sorted(outcomes, key=lambda each: each.check)))
