@@ -10,13 +10,17 @@ STAGES = ("precheck", "controlplane", "ingress", "dataplane")
 
 
 class Check(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """One row; `claim` is an affirmative sentence, `reads` names items of collect/plan.py."""
+    """One row; `claim` is an affirmative sentence, `reads` names items of collect/plan.py.
+
+    `baseline`: whether what was wrong before the upgrade already only warns.
+    """
 
     id: str
     stage: str
     claim: str
     reads: tuple[str, ...]
     hint: str
+    baseline: bool = True
 
     @property
     def page(self) -> str:

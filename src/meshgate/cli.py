@@ -2,23 +2,28 @@
 
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import msgspec
 import typer
 
-from meshgate.catalogue import STAGES, check, checks
+from meshgate.catalogue import check, checks
 from meshgate.collect.capture import Access, connect
 from meshgate.collect.kubernetes import NoCluster
 from meshgate.collect.rights import cluster_role
+from meshgate.report.json import read
 from meshgate.snapshot.model import Expectations
 from meshgate.snapshot.store import save
 from meshgate.verdict import Gate
 
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode=None)
 
-Stage = Annotated[str, typer.Option(help="only this stage", metavar="|".join(STAGES))]
+Stage = Annotated[
+    Literal["precheck", "controlplane", "ingress", "dataplane"] | None,
+    typer.Option(help="only this stage"),
+]
 
 
 @app.callback()
@@ -32,10 +37,10 @@ def capture(
     kubeconfig: str | None = None,
     context: str | None = None,
     istio_namespace: str = "istio-system",
-    istiod_access: Annotated[str, typer.Option(metavar="auto|direct|port-forward")] = "auto",
+    istiod_access: Literal["auto", "direct", "port-forward"] = "auto",
     istiod_token_file: str | None = None,
     istioctl: str = "istioctl",
-    stage: Stage = "",
+    stage: Stage = None,
 ) -> None:
     """Looks at the mesh once and keeps all that the checks read in FILE: for a replay, a demo,
     a support case.  It says what it could not read, and then exits with 10."""
@@ -46,7 +51,7 @@ def capture(
         istiod_token_file=istiod_token_file,
         istioctl=istioctl,
     )
-    items = {item for row in checks().values() if stage in ("", row.stage) for item in row.reads}
+    items = {item for row in checks().values() if stage in (None, row.stage) for item in row.reads}
     try:
         source = connect(access, Expectations(istio_namespace=istio_namespace), progress=_say)
         snapshot = source.capture(items)
@@ -68,15 +73,66 @@ def _say(words: str) -> None:
 @app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
 def replay(context: typer.Context, file: Path) -> None:
     """Takes every claim on a recording: `pytest --snapshot=FILE`, from the project's folder."""
-    arguments = [f"--snapshot={file.absolute()}", *context.args]
-    raise typer.Exit(subprocess.call([sys.executable, "-m", "pytest", *arguments]))
+    raise typer.Exit(_pytest(f"--snapshot={file.absolute()}", *context.args).returncode)
+
+
+@app.command()
+def diff(before: Path, after: Path) -> None:
+    """What became wrong, what was mended, and what is as wrong as before, between two snapshots."""
+    then, now = _offenders(before), _offenders(after)
+    for title, keys, words in (
+        ("new", now.keys() - then.keys(), now),
+        ("still", now.keys() & then.keys(), now),
+        ("gone", then.keys() - now.keys(), then),
+    ):
+        for each in sorted(keys):
+            typer.echo(f"{title:5} {words[each]}")
+    if then.keys() == now.keys():
+        typer.echo("nothing became wrong, nothing was mended")
+
+
+def _offenders(snapshot: Path) -> dict[str, str]:
+    """Every finding of a snapshot by its key; what could not be verified stands under its claim."""
+    with tempfile.TemporaryDirectory(prefix="meshgate-") as folder:
+        file = Path(folder, "verdict.json")
+        done = _pytest(
+            f"--snapshot={snapshot.absolute()}",
+            f"--json={file}",
+            f"--junitxml={folder}/junit.xml",
+            f"--html={folder}/index.html",
+            capture_output=True,
+        )
+        if not file.exists():
+            typer.echo(done.stdout + done.stderr, err=True)
+            raise typer.Exit(done.returncode)
+        report = read(file)
+    found = {
+        offender.key: f"{claim.id} {offender.subject}: {offender.seen}"
+        for claim in report.claims
+        for offender in claim.findings
+    }
+    unknown = {
+        claim.id: f"{claim.id} could not be verified: {claim.why}"
+        for claim in report.claims
+        if claim.verdict == "could not verify"
+    }
+    return found | unknown
+
+
+def _pytest(*arguments: str, capture_output: bool = False) -> "subprocess.CompletedProcess[str]":
+    return subprocess.run(
+        [sys.executable, "-m", "pytest", *arguments],
+        check=False,
+        capture_output=capture_output,
+        text=True,
+    )
 
 
 @app.command("list")
-def list_checks(stage: Stage = "") -> None:
+def list_checks(stage: Stage = None) -> None:
     """Every check: its id, its stage, and what it claims."""
     for row in checks().values():
-        if stage in ("", row.stage):
+        if stage in (None, row.stage):
             typer.echo(f"{row.id}  {row.stage:13} {row.claim}")
 
 

@@ -16,11 +16,12 @@ from meshgate.catalogue import Check, check, checks
 from meshgate.collect.capture import Access, Replay, Source, connect
 from meshgate.collect.kubernetes import NoCluster
 from meshgate.collect.settle import Unsettled, settle
+from meshgate.excuses import UnusableWaivers, excuse, idle, key, read_waivers
 from meshgate.facts.mesh import Mesh
-from meshgate.report import html, text
+from meshgate.report import html, json, text
 from meshgate.snapshot.model import Expectations, Snapshot
 from meshgate.snapshot.store import UnusableSnapshot, load, save
-from meshgate.verdict import Finding, Gate, Outcome, Ruling, Verdict, Warn, outcome, ruling
+from meshgate.verdict import PROVEN, Finding, Gate, Outcome, Ruling, Verdict, Warn, outcome, ruling
 
 # The arguments that a claim may take: with no other it can be taken without pytest, to settle.
 ARGUMENTS = frozenset({"mesh", "warn"})
@@ -71,6 +72,19 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         help="auto: directly from inside the cluster, else through a port-forward",
     )
     add("--istiod-token-file", metavar="FILE", help="a token of audience istio-ca, for direct")
+    add("--waivers", metavar="FILE", help="findings to excuse, each with a reason and a day (TOML)")
+    add(
+        "--baseline",
+        metavar="FILE",
+        help="a snapshot from before the upgrade: what was wrong in it already only warns",
+    )
+    add("--old-findings-fail", action="store_true", help="... or fails all the same")
+    add(
+        "--json",
+        metavar="FILE",
+        default="reports/verdict.json",
+        help="where the outcomes are kept for programs (%(default)s)",
+    )
     add("--istioctl", metavar="PROGRAM", default="istioctl", help="istioctl (of the PATH)")
     add("--analyze-timeout", metavar="SECONDS", type=_seconds, default=60.0, help="(60)")
     add("--request-timeout", metavar="SECONDS", type=_seconds, default=30.0, help="(30)")
@@ -122,7 +136,7 @@ class Worker:
         """Loads what the controller wrote, at the first claim: none is sent here before that."""
         if _MESH not in self._config.stash:
             path = self._config.workerinput["meshgate_snapshot"]  # type: ignore[attr-defined]
-            recording = _recording(Path(path), self._config.getoption)
+            recording = _recording(Path(path), self._config.getoption, None)
             self._config.stash[_MESH] = Mesh(recording.capture(()))
         return self._config.stash[_MESH]
 
@@ -148,7 +162,7 @@ class Worker:
         if row is None or (call.when != "call" and raised is None):
             return (yield)
         warnings: list[Finding] = item.stash.get(_WARNINGS, [])
-        taken = outcome(row.id, raised, warnings)
+        taken = _excused(outcome(row.id, raised, warnings), self._evidence())
         item.user_properties += [
             ("check", row.id),
             ("stage", row.stage),
@@ -158,14 +172,17 @@ class Worker:
         report = yield
         report.meshgate = msgspec.to_builtins(taken)  # type: ignore[attr-defined]
         lines = "\n".join(text.outcome_lines(taken))
-        if taken.verdict is Verdict.NOT_APPLICABLE:
+        if taken.verdict in PROVEN:
+            # what raised may be excused: then it is no failure any more
+            report.outcome, report.longrepr = "passed", None
+        elif taken.verdict is Verdict.NOT_APPLICABLE:
             report.outcome = "skipped"
             report.longrepr = (str(item.path), item.location[1] or 0, taken.why)
-        elif taken.verdict in (Verdict.FAIL, Verdict.UNKNOWN):
+        else:
             report.outcome = "failed"
             crash = taken.verdict is Verdict.UNKNOWN and "crashed" in taken.why
             report.longrepr = f"{lines}\n\n{report.longreprtext}" if crash else lines
-        elif taken.warnings:
+        if taken.warnings:
             report.sections.append(("warnings", lines))
         return report
 
@@ -220,7 +237,7 @@ class Gatekeeper(Worker):
 
     def _look(self, claims: dict[pytest.Item, Check]) -> None:
         try:
-            source = self._source()
+            source = self._source(self._known(claims))
             snapshot = settle(
                 source,
                 {item for row in claims.values() for item in row.reads},
@@ -235,7 +252,7 @@ class Gatekeeper(Worker):
                 f"no cluster to look at ({error}). Name one with --kubeconfig and --context, or "
                 "replay a recording with --snapshot=FILE. The gate stays CLOSED."
             ) from error
-        except UnusableSnapshot as error:
+        except (UnusableSnapshot, UnusableWaivers) as error:
             raise pytest.UsageError(f"{error}. The gate stays CLOSED.") from error
         except OSError as error:
             raise pytest.UsageError(
@@ -245,10 +262,22 @@ class Gatekeeper(Worker):
         self.snapshot = snapshot
         self._config.stash[_MESH] = Mesh(snapshot)
 
-    def _source(self) -> Source:
+    def _known(self, claims: dict[pytest.Item, Check]) -> tuple[str, ...] | None:
+        """The keys of what was wrong in the baseline already; None where there is none."""
+        option = self._config.getoption
+        if not option("--baseline"):
+            return None
+        baseline = Mesh(load(Path(option("--baseline"))))
+        return tuple(
+            key(row.id, finding)
+            for item, row in claims.items()
+            for finding in _take(item, row, baseline).findings
+        )
+
+    def _source(self, known: tuple[str, ...] | None) -> Source:
         option = self._config.getoption
         if file := option("--snapshot"):
-            recording = _recording(Path(file), option)
+            recording = _recording(Path(file), option, known)
             taken, source = recording.snapshot.taken, recording.snapshot.source
             self._say(
                 f"replaying the recording {file} of {taken:%Y-%m-%d %H:%M} UTC ({source}): "
@@ -267,7 +296,7 @@ class Gatekeeper(Worker):
                 istioctl=option("--istioctl"),
                 analyze_timeout=option("--analyze-timeout"),
             ),
-            _asked_for(option, Expectations()),
+            _asked_for(option, Expectations(), known),
             progress=self._say,
         )
 
@@ -307,7 +336,11 @@ class Gatekeeper(Worker):
             )
             for id in self._selected
         ]
-        return ruling(outcomes, {id: row.stage for id, row in checks().items()})
+        notes: tuple[str, ...] = ()
+        if self.snapshot is not None:
+            waivers = self.snapshot.expectations.waivers
+            notes = idle(waivers, outcomes, self.snapshot.taken.date())
+        return ruling(outcomes, {id: row.stage for id, row in checks().items()}, notes)
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_sessionfinish(
@@ -323,6 +356,7 @@ class Gatekeeper(Worker):
             if verdict.gate is Gate.OPEN and exitstatus != pytest.ExitCode.OK:
                 # a test that is not in the catalogue failed
                 session.exitstatus = int(Gate.CLOSED)
+            json.write(verdict, self.snapshot, Path(self._config.getoption("--json")))
             self._last_words(verdict, session.exitstatus)
         elif exitstatus == pytest.ExitCode.NO_TESTS_COLLECTED:
             self._say("The gate is CLOSED: no claim was selected (exit 5: nothing was verified)")
@@ -353,21 +387,23 @@ class Gatekeeper(Worker):
         prefix.extend(html.summary(self.ruling, self.snapshot))
 
 
-def _asked_for(option: Any, otherwise: Expectations) -> Expectations:
+def _asked_for(option: Any, otherwise: Expectations, known: tuple[str, ...] | None) -> Expectations:
     """What the command line says; what it leaves open is as the recording or the default has it."""
     given = {
         "istio_namespace": option("--istio-namespace"),
         "target_version": option("--target-version"),
         "stale_after": option("--stale-after"),
+        "waivers": read_waivers(Path(option("--waivers"))) if option("--waivers") else None,
+        "known": () if option("--old-findings-fail") else known,
     }
     return msgspec.structs.replace(
         otherwise, **{name: value for name, value in given.items() if value is not None}
     )
 
 
-def _recording(file: Path, option: Any) -> Replay:
+def _recording(file: Path, option: Any, known: tuple[str, ...] | None) -> Replay:
     snapshot = load(file)
-    return Replay(snapshot, _asked_for(option, snapshot.expectations))
+    return Replay(snapshot, _asked_for(option, snapshot.expectations, known))
 
 
 def _judge(claims: dict[pytest.Item, Check], snapshot: Snapshot) -> Unsettled:
@@ -397,9 +433,17 @@ def _take(item: pytest.Item, row: Check, mesh: Mesh) -> Outcome:
     try:
         _need_all(row, mesh)
         item.obj(**{name: given[name] for name in _arguments(item)})
-    except Exception as error:
-        return outcome(row.id, error)
+    except (KeyboardInterrupt, pytest.exit.Exception):
+        raise
+    except BaseException as error:
+        # pytest.skip and pytest.fail raise no Exception: they too say what the claim came to
+        return _excused(outcome(row.id, error), mesh)
     return outcome(row.id, None)
+
+
+def _excused(taken: Outcome, mesh: Mesh) -> Outcome:
+    snapshot = mesh.evidence.snapshot
+    return excuse(taken, snapshot.expectations, snapshot.taken.date())
 
 
 def _need_all(row: Check, mesh: Mesh) -> None:

@@ -97,7 +97,8 @@ class NotApplicable(Exception):
 class Outcome(msgspec.Struct, frozen=True):
     """One claim's verdict, as every report sees it.
 
-    `why` and `remedy` say what was in the way of an UNKNOWN, or why a claim is NOT_APPLICABLE.
+    `why` and `remedy` say what was in the way of an UNKNOWN, or why a claim is NOT_APPLICABLE;
+    `waivers` are the numbers of those that excused something.
     """
 
     check: str
@@ -107,13 +108,14 @@ class Outcome(msgspec.Struct, frozen=True):
     why: str = ""
     remedy: str = ""
     heals: bool = False
+    waivers: tuple[int, ...] = ()
 
 
 def outcome(check: str, error: BaseException | None, warnings: Iterable[Finding] = ()) -> Outcome:
     """What a claim came to, from what it raised.  A crash is UNKNOWN, like missing evidence."""
+    warned = tuple(sorted(warnings))
     match error:
         case None:
-            warned = tuple(sorted(warnings))
             return Outcome(check, Verdict.WARN if warned else Verdict.PASS, warnings=warned)
         case NotApplicable():
             return Outcome(check, Verdict.NOT_APPLICABLE, why=str(error))
@@ -122,7 +124,7 @@ def outcome(check: str, error: BaseException | None, warnings: Iterable[Finding]
                 check, Verdict.UNKNOWN, why=error.why, remedy=error.remedy, heals=error.heals
             )
         case AssertionError(args=(Listing() as listing,)):
-            return Outcome(check, Verdict.FAIL, findings=listing.findings)
+            return Outcome(check, Verdict.FAIL, listing.findings, warned)
         case AssertionError():
             return Outcome(check, Verdict.FAIL, why=str(error) or "its assertion failed")
         case _:
@@ -135,10 +137,14 @@ def outcome(check: str, error: BaseException | None, warnings: Iterable[Finding]
 
 
 class Ruling(msgspec.Struct, frozen=True):
-    """What a run came to: the gate, and the outcomes that it rests on, in the catalogue's order."""
+    """What a run came to: the gate, and the outcomes that it rests on, in the catalogue's order.
+
+    `notes` are about the run, not about the mesh: waivers that did nothing.
+    """
 
     gate: Gate
     outcomes: tuple[Outcome, ...]
+    notes: tuple[str, ...] = ()
 
     @property
     def sentence(self) -> str:
@@ -167,13 +173,16 @@ class Ruling(msgspec.Struct, frozen=True):
         return tuple(each for each in self.outcomes if each.verdict is verdict)
 
 
-def ruling(outcomes: Sequence[Outcome], stage_of: Mapping[str, str]) -> Ruling:
+def ruling(
+    outcomes: Sequence[Outcome], stage_of: Mapping[str, str], notes: tuple[str, ...] = ()
+) -> Ruling:
     """Open only if every stage that was asked for had a claim that is proven, and none is worse.
 
     Args:
         outcomes: one for each claim that was selected, taken or not.
-        stage_of: the stage of each of them, by id.
+        stage_of: the stage of each check by id, in the catalogue's order.
     """
+    order = {check: position for position, check in enumerate(stage_of)}
     worst = max((each.verdict for each in outcomes), default=Verdict.UNKNOWN)
     proven = {stage_of[each.check] for each in outcomes if each.verdict in PROVEN}
     if any(each.verdict is Verdict.FAIL for each in outcomes):
@@ -182,4 +191,4 @@ def ruling(outcomes: Sequence[Outcome], stage_of: Mapping[str, str]) -> Ruling:
         gate = Gate.COULD_NOT_VERIFY
     else:
         gate = Gate.OPEN
-    return Ruling(gate, tuple(sorted(outcomes, key=lambda each: each.check)))
+    return Ruling(gate, tuple(sorted(outcomes, key=lambda each: order[each.check])), notes)

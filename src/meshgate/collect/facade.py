@@ -11,10 +11,12 @@ import re
 import secrets
 import threading
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, cast
 from urllib.parse import parse_qsl, urlsplit
+
+import urllib3
 
 from meshgate.collect.kubernetes import Cluster, Unreadable
 
@@ -50,6 +52,7 @@ class Facade:
         self._lock = threading.Lock()
         self._refused: set[str] = set()
         self._denied: set[str] = set()
+        self._open: set[urllib3.BaseHTTPResponse] = set()
         self._server = _Server(self)
         self.url = f"http://127.0.0.1:{self._server.server_address[1]}{self.prefix}"
 
@@ -72,6 +75,17 @@ class Facade:
     def note_denied(self, group: str, resource: str) -> None:
         with self._lock:
             self._denied.add(f"list {resource}" + (f".{group}" if group else ""))
+
+    @contextmanager
+    def passing_on(self, answer: urllib3.BaseHTTPResponse) -> Iterator[None]:
+        """Keeps an answer of the API server in mind, so that it ends when we do."""
+        with self._lock:
+            self._open.add(answer)
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._open.discard(answer)
 
     def may_read(self, group: str, resource: str) -> bool:
         """Whether this resource is passed on."""
@@ -98,6 +112,10 @@ class Facade:
             yield self
         finally:
             self.closing.set()
+            with self._lock:
+                for answer in self._open:
+                    with suppress(OSError, RuntimeError, ValueError):
+                        answer.shutdown()  # whoever waits for an event of a watch stops waiting
             self._server.shutdown()
             self._server.server_close()
             thread.join()
@@ -136,6 +154,10 @@ class _Handler(BaseHTTPRequestHandler):
         url = urlsplit(self.path)
         query = parse_qsl(url.query, keep_blank_values=True)
         asked = dict(query)
+        if "/." in url.path:
+            # what follows would be taken for another path upstream: no name begins with a dot
+            self._refuse()
+            return
         if "sendInitialEvents" in asked:
             # a streamed list: the client falls back to LIST and WATCH
             self._status(422, "Invalid", "sendInitialEvents is not served here")
@@ -181,7 +203,7 @@ class _Handler(BaseHTTPRequestHandler):
         except Unreadable as error:
             self._status(503, "ServiceUnavailable", error.why)
             return 503
-        with answer:
+        with answer, self._facade.passing_on(answer):
             self._start(answer.status, answer.headers.get("Content-Type", "application/json"))
             # whatever is there, at once: an event of a watch must not wait for a full buffer
             while not self._facade.closing.is_set() and (part := answer.read1()):

@@ -6,10 +6,12 @@ the JSON is read, the time is bounded, and it sees the cluster only through the 
 
 import os
 import shutil
+import signal
 import subprocess
 import tempfile
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import msgspec
@@ -93,6 +95,7 @@ def _run(
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
+            start_new_session=True,
         )
     except OSError as error:
         raise Unreadable(f"cannot run {command[0]}: {error}", "check --istioctl") from error
@@ -100,9 +103,11 @@ def _run(
         try:
             output, errors = _wait(process, name, timeout, denied)
         finally:
-            process.kill()
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)  # a wrapper's children too
+    # it may well end, and say that all is well, without what it was not given
+    _check_rights(name, denied())
     if process.returncode != 0:
-        _check_rights(name, denied())
         words = errors.decode(errors="replace").strip().splitlines()
         raise Unreadable(
             f"{name} failed with {process.returncode}: {words[-1] if words else 'no message'}",

@@ -97,9 +97,12 @@ class ControlPlane:
             ]
         unfinished = [finding for each in self.deployments for finding in self._rollout(each)]
         # what a replica runs is asked only where nothing worse is known without its answer
-        return unfinished or [
+        wrong = unfinished or [
             finding for each in self.deployments for finding in self._wrong_version(each)
         ]
+        for each in [] if wrong else self.deployments:
+            self._need_versions(each)
+        return wrong
 
     def _rollout(self, deployment: Deployment) -> Iterator[Finding]:
         name = deployment.metadata.name
@@ -147,13 +150,10 @@ class ControlPlane:
 
     def _wrong_version(self, deployment: Deployment) -> Iterator[Finding]:
         target = self._evidence.expectations.target_version
-        expected = Version.parse(target) if target else self._image_version(deployment)
-        if expected is None:
-            return
+        expected = self._expected_version(deployment)
         for pod in self._pods_of(deployment):
-            reading = self.readings.get(pod.metadata.name)
-            running = Version.parse(reading.version) if reading else None
-            if running is not None and running != expected:
+            running = self._running_version(pod)
+            if expected is not None and running is not None and running != expected:
                 yield Finding(
                     pods.name(pod),
                     f"runs {running}",
@@ -161,6 +161,36 @@ class ControlPlane:
                     + ("" if target else f", as its Deployment {deployment.metadata.name} says"),
                     "sync the Application that installs istiod, and look at its values",
                 )
+
+    def _need_versions(self, deployment: Deployment) -> None:
+        """Raises unless every replica said what it runs, where that is held against something."""
+        if self._expected_version(deployment) is None:
+            return
+        replicas = self._pods_of(deployment)
+        silent = [pods.name(pod) for pod in replicas if self._running_version(pod) is None]
+        if silent or not replicas:
+            name = f"Deployment {self.namespace}/{deployment.metadata.name}"
+            raise CouldNotVerify(
+                f"{silent[0]} did not say which version it runs"
+                if silent
+                else f"{name} has no pod to say which version it runs",
+                heals=True,
+            )
+
+    def _running_version(self, pod: Pod) -> Version | None:
+        reading = self.readings.get(pod.metadata.name)
+        return Version.parse(reading.version) if reading else None
+
+    def _expected_version(self, deployment: Deployment) -> Version | None:
+        """The version that was asked for, else the image's; None where neither says one."""
+        target = self._evidence.expectations.target_version
+        if target is None:
+            return self._image_version(deployment)
+        if (version := Version.parse(target)) is None:
+            raise CouldNotVerify(
+                f"{target!r} is no version", "name one with --target-version=X.Y.Z"
+            )
+        return version
 
     @staticmethod
     def _image_version(deployment: Deployment) -> Version | None:

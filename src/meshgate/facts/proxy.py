@@ -79,7 +79,6 @@ class Proxies:
 
         STALE for a moment is how every push begins; one that has been answered since is no finding.
         """
-        seen = self._seen
         limit = self._evidence.expectations.stale_after
         taken, started = self._evidence.snapshot.taken, self._evidence.snapshot.started
         seen = self._seen

@@ -10,7 +10,8 @@ SHOWN = 10
 
 
 def _sentence(words: str) -> str:
-    return words.strip().rstrip(".")
+    """On one line, whatever an object of the mesh had to say."""
+    return " ".join(words.split()).rstrip(".")
 
 
 def finding_line(id: str, finding: Finding, word: str = "FAIL") -> str:
@@ -29,12 +30,13 @@ def outcome_lines(outcome: Outcome, limit: int | None = None) -> Iterator[str]:
         case Verdict.WARN:
             yield from _listing(row.id, outcome.warnings, "WARN", limit)
         case Verdict.NOT_APPLICABLE:
-            yield f"n/a  {row.id} {row.claim}: {outcome.why}"
+            yield f"n/a  {row.id} {row.claim}: {_sentence(outcome.why)}"
         case Verdict.UNKNOWN:
             remedy = _sentence(outcome.remedy or row.hint)
             why = f"could not verify that {row.claim}: {_sentence(outcome.why)}"
             yield f"???? {row.id} {why}. Do: {remedy}. See {row.page}"
         case Verdict.FAIL if outcome.findings:
+            yield from _listing(row.id, outcome.warnings, "WARN", limit)
             yield from _listing(row.id, outcome.findings, "FAIL", limit)
         case Verdict.FAIL:
             why = f"{_sentence(outcome.why)}; expected that {row.claim}"
@@ -57,6 +59,8 @@ def ruling_lines(ruling: Ruling) -> Iterator[str]:
     for verdict in order:
         for outcome in ruling.of(verdict):
             yield from outcome_lines(outcome, SHOWN)
+    for note in ruling.notes:
+        yield f"note {note}"
     yield f"{ruling.sentence} (exit {int(ruling.gate)}{_meaning(ruling.gate)})"
 
 

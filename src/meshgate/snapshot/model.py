@@ -5,7 +5,7 @@ arguments, foreign annotations, Secret data) is never decoded, so it cannot reac
 Times are timezone-aware UTC.  Kubernetes structs follow the API's own field names.
 """
 
-from datetime import datetime
+from datetime import date, datetime
 
 import msgspec
 
@@ -202,15 +202,28 @@ class Gap(Base, frozen=True):
     heals: bool = False
 
 
+class Waiver(Base, frozen=True):
+    """Findings that somebody knows of and answers for, until a day; both patterns are globs."""
+
+    check: str
+    subject: str
+    reason: str
+    until: date
+    seen: str = "*"
+
+
 class Expectations(Base, frozen=True):
     """What the person asked for, as far as a verdict depends on it; kept so that a replay agrees.
 
     `stale_after`: seconds for which a proxy may leave a push unanswered.
+    `known`: the keys (verdict.py) of the findings of the baseline, None where there is none.
     """
 
     istio_namespace: str = "istio-system"
     target_version: str | None = None
     stale_after: float = 30.0
+    waivers: tuple[Waiver, ...] = ()
+    known: tuple[str, ...] | None = None
 
 
 class Snapshot(Base, frozen=True):

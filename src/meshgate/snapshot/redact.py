@@ -19,14 +19,14 @@ _SECRETS = (
     re.compile(
         r"-----BEGIN [A-Z ]*PRIVATE KEY-----.*?(?:-----END [A-Z ]*PRIVATE KEY-----|\Z)", re.DOTALL
     ),
-    # JSON Web Tokens: ServiceAccount tokens among them
-    re.compile(r"\beyJ[\w-]{5,}\.[\w-]{5,}\.[\w-]*"),
+    # JSON Web Tokens, whole or cut off: ServiceAccount tokens among them
+    re.compile(r"\beyJ[\w-]{5,}\.[\w-]{5,}(?:\.[\w-]*)?"),
     re.compile(r"(?i)(?<=\bbearer )[\w.~+/=-]{8,}"),
     re.compile(r"(?i)(?<=\bbasic )[\w+/=]{8,}"),
     # user:password@ in an address
     re.compile(r"(?<=://)[^/\s:@]*:[^/\s@]+(?=@)"),
     re.compile(
-        r"(?i)(?<![\w-])(?:password|passwd|secret|token|api[_-]?key|access[_-]?key)"
+        r"(?i)(?<![\w-])(?:[\w-]*[_-])?(?:password|passwd|secret|token|api[_-]?key|access[_-]?key)"
         r"[\"']?\s*[=:]\s*(?:\"[^\"]*\"|'[^']*'|[^\s,;&\"'}]+)"
     ),
 )

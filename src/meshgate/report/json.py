@@ -1,0 +1,93 @@
+"""The outcomes for programs: one JSON document a run."""
+
+from datetime import datetime
+from pathlib import Path
+
+import msgspec
+
+from meshgate.catalogue import check
+from meshgate.excuses import key
+from meshgate.snapshot.model import Snapshot
+from meshgate.verdict import Finding, Ruling
+
+VERSION = 1
+
+
+class Offender(msgspec.Struct, frozen=True):
+    """A finding; `key` stays the same from run to run, for comparing two of them."""
+
+    key: str
+    subject: str
+    seen: str
+    expected: str
+    remedy: str
+
+
+class Claim(msgspec.Struct, frozen=True):
+    """One claim and what it came to; `why` where it could not be verified or does not apply."""
+
+    id: str
+    stage: str
+    claim: str
+    verdict: str
+    findings: tuple[Offender, ...]
+    warnings: tuple[Offender, ...]
+    why: str
+
+
+class Report(msgspec.Struct, frozen=True):
+    """The document; `taken` and `source` say of what the evidence is."""
+
+    version: int
+    gate: str
+    sentence: str
+    exit: int
+    taken: datetime | None
+    source: str
+    claims: tuple[Claim, ...]
+    notes: tuple[str, ...]
+
+
+def write(ruling: Ruling, snapshot: Snapshot | None, file: Path) -> None:
+    """Writes the document, whole, with a newline at its end."""
+    report = Report(
+        version=VERSION,
+        gate="open" if ruling.gate == 0 else "closed",
+        sentence=ruling.sentence,
+        exit=int(ruling.gate),
+        taken=snapshot.taken if snapshot else None,
+        source=snapshot.source if snapshot else "",
+        claims=tuple(
+            Claim(
+                id=each.check,
+                stage=check(each.check).stage,
+                claim=check(each.check).claim,
+                verdict=each.verdict.word,
+                findings=_offenders(each.check, each.findings),
+                warnings=_offenders(each.check, each.warnings),
+                why=each.why,
+            )
+            for each in ruling.outcomes
+        ),
+        notes=ruling.notes,
+    )
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_bytes(msgspec.json.format(msgspec.json.encode(report), indent=2) + b"\n")
+
+
+def read(file: Path) -> Report:
+    """The document of an earlier run."""
+    return msgspec.json.decode(file.read_bytes(), type=Report)
+
+
+def _offenders(id: str, findings: tuple[Finding, ...]) -> tuple[Offender, ...]:
+    return tuple(
+        Offender(
+            key=key(id, finding),
+            subject=finding.subject,
+            seen=finding.seen,
+            expected=finding.expected,
+            remedy=finding.remedy or check(id).hint,
+        )
+        for finding in findings
+    )
