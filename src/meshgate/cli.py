@@ -11,11 +11,11 @@ import typer
 
 from meshgate.catalogue import check, checks
 from meshgate.collect.capture import Access, connect
-from meshgate.collect.kubernetes import NoCluster
-from meshgate.collect.rights import cluster_role
+from meshgate.collect.kubernetes import NoCluster, Unreadable
+from meshgate.collect.places import Place
+from meshgate.collect.rights import cluster_role, role
 from meshgate.report.json import read
 from meshgate.snapshot.model import Expectations
-from meshgate.snapshot.store import save
 from meshgate.verdict import Gate
 
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode=None)
@@ -33,7 +33,7 @@ def main() -> None:
 
 @app.command()
 def capture(
-    file: Path,
+    place: Annotated[str, typer.Argument(metavar="FILE|configmap://NAMESPACE/NAME")],
     kubeconfig: str | None = None,
     context: str | None = None,
     istio_namespace: str = "istio-system",
@@ -42,8 +42,8 @@ def capture(
     istioctl: str = "istioctl",
     stage: Stage = None,
 ) -> None:
-    """Looks at the mesh once and keeps all that the checks read in FILE: for a replay, a demo,
-    a support case.  It says what it could not read, and then exits with 10."""
+    """Looks at the mesh once and keeps all that the checks read: for a baseline, a replay, a
+    support case.  It says what it could not read, and then exits with 10."""
     access = Access(
         kubeconfig=kubeconfig,
         context=context,
@@ -55,13 +55,19 @@ def capture(
     try:
         source = connect(access, Expectations(istio_namespace=istio_namespace), progress=_say)
         snapshot = source.capture(items)
-        save(snapshot, file)
+        Place(place).save(snapshot, source.cluster)
     except NoCluster as error:
         _say(f"no cluster to capture ({error}): name one with --kubeconfig and --context")
         raise typer.Exit(4) from error
+    except Unreadable as error:
+        _say(f"could not keep it in {place}: {error.why}. Do: {error.remedy}")
+        raise typer.Exit(int(Gate.COULD_NOT_VERIFY)) from error
+    except (OSError, ValueError) as error:
+        _say(f"could not keep it in {place}: {error}")
+        raise typer.Exit(4) from error
     for gap in snapshot.gaps:
         _say(f"could not read {gap.item}: {gap.why}. Do: {gap.remedy}")
-    _say(f"kept {len(snapshot.read)} items of {snapshot.source} in {file}")
+    _say(f"kept {len(snapshot.read)} items of {snapshot.source} in {place}")
     if snapshot.gaps:
         raise typer.Exit(int(Gate.COULD_NOT_VERIFY))
 
@@ -154,7 +160,14 @@ def explain(id: Annotated[str, typer.Argument(metavar="ID")]) -> None:
 
 @app.command()
 def rbac(
-    name: Annotated[str, typer.Option(help="the ClusterRole's name")] = "istio-verification",
+    name: Annotated[str, typer.Option(help="the roles' name")] = "istio-verification",
+    namespace: Annotated[str, typer.Option(help="where it may keep its own")] = "istio-system",
 ) -> None:
-    """The read-only ClusterRole that a verifier needs, for `kubectl apply -f -`."""
-    typer.echo(msgspec.json.format(msgspec.json.encode(cluster_role(name)), indent=2).decode())
+    """The rights that a verifier needs, for `kubectl apply -f -`: a ClusterRole that only reads,
+    and a Role to keep baselines in ConfigMaps of one namespace."""
+    roles = {
+        "apiVersion": "v1",
+        "kind": "List",
+        "items": [cluster_role(name), role(name, namespace)],
+    }
+    typer.echo(msgspec.json.format(msgspec.json.encode(roles), indent=2).decode())

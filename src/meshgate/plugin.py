@@ -13,8 +13,9 @@ import msgspec
 import pytest
 
 from meshgate.catalogue import Check, check, checks
-from meshgate.collect.capture import Access, Replay, Source, connect
-from meshgate.collect.kubernetes import NoCluster
+from meshgate.collect.capture import Access, Live, Replay, Source, connect
+from meshgate.collect.kubernetes import Cluster, NoCluster, Unreadable
+from meshgate.collect.places import Place
 from meshgate.collect.settle import Unsettled, settle
 from meshgate.excuses import UnusableWaivers, excuse, idle, key, read_waivers
 from meshgate.facts.mesh import Mesh
@@ -75,8 +76,14 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     add("--waivers", metavar="FILE", help="findings to excuse, each with a reason and a day (TOML)")
     add(
         "--baseline",
-        metavar="FILE",
-        help="a snapshot from before the upgrade: what was wrong in it already only warns",
+        metavar="PLACE",
+        help="a snapshot from before the upgrade, in a file or in configmap://NAMESPACE/NAME: "
+        "what was wrong in it already only warns",
+    )
+    add(
+        "--keep-baseline",
+        metavar="PLACE",
+        help="read all that any stage reads, and keep it there for the stages that follow",
     )
     add("--old-findings-fail", action="store_true", help="... or fails all the same")
     add(
@@ -236,24 +243,32 @@ class Gatekeeper(Worker):
         return result
 
     def _look(self, claims: dict[pytest.Item, Check]) -> None:
+        kept = self._config.getoption("--keep-baseline")
+        rows = checks().values() if kept else claims.values()
         try:
             source = self._source(self._known(claims))
             snapshot = settle(
                 source,
-                {item for row in claims.values() for item in row.reads},
+                {item for row in rows for item in row.reads},
                 lambda snapshot: _judge(claims, snapshot),
                 deadline=self._config.getoption("--settle"),
                 watcher=self._watch,
             )
-            if source.live:
+            if isinstance(source, Live):
                 save(snapshot, self._snapshot_file)
+                if kept:
+                    Place(kept).save(snapshot, source.cluster)
         except NoCluster as error:
             raise pytest.UsageError(
                 f"no cluster to look at ({error}). Name one with --kubeconfig and --context, or "
                 "replay a recording with --snapshot=FILE. The gate stays CLOSED."
             ) from error
-        except (UnusableSnapshot, UnusableWaivers) as error:
+        except (UnusableSnapshot, UnusableWaivers, ValueError) as error:
             raise pytest.UsageError(f"{error}. The gate stays CLOSED.") from error
+        except Unreadable as error:
+            raise pytest.UsageError(
+                f"cannot use the baseline: {error.why}. Do: {error.remedy}. The gate stays CLOSED."
+            ) from error
         except OSError as error:
             raise pytest.UsageError(
                 f"cannot keep the evidence in {self._snapshot_file}: {error}. Name another file "
@@ -267,7 +282,12 @@ class Gatekeeper(Worker):
         option = self._config.getoption
         if not option("--baseline"):
             return None
-        baseline = Mesh(load(Path(option("--baseline"))))
+        place = Place(option("--baseline"))
+        access = self._access
+        cluster = (
+            Cluster(config=access.kubeconfig, context=access.context) if place.in_cluster else None
+        )
+        baseline = Mesh(place.load(cluster))
         return tuple(
             key(row.id, finding)
             for item, row in claims.items()
@@ -286,18 +306,20 @@ class Gatekeeper(Worker):
             return recording
         # what an earlier run left must not pass for this one's evidence
         self._snapshot_file.unlink(missing_ok=True)
-        return connect(
-            Access(
-                kubeconfig=option("--kubeconfig"),
-                context=option("--context"),
-                request_timeout=option("--request-timeout"),
-                istiod_access=option("--istiod-access"),
-                istiod_token_file=option("--istiod-token-file"),
-                istioctl=option("--istioctl"),
-                analyze_timeout=option("--analyze-timeout"),
-            ),
-            _asked_for(option, Expectations(), known),
-            progress=self._say,
+        asked = _asked_for(option, Expectations(), known)
+        return connect(self._access, asked, progress=self._say)
+
+    @property
+    def _access(self) -> Access:
+        option = self._config.getoption
+        return Access(
+            kubeconfig=option("--kubeconfig"),
+            context=option("--context"),
+            request_timeout=option("--request-timeout"),
+            istiod_access=option("--istiod-access"),
+            istiod_token_file=option("--istiod-token-file"),
+            istioctl=option("--istioctl"),
+            analyze_timeout=option("--analyze-timeout"),
         )
 
     def _watch(self, waits_for: tuple[str, ...], seconds_left: float) -> None:
@@ -360,6 +382,9 @@ class Gatekeeper(Worker):
             self._last_words(verdict, session.exitstatus)
         elif exitstatus == pytest.ExitCode.NO_TESTS_COLLECTED:
             self._say("The gate is CLOSED: no claim was selected (exit 5: nothing was verified)")
+        else:
+            code = int(session.exitstatus)
+            self._say(f"The gate is CLOSED: the run was broken off (exit {code}: see above)")
         return result
 
     def _last_words(self, verdict: Ruling, status: int) -> None:

@@ -110,7 +110,7 @@ class Live:
         analyze_timeout: float,
         progress: Progress = lambda words: None,
     ) -> None:
-        self._cluster = cluster
+        self.cluster = cluster
         self._transport = transport
         self._expectations = expectations
         self._istioctl = istioctl
@@ -127,10 +127,10 @@ class Live:
             meshgate_version=__version__,
             taken=started,
             started=started,
-            source=self._cluster.source,
+            source=self.cluster.source,
             expectations=self._expectations,
         )
-        self._progress(f"reading {', '.join(sorted(fresh))} from {self._cluster.source}")
+        self._progress(f"reading {', '.join(sorted(fresh))} from {self.cluster.source}")
         found, gaps = self._read(fresh)
         kept = [gap for gap in base.gaps if gap.item not in fresh]
         snapshot = msgspec.structs.replace(
@@ -156,7 +156,7 @@ class Live:
                 gaps.append(Gap(item=item, why=error.why, remedy=error.remedy, heals=error.heals))
 
         # One small request first: where there is no API server there is one gap, told once.
-        attempt("kubernetes", self._cluster.version, "kubernetes_version")
+        attempt("kubernetes", self.cluster.version, "kubernetes_version")
         if gaps:
             reason = gaps.pop()
             return {}, [msgspec.structs.replace(reason, item=item) for item in sorted(items)]
@@ -177,11 +177,11 @@ class Live:
         return found, gaps
 
     def _lister(self, item: str) -> Callable[[], tuple[Any, ...]]:
-        return lambda: self._cluster.objects(KINDS[item])
+        return lambda: self.cluster.objects(KINDS[item])
 
     def _analyze(self) -> Any:
         return istioctl.analyze(
-            self._cluster,
+            self.cluster,
             istioctl=self._istioctl,
             istio_namespace=self._expectations.istio_namespace,
             timeout=self._analyze_timeout,

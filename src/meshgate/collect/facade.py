@@ -106,7 +106,7 @@ class Facade:
     @contextmanager
     def serving(self) -> Iterator["Facade"]:
         """Serves while the block runs; open watches end with it."""
-        thread = threading.Thread(target=self._server.serve_forever, daemon=True)
+        thread = threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True)
         thread.start()
         try:
             yield self

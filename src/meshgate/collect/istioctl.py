@@ -120,7 +120,7 @@ def _check_rights(name: str, missing: tuple[str, ...]) -> None:
     if missing:
         raise Unreadable(
             f"no right to {', '.join(missing)}, which {name} needs",
-            f"grant `{missing[0]}` (`meshgate rbac` prints the whole ClusterRole)",
+            f"grant `{missing[0]}` (`meshgate rbac` prints all that is needed)",
         )
 
 

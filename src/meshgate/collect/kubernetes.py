@@ -144,6 +144,22 @@ class Cluster:
             return bytes(response.data)
         raise self._refusal(response, path, right)
 
+    def put(self, path: str, name: str, value: object, *, right: str) -> None:
+        """Creates or replaces the object `name` of the collection `path`."""
+        body = msgspec.json.encode(value)
+        headers = {"Content-Type": "application/json"}
+        response = self.send("PUT", f"{path}/{name}", headers=headers, body=body)
+        if response.status == 404:
+            response = self.send("POST", path, headers=headers, body=body)
+        if response.status not in (200, 201):
+            raise self._refusal(response, f"{path}/{name}", right)
+
+    def delete(self, path: str, *, right: str) -> None:
+        """Deletes one object; one that is gone already is no error."""
+        response = self.send("DELETE", path)
+        if response.status not in (200, 202, 404):
+            raise self._refusal(response, path, right)
+
     def send(
         self,
         method: str,
@@ -152,6 +168,7 @@ class Cluster:
         query: list[tuple[str, str]] | None = None,
         stream: bool = False,
         headers: dict[str, str] | None = None,
+        body: bytes | None = None,
     ) -> urllib3.BaseHTTPResponse:
         """One request with our credentials; the raw response, unread when `stream`."""
         _, url, sent_headers, _, _ = self.api.param_serialize(
@@ -170,6 +187,7 @@ class Cluster:
                     method,
                     url,
                     headers=sent_headers,
+                    body=body,
                     preload_content=not stream,
                     retries=False,
                     timeout=urllib3.Timeout(connect=5.0, read=None if stream else self._timeout),
@@ -221,7 +239,7 @@ class Cluster:
             needed = right or f"get {path}"
             return Unreadable(
                 f"no right to {needed}: {words}",
-                f"grant `{needed}` (`meshgate rbac` prints the whole ClusterRole)",
+                f"grant `{needed}` (`meshgate rbac` prints all that is needed)",
             )
         if response.status == 404:
             return _NoSuchKind(f"the API server does not know {path}", "is its CRD installed?")

@@ -29,3 +29,19 @@ def cluster_role(name: str) -> dict[str, Any]:
             for group, names in sorted(resources.items())
         ],
     }
+
+
+def role(name: str, namespace: str) -> dict[str, Any]:
+    """What a verifier may write: ConfigMaps that it keeps baselines in, in one namespace."""
+    return {
+        "apiVersion": "rbac.authorization.k8s.io/v1",
+        "kind": "Role",
+        "metadata": {"name": name, "namespace": namespace},
+        "rules": [
+            {
+                "apiGroups": [""],
+                "resources": ["configmaps"],
+                "verbs": ["create", "delete", "get", "update"],
+            }
+        ],
+    }

@@ -28,16 +28,20 @@ class UnusableSnapshot(Exception):
     """The file cannot be believed; the message says why and what to do."""
 
 
-def save(snapshot: Snapshot, path: Path) -> None:
-    """Writes the whole file or none of it: a killed run leaves no half snapshot."""
+def pack(snapshot: Snapshot) -> bytes:
+    """The file's bytes: the same for the same snapshot."""
     body = msgspec.json.encode(snapshot)
     header = msgspec.json.encode(Header(FORMAT, SCHEMA, hashlib.sha256(body).hexdigest()))
-    packed = gzip.compress(header + b"\n" + body + b"\n", mtime=0)
+    return gzip.compress(header + b"\n" + body + b"\n", mtime=0)
+
+
+def save(snapshot: Snapshot, path: Path) -> None:
+    """Writes the whole file or none of it: a killed run leaves no half snapshot."""
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
         with os.fdopen(handle, "wb") as file:
-            file.write(packed)
+            file.write(pack(snapshot))
         Path(temporary).replace(path)
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
@@ -47,9 +51,17 @@ def save(snapshot: Snapshot, path: Path) -> None:
 def load(path: Path) -> Snapshot:
     """Reads a snapshot; raises UnusableSnapshot for anything that is not wholly one."""
     try:
-        header_line, _, body = gzip.decompress(path.read_bytes()).partition(b"\n")
+        packed = path.read_bytes()
     except OSError as error:
-        # gzip.BadGzipFile is an OSError too
+        raise UnusableSnapshot(f"cannot read the snapshot {path}: {error}") from error
+    return unpack(packed, str(path))
+
+
+def unpack(packed: bytes, path: str) -> Snapshot:
+    """The snapshot of a file's bytes; `path` is what it is called in an error."""
+    try:
+        header_line, _, body = gzip.decompress(packed).partition(b"\n")
+    except gzip.BadGzipFile as error:
         raise UnusableSnapshot(f"cannot read the snapshot {path}: {error}") from error
     except (EOFError, zlib.error) as error:
         raise UnusableSnapshot(
