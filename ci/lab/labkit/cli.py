@@ -1,0 +1,213 @@
+"""The verbs of `lab`."""
+
+import argparse
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+
+from labkit import enter, golden, health, lock, mesh, node, paths, signals
+from labkit.build import build
+from labkit.node import Node
+from labkit.paths import LabDir
+from labkit.steps import LabError, locked, step, tail
+from labkit.versions import versions
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Do what the command line says."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that what was begun is undone
+    args = _parser().parse_args(argv)
+    verb: Callable[[argparse.Namespace], None] = args.verb
+    try:
+        if verb is not _lock and os.geteuid() != 0:
+            raise LabError("the lab needs root, for namespaces, mounts and containers")
+        verb(args)
+    except LabError as error:
+        print(f"lab: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 130
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="lab", description="A real Kubernetes with a real Istio in namespaces of this machine."
+    )
+    verbs = parser.add_subparsers(required=True, metavar="VERB")
+
+    def verb(function: Callable[[argparse.Namespace], None], name: str) -> argparse.ArgumentParser:
+        sub = verbs.add_parser(name, help=function.__doc__, description=function.__doc__)
+        sub.set_defaults(verb=function)
+        sub.add_argument("--name", default="default", help="which lab (default: %(default)s)")
+        return sub
+
+    known = sorted(versions().istio)
+    verb(_build, "build")
+    sub = verb(_up, "up")
+    sub.add_argument("--istio", default=versions().default_istio, choices=known)
+    sub.add_argument("--istiod-replicas", type=int, default=1, metavar="N")
+    sub.add_argument("--revision", default="", help="install istiod as this revision")
+    sub.add_argument("--keep", action="store_true", help="if it fails, leave it to be looked at")
+    sub = verb(_exec, "exec")
+    sub.add_argument("--as", dest="account", metavar="NAMESPACE/SERVICEACCOUNT",
+                     help="as a Pod of this ServiceAccount would see the cluster")  # fmt: skip
+    sub.add_argument("command", nargs=argparse.REMAINDER, metavar="CMD")
+    verb(_shell, "shell")
+    sub = verb(_node, "node")
+    sub.add_argument("command", nargs=argparse.REMAINDER, metavar="CMD")
+    verb(_reset, "reset")
+    for function, name in ((_freeze, "freeze"), (_thaw, "thaw")):
+        verb(function, name).add_argument("pod", metavar="NAMESPACE/POD")
+    sub = verb(_upgrade, "upgrade")
+    sub.add_argument("istio", choices=known)
+    sub.add_argument("--restart", action="store_true", help="restart the workloads too")
+    sub = verb(_revision, "revision")
+    sub.add_argument("istio", choices=known)
+    sub.add_argument("--tag", help="point this revision tag to it")
+    verb(_save, "save")
+    verb(_status, "status")
+    verb(_list, "list")
+    verb(_down, "down")
+    verb(_lock, "lock")
+    return parser
+
+
+def _build(args: argparse.Namespace) -> None:
+    """Build and cache every program, root filesystem and image."""
+    build()
+
+
+def _up(args: argparse.Namespace) -> None:
+    """Put a lab up and wait until every pod is Ready."""
+    start = time.monotonic()
+    lab = LabDir(args.name)
+    wanted = mesh.Installed(args.istio, args.revision, args.istiod_replicas)
+    with locked(lab.lock):
+        if Node.find(lab):
+            raise LabError(f"lab {lab.name!r} is up already; lab reset or lab down?")
+        built = build()
+        node.down(lab)  # what a lab that died may have left
+        try:
+            running = node.up(lab, built.node_root, built.programs.kubernetes, built.image_store)
+            mesh.install(running, built, wanted)
+            golden.save(running)
+        except BaseException:
+            if not args.keep:
+                node.down(lab)
+            raise
+    print(f"lab {lab.name!r} is up, in {time.monotonic() - start:.1f} s")
+
+
+def _exec(args: argparse.Namespace) -> None:
+    """Run a command in the lab's network, with this machine's files."""
+    command = _command(args)
+    running = Node.get(LabDir(args.name))
+    if args.account:
+        enter.as_pod(running, args.account, command)
+    enter.outside(running, command)
+
+
+def _shell(args: argparse.Namespace) -> None:
+    """An interactive shell in the lab's network."""
+    running = Node.get(LabDir(args.name))
+    enter.outside(running, [os.environ.get("SHELL", "/bin/bash")])
+
+
+def _node(args: argparse.Namespace) -> None:
+    """Run a command in the node itself: its files, its processes."""
+    enter.inside(Node.get(LabDir(args.name)), _command(args))
+
+
+def _command(args: argparse.Namespace) -> list[str]:
+    command: list[str] = args.command
+    if command[:1] == ["--"]:
+        command = command[1:]
+    if not command:
+        raise LabError("which command?")
+    return command
+
+
+def _reset(args: argparse.Namespace) -> None:
+    """Bring the lab back to how it was when it came up."""
+    with _changing(args) as running:
+        golden.restore(running)
+
+
+def _save(args: argparse.Namespace) -> None:
+    """Make the present state the one that `reset` goes back to."""
+    with _changing(args) as running:
+        golden.save(running)
+
+
+def _freeze(args: argparse.Namespace) -> None:
+    """Stop the Envoy of a pod, without ending it."""
+    signals.freeze(Node.get(LabDir(args.name)), args.pod)
+
+
+def _thaw(args: argparse.Namespace) -> None:
+    """Let the Envoy of a pod go on."""
+    signals.thaw(Node.get(LabDir(args.name)), args.pod)
+
+
+def _upgrade(args: argparse.Namespace) -> None:
+    """Upgrade Istio in place."""
+    with _changing(args) as running:
+        mesh.upgrade(running, build(), args.istio, restart=args.restart)
+        golden.save(running)
+
+
+def _revision(args: argparse.Namespace) -> None:
+    """Install a second istiod beside the first, as a revision."""
+    with _changing(args) as running:
+        mesh.add_revision(running, build(), args.istio, args.tag)
+        golden.save(running)
+
+
+def _status(args: argparse.Namespace) -> None:
+    """Say what runs and what is not as it should be."""
+    running = Node.get(LabDir(args.name))
+    print(_one_line(running))
+    if complaints := health.of(running):
+        raise LabError("not healthy:\n" + tail("\n".join(complaints)))
+
+
+def _list(args: argparse.Namespace) -> None:
+    """List the labs of this machine."""
+    for lab in paths.all_labs():
+        running = Node.find(lab)
+        print(_one_line(running) if running else f"{lab.name}: not up; lab down --name {lab.name}")
+
+
+def _one_line(running: Node) -> str:
+    try:
+        installed = mesh.Installed.load(running.lab)
+    except OSError:
+        return f"{running.lab.name}: coming up, or kept after a failure"
+    revision = f", revision {installed.revision}" if installed.revision else ""
+    return f"{running.lab.name}: up, Istio {installed.istio}{revision}"
+
+
+def _down(args: argparse.Namespace) -> None:
+    """Take a lab away: processes, cgroups, files."""
+    lab = LabDir(args.name)
+    with locked(lab.lock), step(f"take lab {lab.name!r} away"):
+        node.down(lab)
+
+
+def _lock(args: argparse.Namespace) -> None:
+    """Write go/*/go.mod and go.sum from versions.toml (needs the Go module proxy)."""
+    lock.write()
+
+
+@contextmanager
+def _changing(args: argparse.Namespace) -> Iterator[Node]:
+    """The lab, kept from other commands, and the time that the change took."""
+    start = time.monotonic()
+    lab = LabDir(args.name)
+    with locked(lab.lock):
+        yield Node.get(lab)
+    print(f"done in {time.monotonic() - start:.1f} s")

@@ -1,0 +1,132 @@
+"""What runs on the node: CoreDNS, the Gateway API, Istio, and the sample estate."""
+
+import json
+import shutil
+import string
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+from labkit.build import Built
+from labkit.health import wait_healthy
+from labkit.node import Node
+from labkit.paths import SOURCE, LabDir
+from labkit.steps import run, step
+from labkit.versions import versions
+
+MANIFESTS = SOURCE / "manifests"
+ESTATE = ("istio-ingress", "shop", "payments", "legacy")
+
+
+@dataclass(frozen=True)
+class Installed:
+    """What was asked for when Istio was last installed or upgraded."""
+
+    istio: str
+    revision: str = ""
+    replicas: int = 1
+
+    @classmethod
+    def load(cls, lab: LabDir) -> "Installed":
+        """As it was saved."""
+        return cls(**json.loads((lab.path / "mesh.json").read_text()))
+
+    def save(self, lab: LabDir) -> None:
+        """For later verbs."""
+        (lab.path / "mesh.json").write_text(json.dumps(asdict(self)))
+
+
+def install(node: Node, built: Built, wanted: Installed) -> None:
+    """Put everything on a bare node."""
+    link_programs(node.lab, built, wanted.istio)
+    with step("CoreDNS, Gateway API"):
+        _apply(node, MANIFESTS / "coredns.yaml")
+        crds = built.programs.istio[wanted.istio] / "gateway-api"
+        node.kubectl("apply", "--server-side", "-f", crds)
+    _install_istio(node, built, wanted)
+    if wanted.revision:
+        _set_tag(node, wanted, "default")
+    with step("the sample estate"):
+        _apply(node, *sorted((MANIFESTS / "estate").glob("*.yaml")))
+        _make_certificate(node)
+    wanted.save(node.lab)
+    wait_healthy(node)
+
+
+def upgrade(node: Node, built: Built, version: str, *, restart: bool) -> None:
+    """Upgrade Istio in place; with `restart`, the sidecars too."""
+    wanted = replace(Installed.load(node.lab), istio=version)
+    link_programs(node.lab, built, version)
+    _install_istio(node, built, wanted)
+    wanted.save(node.lab)
+    if restart:
+        with step("restart the estate"):
+            for namespace in ESTATE:
+                node.kubectl("rollout", "restart", "deployment,statefulset", "-n", namespace)
+    wait_healthy(node)
+
+
+def add_revision(node: Node, built: Built, version: str, tag: str | None) -> None:
+    """Install a second control plane beside the first; a tag may then point to it."""
+    revision = versions().istio_release(version).revision
+    wanted = Installed(version, revision, Installed.load(node.lab).replicas)
+    _install_istio(node, built, wanted)
+    if tag:
+        _set_tag(node, wanted, tag)
+    wait_healthy(node)
+
+
+def link_programs(lab: LabDir, built: Built, istio: str) -> None:
+    """What `lab exec` has in its PATH."""
+    programs = built.programs
+    links = {
+        "kubectl": programs.kubernetes / "bin/kubectl",
+        "labapp": programs.app / "bin/labapp",
+        "istioctl": programs.istio[istio] / "bin/istioctl",
+    }
+    for version, place in programs.istio.items():
+        links[f"istioctl-{version}"] = place / "bin/istioctl"
+    shutil.rmtree(lab.bin, ignore_errors=True)
+    lab.bin.mkdir(parents=True)
+    for name, program in links.items():
+        (lab.bin / name).symlink_to(program)
+
+
+def _make_certificate(node: Node) -> None:
+    """One self-signed certificate for both gateways, in the namespaces where they look for it."""
+    place = node.lab.shared
+    names = "DNS:shop.example.com,DNS:limited.example.com,DNS:api.example.com"
+    request = "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 365"
+    files = ["-keyout", "/var/lib/meshgate/tls.key", "-out", "/var/lib/meshgate/tls.crt"]
+    subject = ["-subj", "/CN=shop.example.com", "-addext", f"subjectAltName={names}"]
+    run(node.inside([*request.split(), *subject, *files]))
+    pair = [f"--cert={place / 'tls.crt'}", f"--key={place / 'tls.key'}"]
+    for namespace in ("istio-ingress", "shop"):
+        node.kubectl("create", "secret", "tls", "shop-cert", f"--namespace={namespace}", *pair)
+
+
+def _install_istio(node: Node, built: Built, wanted: Installed) -> None:
+    """Install Istio, or upgrade in place what is there under this revision."""
+    settings = {"tag": wanted.istio, "components.pilot.k8s.replicaCount": wanted.replicas}
+    if wanted.revision:
+        settings["revision"] = wanted.revision
+    with step(" ".join(["istioctl install", wanted.istio, wanted.revision]).strip()):
+        node.run(
+            f"istioctl-{wanted.istio}", "install", "--skip-confirmation",
+            "--readiness-timeout=120s",
+            "--manifests", built.programs.istio[wanted.istio] / "manifests",
+            "--filename", MANIFESTS / "iop.yaml",
+            *(word for name, value in settings.items() for word in ("--set", f"{name}={value}")),
+            timeout=300,
+        )  # fmt: skip
+
+
+def _set_tag(node: Node, installed: Installed, tag: str) -> None:
+    with step(f"point tag {tag} to revision {installed.revision}"):
+        command = ["tag", "set", tag, "--revision", installed.revision]
+        node.run(f"istioctl-{installed.istio}", *command, "--overwrite", "--skip-confirmation")
+
+
+def _apply(node: Node, *files: Path) -> None:
+    text = "\n---\n".join(file.read_text() for file in files)
+    filled = string.Template(text).safe_substitute(coredns=versions().coredns)
+    node.kubectl("apply", "--filename=-", stdin=filled)

@@ -1,0 +1,56 @@
+"""Signals to the processes of pods. A stopped Envoy is a proxy that is there and never answers."""
+
+import signal
+from pathlib import Path
+
+from labkit.node import Node, Process
+from labkit.steps import LabError
+
+
+def freeze(node: Node, pod: str) -> None:
+    """Stop the pod's Envoy."""
+    for process in _envoys(node, pod):
+        process.kill(signal.SIGSTOP)
+        print(f"envoy of {pod} is stopped (pid {process.pid})")
+
+
+def thaw(node: Node, pod: str) -> None:
+    """Let the pod's Envoy go on."""
+    for process in _envoys(node, pod):
+        process.kill(signal.SIGCONT)
+        print(f"envoy of {pod} goes on (pid {process.pid})")
+
+
+def thaw_all(node: Node) -> list[str]:
+    """Let every stopped process of the lab go on; say which they were."""
+    stopped = [process for process, _ in node.processes() if _state(process) == "T"]
+    for process in stopped:
+        process.kill(signal.SIGCONT)
+    return [f"continue process {process.pid} ({_name(process)})" for process in stopped]
+
+
+def end_pod(node: Node, uid: str) -> None:
+    """Kill all processes of a pod, as the kubelet does when its grace period is over."""
+    for process, cgroups in node.processes():
+        if uid in cgroups:
+            process.kill(signal.SIGKILL)
+
+
+def _envoys(node: Node, pod: str) -> list[Process]:
+    namespace, _, name = pod.partition("/")
+    if not name:
+        raise LabError(f"{pod!r} is not NAMESPACE/POD")
+    query = ["get", "pod", f"--namespace={namespace}", name, "--output=jsonpath={.metadata.uid}"]
+    uid = node.kubectl(*query)
+    found = [p for p, cgroups in node.processes() if uid in cgroups and _name(p) == "envoy"]
+    if not found:
+        raise LabError(f"no envoy runs in {pod}")
+    return found
+
+
+def _name(process: Process) -> str:
+    return Path(f"/proc/{process.pid}/comm").read_text().strip()
+
+
+def _state(process: Process) -> str:
+    return Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()[0]
