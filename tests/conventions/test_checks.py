@@ -1,0 +1,213 @@
+"""A check is whole: its row, its test, its page, and what it says that it reads."""
+
+import ast
+import importlib.util
+import inspect
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from pathlib import Path
+from types import ModuleType
+from typing import Any, get_args
+
+import pytest
+
+from meshgate import cli
+from meshgate.catalogue import STAGES, checks
+from meshgate.collect.plan import ITEMS
+from meshgate.facts.evidence import Evidence
+from meshgate.facts.mesh import Mesh
+from meshgate.plugin import ARGUMENTS
+from meshgate.snapshot.model import Snapshot
+from meshgate.snapshot.store import load
+from meshgate.verdict import CouldNotVerify, NotApplicable
+from tests.builders import pushed, reading, snapshot, sync
+from tests.conftest import ROOT
+
+FOLDER = ROOT / "verification"
+FILES = sorted(FOLDER.glob("*.py"))
+
+
+def imported(file: Path) -> ModuleType:
+    """A file of claims, imported as what it is."""
+    spec = importlib.util.spec_from_file_location(f"claims_of_{file.stem}", file)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+MODULES = {file.name: imported(file) for file in FILES}
+CLAIMS: dict[str, Callable[..., None]] = {
+    f"{file}::{name}": function
+    for file, module in MODULES.items()
+    for name, function in inspect.getmembers(module, inspect.isfunction)
+    if name.startswith("test_")
+}
+each_file = pytest.mark.parametrize("file", MODULES)
+each_claim = pytest.mark.parametrize("claim", CLAIMS)
+each_row = pytest.mark.parametrize("id", checks())
+
+
+def marks(marked: Any) -> list[pytest.Mark]:
+    """The marks of a module or a function."""
+    found = getattr(marked, "pytestmark", [])
+    return [each.mark if hasattr(each, "mark") else each for each in _several(found)]
+
+
+def _several(found: Any) -> Iterable[Any]:
+    return found if isinstance(found, list) else [found]
+
+
+def ids(claim: str) -> list[str]:
+    """The checks that a claim says that it is."""
+    return [arg for mark in marks(CLAIMS[claim]) if mark.name == "check" for arg in mark.args]
+
+
+# --- the files ----------------------------------------------------------------------------------
+
+
+def test_the_folder_holds_claims_alone() -> None:
+    assert FILES
+    strangers = [
+        file.name
+        for file in FOLDER.iterdir()
+        if file.name != "__pycache__" and not file.match("verify_*.py") | file.match("check_*.py")
+    ]
+
+    assert strangers == []
+
+
+@each_file
+def test_a_file_is_of_one_stage_and_its_checks_are_too(file: str) -> None:
+    (stage,) = [mark.name for mark in marks(MODULES[file])]
+
+    assert stage in STAGES
+    rows = [checks()[id] for claim in CLAIMS if claim.startswith(f"{file}::") for id in ids(claim)]
+    assert rows, "it claims nothing"
+    assert {row.stage for row in rows} == {stage}
+
+
+@each_file
+def test_a_file_says_what_it_is_about_and_runs_by_itself(file: str) -> None:
+    source = (FOLDER / file).read_text()
+
+    assert ast.get_docstring(ast.parse(source))
+    assert source.endswith(
+        'if __name__ == "__main__":\n    raise SystemExit(run_alone(__file__))\n'
+    )
+
+
+# --- the claims ---------------------------------------------------------------------------------
+
+
+@each_claim
+def test_a_claim_is_one_check_and_marked_with_nothing_else(claim: str) -> None:
+    assert [mark.name for mark in marks(CLAIMS[claim])] == ["check"], "one check, no parameters"
+    assert len(ids(claim)) == 1
+
+
+@each_claim
+def test_a_claim_takes_only_what_it_can_be_settled_with(claim: str) -> None:
+    assert set(inspect.signature(CLAIMS[claim]).parameters) <= ARGUMENTS
+
+
+@each_claim
+def test_a_claim_says_why_it_matters(claim: str) -> None:
+    assert inspect.getdoc(CLAIMS[claim])
+
+
+@each_claim
+def test_a_claim_asserts_once_and_lists_its_offenders(claim: str) -> None:
+    tree = ast.parse(inspect.getsource(CLAIMS[claim]))
+
+    (assertion,) = [node for node in ast.walk(tree) if isinstance(node, ast.Assert)]
+    assert isinstance(assertion.msg, ast.Call)
+    assert ast.unparse(assertion.msg.func) == "listed"
+
+
+def test_every_row_is_one_claim_and_every_claim_one_row() -> None:
+    assert sorted(id for claim in CLAIMS for id in ids(claim)) == sorted(checks())
+
+
+# --- the rows -----------------------------------------------------------------------------------
+
+
+@each_row
+def test_a_row_is_of_a_stage_and_reads_what_can_be_read(id: str) -> None:
+    row = checks()[id]
+
+    assert row.stage in STAGES
+    assert row.reads, "a claim that reads nothing proves nothing"
+    assert set(row.reads) <= ITEMS
+    assert row.claim
+    assert row.hint
+
+
+@each_row
+def test_a_row_has_a_page_that_begins_with_its_claim(id: str) -> None:
+    row = checks()[id]
+
+    page = (ROOT / row.page).read_text()
+
+    assert page.splitlines()[0] == f"# {id}: {row.claim}"
+
+
+def test_there_is_no_page_without_a_row() -> None:
+    assert {page.stem for page in (ROOT / "docs/checks").iterdir()} == set(checks())
+
+
+def test_the_stages_are_the_same_wherever_they_are_named(pytestconfig: pytest.Config) -> None:
+    configured = (ROOT / "pytest.ini").read_text()
+    offered = get_args(get_args(get_args(cli.Stage)[0])[0])
+
+    assert [line.split(":")[0].strip() for line in configured.splitlines() if ": stage " in line]
+    for stage in STAGES:
+        assert f"    {stage}: stage " in configured
+    assert offered == STAGES
+
+
+# --- what a claim reads -------------------------------------------------------------------------
+
+# between them they lead every claim down each of its ways
+MESHES = {
+    "healthy": snapshot(),
+    "rejecting": snapshot(
+        istiod=(reading(proxies=[sync(listener=pushed(answered=False, error="no"))]),)
+    ),
+    "without istiod": snapshot(pods=(), istiod=()),
+    "recorded healthy": load(ROOT / "demo/healthy.json.gz"),
+    "recorded broken": load(ROOT / "demo/broken.json.gz"),
+}
+
+
+class Recorder(Evidence):
+    """Evidence that keeps which items were asked for."""
+
+    def __init__(self, seen: Snapshot) -> None:
+        super().__init__(seen)
+        self.touched: set[str] = set()
+
+    def need(self, item: str) -> None:
+        self.touched.add(item)
+        super().need(item)
+
+
+def touched(claim: Callable[..., None], seen: Snapshot) -> set[str]:
+    """The items that a claim asks for when it is taken on a snapshot."""
+    mesh = Mesh(seen)
+    recorder = mesh.evidence = Recorder(seen)
+    given: dict[str, Any] = {"mesh": mesh, "warn": list}
+    arguments = {name: given[name] for name in inspect.signature(claim).parameters}
+    with suppress(AssertionError, CouldNotVerify, NotApplicable):
+        claim(**arguments)
+    return recorder.touched
+
+
+@each_claim
+def test_a_claim_reads_what_its_row_says_and_all_of_it(claim: str) -> None:
+    (id,) = ids(claim)
+
+    read = set().union(*(touched(CLAIMS[claim], seen) for seen in MESHES.values()))
+
+    assert read == set(checks()[id].reads)

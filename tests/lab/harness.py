@@ -1,0 +1,100 @@
+"""The lab's verbs and one run of a stage, as the tests use them."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parents[2]
+LAB = ROOT / "ci" / "lab" / "lab"
+
+
+class Stage:
+    """One run of a stage, as a user would see it."""
+
+    def __init__(self, done: subprocess.CompletedProcess[str], reports: Path) -> None:
+        self.exit = done.returncode
+        self.output = done.stdout + done.stderr
+        self.reports = reports
+
+    @property
+    def failures(self) -> list[str]:
+        """The lines that say what is wrong, in the order in which they are printed."""
+        return [line for line in self.output.splitlines() if line.startswith(("FAIL ", "???? "))]
+
+    @property
+    def first(self) -> str:
+        """The first of them; the whole output where there is none, so that a test shows it."""
+        return self.failures[0] if self.failures else self.output
+
+
+class Lab:
+    """The lab's verbs, as the tests use them."""
+
+    def __init__(self, name: str, workspace: Path) -> None:
+        self._name = name
+        self._workspace = workspace
+        self._runs = 0
+
+    def verb(self, verb: str, *words: str, input: str | None = None) -> str:
+        """One verb of the lab's own program: what it printed; a failure is the test's."""
+        done = subprocess.run(
+            [LAB, verb, "--name", self._name, *words],
+            capture_output=True,
+            text=True,
+            check=False,
+            input=input,
+        )
+        assert done.returncode == 0, f"lab {verb} {' '.join(words)}:\n{done.stdout}{done.stderr}"
+        return done.stdout
+
+    def run(
+        self, *command: str, identity: str | None = None, input: str | None = None
+    ) -> subprocess.CompletedProcess[str]:
+        """A command in the lab's network; `identity` (namespace/name) is a ServiceAccount."""
+        actor = ["--as", identity] if identity else []
+        return subprocess.run(
+            [LAB, "exec", "--name", self._name, *actor, *command],
+            capture_output=True,
+            text=True,
+            check=False,
+            input=input,
+            cwd=ROOT,
+        )
+
+    def kubectl(self, *words: str, input: str | None = None) -> str:
+        """kubectl as the cluster's administrator; a failure is the test's."""
+        done = self.run("kubectl", *words, input=input)
+        assert done.returncode == 0, f"kubectl {' '.join(words)}: {done.stderr}"
+        return done.stdout
+
+    def apply(self, *objects: dict[str, Any]) -> None:
+        """Creates or changes objects."""
+        self.kubectl("apply", "-f", "-", input="\n".join(map(json.dumps, objects)))
+
+    def get(self, *words: str) -> Any:
+        """One object or list, decoded."""
+        return json.loads(self.kubectl("get", *words, "-o", "json"))
+
+    def pod(self, namespace: str, app: str) -> str:
+        """The name of the one pod with the label app=`app`."""
+        (pod,) = self.get("pods", "-n", namespace, "-l", f"app={app}")["items"]
+        return str(pod["metadata"]["name"])
+
+    def pytest(self, *words: str, identity: str | None = None) -> Stage:
+        """pytest as a user starts it in the project's folder, its reports kept apart."""
+        self._runs += 1
+        reports = self._workspace / f"run-{self._runs}"
+        done = self.run(
+            sys.executable,
+            "-m",
+            "pytest",
+            f"--junitxml={reports}/junit.xml",
+            f"--html={reports}/index.html",
+            f"--save-snapshot={reports}/snapshot.json.gz",
+            f"--json={reports}/verdict.json",
+            *words,
+            identity=identity,
+        )
+        return Stage(done, reports)

@@ -1,0 +1,126 @@
+"""What must not close the gate: the ordinary life of a mesh, also in the middle of a change."""
+
+import itertools
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+
+from tests.lab.harness import Lab, Stage
+
+Run = Callable[..., Stage]
+
+IMAGE = "docker.io/lab/app:1"
+
+
+def _pod(name: str, **spec: Any) -> dict[str, Any]:
+    container = {"name": "app", "image": IMAGE, "imagePullPolicy": "Never"}
+    return {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {"name": name, "namespace": "shop"},
+        "spec": {
+            "containers": [container | spec.pop("container", {})],
+            "terminationGracePeriodSeconds": 1,
+            **spec,
+        },
+    }
+
+
+def test_an_istiod_that_is_being_replaced(lab: Lab, controlplane: Run) -> None:
+    lab.kubectl("rollout", "restart", "deployment/istiod", "-n", "istio-system")
+
+    stage = controlplane("--settle=90")
+
+    assert stage.exit == 0, stage.output
+
+
+def test_an_istiod_that_was_killed(lab: Lab, controlplane: Run) -> None:
+    lab.kubectl("delete", "pod", "-n", "istio-system", "-l", "app=istiod", "--wait=false")
+
+    stage = controlplane("--settle=90")
+
+    assert stage.exit == 0, stage.output
+
+
+def test_pushes_that_go_on_all_the_time(lab: Lab, controlplane: Run) -> None:
+    with _pushing(lab):
+        stage = controlplane("--settle=60", "--stale-after=10")
+
+    assert stage.exit == 0, stage.output
+
+
+def test_pods_that_are_finished(lab: Lab, controlplane: Run) -> None:
+    lab.apply(
+        _pod("finished", restartPolicy="Never", container={"command": ["/bin/busybox", "true"]})
+    )
+    lab.kubectl(
+        *("wait", "pod/finished", "-n", "shop", "--timeout=60s"),
+        "--for=jsonpath={.status.phase}=Succeeded",
+    )
+
+    stage = controlplane()
+
+    assert stage.exit == 0, stage.output
+
+
+def test_pods_on_the_nodes_network(lab: Lab, controlplane: Run) -> None:
+    lab.apply(
+        _pod(
+            "on-the-node",
+            hostNetwork=True,
+            container={"command": ["/bin/busybox", "sleep", "3600"]},
+        )
+    )
+    lab.kubectl("wait", "pod/on-the-node", "-n", "shop", "--for=condition=Ready", "--timeout=60s")
+
+    stage = controlplane()
+
+    assert stage.exit == 0, stage.output
+
+
+@contextmanager
+def _pushing(lab: Lab) -> Iterator[None]:
+    """Changes something that concerns every sidecar, again and again, while the block runs."""
+    enough = threading.Event()
+
+    def push() -> None:
+        for number in itertools.count():
+            if enough.is_set() or number == 500:
+                return
+            lab.apply(
+                {
+                    "apiVersion": "networking.istio.io/v1",
+                    "kind": "ServiceEntry",
+                    "metadata": {"name": "restless", "namespace": "shop"},
+                    "spec": {
+                        "hosts": ["restless.example.com"],
+                        "ports": [{"number": 8000 + number, "name": "http", "protocol": "HTTP"}],
+                        "resolution": "STATIC",
+                        "endpoints": [{"address": "192.0.2.1"}],
+                    },
+                }
+            )
+
+    pusher = threading.Thread(target=push)
+    pusher.start()
+    try:
+        yield
+    finally:
+        enough.set()
+        pusher.join()
+
+
+@pytest.mark.parametrize("restarted", [False, True], ids=["not restarted", "restarted"])
+def test_native_sidecars(restarted: bool, lab: Lab, controlplane: Run) -> None:
+    """On this Kubernetes istio-proxy is an init container that goes on."""
+    (pod,) = lab.get("pods", "-n", "shop", "-l", "app=web")["items"]
+    assert "istio-proxy" in [each["name"] for each in pod["spec"]["initContainers"]]
+    if restarted:
+        lab.kubectl("rollout", "restart", "deployment/web", "-n", "shop")
+
+    stage = controlplane("--settle=60")
+
+    assert stage.exit == 0, stage.output

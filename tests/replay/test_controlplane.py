@@ -1,0 +1,185 @@
+"""The recorded healthy mesh, with one thing broken at a time: what each claim then says.
+
+The recordings of demo/ are real; a case changes the smallest thing that a real fault would change.
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from meshgate.snapshot.model import Snapshot
+from meshgate.snapshot.store import load
+from tests.conftest import Gate
+
+Recording = dict[str, Any]
+Break = Callable[[Recording], None]
+
+
+def istiod(recording: Recording) -> Recording:
+    """istiod's Deployment."""
+    return _named(recording["deployments"], "istiod")
+
+
+def replica(recording: Recording) -> Recording:
+    """istiod's pod."""
+    return _named(recording["pods"], "istiod-")
+
+
+def web(recording: Recording) -> Recording:
+    """What istiod says of shop's web."""
+    return next(p for p in recording["istiod"][0]["proxies"] if p["proxy"].startswith("web-"))
+
+
+def _named(objects: list[Recording], prefix: str) -> Recording:
+    return next(each for each in objects if each["metadata"]["name"].startswith(prefix))
+
+
+LISTENER = "type.googleapis.com/envoy.config.listener.v3.Listener"
+
+
+def scaled_to_zero(recording: Recording) -> None:
+    istiod(recording)["spec"]["replicas"] = 0
+
+
+def rollout_unfinished(recording: Recording) -> None:
+    istiod(recording)["status"]["updatedReplicas"] = 0
+
+
+def image_not_pulled(recording: Recording) -> None:
+    replica(recording)["status"]["containerStatuses"][0]["state"] = {
+        "waiting": {"reason": "ImagePullBackOff", "message": "no such image"}
+    }
+
+
+def another_version(recording: Recording) -> None:
+    recording["istiod"][0]["version"] = "1.28.2-0000000-Clean"
+
+
+def not_ready(recording: Recording) -> None:
+    for condition in replica(recording)["status"]["conditions"]:
+        if condition["type"] == "Ready":
+            condition.update(status="False", message="containers with unready status: [discovery]")
+
+
+def no_answer(recording: Recording) -> None:
+    recording["istiod"][0].update(error="no answer: timed out", proxies=[])
+
+
+def refused(recording: Recording) -> None:
+    recording["istiod"][0].update(denied="istiod does not accept our token (401)", proxies=[])
+
+
+def one_proxy_missing(recording: Recording) -> None:
+    recording["istiod"][0]["proxies"].remove(web(recording))
+
+
+def one_proxy_rejects(recording: Recording) -> None:
+    web(recording)["resources"][LISTENER]["lastError"] = "Error adding listener: unknown filter"
+
+
+def one_proxy_stale(recording: Recording) -> None:
+    state = web(recording)["resources"][LISTENER]
+    state["acked"] = "before"
+    key = f"{web(recording)['proxy']}|{LISTENER}"
+    recording["unansweredSince"] = {key: "2026-01-01T00:00:00Z"}
+
+
+def analyze_error(recording: Recording) -> None:
+    recording["analysis"]["messages"].append(
+        {
+            "code": "IST0101",
+            "level": "Error",
+            "message": 'Referenced gateway not found: "shop/missing"',
+            "origin": "VirtualService shop/lost",
+        }
+    )
+
+
+def analyze_not_run(recording: Recording) -> None:
+    del recording["analysis"]
+    recording["read"].remove("analysis")
+    recording["gaps"] = [{"item": "analysis", "why": "there is no istioctl", "remedy": "install"}]
+
+
+def pods_not_readable(recording: Recording) -> None:
+    recording["read"].remove("pods")
+    recording["gaps"] = [{"item": "pods", "why": "no right to list pods", "remedy": "grant it"}]
+
+
+FAILED = [
+    (scaled_to_zero, "CP001", "Deployment istio-system/istiod: is scaled to 0 replicas"),
+    (rollout_unfinished, "CP001", "Deployment istio-system/istiod: 0 of 1 replicas are updated"),
+    (image_not_pulled, "CP001", "Pod istio-system/istiod-"),
+    (another_version, "CP001", "Pod istio-system/istiod-"),
+    (not_ready, "CP002", "Pod istio-system/istiod-"),
+    (no_answer, "CP002", "Pod istio-system/istiod-"),
+    (one_proxy_missing, "CP003", "Pod shop/web-"),
+    (one_proxy_rejects, "CP004", "Pod shop/web-"),
+    (one_proxy_stale, "CP005", "Pod shop/web-"),
+    (analyze_error, "CP006", "VirtualService shop/lost: IST0101"),
+]
+
+UNKNOWN = [
+    (refused, {"CP001", "CP002", "CP003", "CP004", "CP005"}),
+    (analyze_not_run, {"CP006"}),
+    (pods_not_readable, {"CP001", "CP002", "CP003", "CP004", "CP005"}),
+]
+
+
+@pytest.fixture
+def broken(root: Path, recorded: Callable[[Snapshot], Path]) -> Callable[[Break], Path]:
+    """The healthy recording after one change, as a file."""
+
+    def write(change: Break) -> Path:
+        healthy = load(root / "demo/healthy.json.gz")
+        recording = msgspec.json.decode(msgspec.json.encode(healthy))
+        change(recording)
+        return recorded(msgspec.convert(recording, Snapshot))
+
+    return write
+
+
+def test_the_healthy_recording_opens_the_gate(gate: Gate, root: Path) -> None:
+    run = gate("-m", "controlplane", f"--snapshot={root}/demo/healthy.json.gz")
+
+    assert run.code == 0, run.out
+
+
+def test_the_broken_recording_closes_it(gate: Gate, root: Path) -> None:
+    run = gate("-m", "controlplane", f"--snapshot={root}/demo/broken.json.gz")
+
+    assert run.code == 1, run.out
+    assert {line.split()[1] for line in run.lines if line.startswith("FAIL ")} == {
+        "CP001",
+        "CP002",
+        "CP004",
+        "CP006",
+    }
+
+
+@pytest.mark.parametrize(
+    ("change", "check", "object"), FAILED, ids=[change.__name__ for change, _, _ in FAILED]
+)
+def test_one_thing_broken_closes_the_gate(
+    change: Break, check: str, object: str, broken: Callable[[Break], Path], gate: Gate
+) -> None:
+    run = gate("-m", "controlplane", f"--snapshot={broken(change)}")
+
+    assert run.code == 1, run.out
+    failures = [line for line in run.lines if line.startswith(("FAIL ", "???? "))]
+    assert failures[0].startswith(f"FAIL {check} {object}"), run.out
+
+
+@pytest.mark.parametrize(
+    ("change", "checks"), UNKNOWN, ids=[change.__name__ for change, _ in UNKNOWN]
+)
+def test_one_thing_not_seen_is_never_a_pass(
+    change: Break, checks: set[str], broken: Callable[[Break], Path], gate: Gate
+) -> None:
+    run = gate("-m", "controlplane", f"--snapshot={broken(change)}")
+
+    assert run.code == 10, run.out
+    assert {line.split()[1] for line in run.lines if line.startswith("???? ")} == checks

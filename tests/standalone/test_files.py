@@ -1,0 +1,53 @@
+"""Every file of claims is a program: it runs by itself, from anywhere, and exits as the gate."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from meshgate.snapshot.model import Snapshot
+from tests.builders import pushed, reading, snapshot, sync
+from tests.conftest import ROOT, Gate
+
+FILES = sorted((ROOT / "verification").glob("*.py"))
+
+# for each file, a mesh of which one of its claims does not hold
+BROKEN = {
+    "verify_controlplane.py": snapshot(
+        istiod=(reading(proxies=[sync(listener=pushed(answered=False, error="no filter"))]),)
+    ),
+}
+
+
+@pytest.fixture
+def elsewhere(tmp_path: Path) -> Path:
+    """A folder that has nothing to do with the project."""
+    folder = tmp_path / "elsewhere"
+    folder.mkdir()
+    return folder
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda file: file.name)
+@pytest.mark.parametrize("code", [0, 1, 10])
+def test_it_exits_as_its_claims_deserve(
+    started: Gate,
+    recorded: Callable[[Snapshot], Path],
+    elsewhere: Path,
+    file: Path,
+    code: int,
+) -> None:
+    seen = {0: snapshot(), 1: BROKEN[file.name], 10: snapshot(read=())}[code]
+
+    run = started(file, f"--snapshot={recorded(seen)}", cwd=elsewhere)
+
+    assert run.code == code, run.out
+    assert run.last.startswith("The gate is OPEN" if code == 0 else "The gate is CLOSED")
+    assert {each.name for each in elsewhere.iterdir()} == {"reports"}
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda file: file.name)
+def test_without_a_cluster_it_says_so(started: Gate, elsewhere: Path, file: Path) -> None:
+    run = started(file, cwd=elsewhere)
+
+    assert run.code == 4, run.out
+    assert "no cluster to look at" in run.out

@@ -1,0 +1,346 @@
+"""The read-only view: what istioctl may read is passed on, and nothing else ever is."""
+
+import http.client
+import json
+import queue
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import pytest
+
+from meshgate.collect.facade import Facade
+from meshgate.collect.kubernetes import Cluster
+from meshgate.collect.plan import ANALYZE_READS
+from tests import fakes
+from tests.builders import as_api, pod
+from tests.conftest import Serve
+from tests.fakes import Answer, Request, Server, answer, refusal
+
+PODS = as_api([pod("web-1")])
+
+
+@pytest.fixture
+def api(serve: Serve) -> Server:
+    """An API server that would give everything away."""
+    return serve(
+        {
+            "/api/v1/pods": answer(PODS),
+            "/api/v1/namespaces/shop/pods/web-1": answer(PODS["items"][0]),
+            "/api/v1/secrets": answer({"items": ["secret"]}),
+            "/apis": answer({"kind": "APIGroupList"}),
+            "/metrics": answer("metrics"),
+        }
+    )
+
+
+@pytest.fixture
+def facade(api: Server, tmp_path: Path) -> Iterator[Facade]:
+    """The view of it that istioctl is given."""
+    config = fakes.kubeconfig(tmp_path / "kubeconfig", api.url)
+    cluster = Cluster(config=str(config), patience=0.0)
+    with Facade(cluster, ANALYZE_READS).serving() as facade:
+        yield facade
+
+
+class Client:
+    """A program that was started with the view's kubeconfig."""
+
+    def __init__(self, url: str) -> None:
+        self._url = urlsplit(url)
+        self._connection = http.client.HTTPConnection(self._url.netloc, timeout=10)
+
+    def open(self, path: str, verb: str = "GET", body: str | None = None) -> Any:
+        """An answer whose body was not read yet."""
+        self._connection.request(verb, f"{self._url.path}{path}", body)
+        return self._connection.getresponse()
+
+    def ask(self, path: str, verb: str = "GET", body: str | None = None) -> tuple[int, Any]:
+        """Status and JSON body."""
+        answered = self.open(path, verb, body)
+        read = answered.read()
+        return answered.status, json.loads(read) if read else None
+
+    def close(self) -> None:
+        """Hangs up."""
+        self._connection.close()
+
+
+@pytest.fixture
+def client(facade: Facade) -> Iterator[Client]:
+    """istioctl, as far as the view is concerned."""
+    client = Client(facade.url)
+    yield client
+    client.close()
+
+
+# --- passed on ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("path", ["/api/v1/pods", "/api/v1/namespaces/shop/pods/web-1", "/apis"])
+def test_reads_and_discovery_are_passed_on_with_our_own_token(
+    client: Client, facade: Facade, api: Server, path: str
+) -> None:
+    status, body = client.ask(path)
+
+    assert (status, body) == (200, json.loads(api.answers[path].body))  # type: ignore[union-attr]
+    assert api.requests[0].headers["authorization"] == "Bearer a-token"
+    assert facade.refused == ()
+
+
+def test_the_query_is_passed_on(client: Client, api: Server) -> None:
+    client.ask("/api/v1/pods?labelSelector=app%3Dweb&limit=5&continue=")
+
+    assert api.requests[0].query == {
+        "labelSelector": ["app=web"],
+        "limit": ["5"],
+        "continue": [""],
+    }
+
+
+@pytest.mark.parametrize(("path", "status"), [("/api/v1/nodes", 404), ("/api/v1/services", 403)])
+def test_the_api_servers_own_refusal_is_passed_on(
+    client: Client, api: Server, path: str, status: int
+) -> None:
+    api.answers[path] = refusal(status, "its own words")
+
+    assert client.ask(path) == (status, json.loads(refusal(status, "its own words").body))
+
+
+def test_rights_that_we_lack_are_kept(client: Client, facade: Facade, api: Server) -> None:
+    api.answers["/api/v1/services"] = refusal(403, "no")
+    api.answers["/apis/apps/v1/deployments"] = refusal(403, "no")
+
+    client.ask("/api/v1/services")
+    client.ask("/apis/apps/v1/deployments")
+    client.ask("/api/v1/pods")
+
+    assert facade.denied == ("list deployments.apps", "list services")
+    assert facade.refused == ()
+
+
+def test_every_event_of_a_watch_is_passed_on_at_once(
+    client: Client, api: Server, tmp_path: Path
+) -> None:
+    events: queue.Queue[bytes] = queue.Queue()
+    api.answers["/api/v1/pods"] = Answer(chunks=iter(events.get, b""))
+    events.put(b'{"type":"ADDED"}\n')
+
+    watch = client.open("/api/v1/pods?watch=true")
+
+    assert watch.readline() == b'{"type":"ADDED"}\n'
+    events.put(b'{"type":"DELETED"}\n')
+    assert watch.readline() == b'{"type":"DELETED"}\n'
+    events.put(b"")
+    assert watch.read() == b""
+
+
+def test_open_watches_end_with_the_view(api: Server, tmp_path: Path) -> None:
+    left: queue.Queue[bool] = queue.Queue()
+
+    def watch(request: Request) -> Answer:
+        def chunks() -> Iterator[bytes]:
+            yield b"{}\n"
+            left.put(request.left(10))
+
+        return Answer(chunks=chunks())
+
+    api.answers["/api/v1/pods"] = watch
+    config = fakes.kubeconfig(tmp_path / "another", api.url)
+    with Facade(Cluster(config=str(config)), ANALYZE_READS).serving() as facade:
+        client = Client(facade.url)
+        assert client.open("/api/v1/pods?watch=1").readline() == b"{}\n"
+
+    assert left.get(timeout=20), "the API server still serves a watch that nobody reads"
+    client.close()
+
+
+def test_watches_of_secrets_end_with_the_view(api: Server, tmp_path: Path) -> None:
+    config = fakes.kubeconfig(tmp_path / "another", api.url)
+    with Facade(Cluster(config=str(config)), ANALYZE_READS).serving() as facade:
+        client = Client(facade.url)
+        watch = client.open("/api/v1/secrets?watch=1")
+
+    assert watch.read() == b""
+    client.close()
+
+
+def test_a_program_that_hangs_up_leaves_no_trace(
+    client: Client, api: Server, capfd: pytest.CaptureFixture[str]
+) -> None:
+    gone = threading.Event()
+
+    def watch(request: Request) -> Answer:
+        def chunks() -> Iterator[bytes]:
+            yield b"{}\n"
+            while not request.left(0.01):
+                yield b"{}\n" * 100
+            gone.set()
+
+        return Answer(chunks=chunks())
+
+    api.answers["/api/v1/pods"] = watch
+    opened = client.open("/api/v1/pods?watch=1")
+    opened.readline()
+    opened.close()
+    client.close()
+
+    assert gone.wait(10)
+    assert capfd.readouterr() == ("", "")
+
+
+def test_an_api_server_that_is_gone_is_told(tmp_path: Path) -> None:
+    with Server({}).serving() as gone:
+        config = fakes.kubeconfig(tmp_path / "kubeconfig", gone.url)
+    with Facade(Cluster(config=str(config), patience=0.0), ANALYZE_READS).serving() as facade:
+        client = Client(facade.url)
+        status, body = client.ask("/api/v1/pods")
+        client.close()
+
+    assert status == 503
+    assert "cannot reach the API server" in body["message"]
+
+
+# --- secrets ------------------------------------------------------------------------------------
+
+SECRETS = ["/api/v1/secrets", "/api/v1/namespaces/shop/secrets", "/api/v1/secrets?limit=500"]
+
+
+@pytest.mark.parametrize("path", SECRETS)
+def test_a_list_of_secrets_is_empty_and_nobody_is_asked(
+    client: Client, facade: Facade, api: Server, path: str
+) -> None:
+    status, body = client.ask(path)
+
+    assert status == 200
+    assert (body["kind"], body["items"]) == ("SecretList", [])
+    assert api.requests == []
+    assert facade.refused == ()
+
+
+@pytest.mark.parametrize("value", ["1", "true"])
+def test_a_watch_of_secrets_stays_open_and_says_nothing(
+    facade: Facade, api: Server, value: str
+) -> None:
+    client = Client(facade.url)
+    watch = client.open(f"/api/v1/secrets?watch={value}")
+
+    assert watch.status == 200
+    facade.closing.set()
+    assert watch.read() == b""
+    assert api.requests == []
+    client.close()
+
+
+@pytest.mark.parametrize("verb", ["POST", "PUT", "PATCH", "DELETE"])
+def test_a_secret_is_not_written(client: Client, api: Server, verb: str) -> None:
+    status, _ = client.ask("/api/v1/namespaces/shop/secrets/web", verb, "{}")
+
+    assert status == 403
+    assert api.requests == []
+
+
+# --- refused ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("verb", ["POST", "PUT", "PATCH", "DELETE"])
+def test_writing_is_refused_and_kept(
+    client: Client, facade: Facade, api: Server, verb: str
+) -> None:
+    status, body = client.ask("/api/v1/namespaces/shop/pods/web-1?dryRun=All", verb, "{}")
+
+    assert status == 403
+    assert "read-only" in body["message"]
+    assert facade.refused == (f"{verb} /api/v1/namespaces/shop/pods/web-1",)
+    assert api.requests == []
+
+
+@pytest.mark.parametrize("verb", ["HEAD", "OPTIONS"])
+def test_other_verbs_are_refused(facade: Facade, api: Server, verb: str) -> None:
+    client = Client(facade.url)
+
+    assert client.open("/api/v1/pods", verb).status == 403
+    assert api.requests == []
+    client.close()
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/api/v1/namespaces/shop/pods/web-1/log",
+        "/api/v1/namespaces/shop/pods/web-1/exec?command=sh",
+        "/api/v1/namespaces/shop/pods/web-1/portforward",
+        "/api/v1/namespaces/shop/services/web:80/proxy/",
+        "/api/v1/namespaces/shop/status",
+        "/api/v1/nodes/node/proxy/pods",
+        "/apis/apps/v1/namespaces/shop/deployments/web/scale",
+        "/api/v1/namespaces/shop/pods/web-1%2Flog",
+        "/apis/rbac.authorization.k8s.io/v1/clusterroles",
+        "/apis/apps/v1/secrets",
+        "/api/v1/replicationcontrollers",
+        "/metrics",
+        "/logs/",
+        "/",
+        "/apis/../metrics",
+        "/api/v1/namespaces/../secrets",
+        "/api/v1/namespaces/shop/pods/..",
+        "/api/v1/pods/./web-1",
+        "//api/v1/secrets",
+        "/api/v1//secrets",
+    ],
+)
+def test_what_is_not_on_the_list_is_refused_and_kept(
+    client: Client, facade: Facade, api: Server, path: str
+) -> None:
+    status, _ = client.ask(path)
+
+    assert status == 403
+    assert facade.refused == (f"GET {urlsplit(path).path}",)
+    assert api.requests == []
+
+
+def test_a_streamed_list_is_not_served(client: Client, facade: Facade, api: Server) -> None:
+    status, _ = client.ask("/api/v1/pods?watch=1&sendInitialEvents=true")
+
+    assert status == 422, "the client would not fall back to a list"
+    assert api.requests == []
+    assert facade.refused == ()
+
+
+# --- strangers ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("prefix", ["", "/", "/wrong"])
+@pytest.mark.parametrize("verb", ["GET", "POST"])
+def test_who_does_not_know_this_runs_address_is_turned_away(
+    facade: Facade, api: Server, prefix: str, verb: str
+) -> None:
+    address = facade.url.removesuffix(facade.prefix)
+    stranger = Client(f"{address}{prefix}")
+
+    status, _ = stranger.ask("/api/v1/pods", verb)
+
+    assert status == 401
+    assert api.requests == []
+    assert facade.refused == ()
+    stranger.close()
+
+
+def test_every_run_has_an_address_of_its_own(api: Server, facade: Facade, tmp_path: Path) -> None:
+    config = fakes.kubeconfig(tmp_path / "another", api.url)
+    with Facade(Cluster(config=str(config)), ()).serving() as other:
+        assert other.prefix != facade.prefix
+        assert len(other.prefix) > 20
+
+
+def test_it_listens_on_loopback_alone(facade: Facade) -> None:
+    assert urlsplit(facade.url).hostname == "127.0.0.1"
+
+
+def test_its_kubeconfig_leads_there_and_holds_no_credential(facade: Facade) -> None:
+    config = json.loads(facade.kubeconfig())
+
+    assert [each["cluster"] for each in config["clusters"]] == [{"server": facade.url}]
+    assert "users" not in config

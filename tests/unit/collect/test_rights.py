@@ -1,0 +1,51 @@
+"""The ClusterRole: all that is read, nothing that writes, and no secret."""
+
+import pytest
+
+from meshgate.collect.plan import ANALYZE_READS, KINDS
+from meshgate.collect.rights import cluster_role, role
+
+RULES = cluster_role("verifier")["rules"]
+GRANTED = {
+    (group, name) for rule in RULES for group in rule["apiGroups"] for name in rule["resources"]
+}
+
+
+def test_it_is_a_cluster_role_of_that_name() -> None:
+    role = cluster_role("verifier")
+
+    assert (role["apiVersion"], role["kind"]) == ("rbac.authorization.k8s.io/v1", "ClusterRole")
+    assert role["metadata"] == {"name": "verifier"}
+
+
+def test_it_reads_and_does_nothing_else() -> None:
+    assert {verb for rule in RULES for verb in rule["verbs"]} == {"get", "list", "watch"}
+    assert {key for rule in RULES for key in rule} == {"apiGroups", "resources", "verbs"}
+
+
+@pytest.mark.parametrize("forbidden", ["*", "/", "secret"])
+def test_no_wildcard_no_subresource_no_secret_is_granted(forbidden: str) -> None:
+    assert [name for pair in GRANTED for name in pair if forbidden in name] == []
+
+
+def test_all_that_is_read_is_granted_and_no_more() -> None:
+    listed = {(kind.group, kind.resource) for kind in KINDS.values()}
+    analysed = {(group, name) for group, names in ANALYZE_READS for name in names}
+
+    assert listed | analysed == GRANTED
+
+
+def test_what_it_may_write_is_its_own_config_maps_in_one_namespace() -> None:
+    granted = role("verifier", "istio-system")
+
+    assert granted["kind"] == "Role"
+    assert granted["metadata"] == {"name": "verifier", "namespace": "istio-system"}
+    (rule,) = granted["rules"]
+    assert (rule["apiGroups"], rule["resources"]) == ([""], ["configmaps"])
+    assert not {"*", "list", "watch", "deletecollection", "patch"} & set(rule["verbs"])
+
+
+def test_every_group_has_one_rule() -> None:
+    groups = [group for rule in RULES for group in rule["apiGroups"]]
+
+    assert groups == sorted(set(groups))

@@ -1,0 +1,79 @@
+"""Evidence: what was not read is never taken for nothing there."""
+
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+import pytest
+
+from meshgate.collect.plan import ITEMS
+from meshgate.facts.evidence import Evidence
+from meshgate.facts.mesh import Mesh
+from meshgate.verdict import CouldNotVerify
+from tests.builders import snapshot, without
+
+FACTS: dict[str, tuple[Callable[[Mesh], Any], set[str]]] = {
+    "unfinished_rollouts": (
+        lambda mesh: mesh.control_plane.unfinished_rollouts,
+        {"deployments", "pods", "istiod"},
+    ),
+    "silent_replicas": (lambda mesh: mesh.control_plane.silent_replicas, {"pods", "istiod"}),
+    "disconnected": (lambda mesh: mesh.proxies.disconnected, {"pods", "istiod"}),
+    "rejections": (lambda mesh: mesh.proxies.rejections, {"pods", "istiod"}),
+    "stale": (lambda mesh: mesh.proxies.stale, {"pods", "istiod"}),
+    "errors": (lambda mesh: mesh.analysis.errors, {"analysis"}),
+    "warnings": (lambda mesh: mesh.analysis.warnings, {"analysis"}),
+}
+
+NEEDS = [(name, item) for name, (_, items) in FACTS.items() for item in sorted(items)]
+
+
+@pytest.mark.parametrize("item", sorted(ITEMS))
+def test_an_item_that_was_read_is_given(item: str) -> None:
+    whole = snapshot()
+
+    assert getattr(Evidence(whole), item) == getattr(whole, item)
+
+
+@pytest.mark.parametrize("heals", [True, False])
+@pytest.mark.parametrize("item", sorted(ITEMS))
+def test_a_gap_is_raised_with_its_own_words(item: str, heals: bool) -> None:
+    evidence = Evidence(without(item, why="the dog ate it", heals=heals))
+
+    with pytest.raises(CouldNotVerify) as raised:
+        getattr(evidence, item)
+
+    assert (raised.value.why, raised.value.remedy) == ("the dog ate it", "grant it")
+    assert raised.value.heals is heals
+
+
+@pytest.mark.parametrize("item", sorted(ITEMS))
+def test_an_item_that_nobody_asked_for_is_missing(item: str) -> None:
+    evidence = Evidence(snapshot(read=tuple(ITEMS - {item})))
+
+    with pytest.raises(CouldNotVerify, match=f"holds no {item.replace('_', ' ')}") as raised:
+        getattr(evidence, item)
+
+    assert not raised.value.heals
+
+
+def test_an_analysis_that_was_read_and_is_not_there_is_missing() -> None:
+    with pytest.raises(CouldNotVerify, match="analysis is missing"):
+        _ = Evidence(snapshot(analysis=None)).analysis
+
+
+@pytest.mark.parametrize(("fact", "item"), NEEDS)
+def test_no_fact_is_good_without_what_it_rests_on(fact: str, item: str) -> None:
+    take, _ = FACTS[fact]
+
+    assert take(Mesh(snapshot())) == []
+    with pytest.raises(CouldNotVerify, match="no right to it"):
+        take(Mesh(without(item)))
+
+
+def test_an_empty_snapshot_proves_nothing() -> None:
+    empty = msgspec.structs.replace(snapshot(), read=())
+
+    for take, _ in FACTS.values():
+        with pytest.raises(CouldNotVerify):
+            take(Mesh(empty))

@@ -1,0 +1,103 @@
+"""Free text: credentials go, and what Envoy and istiod say stays as they said it."""
+
+import msgspec
+import pytest
+
+from meshgate.snapshot import redact
+from meshgate.snapshot.model import Analysis, Gap
+from tests.builders import message, pushed, reading, sidecar, snapshot, sync, waiting
+
+SECRET = "s3cr3tS3cr3t"
+JWT = "eyJhbGciOiJSUzI1NiIsImtpZCI6IngifQ.eyJzdWIiOiJzeXN0ZW06c2EifQ.c2lnbmF0dXJl_-X"
+KEY = f"-----BEGIN RSA PRIVATE KEY-----\n{SECRET}\n"
+
+
+CREDENTIALS = {
+    "a private key": (f"key: {KEY}-----END RSA PRIVATE KEY----- end", SECRET),
+    "a private key of no kind": (f"{KEY.replace('RSA ', '')}-----END PRIVATE KEY-----", SECRET),
+    "a private key that is cut off": (f"a key that is cut off {KEY}", SECRET),
+    "a token": (f"token {JWT} is expired", "c2lnbmF0dXJl"),
+    "a token that is cut off": (f"cut off {JWT[:60]}", JWT[45:60]),
+    "a bearer": (f"Authorization: Bearer {SECRET}", SECRET),
+    "a bearer in lower case": (f"authorization: bearer {SECRET}.x/y+z==", SECRET),
+    "basic": ("Authorization: Basic dXNlcjpwYXNzd29yZA==", "dXNlcjpwYXNzd29yZA"),
+    "user and password of an address": (
+        f"dial https://user:{SECRET}@db.example.test/x failed",
+        SECRET,
+    ),
+    "password of an address": (f"dial redis://:{SECRET}@cache.example.test failed", SECRET),
+    "a password": (f"password={SECRET}", SECRET),
+    "a password in JSON": (f'{{"password": "{SECRET} and more"}}', f"{SECRET} and more"),
+    "a password in quotes": (f"passwd: '{SECRET} and more'", f"{SECRET} and more"),
+    "a parameter": (f"?api_key={SECRET}&page=2", SECRET),
+    "a key with spaces": (f"access-key = {SECRET}, region=eu", SECRET),
+    "a client secret": (f"client_secret={SECRET}", SECRET),
+    "upper case": (f"TOKEN={SECRET};", SECRET),
+}
+
+
+@pytest.mark.parametrize(("text", "secret"), CREDENTIALS.values(), ids=CREDENTIALS)
+def test_a_credential_goes(text: str, secret: str) -> None:
+    redacted = redact.text(text)
+
+    assert secret not in redacted
+    assert redact.REDACTED in redacted
+
+
+AROUND = {
+    "parameter": (f"?api_key={SECRET}&page=2", "&page=2"),
+    "address": (
+        f"dial https://user:{SECRET}@db.example.test/x failed",
+        "@db.example.test/x failed",
+    ),
+    "token": (f"token {JWT} is expired", " is expired"),
+    "key": (f"key: {KEY}-----END RSA PRIVATE KEY----- end", " end"),
+}
+
+
+@pytest.mark.parametrize(("text", "stays"), AROUND.values(), ids=AROUND)
+def test_the_words_around_it_stay(text: str, stays: str) -> None:
+    assert redact.text(text).endswith(stays)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Error adding/updating listener(s) virtualInbound: Didn't find a registered implementation "
+        "for 'not.a.filter' with type URL: 'no.such.Type'\n",
+        "Proto constraint validation failed (ClusterValidationError.ConnectTimeout: value is "
+        'required): name: "outbound|80||web.shop.svc.cluster.local"',
+        "gRPC config for type.googleapis.com/envoy.config.route.v3.RouteConfiguration rejected: "
+        "Only unique values for domains are permitted. Duplicate entry of domain *:15021",
+        'Referenced gateway not found: "shop/missing"',
+        'Referenced credentialName not found: "web-tls"',
+        'Back-off pulling image "registry.example.test:5000/istio/pilot:1.29.1@sha256:0123abcd"',
+        'pods is forbidden: User "system:serviceaccount:istio-system:istio-verification-sa" cannot '
+        'list resource "pods" in API group "" at the cluster scope',
+        "istiod does not accept our token (401 unauthenticated: no valid credentials)",
+        "no answer: [Errno 111] Connection refused",
+        "cannot reach the API server https://10.0.0.1:6443/api/v1/pods?limit=500",
+        "failed to fetch secrets of the ServiceAccount; mTLS is off for port 8080",
+    ],
+)
+def test_ordinary_errors_are_left_as_they_are(text: str) -> None:
+    assert redact.text(text) == text
+
+
+def test_every_free_text_of_a_snapshot_is_redacted_and_nothing_else_changes() -> None:
+    def mesh(words: str) -> object:
+        return snapshot(
+            pods=(sidecar(proxy=waiting("istio-proxy", "CrashLoopBackOff", words)),),
+            istiod=(
+                reading(proxies=[sync(listener=pushed(error=words))]),
+                reading("istiod-2", error=words),
+                reading("istiod-3", denied=words),
+            ),
+            gaps=(Gap(item="pods", why=words),),
+            analysis=Analysis(istioctl_version="1", messages=(message("IST0101", text=words),)),
+        )
+
+    redacted = redact.redacted(mesh(f"password={SECRET} was wrong"))
+
+    assert redacted == mesh(f"{redact.REDACTED} was wrong")
+    assert SECRET.encode() not in msgspec.json.encode(redacted)

@@ -1,0 +1,149 @@
+"""The commands beside the gates: capture, replay, list, explain, rbac."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from meshgate.catalogue import checks
+from meshgate.collect.plan import ITEMS
+from meshgate.collect.rights import cluster_role, role
+from meshgate.snapshot.model import Snapshot
+from meshgate.snapshot.store import load
+from tests import fakes
+from tests.builders import deployment, istiod, sidecar, snapshot
+from tests.conftest import Estate, Gate, Run
+from tests.fakes import refusal
+
+MESHGATE = ("-c", "from meshgate.cli import app; app()")
+
+Meshgate = Callable[..., Run]
+
+
+@pytest.fixture
+def meshgate(started: Gate, root: Path) -> Meshgate:
+    """Runs the program in the project's folder."""
+
+    def run(*arguments: object) -> Run:
+        return started(*MESHGATE, *arguments, cwd=root)
+
+    return run
+
+
+def test_the_list_names_every_check_in_order(meshgate: Meshgate) -> None:
+    run = meshgate("list")
+
+    assert run.code == 0, run.out
+    assert [line.split()[:2] for line in run.lines] == [
+        [row.id, row.stage] for row in checks().values()
+    ]
+
+
+@pytest.mark.parametrize("stage", ["controlplane", "dataplane"])
+def test_the_list_of_one_stage_holds_its_checks_alone(meshgate: Meshgate, stage: str) -> None:
+    run = meshgate("list", f"--stage={stage}")
+
+    assert run.code == 0, run.out
+    assert [line.split()[0] for line in run.lines] == [
+        row.id for row in checks().values() if row.stage == stage
+    ]
+
+
+def test_a_check_is_explained(meshgate: Meshgate) -> None:
+    run = meshgate("explain", "cp001")
+
+    row = checks()["CP001"]
+    assert run.code == 0, run.out
+    for words in (f"CP001: {row.claim}", row.stage, row.hint, row.page, *row.reads):
+        assert words in run.out
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("explain", "XX999"),
+        ("list", "--stage=controlplan"),
+        ("capture", "x", "--stage=controlplan"),
+        ("capture", "x", "--istiod-access=magic"),
+    ],
+)
+def test_a_word_that_means_nothing_is_a_mistake(
+    meshgate: Meshgate, arguments: tuple[str, ...]
+) -> None:
+    run = meshgate(*arguments)
+
+    assert run.code == 2, run.out
+    assert "Traceback" not in run.out
+
+
+def test_the_rights_are_printed_as_kubectl_takes_them(meshgate: Meshgate) -> None:
+    run = meshgate("rbac", "--name=mine", "--namespace=there")
+
+    assert run.code == 0, run.out
+    printed = json.loads(run.out)
+    assert (printed["apiVersion"], printed["kind"]) == ("v1", "List")
+    assert printed["items"] == [cluster_role("mine"), role("mine", "there")]
+
+
+HELD = snapshot(pods=(istiod(ip=fakes.address()), sidecar()))
+
+
+@pytest.fixture
+def there(estate: Callable[[Snapshot], Estate]) -> Estate:
+    """A healthy cluster."""
+    return estate(HELD)
+
+
+def test_a_capture_is_kept_whole(meshgate: Meshgate, there: Estate, tmp_path: Path) -> None:
+    file = tmp_path / "deeper/kept.json.gz"
+
+    run = meshgate("capture", file, *there.options)
+
+    assert run.code == 0, run.out
+    kept = load(file)
+    assert kept.pods == HELD.pods
+    assert set(kept.read) >= {item for row in checks().values() for item in row.reads}
+    assert f"kept {len(kept.read)} items of context fake" in run.last
+
+
+def test_a_capture_that_could_not_read_all_is_kept_and_says_so(
+    meshgate: Meshgate, there: Estate, tmp_path: Path
+) -> None:
+    there.api.answers["/apis/apps/v1/deployments"] = refusal(403, "deployments is forbidden")
+    file = tmp_path / "kept.json.gz"
+
+    run = meshgate("capture", file, *there.options)
+
+    assert run.code == 10, run.out
+    assert "deployments" in {gap.item for gap in load(file).gaps}
+    assert "could not read deployments: no right to list deployments.apps" in run.out
+
+
+def test_without_a_cluster_there_is_nothing_to_capture(meshgate: Meshgate, tmp_path: Path) -> None:
+    run = meshgate("capture", tmp_path / "kept.json.gz")
+
+    assert run.code == 4, run.out
+    assert "no cluster to capture" in run.out
+    assert not (tmp_path / "kept.json.gz").exists()
+
+
+@pytest.mark.parametrize(("replicas", "code"), [(1, 0), (0, 1)])
+def test_a_replay_is_the_gates_own_verdict(
+    meshgate: Meshgate,
+    recorded: Callable[[Snapshot], Path],
+    tmp_path: Path,
+    replicas: int,
+    code: int,
+) -> None:
+    file = recorded(snapshot(deployments=(deployment(replicas),)))
+    aside = [f"--{name}={tmp_path}/{name}" for name in ("junitxml", "html", "json")]
+
+    run = meshgate("replay", file, *aside, "-m", "controlplane")
+
+    assert run.code == code, run.out
+    assert run.last.startswith("The gate is ")
+
+
+def test_what_is_captured_are_items_of_the_plan() -> None:
+    assert {item for row in checks().values() for item in row.reads} <= ITEMS
