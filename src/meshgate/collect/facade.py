@@ -167,8 +167,7 @@ class _Handler(BaseHTTPRequestHandler):
         if (group, resource) == ("", "secrets"):
             self._no_secrets(watching=asked.get("watch") in ("1", "true"))
         elif resource and self._facade.may_read(group, resource):
-            if self._pass_on(url.path, query) == 403:
-                self._facade.note_denied(group, resource)
+            self._pass_on(url.path, query, (group, resource))
         elif _DISCOVERY.fullmatch(url.path):
             self._pass_on(url.path, query)
         else:
@@ -191,7 +190,9 @@ class _Handler(BaseHTTPRequestHandler):
         self._facade.closing.wait(60)
         self._end()
 
-    def _pass_on(self, path: str, query: list[tuple[str, str]]) -> int:
+    def _pass_on(
+        self, path: str, query: list[tuple[str, str]], kind: tuple[str, str] | None = None
+    ) -> None:
         try:
             answer = self._facade.cluster.send(
                 "GET",
@@ -202,7 +203,10 @@ class _Handler(BaseHTTPRequestHandler):
             )
         except Unreadable as error:
             self._status(503, "ServiceUnavailable", error.why)
-            return 503
+            return
+        if kind and answer.status == 403:
+            # before the answer goes out: the program may end with it
+            self._facade.note_denied(*kind)
         with answer, self._facade.passing_on(answer):
             self._start(answer.status, answer.headers.get("Content-Type", "application/json"))
             # whatever is there, at once: an event of a watch must not wait for a full buffer
@@ -210,7 +214,6 @@ class _Handler(BaseHTTPRequestHandler):
                 self.wfile.write(f"{len(part):x}\r\n".encode() + part + b"\r\n")
                 self.wfile.flush()
             self._end()
-        return answer.status
 
     def _start(self, status: int, content_type: str) -> None:
         self.send_response(status)

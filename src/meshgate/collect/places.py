@@ -54,12 +54,16 @@ class Place:
         if not self.in_cluster:
             return load(Path(self.address))
         cluster = _needed(cluster, self.address)
-        head = self._get(cluster, self._name)["data"]
-        packed = b"".join(
-            base64.b64decode(self._get(cluster, name)["binaryData"]["part"])
-            for name in head["parts"].split()
-        )
-        if hashlib.sha256(packed).hexdigest() != head["sha256"]:
+        try:
+            head = self._get(cluster, self._name)["data"]
+            names, digest = head["parts"].split(), head["sha256"]
+            parts = [self._get(cluster, name)["binaryData"]["part"] for name in names]
+            packed = b"".join(map(base64.b64decode, parts))
+        except (KeyError, ValueError) as error:
+            raise UnusableSnapshot(
+                f"what is in {self.address} is no snapshot: capture one there"
+            ) from error
+        if hashlib.sha256(packed).hexdigest() != digest:
             raise UnusableSnapshot(f"the snapshot {self.address} was changed: capture it again")
         return unpack(packed, self.address)
 
