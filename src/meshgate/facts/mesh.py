@@ -2,10 +2,13 @@
 
 from functools import cached_property
 
+from meshgate.facts.admission import AdmissionControl
 from meshgate.facts.analysis import Findings
+from meshgate.facts.authority import Authority
 from meshgate.facts.evidence import Evidence
 from meshgate.facts.istiod import ControlPlane
 from meshgate.facts.proxy import Proxies
+from meshgate.facts.revision import Revisions
 from meshgate.snapshot.model import Snapshot
 
 
@@ -32,3 +35,18 @@ class Mesh:
     def analysis(self) -> Findings:
         """What `istioctl analyze` says."""
         return Findings(self.evidence)
+
+    @cached_property
+    def admission(self) -> AdmissionControl:
+        """Istio's webhooks."""
+        return AdmissionControl(self.evidence)
+
+    @cached_property
+    def authority(self) -> Authority:
+        """istiod as certificate authority."""
+        return Authority(self.evidence)
+
+    @cached_property
+    def revisions(self) -> Revisions:
+        """Revisions and tags, and who belongs to them."""
+        return Revisions(self.evidence)
