@@ -13,6 +13,7 @@ import msgspec
 from meshgate.collect.plan import ITEMS
 from meshgate.facts.mesh import Mesh
 from meshgate.snapshot.model import (
+    Admission,
     Analysis,
     AnalysisMessage,
     Annotations,
@@ -34,6 +35,7 @@ from meshgate.snapshot.model import (
     PodStatus,
     PodTemplate,
     ProxySync,
+    Signing,
     Snapshot,
     SyncState,
     Terminated,
@@ -286,6 +288,8 @@ def snapshot(**changes: Any) -> Snapshot:
         "started": AT,
         "source": "context test",
         "kubernetes_version": "v1.34.4",
+        "admission": Admission(),
+        "signing": Signing(),
         "read": tuple(sorted(ITEMS)),
         "pods": (istiod(), sidecar()),
         "deployments": (deployment(),),

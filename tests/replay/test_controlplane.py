@@ -109,6 +109,48 @@ def pods_not_readable(recording: Recording) -> None:
     recording["gaps"] = [{"item": "pods", "why": "no right to list pods", "remedy": "grant it"}]
 
 
+def no_ca_bundle(recording: Recording) -> None:
+    for configuration in recording["mutatingWebhooks"]:
+        for webhook in configuration["webhooks"]:
+            webhook["clientConfig"].pop("caBundle", None)
+
+
+def another_certificate_is_served(recording: Recording) -> None:
+    recording["admission"]["handshakes"][0]["distrust"] = "unable to get local issuer certificate"
+    recording["admission"]["reviews"] = []
+
+
+def nothing_is_injected(recording: Recording) -> None:
+    for review in recording["admission"]["reviews"]:
+        if review.get("namespace") == "shop":
+            review["containers"] = []
+
+
+def an_old_proxy_is_injected(recording: Recording) -> None:
+    for review in recording["admission"]["reviews"]:
+        for container in review.get("containers", []):
+            container["image"] = "docker.io/istio/proxyv2:1.28.2"
+
+
+def invalid_resources_are_accepted(recording: Recording) -> None:
+    for review in recording["admission"]["reviews"]:
+        if review["sample"] == "invalid":
+            review.update(allowed=True, message="")
+
+
+def nothing_is_signed(recording: Recording) -> None:
+    recording["signing"]["signatures"][0].update(chain=[], message="INTERNAL the CA has no key")
+
+
+def one_namespace_has_no_root(recording: Recording) -> None:
+    roots = recording["rootCertificates"]
+    roots.remove(next(each for each in roots if each["metadata"]["namespace"] == "shop"))
+
+
+def a_pod_of_a_revision_that_is_gone(recording: Recording) -> None:
+    _named(recording["pods"], "web-")["metadata"]["annotations"]["istio.io/rev"] = "gone"
+
+
 FAILED = [
     (scaled_to_zero, "CP001", "Deployment istio-system/istiod: is scaled to 0 replicas"),
     (rollout_unfinished, "CP001", "Deployment istio-system/istiod: 0 of 1 replicas are updated"),
@@ -120,12 +162,23 @@ FAILED = [
     (one_proxy_rejects, "CP004", "Pod shop/web-"),
     (one_proxy_stale, "CP005", "Pod shop/web-"),
     (analyze_error, "CP006", "VirtualService shop/lost: IST0101"),
+    (no_ca_bundle, "CP007", "MutatingWebhookConfiguration istio-"),
+    (another_certificate_is_served, "CP007", "MutatingWebhookConfiguration istio-"),
+    (nothing_is_injected, "CP008", "Namespace shop: "),
+    (an_old_proxy_is_injected, "CP008", "Namespace istio-ingress: "),
+    (invalid_resources_are_accepted, "CP009", "ValidatingWebhookConfiguration istio"),
+    (nothing_is_signed, "CP010", "Pod istio-system/istiod-"),
+    (one_namespace_has_no_root, "CP011", "ConfigMap shop/istio-ca-root-cert: "),
+    (a_pod_of_a_revision_that_is_gone, "CP012", "Pod shop/web-"),
 ]
 
 UNKNOWN = [
-    (refused, {"CP001", "CP002", "CP003", "CP004", "CP005"}),
+    (refused, {"CP001", "CP002", "CP003", "CP004", "CP005", "CP008"}),
     (analyze_not_run, {"CP006"}),
-    (pods_not_readable, {"CP001", "CP002", "CP003", "CP004", "CP005"}),
+    (
+        pods_not_readable,
+        {"CP001", "CP002", "CP003", "CP004", "CP005", "CP011", "CP012"},
+    ),
 ]
 
 

@@ -91,12 +91,16 @@ class Evidence:
     @property
     def admission(self) -> Admission:
         self.need("admission")
-        return self.snapshot.admission or Admission()
+        if self.snapshot.admission is None:
+            raise CouldNotVerify("the webhooks' answers are missing", "capture it again")
+        return self.snapshot.admission
 
     @property
     def signing(self) -> Signing:
         self.need("signing")
-        return self.snapshot.signing or Signing()
+        if self.snapshot.signing is None:
+            raise CouldNotVerify("the CA's answers are missing", "capture it again")
+        return self.snapshot.signing
 
     def need(self, item: str) -> None:
         """Raises CouldNotVerify, with the gap's own words, unless this item was read in full."""
