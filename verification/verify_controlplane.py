@@ -61,5 +61,46 @@ def test_analyze_finds_no_error(mesh: Mesh, warn: Warn) -> None:
     assert not errors, listed(errors)
 
 
+@pytest.mark.check("CP007")
+def test_webhooks_are_whole(mesh: Mesh) -> None:
+    """A webhook that cannot be called keeps every pod, or every Istio resource, from changing."""
+    broken = mesh.admission.broken_webhooks
+
+    assert not broken, listed(broken)
+
+
+@pytest.mark.check("CP008")
+def test_every_enrolled_namespace_is_injected(mesh: Mesh) -> None:
+    """A pod without its sidecar runs, is outside the mesh, and is noticed by its peers only."""
+    uninjected = mesh.admission.uninjected
+
+    assert not uninjected, listed(uninjected)
+
+
+@pytest.mark.check("CP009")
+def test_invalid_resources_are_refused(mesh: Mesh) -> None:
+    """What is let in invalid is ignored by istiod, or rejected by every proxy that it reaches."""
+    unvalidated = mesh.admission.unvalidated
+
+    assert not unvalidated, listed(unvalidated)
+
+
+@pytest.mark.check("CP010")
+def test_the_ca_signs(mesh: Mesh) -> None:
+    """Without it no new pod gets an identity, and those of all others run out within a day."""
+    unsigned = mesh.authority.unsigned
+
+    assert not unsigned, listed(unsigned)
+
+
+@pytest.mark.check("CP011")
+def test_every_namespace_trusts_the_same_lasting_roots(mesh: Mesh, warn: Warn) -> None:
+    """Workloads that trust different roots, or one that has ended, cannot talk to each other."""
+    warn(mesh.authority.ageing)
+    distrusted = mesh.authority.split_trust + mesh.authority.expiring
+
+    assert not distrusted, listed(distrusted)
+
+
 if __name__ == "__main__":
     raise SystemExit(run_alone(__file__))

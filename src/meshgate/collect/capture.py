@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -11,11 +12,25 @@ import msgspec
 from meshgate import __version__
 from meshgate.collect import istioctl, istiod
 from meshgate.collect.kubernetes import Cluster, Unreadable
-from meshgate.collect.plan import ANALYSIS, ISTIOD, KINDS, closure
-from meshgate.snapshot.model import Expectations, Gap, Pod, ProxySync, Snapshot
+from meshgate.collect.plan import (
+    ADMISSION,
+    ANALYSIS,
+    ISTIOD,
+    KINDS,
+    REQUIRES,
+    SIGNING,
+    closure,
+)
+from meshgate.facts.webhooks import Backend, Webhooks, enrolled
+from meshgate.probe import admission, signing
+from meshgate.snapshot.model import Expectations, Gap, Pod, ProxySync, Signing, Snapshot
 from meshgate.snapshot.redact import redacted
 
 Progress = Callable[[str], None]
+
+WHY_NOT_ASKED = (
+    "no token of audience istio-ca: run inside the cluster, or name one with --istiod-token-file"
+)
 
 
 class Source(Protocol):
@@ -73,9 +88,9 @@ def connect(
     cluster = Cluster(
         config=access.kubeconfig, context=access.context, timeout=access.request_timeout
     )
-    transport: istiod.Transport = istiod.PortForward(cluster)
+    token = Path(access.istiod_token_file) if access.istiod_token_file else None
+    transport: istiod.Transport = istiod.PortForward(cluster, token, access.request_timeout)
     if access.istiod_access == "direct" or (access.istiod_access == "auto" and cluster.in_cluster):
-        token = Path(access.istiod_token_file) if access.istiod_token_file else None
         transport = istiod.Direct(token, access.request_timeout)
     return Live(
         cluster,
@@ -167,17 +182,23 @@ class Live:
             reads = [pool.submit(attempt, item, read, item) for item, read in readers.items()]
         for read in reads:
             read.result()  # what is no Unreadable is a defect: it must not vanish in its thread
-        if ISTIOD in items:
-            if "pods" in found:
-                attempt(ISTIOD, lambda: self._istiod(found["pods"]), ISTIOD)
+        dependents: dict[str, Callable[[dict[str, Any]], Any]] = {
+            ISTIOD: self._istiod,
+            ADMISSION: self._admission,
+            SIGNING: self._signing,
+        }
+        for item in sorted(items & dependents.keys()):
+            missing = [gap for gap in gaps if gap.item in REQUIRES[item]]
+            if missing:
+                gaps.append(msgspec.structs.replace(missing[0], item=item))
             else:
-                gaps += [
-                    msgspec.structs.replace(gap, item=ISTIOD) for gap in gaps if gap.item == "pods"
-                ]
+                attempt(item, partial(dependents[item], found), item)
         return found, gaps
 
     def _lister(self, item: str) -> Callable[[], tuple[Any, ...]]:
-        return lambda: self.cluster.objects(KINDS[item])
+        kind = KINDS[item]
+        only = kind.only.format(istio_namespace=self._expectations.istio_namespace)
+        return lambda: self.cluster.objects(msgspec.structs.replace(kind, only=only))
 
     def _analyze(self) -> Any:
         return istioctl.analyze(
@@ -187,18 +208,45 @@ class Live:
             timeout=self._analyze_timeout,
         )
 
-    def _istiod(self, pods: tuple[Pod, ...]) -> Any:
+    def _istiod(self, found: dict[str, Any]) -> Any:
+        return istiod.read(self._replicas(found), self._transport)
+
+    def _replicas(self, found: dict[str, Any]) -> list[Pod]:
         namespace = self._expectations.istio_namespace
-        return istiod.read(
-            [
-                pod
-                for pod in pods
-                if pod.metadata.namespace == namespace
-                and pod.metadata.labels.get("app") == "istiod"
-                and pod.status.phase == "Running"
-                and pod.metadata.deletion_timestamp is None
-            ],
-            self._transport,
+        return [
+            pod
+            for pod in found["pods"]
+            if pod.metadata.namespace == namespace
+            and pod.metadata.labels.get("app") == "istiod"
+            and pod.status.phase == "Running"
+            and pod.metadata.deletion_timestamp is None
+        ]
+
+    def _admission(self, found: dict[str, Any]) -> Any:
+        webhooks = Webhooks(*(found[item] for item in REQUIRES[ADMISSION] if item != "namespaces"))
+        return admission.ask(webhooks, enrolled(found["namespaces"]), self._transport.dial)
+
+    def _signing(self, found: dict[str, Any]) -> Any:
+        token = self._transport.token()
+        if token is None:
+            return Signing(not_asked=WHY_NOT_ASKED)
+        credential = signing.credential(token)
+        namespace = self._expectations.istio_namespace
+        roots = {each.metadata.namespace: each.data.pem for each in found["root_certificates"]}
+        root = roots.get(credential.namespace) or roots.get(namespace) or ""
+        return signing.ask(
+            [self._replica(pod) for pod in self._replicas(found)], credential, root, _now()
+        )
+
+    def _replica(self, pod: Pod) -> signing.Replica:
+        metadata = pod.metadata
+        revision = metadata.labels.get("istio.io/rev", "default")
+        service = "istiod" if revision == "default" else f"istiod-{revision}"
+        backend = Backend(metadata.namespace, metadata.name, pod.status.pod_ip, signing.CA_PORT)
+        return signing.Replica(
+            metadata.name,
+            f"{service}.{metadata.namespace}.svc",
+            lambda: self._transport.dial(backend),
         )
 
 

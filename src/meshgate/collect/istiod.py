@@ -4,6 +4,7 @@ From inside the cluster its monitoring port is asked directly, with a token of a
 from a laptop through a port-forward, which istiod sees as loopback and lets in without one.
 """
 
+import socket
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
@@ -16,6 +17,7 @@ import httpx
 import msgspec
 
 from meshgate.collect.kubernetes import Cluster, Unreadable
+from meshgate.facts.webhooks import Backend
 from meshgate.snapshot.model import IstiodReading, Pod, ProxySync
 
 MONITORING_PORT = 15014
@@ -43,6 +45,12 @@ class Transport(Protocol):
     def session(self, pod: Pod) -> "Session":
         """Opens a way to one replica; raises Unreadable."""
 
+    def dial(self, backend: Backend) -> socket.socket:
+        """Connects to a port of a pod, for a probe; raises OSError, or Unreadable for good."""
+
+    def token(self) -> str | None:
+        """Our token of audience istio-ca, None where none can be expected; raises Unreadable."""
+
 
 class Session(Protocol):
     """A way to one replica."""
@@ -66,27 +74,33 @@ class Direct:
         self._token_file = token_file
         self._timeout = timeout
 
-    def _token(self) -> str:
-        candidates = (self._token_file,) if self._token_file else TOKEN_FILES
-        for candidate in candidates:
-            try:
-                return candidate.read_text().strip()
-            except FileNotFoundError:
-                continue
-            except (OSError, ValueError) as error:
-                raise Unreadable(
-                    f"cannot read the token for istiod: {error}", "check --istiod-token-file"
-                ) from error
-        raise Unreadable(
-            f"no token for istiod: {' and '.join(map(str, candidates))} do not exist",
-            "mount a projected ServiceAccount token of audience istio-ca, or name one with "
-            "--istiod-token-file",
-        )
+    def token(self) -> str:
+        return _first((self._token_file,) if self._token_file else TOKEN_FILES)
 
     def session(self, pod: Pod) -> Session:
         if not pod.status.pod_ip:
             raise Unreadable("it has no address yet", "", heals=True)
-        return _DirectSession(pod, self._token(), self._timeout)
+        return _DirectSession(pod, self.token(), self._timeout)
+
+    def dial(self, backend: Backend) -> socket.socket:
+        return socket.create_connection((backend.address, backend.port), self._timeout)
+
+
+def _first(candidates: tuple[Path, ...]) -> str:
+    for candidate in candidates:
+        try:
+            return candidate.read_text().strip()
+        except FileNotFoundError:
+            continue
+        except (OSError, ValueError) as error:
+            raise Unreadable(
+                f"cannot read the token for istiod: {error}", "check --istiod-token-file"
+            ) from error
+    raise Unreadable(
+        f"no token for istiod: {' and '.join(map(str, candidates))} do not exist",
+        "mount a projected ServiceAccount token of audience istio-ca, or name one with "
+        "--istiod-token-file",
+    )
 
 
 class _DirectSession:
@@ -112,10 +126,32 @@ class _DirectSession:
 
 
 class PortForward:
-    """Through the API server, with the person's own right to port-forward: what a laptop does."""
+    """Through the API server, with the person's own right to port-forward: what a laptop does.
 
-    def __init__(self, cluster: Cluster) -> None:
+    Args:
+        cluster: the connection to the API server.
+        token_file: a token of audience istio-ca; None where the person has none.
+        timeout: seconds for one answer.
+    """
+
+    def __init__(self, cluster: Cluster, token_file: Path | None, timeout: float) -> None:
         self._cluster = cluster
+        self._token_file = token_file
+        self._timeout = timeout
+
+    def token(self) -> str | None:
+        return _first((self._token_file,)) if self._token_file else None
+
+    def dial(self, backend: Backend) -> socket.socket:
+        try:
+            tunnel = self._cluster.tunnel(backend.namespace, backend.pod, backend.port)
+        except Unreadable as error:
+            if error.heals:
+                raise ConnectionError(error.why) from error
+            raise
+        connection: socket.socket = tunnel.socket(backend.port)
+        connection.settimeout(self._timeout)
+        return connection
 
     def session(self, pod: Pod) -> Session:
         return _ForwardedSession(self._cluster, pod)

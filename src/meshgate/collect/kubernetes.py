@@ -113,7 +113,7 @@ class Cluster:
             raise _undecodable("get /version", error) from error
 
     def objects(self, kind: Kind) -> tuple[Any, ...]:
-        """All objects of a kind, over all pages."""
+        """All objects of a kind (those that it is `only` about), over all pages."""
         decoder: msgspec.json.Decoder[Any] = msgspec.json.Decoder(_Page[kind.type])  # type: ignore[name-defined]
         try:
             return tuple(self._pages(kind, decoder))
@@ -123,7 +123,9 @@ class Cluster:
     def _pages(self, kind: Kind, decoder: "msgspec.json.Decoder[Any]") -> Iterator[Any]:
         position = ""
         while True:
-            query = [("limit", str(PAGE))] + ([("continue", position)] if position else [])
+            query = [("limit", str(PAGE))]
+            query += [("fieldSelector", kind.only)] if kind.only else []
+            query += [("continue", position)] if position else []
             try:
                 page = decoder.decode(self.get(kind.path, query=query, right=kind.right))
             except _NoSuchKind:
@@ -257,13 +259,17 @@ class Cluster:
             return bytes(response.data[:200]).decode(errors="replace").strip()
 
     def forward(self, namespace: str, pod: str, port: int) -> "Forwarded":
-        """Opens a port-forward to a Pod's port, which it sees as a call from its own loopback."""
+        """HTTP to a Pod's port, which it sees as a call from its own loopback."""
+        return Forwarded(self.tunnel(namespace, pod, port), port, self._timeout)
+
+    def tunnel(self, namespace: str, pod: str, port: int) -> PortForward:
+        """Opens a port-forward to a Pod's port."""
         with self._count:
             self.requests += 1
         # portforward() swaps a method of its client while it connects: not one that others share
         own = client.ApiClient(self.api.configuration)
         try:
-            tunnel = portforward(
+            return portforward(
                 client.CoreV1Api(own).connect_get_namespaced_pod_portforward,
                 pod,
                 namespace,
@@ -282,7 +288,6 @@ class Cluster:
                 "is the pod running?",
                 heals=True,
             ) from error
-        return Forwarded(tunnel, port, self._timeout)
 
 
 class _NoSuchKind(Unreadable):

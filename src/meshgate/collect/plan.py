@@ -8,13 +8,23 @@ from typing import Any
 
 import msgspec
 
-from meshgate.snapshot.model import Deployment, EnvoyFilter, Namespace, Pod
+from meshgate.snapshot.model import (
+    Deployment,
+    EndpointSlice,
+    EnvoyFilter,
+    Namespace,
+    Pod,
+    RootCertificate,
+    Service,
+    WebhookConfiguration,
+)
 
 
 class Kind(msgspec.Struct, frozen=True):
     """A Kubernetes list: `item` is its name in the snapshot, `type` how one object is decoded.
 
     `optional`: a cluster without this kind (its CRD) has none of them, which is no gap.
+    `only`: a field selector, where a few of many objects are all that is needed.
     """
 
     item: str
@@ -23,6 +33,7 @@ class Kind(msgspec.Struct, frozen=True):
     resource: str
     type: Any
     optional: bool = False
+    only: str = ""
 
     @property
     def path(self) -> str:
@@ -35,6 +46,8 @@ class Kind(msgspec.Struct, frozen=True):
         """The right as people write it: `list deployments.apps`."""
         return f"list {self.resource}" + (f".{self.group}" if self.group else "")
 
+
+IN_ISTIO_NAMESPACE = "metadata.namespace={istio_namespace}"
 
 KINDS = {
     kind.item: kind
@@ -50,16 +63,59 @@ KINDS = {
             EnvoyFilter,
             optional=True,
         ),
+        Kind(
+            "mutating_webhooks",
+            "admissionregistration.k8s.io",
+            "v1",
+            "mutatingwebhookconfigurations",
+            WebhookConfiguration,
+        ),
+        Kind(
+            "validating_webhooks",
+            "admissionregistration.k8s.io",
+            "v1",
+            "validatingwebhookconfigurations",
+            WebhookConfiguration,
+        ),
+        Kind("services", "", "v1", "services", Service, only=IN_ISTIO_NAMESPACE),
+        Kind(
+            "endpoint_slices",
+            "discovery.k8s.io",
+            "v1",
+            "endpointslices",
+            EndpointSlice,
+            only=IN_ISTIO_NAMESPACE,
+        ),
+        Kind(
+            "root_certificates",
+            "",
+            "v1",
+            "configmaps",
+            RootCertificate,
+            only="metadata.name=istio-ca-root-cert",
+        ),
     )
 }
 
 ISTIOD = "istiod"
 ANALYSIS = "analysis"
+ADMISSION = "admission"
+SIGNING = "signing"
 
 # What else must have been read for a source: istiod's replicas are pods.
-REQUIRES = {ISTIOD: ("pods",)}
+REQUIRES = {
+    ISTIOD: ("pods",),
+    ADMISSION: (
+        "namespaces",
+        "mutating_webhooks",
+        "validating_webhooks",
+        "services",
+        "endpoint_slices",
+    ),
+    SIGNING: ("pods", "root_certificates"),
+}
 
-ITEMS = frozenset({*KINDS, ISTIOD, ANALYSIS})
+ITEMS = frozenset({*KINDS, ISTIOD, ANALYSIS, ADMISSION, SIGNING})
 
 # What `istioctl analyze` 1.28 and 1.29 list and watch, measured at the façade; a version that asks
 # for more is refused that, and its analysis could not be verified.  Secrets are not among them: the

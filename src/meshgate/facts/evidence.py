@@ -1,15 +1,21 @@
 """Access to a Snapshot that never mistakes *not seen* for *nothing there*."""
 
 from meshgate.snapshot.model import (
+    Admission,
     Analysis,
     Deployment,
+    EndpointSlice,
     EnvoyFilter,
     Expectations,
     Gap,
     IstiodReading,
     Namespace,
     Pod,
+    RootCertificate,
+    Service,
+    Signing,
     Snapshot,
+    WebhookConfiguration,
 )
 from meshgate.verdict import CouldNotVerify
 
@@ -56,6 +62,41 @@ class Evidence:
         if self.snapshot.analysis is None:
             raise CouldNotVerify("the analysis is missing from the snapshot", "capture it again")
         return self.snapshot.analysis
+
+    @property
+    def mutating_webhooks(self) -> tuple[WebhookConfiguration, ...]:
+        self.need("mutating_webhooks")
+        return self.snapshot.mutating_webhooks
+
+    @property
+    def validating_webhooks(self) -> tuple[WebhookConfiguration, ...]:
+        self.need("validating_webhooks")
+        return self.snapshot.validating_webhooks
+
+    @property
+    def services(self) -> tuple[Service, ...]:
+        self.need("services")
+        return self.snapshot.services
+
+    @property
+    def endpoint_slices(self) -> tuple[EndpointSlice, ...]:
+        self.need("endpoint_slices")
+        return self.snapshot.endpoint_slices
+
+    @property
+    def root_certificates(self) -> tuple[RootCertificate, ...]:
+        self.need("root_certificates")
+        return self.snapshot.root_certificates
+
+    @property
+    def admission(self) -> Admission:
+        self.need("admission")
+        return self.snapshot.admission or Admission()
+
+    @property
+    def signing(self) -> Signing:
+        self.need("signing")
+        return self.snapshot.signing or Signing()
 
     def need(self, item: str) -> None:
         """Raises CouldNotVerify, with the gap's own words, unless this item was read in full."""

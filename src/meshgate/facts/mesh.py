@@ -2,7 +2,9 @@
 
 from functools import cached_property
 
+from meshgate.facts.admission import AdmissionControl
 from meshgate.facts.analysis import Findings
+from meshgate.facts.authority import Authority
 from meshgate.facts.evidence import Evidence
 from meshgate.facts.istiod import ControlPlane
 from meshgate.facts.proxy import Proxies
@@ -32,3 +34,13 @@ class Mesh:
     def analysis(self) -> Findings:
         """What `istioctl analyze` says."""
         return Findings(self.evidence)
+
+    @cached_property
+    def admission(self) -> AdmissionControl:
+        """Istio's webhooks."""
+        return AdmissionControl(self.evidence)
+
+    @cached_property
+    def authority(self) -> Authority:
+        """istiod as certificate authority."""
+        return Authority(self.evidence)

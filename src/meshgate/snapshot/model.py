@@ -131,6 +131,103 @@ class EnvoyFilter(Base, frozen=True):
     spec: EnvoyFilterSpec = EnvoyFilterSpec()
 
 
+# --- Kubernetes: what stands between the API server and istiod's webhooks ----------------------
+
+
+class Requirement(Base, frozen=True):
+    """One row of a label selector's `matchExpressions`."""
+
+    key: str
+    operator: str
+    values: tuple[str, ...] = ()
+
+
+class LabelSelector(Base, frozen=True):
+    """All rows must hold; one without rows selects everything."""
+
+    match_labels: dict[str, str] = {}
+    match_expressions: tuple[Requirement, ...] = ()
+
+
+class ServiceReference(Base, frozen=True):
+    name: str
+    namespace: str
+    path: str = ""
+    port: int = 443
+
+
+class WebhookClientConfig(Base, frozen=True):
+    service: ServiceReference | None = None
+    url: str = ""
+    ca_bundle: bytes = b""
+
+
+class Webhook(Base, frozen=True):
+    name: str
+    client_config: WebhookClientConfig
+    failure_policy: str = ""
+    namespace_selector: LabelSelector = LabelSelector()
+    object_selector: LabelSelector = LabelSelector()
+
+
+class WebhookConfiguration(Base, frozen=True):
+    """Mutating or validating: they have the same fields as far as they are read here."""
+
+    metadata: Metadata
+    webhooks: tuple[Webhook, ...] = ()
+
+
+class ServicePort(Base, frozen=True):
+    port: int
+    name: str = ""
+
+
+class ServiceSpec(Base, frozen=True):
+    ports: tuple[ServicePort, ...] = ()
+
+
+class Service(Base, frozen=True):
+    metadata: Metadata
+    spec: ServiceSpec = ServiceSpec()
+
+
+class EndpointConditions(Base, frozen=True):
+    ready: bool | None = None
+
+
+class TargetReference(Base, frozen=True):
+    kind: str = ""
+    name: str = ""
+
+
+class Endpoint(Base, frozen=True):
+    addresses: tuple[str, ...] = ()
+    conditions: EndpointConditions = EndpointConditions()
+    target_ref: TargetReference | None = None
+
+
+class EndpointPort(Base, frozen=True):
+    name: str = ""
+    port: int = 0
+
+
+class EndpointSlice(Base, frozen=True):
+    metadata: Metadata
+    endpoints: tuple[Endpoint, ...] | None = None
+    ports: tuple[EndpointPort, ...] | None = None
+
+
+class RootData(Base, frozen=True):
+    pem: str = msgspec.field(default="", name="root-cert.pem")
+
+
+class RootCertificate(Base, frozen=True):
+    """A namespace's `istio-ca-root-cert`: what its workloads trust."""
+
+    metadata: Metadata
+    data: RootData = RootData()
+
+
 # --- istiod -------------------------------------------------------------------------------------
 
 
@@ -167,6 +264,82 @@ class IstiodReading(Base, frozen=True):
     proxies: tuple[ProxySync, ...] = ()
     error: str = ""
     denied: str = ""
+
+
+# --- istiod's webhooks and its CA, as probes saw them --------------------------------------------
+
+
+class Certificate(Base, frozen=True):
+    """The public facts of one certificate."""
+
+    subject: str
+    not_before: datetime
+    not_after: datetime
+    sans: tuple[str, ...] = ()
+
+
+class Handshake(Base, frozen=True):
+    """One TLS handshake with an endpoint of a webhook's service, as the API server makes it.
+
+    `bundle` is the fingerprint of the caBundle that it was verified against.  `error` says why the
+    endpoint did not answer; `distrust` that it answered, and why what it served is not trusted.
+    """
+
+    pod: str
+    server_name: str
+    bundle: str
+    served: Certificate | None = None
+    error: str = ""
+    distrust: str = ""
+
+
+class Review(Base, frozen=True):
+    """One AdmissionReview that was posted to a webhook's path, and what came back.
+
+    `sample` says what was asked about: `pod`, or a `valid` or `invalid` Istio resource.  `message`
+    is the webhook's own; `containers` are those that its patch would add.
+    """
+
+    pod: str
+    server_name: str
+    bundle: str
+    path: str
+    sample: str
+    namespace: str = ""
+    allowed: bool = False
+    message: str = ""
+    containers: tuple[Container, ...] = ()
+    error: str = ""
+
+
+class Admission(Base, frozen=True):
+    """What istiod's webhooks answered; nothing was created to learn it."""
+
+    handshakes: tuple[Handshake, ...] = ()
+    reviews: tuple[Review, ...] = ()
+
+
+class Signature(Base, frozen=True):
+    """What the CA of one replica made of a signing request.
+
+    `chain` is the leaf and what was sent with it.  `error` says that there was no answer, `denied`
+    that we were refused, `message` that the CA failed, `distrust` why the chain is not good.
+    """
+
+    pod: str
+    chain: tuple[Certificate, ...] = ()
+    error: str = ""
+    denied: str = ""
+    message: str = ""
+    distrust: str = ""
+
+
+class Signing(Base, frozen=True):
+    """Who asked the CA to be signed (`system:serviceaccount:…`), or why it was not asked."""
+
+    identity: str = ""
+    not_asked: str = ""
+    signatures: tuple[Signature, ...] = ()
 
 
 # --- istioctl -----------------------------------------------------------------------------------
@@ -249,6 +422,13 @@ class Snapshot(Base, frozen=True):
     istiod: tuple[IstiodReading, ...] = ()
     unanswered_since: dict[str, datetime] = {}
     analysis: Analysis | None = None
+    mutating_webhooks: tuple[WebhookConfiguration, ...] = ()
+    validating_webhooks: tuple[WebhookConfiguration, ...] = ()
+    services: tuple[Service, ...] = ()
+    endpoint_slices: tuple[EndpointSlice, ...] = ()
+    root_certificates: tuple[RootCertificate, ...] = ()
+    admission: Admission | None = None
+    signing: Signing | None = None
 
     def __repr__(self) -> str:
         # A failing test prints its fixtures: one line, never the mesh.

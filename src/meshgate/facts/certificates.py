@@ -1,0 +1,74 @@
+"""X.509: what PEM bundles hold, and whether a chain leads to a root.  Pure; nothing private."""
+
+import hashlib
+from collections.abc import Sequence
+from datetime import datetime
+
+from cryptography import x509
+from cryptography.exceptions import InvalidSignature
+
+from meshgate.snapshot.model import Certificate
+
+
+def fingerprint(pem: bytes) -> str:
+    """A short name for a bundle: equal bundles, whatever their white space, have the same."""
+    return hashlib.sha256(b"".join(pem.split())).hexdigest()[:16]
+
+
+def parse(pem: str) -> list[x509.Certificate]:
+    """All certificates of a bundle; none where it holds nothing that is one."""
+    try:
+        return x509.load_pem_x509_certificates(pem.encode())
+    except ValueError:
+        return []
+
+
+def described(certificate: x509.Certificate) -> Certificate:
+    """Its public facts."""
+    try:
+        names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    except x509.ExtensionNotFound:
+        names = x509.SubjectAlternativeName([])
+    return Certificate(
+        subject=certificate.subject.rfc4514_string(),
+        not_before=certificate.not_valid_before_utc,
+        not_after=certificate.not_valid_after_utc,
+        sans=tuple(str(name.value) for name in names),
+    )
+
+
+def distrust(
+    chain: Sequence[x509.Certificate], roots: Sequence[x509.Certificate], at: datetime
+) -> str:
+    """Why a chain, leaf first, does not lead to one of the roots; empty where it does.
+
+    Istio's own roots lack what the web's profile asks for, so this is RFC 5280's core: names,
+    signatures, dates, and that only a CA signs.
+    """
+    if not chain:
+        return "no certificate was sent"
+    if not roots:
+        return "there is no root certificate to verify it against"
+    current, seen = chain[0], 0
+    while True:
+        if not current.not_valid_before_utc <= at <= current.not_valid_after_utc:
+            return f"{_name(current)} is not valid at {at:%Y-%m-%d %H:%M} UTC"
+        if current in roots or any(_signed(current, root, at) for root in roots):
+            return ""
+        issuer = next((each for each in chain[seen + 1 :] if _signed(current, each, at)), None)
+        if issuer is None:
+            return f"{_name(current)} leads to none of the roots"
+        current, seen = issuer, chain.index(issuer)
+
+
+def _signed(certificate: x509.Certificate, issuer: x509.Certificate, at: datetime) -> bool:
+    try:
+        constraints = issuer.extensions.get_extension_for_class(x509.BasicConstraints).value
+        certificate.verify_directly_issued_by(issuer)
+    except (x509.ExtensionNotFound, InvalidSignature, ValueError, TypeError):
+        return False
+    return constraints.ca and issuer.not_valid_before_utc <= at <= issuer.not_valid_after_utc
+
+
+def _name(certificate: x509.Certificate) -> str:
+    return certificate.subject.rfc4514_string() or f"certificate {certificate.serial_number:x}"

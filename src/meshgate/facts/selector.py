@@ -1,0 +1,26 @@
+"""Label selectors, as the API server evaluates them."""
+
+from collections.abc import Mapping
+
+from meshgate.snapshot.model import LabelSelector, Requirement
+
+
+def selects(selector: LabelSelector, labels: Mapping[str, str]) -> bool:
+    """Whether every row holds; a selector without rows selects everything."""
+    return selector.match_labels.items() <= labels.items() and all(
+        _holds(row, labels) for row in selector.match_expressions
+    )
+
+
+def _holds(row: Requirement, labels: Mapping[str, str]) -> bool:
+    match row.operator:
+        case "In":
+            return labels.get(row.key) in row.values
+        case "NotIn":
+            # holds as well where there is no such label
+            return labels.get(row.key) not in row.values
+        case "Exists":
+            return row.key in labels
+        case "DoesNotExist":
+            return row.key not in labels
+    raise ValueError(f"a label selector knows no operator {row.operator!r}")

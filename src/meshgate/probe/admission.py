@@ -1,0 +1,245 @@
+"""istiod's webhooks, called as the API server calls them: TLS against the caBundle, then a review.
+
+Nothing is created: an AdmissionReview is a question, and istiod's webhooks have no side effects.
+"""
+
+import socket
+import ssl
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from http.client import HTTPConnection, HTTPException
+from typing import Any, NamedTuple
+
+import msgspec
+from cryptography import x509
+
+from meshgate.facts.certificates import described
+from meshgate.facts.webhooks import SAMPLE_LABELS, Backend, Hook, Webhooks
+from meshgate.snapshot.model import Admission, Certificate, Container, Handshake, Namespace, Review
+
+# A way to an endpoint; raises OSError where there is none.
+Dial = Callable[[Backend], socket.socket]
+
+SAMPLE = "meshgate-sample"
+
+
+class Question(NamedTuple):
+    """One review to post: where, and about what (Review.sample)."""
+
+    path: str
+    sample: str
+    namespace: str = ""
+
+
+class Visit(NamedTuple):
+    """An endpoint as a webhook's client sees it: by this name, trusting this bundle."""
+
+    backend: Backend
+    server_name: str
+    fingerprint: str
+    bundle: bytes
+
+
+def ask(webhooks: Webhooks, namespaces: Sequence[Namespace], dial: Dial) -> Admission:
+    """Shakes hands with every endpoint of every webhook, and asks it about samples.
+
+    Each of `namespaces` is asked about at each webhook that would be called for a pod there,
+    spread over the endpoints; the validators are asked at every endpoint.
+    """
+    # what several webhooks have in common is asked once
+    plan: dict[Visit, dict[Question, None]] = {}
+    for hook in webhooks.all:
+        visits = [_visit(hook, backend) for backend in webhooks.backends(hook)]
+        if not hook.webhook.client_config.ca_bundle:
+            continue  # nobody can verify anything by it: the configuration alone says so
+        for visit in visits:
+            plan.setdefault(visit, {})
+        for visit, question in _questions(hook, visits, namespaces, hook in webhooks.validators):
+            plan[visit][question] = None
+    with ThreadPoolExecutor(max_workers=8) as pool:
+        seen = list(pool.map(lambda row: _pay(row[0], list(row[1]), dial), plan.items()))
+    return Admission(
+        handshakes=tuple(handshake for handshake, _ in seen),
+        reviews=tuple(review for _, reviews in seen for review in reviews),
+    )
+
+
+def _visit(hook: Hook, backend: Backend) -> Visit:
+    bundle = hook.webhook.client_config.ca_bundle
+    return Visit(backend, hook.server_name, hook.bundle, bundle)
+
+
+def _questions(
+    hook: Hook, visits: Sequence[Visit], namespaces: Sequence[Namespace], validates: bool
+) -> Iterable[tuple[Visit, Question]]:
+    if validates:
+        for visit in visits:
+            yield from ((visit, Question(hook.path, sample)) for sample in ("valid", "invalid"))
+        return
+    names = [each.metadata.name for each in namespaces if hook.selects(each)]
+    # each namespace once at least, and each endpoint once at least
+    for turn in range(max(len(names), len(visits)) if names and visits else 0):
+        question = Question(hook.path, "pod", names[turn % len(names)])
+        yield visits[turn % len(visits)], question
+
+
+def _pay(visit: Visit, questions: Sequence[Question], dial: Dial) -> tuple[Handshake, list[Review]]:
+    """One visit: the handshake, and over the same connection the questions."""
+    seen = Handshake(pod=visit.backend.pod, server_name=visit.server_name, bundle=visit.fingerprint)
+    try:
+        trusted = _trusting(visit.bundle)
+        with _shake(trusted, visit, dial) as connection:
+            served = _served(connection)
+            reviews = _post(visit, questions, connection)
+            return msgspec.structs.replace(seen, served=served), reviews
+    except ssl.SSLCertVerificationError as error:
+        distrust = error.verify_message or str(error)
+    except ValueError as error:
+        distrust = f"the caBundle holds no certificate: {error}"
+    except OSError as error:
+        return msgspec.structs.replace(seen, error=str(error) or type(error).__name__), []
+    return msgspec.structs.replace(seen, distrust=distrust, served=_look(visit, dial)), []
+
+
+def _trusting(bundle: bytes) -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    # what the bundle holds is trusted, root or not: so does the API server
+    context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
+    try:
+        context.load_verify_locations(cadata=bundle.decode("ascii"))
+    except ssl.SSLError as error:
+        raise ValueError(error.reason or str(error)) from error
+    return context
+
+
+def _shake(context: ssl.SSLContext, visit: Visit, dial: Dial) -> ssl.SSLSocket:
+    raw = dial(visit.backend)
+    try:
+        return context.wrap_socket(raw, server_hostname=visit.server_name)
+    except BaseException:
+        raw.close()
+        raise
+
+
+def _served(connection: ssl.SSLSocket) -> Certificate | None:
+    der = connection.getpeercert(binary_form=True)
+    return described(x509.load_der_x509_certificate(der)) if der else None
+
+
+def _look(visit: Visit, dial: Dial) -> Certificate | None:
+    """What is served, where it is not trusted: for the finding's sake."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    try:
+        with _shake(context, visit, dial) as connection:
+            return _served(connection)
+    except (OSError, ValueError):
+        return None
+
+
+# --- reviews ------------------------------------------------------------------------------------
+
+
+class _Status(msgspec.Struct, frozen=True):
+    message: str = ""
+
+
+class _Response(msgspec.Struct, frozen=True):
+    allowed: bool = False
+    status: _Status = _Status()
+    patch: bytes = b""
+
+
+class _Answer(msgspec.Struct, frozen=True):
+    response: _Response
+
+
+class _Operation(msgspec.Struct, frozen=True):
+    op: str
+    path: str
+    value: Any = None
+
+
+def _post(visit: Visit, questions: Sequence[Question], connection: ssl.SSLSocket) -> list[Review]:
+    http = HTTPConnection(visit.server_name)
+    http.sock = connection
+    return [_review(visit, question, http) for question in questions]
+
+
+def _review(visit: Visit, question: Question, http: HTTPConnection) -> Review:
+    asked = Review(
+        pod=visit.backend.pod,
+        server_name=visit.server_name,
+        bundle=visit.fingerprint,
+        path=question.path,
+        sample=question.sample,
+        namespace=question.namespace,
+    )
+    try:
+        http.request(
+            "POST",
+            question.path,
+            body=msgspec.json.encode(_request(question)),
+            headers={"Content-Type": "application/json"},
+        )
+        answer = http.getresponse()
+        body = answer.read()
+        if answer.status != 200:
+            words = body[:200].decode(errors="replace").strip()
+            return msgspec.structs.replace(asked, error=f"answered {answer.status} {words}".strip())
+        response = msgspec.json.decode(body, type=_Answer).response
+        return msgspec.structs.replace(
+            asked,
+            allowed=response.allowed,
+            message=response.status.message,
+            containers=tuple(_added(response.patch)),
+        )
+    except (OSError, HTTPException, ValueError) as error:
+        return msgspec.structs.replace(asked, error=str(error) or type(error).__name__)
+
+
+def _added(patch: bytes) -> Iterable[Container]:
+    """The containers that a JSON patch brings, one by one or as a whole list."""
+    for row in msgspec.json.decode(patch, type=list[_Operation]) if patch else ():
+        if row.path.startswith(("/spec/containers", "/spec/initContainers")):
+            for value in row.value if isinstance(row.value, list) else [row.value]:
+                if isinstance(value, dict) and "name" in value:
+                    yield Container(name=str(value["name"]), image=str(value.get("image", "")))
+
+
+def _request(question: Question) -> dict[str, Any]:
+    """The AdmissionReview (v1) that the API server would send for the sample."""
+    namespace = question.namespace or "default"
+    if question.sample == "pod":
+        group, version, kind, resource = "", "v1", "Pod", "pods"
+        labels = SAMPLE_LABELS
+        spec: dict[str, Any] = {"containers": [{"name": "app", "image": SAMPLE}]}
+    else:
+        group, version, kind, resource = "networking.istio.io", "v1", "Gateway", "gateways"
+        port = {"number": 80, "name": "http", "protocol": "HTTP"}
+        # what is wrong with the invalid one: no host
+        hosts = ["meshgate.invalid"] if question.sample == "valid" else []
+        labels = {}
+        spec = {"selector": SAMPLE_LABELS, "servers": [{"port": port, "hosts": hosts}]}
+    what = {"group": group, "version": version}
+    return {
+        "apiVersion": "admission.k8s.io/v1",
+        "kind": "AdmissionReview",
+        "request": {
+            "uid": SAMPLE,
+            "kind": {**what, "kind": kind},
+            "resource": {**what, "resource": resource},
+            "operation": "CREATE",
+            "name": SAMPLE,
+            "namespace": namespace,
+            "userInfo": {},
+            "dryRun": True,
+            "object": {
+                "apiVersion": f"{group}/{version}".lstrip("/"),
+                "kind": kind,
+                "metadata": {"name": SAMPLE, "namespace": namespace, "labels": labels},
+                "spec": spec,
+            },
+        },
+    }
