@@ -102,5 +102,14 @@ def test_every_namespace_trusts_the_same_lasting_roots(mesh: Mesh, warn: Warn) -
     assert not distrusted, listed(distrusted)
 
 
+@pytest.mark.check("CP012")
+def test_every_revision_that_is_asked_for_has_an_istiod(mesh: Mesh, warn: Warn) -> None:
+    """A label or tag that leads to a revision that is gone shows when the next pod is created."""
+    warn(mesh.revisions.lagging)
+    dangling = mesh.revisions.dangling
+
+    assert not dangling, listed(dangling)
+
+
 if __name__ == "__main__":
     raise SystemExit(run_alone(__file__))

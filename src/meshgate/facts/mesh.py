@@ -8,6 +8,7 @@ from meshgate.facts.authority import Authority
 from meshgate.facts.evidence import Evidence
 from meshgate.facts.istiod import ControlPlane
 from meshgate.facts.proxy import Proxies
+from meshgate.facts.revision import Revisions
 from meshgate.snapshot.model import Snapshot
 
 
@@ -44,3 +45,8 @@ class Mesh:
     def authority(self) -> Authority:
         """istiod as certificate authority."""
         return Authority(self.evidence)
+
+    @cached_property
+    def revisions(self) -> Revisions:
+        """Revisions and tags, and who belongs to them."""
+        return Revisions(self.evidence)
