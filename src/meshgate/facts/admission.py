@@ -252,7 +252,7 @@ class AdmissionControl:
         if not reviews:
             yield Finding(
                 hook.subject,
-                "cannot be called: Istio's resources can be neither created nor changed",
+                "cannot be called: what it selects can be neither created nor changed",
                 "an answer",
                 "mend that webhook first",
                 heals=True,
