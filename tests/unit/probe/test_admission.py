@@ -1,0 +1,198 @@
+"""The webhook probe against a TLS server on loopback: what is trusted, asked, and understood."""
+
+import ipaddress
+import json
+import socket
+import ssl
+import threading
+from base64 import b64encode
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cryptography import x509
+
+from meshgate.facts.webhooks import Backend, Webhooks
+from meshgate.probe.admission import ask
+from meshgate.snapshot.model import Admission, Container
+from tests.unit.facts import webhook_builders as build
+
+PATCH = [
+    {"op": "add", "path": "/spec/initContainers", "value": [{"name": "istio-init", "image": "i"}]},
+    {"op": "add", "path": "/spec/containers/1", "value": {"name": "istio-proxy", "image": "p"}},
+    {"op": "add", "path": "/metadata/labels", "value": {"name": "not a container"}},
+]
+
+Answer = Callable[[str, dict[str, Any]], tuple[int, bytes]]
+
+
+class Istiod:
+    """A webhook server that keeps what it was asked."""
+
+    def __init__(self, folder: Path, answer: Answer, name: str = build.NAME) -> None:
+        served = build.issued(
+            "istiod",
+            build.ROOT,
+            ca=False,
+            begins=build.datetime.now(build.UTC),
+            sans=[x509.DNSName(name), x509.IPAddress(ipaddress.ip_address("127.0.0.1"))],
+        )
+        (folder / "pem").write_bytes(served.pem.encode() + served.key_pem)
+        self.asked: list[tuple[str, dict[str, Any]]] = []
+        asked = self.asked
+
+        class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def do_POST(self) -> None:
+                body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+                asked.append((self.path, body))
+                status, words = answer(self.path, body["request"])
+                self.send_response(status)
+                self.send_header("Content-Length", str(len(words)))
+                self.end_headers()
+                self.wfile.write(words)
+
+            def log_message(self, format: str, *args: object) -> None:
+                """Nothing."""
+
+        class Quiet(ThreadingHTTPServer):
+            daemon_threads = True
+
+            def handle_error(self, request: Any, client_address: Any) -> None:
+                """A client that does not trust us hangs up."""
+
+        self._server = Quiet(("127.0.0.1", 0), Handler)
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(folder / "pem")
+        self._server.socket = context.wrap_socket(self._server.socket, server_side=True)
+
+    @contextmanager
+    def serving(self) -> Iterator["Istiod"]:
+        thread = threading.Thread(target=self._server.serve_forever, args=(0.01,), daemon=True)
+        thread.start()
+        try:
+            yield self
+        finally:
+            self._server.shutdown()
+            self._server.server_close()
+            thread.join()
+
+    def dial(self, backend: Backend) -> socket.socket:
+        """A connection to it, whatever the endpoint's address says."""
+        return socket.create_connection(("127.0.0.1", self._server.server_address[1]), 5)
+
+
+def well(path: str, request: dict[str, Any]) -> tuple[int, bytes]:
+    """What istiod answers."""
+    response: dict[str, Any] = {"uid": request["uid"], "allowed": True}
+    if path == "/inject":
+        response["patch"] = b64encode(json.dumps(PATCH).encode()).decode()
+    elif not request["object"]["spec"]["servers"][0]["hosts"]:
+        response |= {"allowed": False, "status": {"message": "no host"}}
+    return 200, json.dumps({"response": response}).encode()
+
+
+def webhooks(**webhook: Any) -> Webhooks:
+    return Webhooks(
+        [build.injector(**webhook)],
+        [build.validator(**webhook)],
+        [build.service()],
+        [build.slice_of()],
+    )
+
+
+SHOP = [build.namespace(injection="enabled"), build.namespace("legacy")]
+
+
+@pytest.fixture
+def istiod(tmp_path: Path) -> Iterator[Istiod]:
+    with Istiod(tmp_path, well).serving() as server:
+        yield server
+
+
+def test_a_webhook_that_is_well(istiod: Istiod) -> None:
+    seen = ask(webhooks(), SHOP, istiod.dial)
+
+    # the injector and the validator are one endpoint under one name: one handshake
+    (shaken,) = seen.handshakes
+    assert (shaken.error, shaken.distrust) == ("", "")
+    assert shaken.served is not None
+    assert build.NAME in shaken.served.sans
+    injected, valid, invalid = sorted(seen.reviews, key=lambda each: (each.path, not each.allowed))
+    assert injected.namespace == "shop"
+    assert injected.containers == (
+        Container(name="istio-init", image="i"),
+        Container(name="istio-proxy", image="p"),
+    )
+    assert (valid.sample, valid.allowed) == ("valid", True)
+    assert (invalid.sample, invalid.allowed, invalid.message) == ("invalid", False, "no host")
+    for _, body in istiod.asked:
+        assert body["request"]["dryRun"] is True
+
+
+def test_nothing_is_asked_of_whom_the_bundle_does_not_trust(istiod: Istiod) -> None:
+    seen = ask(webhooks(bundle=build.issued("another").pem), SHOP, istiod.dial)
+
+    (shaken,) = seen.handshakes
+    assert "certificate" in shaken.distrust
+    assert shaken.served is not None
+    assert seen.reviews == ()
+    assert istiod.asked == []
+
+
+def test_a_certificate_for_another_name_is_not_trusted(tmp_path: Path) -> None:
+    with Istiod(tmp_path, well, name="other.istio-system.svc").serving() as server:
+        (shaken,) = ask(webhooks(), SHOP, server.dial).handshakes
+
+    assert "istiod.istio-system.svc" in shaken.distrust
+    assert server.asked == []
+
+
+def test_a_bundle_that_holds_no_certificate(istiod: Istiod) -> None:
+    (shaken,) = ask(webhooks(bundle="nothing"), SHOP, istiod.dial).handshakes
+
+    assert "the caBundle holds no certificate" in shaken.distrust
+
+
+def test_a_webhook_without_a_bundle_is_not_called(istiod: Istiod) -> None:
+    assert ask(webhooks(bundle=""), SHOP, istiod.dial) == Admission()
+
+
+def test_an_endpoint_that_does_not_answer() -> None:
+    def dial(backend: Backend) -> socket.socket:
+        raise ConnectionRefusedError("refused")
+
+    (shaken,) = ask(webhooks(), SHOP, dial).handshakes
+
+    assert shaken.error == "refused"
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "words"),
+    [(500, b"broken", "answered 500 broken"), (200, b"not JSON", "malformed")],
+)
+def test_an_answer_that_is_none(tmp_path: Path, status: int, body: bytes, words: str) -> None:
+    with Istiod(tmp_path, lambda path, request: (status, body)).serving() as server:
+        reviews = ask(webhooks(), SHOP, server.dial).reviews
+
+    assert reviews
+    assert all(words in each.error for each in reviews)
+
+
+def test_namespaces_are_spread_over_the_endpoints(istiod: Istiod) -> None:
+    many = [build.namespace(f"shop-{number}", injection="enabled") for number in range(3)]
+    two = build.slice_of(build.endpoint(), build.endpoint("istiod-2", "10.0.0.2"))
+    hooks = Webhooks([build.injector()], [], [build.service()], [two])
+
+    seen = ask(hooks, many, istiod.dial)
+    single = ask(hooks, many[:1], istiod.dial)
+
+    assert {each.namespace for each in seen.reviews} == {"shop-0", "shop-1", "shop-2"}
+    assert len(seen.reviews) == 3
+    assert {each.pod for each in seen.reviews} == {"istiod-1", "istiod-2"}
+    # fewer namespaces than endpoints: each endpoint is asked all the same
+    assert {each.pod for each in single.reviews} == {"istiod-1", "istiod-2"}
