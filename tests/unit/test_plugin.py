@@ -170,7 +170,12 @@ def test_nothing_selected_opens_nothing(replay: Gate) -> None:
     assert run.last == ("The gate is CLOSED: no claim was selected (exit 5: nothing was verified)")
 
 
-def test_without_a_cluster_and_without_a_recording_it_is_a_mistake(gate: Gate) -> None:
+def test_without_a_cluster_and_without_a_recording_it_is_a_mistake(
+    gate: Gate, tmp_path: Path
+) -> None:
+    older = tmp_path / "reports/snapshot.json.gz"
+    save(HEALTHY, older)
+
     run = gate()
 
     assert run.code == 4, run.out
@@ -178,6 +183,7 @@ def test_without_a_cluster_and_without_a_recording_it_is_a_mistake(gate: Gate) -
     assert "--snapshot=FILE" in run.out
     assert run.last.endswith("The gate stays CLOSED.")
     assert "Traceback" not in run.out
+    assert not older.exists(), "it would pass for this run's evidence"
 
 
 def test_half_a_recording_is_a_mistake(gate: Gate, recorded: Recorded) -> None:

@@ -100,6 +100,14 @@ def test_what_was_kept_before_is_replaced_and_cleared_away(
     assert not set(before) & set(maps.parts)
 
 
+def test_what_is_kept_twice_is_still_there(cluster: Cluster) -> None:
+    Place(ADDRESS).save(SMALL, cluster)
+
+    Place(ADDRESS).save(SMALL, cluster)
+
+    assert Place(ADDRESS).load(cluster) == SMALL
+
+
 @pytest.mark.parametrize(
     ("verb", "what"), [("POST", b'-1"'), ("PUT", b'"parts"')], ids=["last part", "head"]
 )

@@ -8,6 +8,7 @@ import threading
 from base64 import b64encode
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -37,7 +38,7 @@ class Istiod:
             "istiod",
             build.ROOT,
             ca=False,
-            begins=build.datetime.now(build.UTC),
+            begins=datetime.now(UTC),
             sans=[x509.DNSName(name), x509.IPAddress(ipaddress.ip_address("127.0.0.1"))],
         )
         (folder / "pem").write_bytes(served.pem.encode() + served.key_pem)
