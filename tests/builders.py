@@ -13,7 +13,6 @@ import msgspec
 from meshgate.collect.plan import ITEMS
 from meshgate.facts.mesh import Mesh
 from meshgate.snapshot.model import (
-    Admission,
     Analysis,
     AnalysisMessage,
     Annotations,
@@ -35,13 +34,13 @@ from meshgate.snapshot.model import (
     PodStatus,
     PodTemplate,
     ProxySync,
-    Signing,
     Snapshot,
     SyncState,
     Terminated,
     Waiting,
     WorkloadSelector,
 )
+from tests import webhook_builders
 
 AT = datetime(2026, 1, 2, 12, 0, 0, tzinfo=UTC)
 VERSION = "1.29.1"
@@ -281,16 +280,15 @@ def message(
 
 
 def snapshot(**changes: Any) -> Snapshot:
-    """One istiod, one sidecar that follows it, and nothing wrong; with changes to that."""
+    """One istiod, one sidecar that follows it, and nothing wrong for stage B; with changes."""
     healthy: dict[str, Any] = {
         "meshgate_version": "0.0.0",
         "taken": AT,
         "started": AT,
         "source": "context test",
         "kubernetes_version": "v1.34.4",
-        "admission": Admission(),
-        "signing": Signing(),
         "read": tuple(sorted(ITEMS)),
+        **webhook_builders.HEALTHY,
         "pods": (istiod(), sidecar()),
         "deployments": (deployment(),),
         "istiod": (reading(proxies=[sync()]),),

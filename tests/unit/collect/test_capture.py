@@ -11,7 +11,7 @@ import pytest
 from meshgate.collect.capture import Access, Live, Replay, connect
 from meshgate.collect.istiod import MONITORING_PORT
 from meshgate.collect.kubernetes import NoCluster
-from meshgate.collect.plan import ITEMS
+from meshgate.collect.plan import ITEMS, closure
 from meshgate.snapshot.model import Expectations, ProxySync, Snapshot
 from tests import fakes
 from tests.builders import (
@@ -32,7 +32,7 @@ from tests.fakes import Server, refusal
 # istiod's own clock: nothing of it may depend on ours
 THERE = datetime(2001, 2, 3, 4, 5, 6, tzinfo=UTC)
 KEY = f"web-1.shop|{LISTENER}"
-KINDS = frozenset({"namespaces", "pods", "deployments", "envoy_filters"})
+LISTS = frozenset({"namespaces", "pods", "deployments", "envoy_filters"})
 
 
 class Estate:
@@ -129,9 +129,11 @@ def test_a_list_that_is_refused_is_a_gap_and_so_is_what_rests_on_it(estate: Esta
 
     seen = estate.source.capture(ITEMS - {"analysis"})
 
-    assert {gap.item: gap.heals for gap in seen.gaps} == {"pods": False, "istiod": False}
+    lost = {item for item in ITEMS - {"analysis"} if "pods" in closure({item})}
+    assert {"pods", "istiod", "signing"} <= lost
+    assert {gap.item: gap.heals for gap in seen.gaps} == dict.fromkeys(lost, False)
     assert all("no right to list pods" in gap.why for gap in seen.gaps)
-    assert set(seen.read) == KINDS - {"pods"}
+    assert set(seen.read) == ITEMS - {"analysis"} - lost
 
 
 def test_one_list_that_fails_does_not_take_the_others_away(estate: Estate) -> None:
@@ -189,11 +191,11 @@ def test_credentials_in_what_others_say_never_enter_it(estate: Estate) -> None:
 
 
 def test_only_what_is_refreshed_is_read_again(estate: Estate) -> None:
-    first = estate.source.capture(KINDS)
+    first = estate.source.capture(LISTS)
     estate.asked()
     estate.holds(pods=[sidecar("new")], deployments=[deployment(5)])
 
-    second = estate.source.capture(KINDS, first, {"pods"})
+    second = estate.source.capture(LISTS, first, {"pods"})
 
     assert estate.asked() == ["pods"]
     assert second.pods == (sidecar("new"),)
@@ -207,22 +209,22 @@ def test_a_gap_is_closed_once_its_item_is_read(estate: Estate) -> None:
     path = "/apis/apps/v1/deployments"
     answers = estate.api.answers[path]
     estate.api.answers[path] = refusal(503, "starting")
-    first = estate.source.capture(KINDS)
+    first = estate.source.capture(LISTS)
     estate.api.answers[path] = answers
 
-    second = estate.source.capture(KINDS, first, {"deployments"})
+    second = estate.source.capture(LISTS, first, {"deployments"})
 
     assert [gap.item for gap in first.gaps] == ["deployments"]
     assert second.gaps == ()
-    assert set(second.read) == KINDS
+    assert set(second.read) == LISTS
     assert second.deployments == (deployment(),)
 
 
 def test_an_item_that_cannot_be_read_any_more_is_no_longer_read(estate: Estate) -> None:
-    first = estate.source.capture(KINDS)
+    first = estate.source.capture(LISTS)
     estate.api.answers["/api/v1/pods"] = refusal(403, "no")
 
-    second = estate.source.capture(KINDS, first, {"pods"})
+    second = estate.source.capture(LISTS, first, {"pods"})
 
     assert "pods" not in second.read
     assert [gap.item for gap in second.gaps] == ["pods"]
@@ -288,9 +290,9 @@ def test_what_is_answered_is_forgotten(estate: Estate) -> None:
 
 def test_without_another_look_at_istiod_nothing_is_forgotten(estate: Estate) -> None:
     estate.says(unanswered(90))
-    first = estate.source.capture(KINDS | {"istiod"})
+    first = estate.source.capture(LISTS | {"istiod"})
 
-    second = estate.source.capture(KINDS | {"istiod"}, first, {"deployments"})
+    second = estate.source.capture(LISTS | {"istiod"}, first, {"deployments"})
 
     assert second.unanswered_since == first.unanswered_since
 

@@ -11,7 +11,7 @@ from meshgate.facts.mesh import Mesh
 from meshgate.snapshot.model import Certificate, Signing
 from meshgate.verdict import CouldNotVerify, Finding, NotApplicable
 from tests import builders
-from tests.unit.facts import webhook_builders as build
+from tests import webhook_builders as build
 
 
 def mesh(**changes: Any) -> Mesh:

@@ -10,7 +10,7 @@ from meshgate.facts.revision import actual
 from meshgate.snapshot.model import Annotations, LabelSelector, Pod
 from meshgate.verdict import Finding, NotApplicable
 from tests import builders
-from tests.unit.facts import webhook_builders as build
+from tests import webhook_builders as build
 
 PROD = LabelSelector(match_labels={"istio.io/rev": "prod"})
 

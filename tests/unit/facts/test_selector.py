@@ -5,7 +5,7 @@ import pytest
 from meshgate.facts.selector import selects
 from meshgate.facts.webhooks import enrolled
 from meshgate.snapshot.model import LabelSelector, Requirement
-from tests.unit.facts.webhook_builders import namespace, row
+from tests.webhook_builders import namespace, row
 
 LABELS = {"app": "web", "tier": ""}
 

@@ -19,7 +19,7 @@ from cryptography import x509
 from meshgate.facts.webhooks import Backend, Webhooks
 from meshgate.probe.admission import ask
 from meshgate.snapshot.model import Admission, Container
-from tests.unit.facts import webhook_builders as build
+from tests import webhook_builders as build
 
 PATCH = [
     {"op": "add", "path": "/spec/initContainers", "value": [{"name": "istio-init", "image": "i"}]},

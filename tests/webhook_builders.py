@@ -176,7 +176,7 @@ def slice_of(*endpoints: Endpoint, service: str = "istiod", port: int = 15017) -
     )
 
 
-def endpoint(pod: str = POD, address: str = "10.0.0.1", ready: bool | None = True) -> Endpoint:
+def endpoint(pod: str = POD, address: str = "127.0.0.1", ready: bool | None = True) -> Endpoint:
     """One endpoint."""
     return Endpoint(
         addresses=(address,),
