@@ -12,9 +12,10 @@ import msgspec
 
 from meshgate.collect.plan import ITEMS
 from meshgate.facts.mesh import Mesh
-from meshgate.snapshot.model import (
-    Analysis,
-    AnalysisMessage,
+from meshgate.snapshot.istio import EnvoyFilter, EnvoyFilterSpec, WorkloadSelector
+from meshgate.snapshot.istioctl import Analysis, AnalysisMessage
+from meshgate.snapshot.istiod import IstiodReading, ProxySync, SyncState
+from meshgate.snapshot.kubernetes import (
     Annotations,
     Condition,
     Container,
@@ -23,23 +24,15 @@ from meshgate.snapshot.model import (
     Deployment,
     DeploymentSpec,
     DeploymentStatus,
-    EnvoyFilter,
-    EnvoyFilterSpec,
-    Expectations,
-    Gap,
-    IstiodReading,
     Metadata,
     Pod,
     PodSpec,
     PodStatus,
     PodTemplate,
-    ProxySync,
-    Snapshot,
-    SyncState,
     Terminated,
     Waiting,
-    WorkloadSelector,
 )
+from meshgate.snapshot.model import Expectations, Gap, Snapshot
 from tests import webhook_builders
 
 AT = datetime(2026, 1, 2, 12, 0, 0, tzinfo=UTC)

@@ -21,7 +21,8 @@ from urllib.parse import parse_qs, urlsplit
 import msgspec
 
 from meshgate.collect.plan import KINDS
-from meshgate.snapshot.model import ProxySync, Snapshot
+from meshgate.snapshot.istiod import ProxySync
+from meshgate.snapshot.model import Snapshot
 from tests.builders import as_api
 
 GIT_VERSION = {"major": "1", "minor": "34", "gitVersion": "v1.34.4"}

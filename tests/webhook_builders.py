@@ -10,33 +10,28 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from meshgate.facts.certificates import fingerprint
-from meshgate.snapshot.model import (
-    Admission,
-    Certificate,
+from meshgate.snapshot.kubernetes import (
     Container,
     Endpoint,
     EndpointConditions,
     EndpointPort,
     EndpointSlice,
-    Handshake,
     LabelSelector,
     Metadata,
     Namespace,
     Requirement,
-    Review,
     RootCertificate,
     RootData,
     Service,
     ServicePort,
     ServiceReference,
     ServiceSpec,
-    Signature,
-    Signing,
     TargetReference,
     Webhook,
     WebhookClientConfig,
     WebhookConfiguration,
 )
+from meshgate.snapshot.wire import Admission, Certificate, Handshake, Review, Signature, Signing
 
 AT = datetime(2026, 1, 2, 12, 0, 0, tzinfo=UTC)
 POD = "istiod-1"

@@ -1,6 +1,7 @@
-"""The catalogue of checks: id, stage, claim, what it reads, hint and page (catalogue.toml)."""
+"""The catalogue of checks: id, stage, claim, what it reads, hint and page (checks/STAGE.toml)."""
 
 import tomllib
+from collections.abc import Iterator
 from functools import cache
 from importlib.resources import files
 
@@ -30,9 +31,15 @@ class Check(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 
 @cache
 def checks() -> dict[str, Check]:
-    """All checks by id, in the catalogue's order."""
-    rows = tomllib.loads(files("meshgate").joinpath("catalogue.toml").read_text())
-    return {name: msgspec.convert({"id": name, **row}, Check) for name, row in rows.items()}
+    """All checks by id: stage after stage, each in its file's order."""
+    return {id: row for stage in STAGES for id, row in _rows(stage)}
+
+
+def _rows(stage: str) -> Iterator[tuple[str, Check]]:
+    file = files("meshgate").joinpath("checks", f"{stage}.toml")
+    if file.is_file():
+        for id, row in tomllib.loads(file.read_text()).items():
+            yield id, msgspec.convert({"id": id, "stage": stage, **row}, Check)
 
 
 def check(id: str) -> Check:

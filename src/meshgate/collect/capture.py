@@ -1,6 +1,6 @@
 """From a cluster, or from a file, to a Snapshot: two sources behind one protocol."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from functools import partial
@@ -10,27 +10,20 @@ from typing import Any, Protocol
 import msgspec
 
 from meshgate import __version__
-from meshgate.collect import istioctl, istiod
+from meshgate.collect import istiod
 from meshgate.collect.kubernetes import Cluster, Unreadable
 from meshgate.collect.plan import (
-    ADMISSION,
-    ANALYSIS,
     ISTIOD,
     KINDS,
     REQUIRES,
-    SIGNING,
     closure,
 )
-from meshgate.facts.webhooks import Backend, Webhooks, enrolled
-from meshgate.probe import admission, signing
-from meshgate.snapshot.model import Expectations, Gap, Pod, ProxySync, Signing, Snapshot
+from meshgate.collect.readers import READERS, Context
+from meshgate.snapshot.istiod import ProxySync
+from meshgate.snapshot.model import Expectations, Gap, Snapshot
 from meshgate.snapshot.redact import redacted
 
 Progress = Callable[[str], None]
-
-WHY_NOT_ASKED = (
-    "no token of audience istio-ca: run inside the cluster, or name one with --istiod-token-file"
-)
 
 
 class Source(Protocol):
@@ -92,44 +85,29 @@ def connect(
     transport: istiod.Transport = istiod.PortForward(cluster, token, access.request_timeout)
     if access.istiod_access == "direct" or (access.istiod_access == "auto" and cluster.in_cluster):
         transport = istiod.Direct(token, access.request_timeout)
-    return Live(
-        cluster,
-        transport,
-        expectations,
+    context = Context(
+        cluster=cluster,
+        transport=transport,
+        expectations=expectations,
         istioctl=access.istioctl,
         analyze_timeout=access.analyze_timeout,
-        progress=progress,
     )
+    return Live(context, progress)
 
 
 class Live:
     """A cluster.
 
     Args:
-        cluster: the connection to its API server.
-        transport: the way to istiod's replicas.
-        expectations: what the person asked for; stored with the evidence.
-        istioctl: the program for analyze, and seconds that it may take.
+        context: what its readers read with.
         progress: told in words what is being read.
     """
 
     live = True
 
-    def __init__(
-        self,
-        cluster: Cluster,
-        transport: istiod.Transport,
-        expectations: Expectations,
-        *,
-        istioctl: str,
-        analyze_timeout: float,
-        progress: Progress = lambda words: None,
-    ) -> None:
-        self.cluster = cluster
-        self._transport = transport
-        self._expectations = expectations
-        self._istioctl = istioctl
-        self._analyze_timeout = analyze_timeout
+    def __init__(self, context: Context, progress: Progress = lambda words: None) -> None:
+        self.cluster = context.cluster
+        self._context = context
         self._progress = progress
 
     def capture(
@@ -143,7 +121,7 @@ class Live:
             taken=started,
             started=started,
             source=self.cluster.source,
-            expectations=self._expectations,
+            expectations=self._context.expectations,
         )
         self._progress(f"reading {', '.join(sorted(fresh))} from {self.cluster.source}")
         found, gaps = self._read(fresh)
@@ -175,79 +153,37 @@ class Live:
         if gaps:
             reason = gaps.pop()
             return {}, [msgspec.structs.replace(reason, item=item) for item in sorted(items)]
-        readers = {item: self._lister(item) for item in sorted(items & KINDS.keys())}
-        if ANALYSIS in items:
-            readers[ANALYSIS] = self._analyze
-        with ThreadPoolExecutor(max_workers=6) as pool:
-            reads = [pool.submit(attempt, item, read, item) for item, read in readers.items()]
-        for read in reads:
-            read.result()  # what is no Unreadable is a defect: it must not vanish in its thread
-        dependents: dict[str, Callable[[dict[str, Any]], Any]] = {
-            ISTIOD: self._istiod,
-            ADMISSION: self._admission,
-            SIGNING: self._signing,
-        }
-        for item in sorted(items & dependents.keys()):
+        lists = {item: self._lister(item) for item in items & KINDS.keys()}
+        # what rests on nothing is read beside the lists, the rest when those are there
+        first = {item for item in items & READERS.keys() if not REQUIRES.get(item)}
+        self._attempt_all(attempt, lists | {item: self._reader(item, found) for item in first})
+        rest: dict[str, Callable[[], Any]] = {}
+        for item in sorted(items & READERS.keys() - first):
             missing = [gap for gap in gaps if gap.item in REQUIRES[item]]
             if missing:
                 gaps.append(msgspec.structs.replace(missing[0], item=item))
             else:
-                attempt(item, partial(dependents[item], found), item)
+                rest[item] = self._reader(item, found)
+        self._attempt_all(attempt, rest)
         return found, gaps
+
+    @staticmethod
+    def _attempt_all(
+        attempt: Callable[[str, Callable[[], Any], str], None],
+        reads: Mapping[str, Callable[[], Any]],
+    ) -> None:
+        with ThreadPoolExecutor(max_workers=6) as pool:
+            tries = [pool.submit(attempt, item, read, item) for item, read in sorted(reads.items())]
+        for each in tries:
+            each.result()  # what is no Unreadable is a defect: it must not vanish in its thread
+
+    def _reader(self, item: str, found: dict[str, Any]) -> Callable[[], Any]:
+        return partial(READERS[item], self._context, found)
 
     def _lister(self, item: str) -> Callable[[], tuple[Any, ...]]:
         kind = KINDS[item]
-        only = kind.only.format(istio_namespace=self._expectations.istio_namespace)
+        only = kind.only.format(istio_namespace=self._context.expectations.istio_namespace)
         return lambda: self.cluster.objects(msgspec.structs.replace(kind, only=only))
-
-    def _analyze(self) -> Any:
-        return istioctl.analyze(
-            self.cluster,
-            istioctl=self._istioctl,
-            istio_namespace=self._expectations.istio_namespace,
-            timeout=self._analyze_timeout,
-        )
-
-    def _istiod(self, found: dict[str, Any]) -> Any:
-        return istiod.read(self._replicas(found), self._transport)
-
-    def _replicas(self, found: dict[str, Any]) -> list[Pod]:
-        namespace = self._expectations.istio_namespace
-        return [
-            pod
-            for pod in found["pods"]
-            if pod.metadata.namespace == namespace
-            and pod.metadata.labels.get("app") == "istiod"
-            and pod.status.phase == "Running"
-            and pod.metadata.deletion_timestamp is None
-        ]
-
-    def _admission(self, found: dict[str, Any]) -> Any:
-        webhooks = Webhooks(*(found[item] for item in REQUIRES[ADMISSION] if item != "namespaces"))
-        return admission.ask(webhooks, enrolled(found["namespaces"]), self._transport.dial)
-
-    def _signing(self, found: dict[str, Any]) -> Any:
-        token = self._transport.token()
-        if token is None:
-            return Signing(not_asked=WHY_NOT_ASKED)
-        credential = signing.credential(token)
-        namespace = self._expectations.istio_namespace
-        roots = {each.metadata.namespace: each.data.pem for each in found["root_certificates"]}
-        root = roots.get(credential.namespace) or roots.get(namespace) or ""
-        return signing.ask(
-            [self._replica(pod) for pod in self._replicas(found)], credential, root, _now()
-        )
-
-    def _replica(self, pod: Pod) -> signing.Replica:
-        metadata = pod.metadata
-        revision = metadata.labels.get("istio.io/rev", "default")
-        service = "istiod" if revision == "default" else f"istiod-{revision}"
-        backend = Backend(metadata.namespace, metadata.name, pod.status.pod_ip, signing.CA_PORT)
-        return signing.Replica(
-            metadata.name,
-            f"{service}.{metadata.namespace}.svc",
-            lambda: self._transport.dial(backend),
-        )
 
 
 def redacted_gaps(snapshot: Snapshot) -> Snapshot:

@@ -19,7 +19,8 @@ import msgspec
 from meshgate.collect.facade import Facade
 from meshgate.collect.kubernetes import Cluster, Unreadable
 from meshgate.collect.plan import ANALYZE_READS
-from meshgate.snapshot.model import Analysis, AnalysisMessage, Base
+from meshgate.snapshot.base import Base
+from meshgate.snapshot.istioctl import Analysis, AnalysisMessage
 
 
 class _Client(Base, frozen=True):

@@ -18,7 +18,8 @@ import msgspec
 
 from meshgate.collect.kubernetes import Cluster, Unreadable
 from meshgate.facts.webhooks import Backend
-from meshgate.snapshot.model import IstiodReading, Pod, ProxySync
+from meshgate.snapshot.istiod import IstiodReading, ProxySync
+from meshgate.snapshot.kubernetes import Pod
 
 MONITORING_PORT = 15014
 

@@ -20,7 +20,7 @@ from kubernetes.stream import portforward
 from kubernetes.stream.ws_client import PortForward
 
 from meshgate.collect.plan import Kind
-from meshgate.snapshot.model import Base
+from meshgate.snapshot.base import Base
 
 T = TypeVar("T")
 

@@ -8,10 +8,10 @@ from typing import Any
 
 import msgspec
 
-from meshgate.snapshot.model import (
+from meshgate.snapshot.istio import EnvoyFilter
+from meshgate.snapshot.kubernetes import (
     Deployment,
     EndpointSlice,
-    EnvoyFilter,
     Namespace,
     Pod,
     RootCertificate,

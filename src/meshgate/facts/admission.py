@@ -7,7 +7,8 @@ from meshgate.facts.evidence import Evidence
 from meshgate.facts.istiod import ControlPlane
 from meshgate.facts.version import Version
 from meshgate.facts.webhooks import Backend, Hook, Webhooks, enrolled
-from meshgate.snapshot.model import Handshake, Namespace, Review
+from meshgate.snapshot.kubernetes import Namespace
+from meshgate.snapshot.wire import Handshake, Review
 from meshgate.verdict import CouldNotVerify, Finding, NotApplicable
 
 PROXY = "istio-proxy"

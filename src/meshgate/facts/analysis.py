@@ -3,7 +3,7 @@
 from collections import defaultdict
 
 from meshgate.facts.evidence import Evidence
-from meshgate.snapshot.model import AnalysisMessage
+from meshgate.snapshot.istioctl import AnalysisMessage
 from meshgate.verdict import CouldNotVerify, Finding
 
 # The façade answers Secrets with an empty list: these say no more than that.

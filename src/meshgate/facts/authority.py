@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 from meshgate.facts.certificates import described, fingerprint, parse
 from meshgate.facts.evidence import Evidence
 from meshgate.facts.webhooks import enrolled
-from meshgate.snapshot.model import Certificate, Signature
+from meshgate.snapshot.wire import Certificate, Signature
 from meshgate.verdict import CouldNotVerify, Finding, NotApplicable
 
 # What must remain of a root's or an intermediate's own lifetime: below, it warns, and fails.

@@ -7,7 +7,7 @@ from datetime import datetime
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature
 
-from meshgate.snapshot.model import Certificate
+from meshgate.snapshot.wire import Certificate
 
 
 def fingerprint(pem: bytes) -> str:

@@ -1,22 +1,19 @@
 """Access to a Snapshot that never mistakes *not seen* for *nothing there*."""
 
-from meshgate.snapshot.model import (
-    Admission,
-    Analysis,
+from meshgate.snapshot.istio import EnvoyFilter
+from meshgate.snapshot.istioctl import Analysis
+from meshgate.snapshot.istiod import IstiodReading
+from meshgate.snapshot.kubernetes import (
     Deployment,
     EndpointSlice,
-    EnvoyFilter,
-    Expectations,
-    Gap,
-    IstiodReading,
     Namespace,
     Pod,
     RootCertificate,
     Service,
-    Signing,
-    Snapshot,
     WebhookConfiguration,
 )
+from meshgate.snapshot.model import Expectations, Gap, Snapshot
+from meshgate.snapshot.wire import Admission, Signing
 from meshgate.verdict import CouldNotVerify
 
 

@@ -5,7 +5,8 @@ from collections.abc import Iterator
 from meshgate.facts import pods
 from meshgate.facts.evidence import Evidence
 from meshgate.facts.version import Version
-from meshgate.snapshot.model import Deployment, IstiodReading, Pod
+from meshgate.snapshot.istiod import IstiodReading
+from meshgate.snapshot.kubernetes import Deployment, Pod
 from meshgate.verdict import CouldNotVerify, Finding
 
 

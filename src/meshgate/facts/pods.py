@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from meshgate.snapshot.model import ContainerStatus, Pod, Waiting
+from meshgate.snapshot.kubernetes import ContainerStatus, Pod, Waiting
 
 # What the kubelet says when no waiting mends it: the pod's spec, or the image, must change.
 HOPELESS = frozenset(

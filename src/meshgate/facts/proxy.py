@@ -7,7 +7,9 @@ from functools import cached_property
 from meshgate.facts import pods
 from meshgate.facts.evidence import Evidence
 from meshgate.facts.istiod import ControlPlane
-from meshgate.snapshot.model import ContainerStatus, EnvoyFilter, Pod, ProxySync
+from meshgate.snapshot.istio import EnvoyFilter
+from meshgate.snapshot.istiod import ProxySync
+from meshgate.snapshot.kubernetes import ContainerStatus, Pod
 from meshgate.verdict import CouldNotVerify, Finding, NotApplicable
 
 CONTAINER = "istio-proxy"

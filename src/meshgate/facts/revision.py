@@ -9,7 +9,7 @@ from meshgate.facts import pods
 from meshgate.facts.evidence import Evidence
 from meshgate.facts.istiod import ControlPlane
 from meshgate.facts.webhooks import Hook, Webhooks, enrolled
-from meshgate.snapshot.model import Namespace, Pod
+from meshgate.snapshot.kubernetes import Namespace, Pod
 from meshgate.verdict import Finding, NotApplicable
 
 DEFAULT = "default"

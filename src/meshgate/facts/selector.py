@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from meshgate.snapshot.model import LabelSelector, Requirement
+from meshgate.snapshot.kubernetes import LabelSelector, Requirement
 
 
 def selects(selector: LabelSelector, labels: Mapping[str, str]) -> bool:

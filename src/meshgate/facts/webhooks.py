@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from meshgate.facts.certificates import fingerprint
 from meshgate.facts.selector import selects
-from meshgate.snapshot.model import (
+from meshgate.snapshot.kubernetes import (
     EndpointSlice,
     Namespace,
     Service,

@@ -15,7 +15,8 @@ from cryptography import x509
 
 from meshgate.facts.certificates import described
 from meshgate.facts.webhooks import SAMPLE_LABELS, Backend, Hook, Webhooks
-from meshgate.snapshot.model import Admission, Certificate, Container, Handshake, Namespace, Review
+from meshgate.snapshot.kubernetes import Container, Namespace
+from meshgate.snapshot.wire import Admission, Certificate, Handshake, Review
 
 # A way to an endpoint; raises OSError where there is none.
 Dial = Callable[[Backend], socket.socket]

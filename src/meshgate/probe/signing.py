@@ -19,7 +19,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from meshgate.facts.certificates import described, distrust, parse
-from meshgate.snapshot.model import Signature, Signing
+from meshgate.snapshot.wire import Signature, Signing
 
 # before the import: what the library logs of a refused handshake is in our own finding
 os.environ.setdefault("GRPC_VERBOSITY", "NONE")

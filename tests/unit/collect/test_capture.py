@@ -12,7 +12,8 @@ from meshgate.collect.capture import Access, Live, Replay, connect
 from meshgate.collect.istiod import MONITORING_PORT
 from meshgate.collect.kubernetes import NoCluster
 from meshgate.collect.plan import ITEMS, closure
-from meshgate.snapshot.model import Expectations, ProxySync, Snapshot
+from meshgate.snapshot.istiod import ProxySync
+from meshgate.snapshot.model import Expectations, Snapshot
 from tests import fakes
 from tests.builders import (
     CLUSTER,

@@ -13,7 +13,7 @@ import pytest
 
 from meshgate.collect.istioctl import analyze
 from meshgate.collect.kubernetes import Cluster, Unreadable
-from meshgate.snapshot.model import Analysis, AnalysisMessage
+from meshgate.snapshot.istioctl import Analysis, AnalysisMessage
 from tests import fakes
 from tests.builders import snapshot
 from tests.conftest import Serve

@@ -9,7 +9,8 @@ import pytest
 
 from meshgate.collect.istiod import MONITORING_PORT, PATHS, Direct, read
 from meshgate.collect.kubernetes import Unreadable
-from meshgate.snapshot.model import IstiodReading, Pod
+from meshgate.snapshot.istiod import IstiodReading
+from meshgate.snapshot.kubernetes import Pod
 from tests import fakes
 from tests.builders import istiod, sync
 from tests.conftest import Serve

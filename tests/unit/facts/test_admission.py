@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from meshgate.facts.mesh import Mesh
-from meshgate.snapshot.model import Certificate
+from meshgate.snapshot.wire import Certificate
 from meshgate.verdict import CouldNotVerify, Finding, NotApplicable
 from tests import builders
 from tests import webhook_builders as build

@@ -3,7 +3,7 @@
 import pytest
 
 from meshgate.facts.analysis import Findings
-from meshgate.snapshot.model import Analysis, AnalysisMessage
+from meshgate.snapshot.istioctl import Analysis, AnalysisMessage
 from meshgate.verdict import CouldNotVerify
 from tests.builders import mesh, message
 

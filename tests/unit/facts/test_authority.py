@@ -8,7 +8,7 @@ import pytest
 from meshgate.facts.authority import remaining
 from meshgate.facts.certificates import distrust, fingerprint, parse
 from meshgate.facts.mesh import Mesh
-from meshgate.snapshot.model import Certificate, Signing
+from meshgate.snapshot.wire import Certificate, Signing
 from meshgate.verdict import CouldNotVerify, Finding, NotApplicable
 from tests import builders
 from tests import webhook_builders as build

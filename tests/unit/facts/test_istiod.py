@@ -5,7 +5,7 @@ import pytest
 
 from meshgate.facts.istiod import ControlPlane
 from meshgate.facts.mesh import Mesh
-from meshgate.snapshot.model import Deployment, Pod
+from meshgate.snapshot.kubernetes import Deployment, Pod
 from meshgate.verdict import CouldNotVerify, Finding
 from tests.builders import (
     deployment,

@@ -3,7 +3,7 @@
 import pytest
 
 from meshgate.facts import pods
-from meshgate.snapshot.model import Condition, ContainerStatus, Pod
+from meshgate.snapshot.kubernetes import Condition, ContainerStatus, Pod
 from tests.builders import pod, running, sidecar, terminated, waiting
 
 

@@ -6,7 +6,9 @@ from typing import Any
 import pytest
 
 from meshgate.facts.mesh import Mesh
-from meshgate.snapshot.model import EnvoyFilter, Pod, SyncState
+from meshgate.snapshot.istio import EnvoyFilter
+from meshgate.snapshot.istiod import SyncState
+from meshgate.snapshot.kubernetes import Pod
 from meshgate.verdict import CouldNotVerify, NotApplicable
 from tests.builders import (
     CLUSTER,

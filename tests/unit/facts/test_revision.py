@@ -7,7 +7,7 @@ import pytest
 
 from meshgate.facts.mesh import Mesh
 from meshgate.facts.revision import actual
-from meshgate.snapshot.model import Annotations, LabelSelector, Pod
+from meshgate.snapshot.kubernetes import Annotations, LabelSelector, Pod
 from meshgate.verdict import Finding, NotApplicable
 from tests import builders
 from tests import webhook_builders as build

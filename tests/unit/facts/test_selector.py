@@ -4,7 +4,7 @@ import pytest
 
 from meshgate.facts.selector import selects
 from meshgate.facts.webhooks import enrolled
-from meshgate.snapshot.model import LabelSelector, Requirement
+from meshgate.snapshot.kubernetes import LabelSelector, Requirement
 from tests.webhook_builders import namespace, row
 
 LABELS = {"app": "web", "tier": ""}

@@ -18,7 +18,8 @@ from cryptography import x509
 
 from meshgate.facts.webhooks import Backend, Webhooks
 from meshgate.probe.admission import ask
-from meshgate.snapshot.model import Admission, Container
+from meshgate.snapshot.kubernetes import Container
+from meshgate.snapshot.wire import Admission
 from tests import webhook_builders as build
 
 PATCH = [

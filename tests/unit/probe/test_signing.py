@@ -15,7 +15,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 
 from meshgate.probe import signing
-from meshgate.snapshot.model import Signature, Signing
+from meshgate.snapshot.wire import Signature, Signing
 from tests import webhook_builders as build
 
 URI = "spiffe://cluster.local/ns/istio-system/sa/verifier"

@@ -5,7 +5,8 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from meshgate.snapshot.model import Base, Pod
+from meshgate.snapshot.base import Base
+from meshgate.snapshot.kubernetes import Pod
 from tests.builders import expecting, mesh, sidecar, snapshot
 
 # in the fixture's environment, arguments, command, foreign annotation and last-applied object

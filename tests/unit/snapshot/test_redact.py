@@ -4,7 +4,8 @@ import msgspec
 import pytest
 
 from meshgate.snapshot import redact
-from meshgate.snapshot.model import Analysis, Gap
+from meshgate.snapshot.istioctl import Analysis
+from meshgate.snapshot.model import Gap
 from tests.builders import message, pushed, reading, sidecar, snapshot, sync, waiting
 
 SECRET = "s3cr3tS3cr3t"

@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 
-from meshgate.snapshot.model import SCHEMA, Analysis, Gap, Snapshot
+from meshgate.snapshot.istioctl import Analysis
+from meshgate.snapshot.model import SCHEMA, Gap, Snapshot
 from meshgate.snapshot.store import FORMAT, UnusableSnapshot, load, save
 from tests.builders import (
     LISTENER,

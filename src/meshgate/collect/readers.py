@@ -1,0 +1,106 @@
+"""What is more than a list of one kind: a reader each, in one table.
+
+A reader gets the lists that its item requires (plan.REQUIRES) and returns what the snapshot's field
+of the item's name holds; it raises Unreadable for what could not be read.
+"""
+
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+import msgspec
+
+from meshgate.collect import istioctl, istiod
+from meshgate.collect.kubernetes import Cluster
+from meshgate.collect.plan import ADMISSION, ANALYSIS, ISTIOD, REQUIRES, SIGNING
+from meshgate.facts.webhooks import Backend, Webhooks, enrolled
+from meshgate.probe import admission, signing
+from meshgate.snapshot.istioctl import Analysis
+from meshgate.snapshot.istiod import IstiodReading
+from meshgate.snapshot.kubernetes import Pod
+from meshgate.snapshot.model import Expectations
+from meshgate.snapshot.wire import Admission, Signing
+
+Found = Mapping[str, Any]
+
+WHY_NOT_ASKED = (
+    "no token of audience istio-ca: run inside the cluster, or name one with --istiod-token-file"
+)
+
+
+class Context(msgspec.Struct, frozen=True, kw_only=True):
+    """What a reader may use: the API server, the way to pods, what the person asked for.
+
+    `analyze_timeout`: seconds for `istioctl analyze`.
+    """
+
+    cluster: Cluster
+    transport: istiod.Transport
+    expectations: Expectations
+    istioctl: str
+    analyze_timeout: float
+
+
+def read_istiod(context: Context, found: Found) -> tuple[IstiodReading, ...]:
+    """What each replica says of itself and its proxies."""
+    return istiod.read(_replicas(context, found), context.transport)
+
+
+def _replicas(context: Context, found: Found) -> list[Pod]:
+    return [
+        pod
+        for pod in found["pods"]
+        if pod.metadata.namespace == context.expectations.istio_namespace
+        and pod.metadata.labels.get("app") == "istiod"
+        and pod.status.phase == "Running"
+        and pod.metadata.deletion_timestamp is None
+    ]
+
+
+def read_analysis(context: Context, found: Found) -> Analysis:
+    """What `istioctl analyze` says."""
+    return istioctl.analyze(
+        context.cluster,
+        istioctl=context.istioctl,
+        istio_namespace=context.expectations.istio_namespace,
+        timeout=context.analyze_timeout,
+    )
+
+
+def read_admission(context: Context, found: Found) -> Admission:
+    """What istiod's webhooks answer to samples."""
+    webhooks = Webhooks(*(found[item] for item in REQUIRES[ADMISSION] if item != "namespaces"))
+    return admission.ask(webhooks, enrolled(found["namespaces"]), context.transport.dial)
+
+
+def read_signing(context: Context, found: Found) -> Signing:
+    """What istiod's CA makes of a signing request."""
+    token = context.transport.token()
+    if token is None:
+        return Signing(not_asked=WHY_NOT_ASKED)
+    credential = signing.credential(token)
+    namespace = context.expectations.istio_namespace
+    roots = {each.metadata.namespace: each.data.pem for each in found["root_certificates"]}
+    root = roots.get(credential.namespace) or roots.get(namespace) or ""
+    replicas = [_replica(context, pod) for pod in _replicas(context, found)]
+    return signing.ask(replicas, credential, root, datetime.now(UTC))
+
+
+def _replica(context: Context, pod: Pod) -> signing.Replica:
+    metadata = pod.metadata
+    revision = metadata.labels.get("istio.io/rev", "default")
+    service = "istiod" if revision == "default" else f"istiod-{revision}"
+    backend = Backend(metadata.namespace, metadata.name, pod.status.pod_ip, signing.CA_PORT)
+    return signing.Replica(
+        metadata.name,
+        f"{service}.{metadata.namespace}.svc",
+        lambda: context.transport.dial(backend),
+    )
+
+
+READERS: dict[str, Callable[[Context, Found], Any]] = {
+    ISTIOD: read_istiod,
+    ANALYSIS: read_analysis,
+    ADMISSION: read_admission,
+    SIGNING: read_signing,
+}

@@ -1,0 +1,21 @@
+"""What istioctl said."""
+
+from meshgate.snapshot.base import Base
+
+
+class AnalysisMessage(Base, frozen=True):
+    """One message of `istioctl analyze -o json`; level is Info, Warning or Error."""
+
+    code: str
+    level: str
+    message: str
+    origin: str = ""
+    documentation_url: str = ""
+
+
+class Analysis(Base, frozen=True):
+    """A run of analyze: its version, what it said, and what it asked for and was not given."""
+
+    istioctl_version: str
+    messages: tuple[AnalysisMessage, ...] = ()
+    refused: tuple[str, ...] = ()

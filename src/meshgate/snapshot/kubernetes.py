@@ -1,0 +1,200 @@
+"""Kubernetes objects, with the API's own field names and only the fields that facts use."""
+
+from datetime import datetime
+
+import msgspec
+
+from meshgate.snapshot.base import Base
+
+
+class Annotations(Base, frozen=True):
+    """The annotations that a claim reads; all others are dropped when decoding."""
+
+    revision: str | None = msgspec.field(default=None, name="istio.io/rev")
+    injection_status: str | None = msgspec.field(default=None, name="sidecar.istio.io/status")
+
+
+class Metadata(Base, frozen=True):
+    name: str
+    namespace: str = ""
+    labels: dict[str, str] = {}
+    annotations: Annotations = Annotations()
+    generation: int = 0
+    deletion_timestamp: datetime | None = None
+
+
+class Condition(Base, frozen=True):
+    type: str
+    status: str
+    reason: str = ""
+    message: str = ""
+
+
+class Namespace(Base, frozen=True):
+    metadata: Metadata
+
+
+class Waiting(Base, frozen=True):
+    reason: str = ""
+    message: str = ""
+
+
+class Terminated(Base, frozen=True):
+    reason: str = ""
+    exit_code: int = 0
+
+
+class ContainerState(Base, frozen=True):
+    waiting: Waiting | None = None
+    running: dict[str, str] | None = None
+    terminated: Terminated | None = None
+
+
+class ContainerStatus(Base, frozen=True):
+    name: str
+    ready: bool = False
+    restart_count: int = 0
+    state: ContainerState = ContainerState()
+
+
+class Container(Base, frozen=True):
+    name: str
+    image: str = ""
+
+
+class PodSpec(Base, frozen=True):
+    containers: tuple[Container, ...] = ()
+    init_containers: tuple[Container, ...] = ()
+
+
+class PodStatus(Base, frozen=True):
+    phase: str = ""
+    pod_ip: str = msgspec.field(default="", name="podIP")
+    conditions: tuple[Condition, ...] = ()
+    container_statuses: tuple[ContainerStatus, ...] = ()
+    init_container_statuses: tuple[ContainerStatus, ...] = ()
+
+
+class Pod(Base, frozen=True):
+    metadata: Metadata
+    spec: PodSpec = PodSpec()
+    status: PodStatus = PodStatus()
+
+
+class PodTemplate(Base, frozen=True):
+    spec: PodSpec = PodSpec()
+
+
+class DeploymentSpec(Base, frozen=True):
+    replicas: int = 1
+    paused: bool = False
+    template: PodTemplate = PodTemplate()
+
+
+class DeploymentStatus(Base, frozen=True):
+    observed_generation: int = 0
+    replicas: int = 0
+    updated_replicas: int = 0
+    ready_replicas: int = 0
+    available_replicas: int = 0
+    conditions: tuple[Condition, ...] = ()
+
+
+class Deployment(Base, frozen=True):
+    metadata: Metadata
+    spec: DeploymentSpec
+    status: DeploymentStatus = DeploymentStatus()
+
+
+class Requirement(Base, frozen=True):
+    """One row of a label selector's `matchExpressions`."""
+
+    key: str
+    operator: str
+    values: tuple[str, ...] = ()
+
+
+class LabelSelector(Base, frozen=True):
+    """All rows must hold; one without rows selects everything."""
+
+    match_labels: dict[str, str] = {}
+    match_expressions: tuple[Requirement, ...] = ()
+
+
+class ServiceReference(Base, frozen=True):
+    name: str
+    namespace: str
+    path: str = ""
+    port: int = 443
+
+
+class WebhookClientConfig(Base, frozen=True):
+    service: ServiceReference | None = None
+    url: str = ""
+    ca_bundle: bytes = b""
+
+
+class Webhook(Base, frozen=True):
+    name: str
+    client_config: WebhookClientConfig
+    failure_policy: str = ""
+    namespace_selector: LabelSelector = LabelSelector()
+    object_selector: LabelSelector = LabelSelector()
+
+
+class WebhookConfiguration(Base, frozen=True):
+    """Mutating or validating: they have the same fields as far as they are read here."""
+
+    metadata: Metadata
+    webhooks: tuple[Webhook, ...] = ()
+
+
+class ServicePort(Base, frozen=True):
+    port: int
+    name: str = ""
+
+
+class ServiceSpec(Base, frozen=True):
+    ports: tuple[ServicePort, ...] = ()
+
+
+class Service(Base, frozen=True):
+    metadata: Metadata
+    spec: ServiceSpec = ServiceSpec()
+
+
+class EndpointConditions(Base, frozen=True):
+    ready: bool | None = None
+
+
+class TargetReference(Base, frozen=True):
+    kind: str = ""
+    name: str = ""
+
+
+class Endpoint(Base, frozen=True):
+    addresses: tuple[str, ...] = ()
+    conditions: EndpointConditions = EndpointConditions()
+    target_ref: TargetReference | None = None
+
+
+class EndpointPort(Base, frozen=True):
+    name: str = ""
+    port: int = 0
+
+
+class EndpointSlice(Base, frozen=True):
+    metadata: Metadata
+    endpoints: tuple[Endpoint, ...] | None = None
+    ports: tuple[EndpointPort, ...] | None = None
+
+
+class RootData(Base, frozen=True):
+    pem: str = msgspec.field(default="", name="root-cert.pem")
+
+
+class RootCertificate(Base, frozen=True):
+    """A namespace's `istio-ca-root-cert`: what its workloads trust."""
+
+    metadata: Metadata
+    data: RootData = RootData()
