@@ -3,9 +3,10 @@ PYTHON ?= python3
 BIN := .venv/bin
 LAB := ci/lab/lab
 NAME ?= default
+demo-record: NAME = demo
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo demo-broken check test test-lab format lock lab-up lab-shell lab-reset lab-down
+.PHONY: help setup demo demo-broken demo-record check test test-lab format lock lab-up lab-shell lab-reset lab-down
 
 help: ## what there is to do
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
@@ -25,6 +26,9 @@ demo-broken: setup ## see how a broken upgrade is told
 	@$(BIN)/pytest --snapshot=demo/broken.json.gz; status=$$?; \
 	  if [ $$status -ne 1 ]; then echo "expected a closed gate (exit 1), got $$status"; exit 1; fi; \
 	  echo "(The recording is of a mesh that was broken on purpose: a closed gate is right.)"
+
+demo-record: setup ## record both demos anew, in a lab of their own (as test-lab; NAME=other)
+	$(BIN)/python demo/record.py $(NAME)
 
 check: setup ## ruff, mypy and the allowed imports
 	$(BIN)/ruff check .
