@@ -14,7 +14,7 @@ from meshgate.collect.plan import ITEMS
 from meshgate.facts.mesh import Mesh
 from meshgate.snapshot.istio import EnvoyFilter, EnvoyFilterSpec, WorkloadSelector
 from meshgate.snapshot.istioctl import Analysis, AnalysisMessage
-from meshgate.snapshot.istiod import IstiodReading, ProxySync, SyncState
+from meshgate.snapshot.istiod import Conflicts, IstiodNumbers, IstiodReading, ProxySync, SyncState
 from meshgate.snapshot.kubernetes import (
     Annotations,
     Condition,
@@ -256,6 +256,20 @@ def reading(
     )
 
 
+def numbers(
+    replica: str = "istiod-1",
+    *,
+    before: dict[str, float] | None = None,
+    after: dict[str, float] | None = None,
+    **seen: Any,
+) -> IstiodNumbers:
+    """What one replica counted: nothing within the window, unless told otherwise."""
+    whole = {"process_start_time_seconds": 1.0, "process_resident_memory_bytes": 100 * 2.0**20}
+    before = {**whole, **(before or {})}
+    said = {"before": before, "after": {**before, **(after or {})}, "conflicts": Conflicts()}
+    return IstiodNumbers(pod=replica, seconds=5.0, **{**said, **seen})
+
+
 def message(
     code: str, level: str = "Error", text: str = "is wrong", origin: str = "VirtualService shop/web"
 ) -> AnalysisMessage:
@@ -285,6 +299,7 @@ def snapshot(**changes: Any) -> Snapshot:
         "pods": (istiod(), sidecar()),
         "deployments": (deployment(),),
         "istiod": (reading(proxies=[sync()]),),
+        "istiod_numbers": (numbers(),),
         "analysis": Analysis(istioctl_version=VERSION),
     }
     return Snapshot(**{**healthy, **changes})

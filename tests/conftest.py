@@ -179,6 +179,7 @@ def estate(serve: Serve, tmp_path: Path) -> Callable[[Snapshot], Estate]:
             "--istiod-access=direct",
             f"--istiod-token-file={tmp_path / 'token'}",
             f"--istioctl={istioctl}",
+            "--window=0",
         )
         return Estate(options, api, istiod, istioctl)
 

@@ -192,6 +192,14 @@ def syncz(proxies: Iterable[ProxySync]) -> list[Any]:
     return [msgspec.to_builtins(proxy) for proxy in proxies]
 
 
+METRICS = b"""\
+# TYPE pilot_xds_pushes counter
+pilot_xds_pushes{type="cds"} 7
+process_start_time_seconds 1.7e+09
+process_resident_memory_bytes 1e+08
+"""
+
+
 def istiod_answers(
     proxies: Iterable[ProxySync], version: str = "1.29.1-abc-Clean", at: datetime | None = None
 ) -> dict[str, Answer]:
@@ -200,6 +208,8 @@ def istiod_answers(
     return {
         "/debug/syncz": msgspec.structs.replace(answer(syncz(proxies)), headers=dated),
         "/version": Answer(200, version.encode(), headers=dated),
+        "/metrics": Answer(200, METRICS),
+        "/debug/push_status": answer({}),
     }
 
 

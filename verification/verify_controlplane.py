@@ -105,10 +105,36 @@ def test_every_namespace_trusts_the_same_lasting_roots(mesh: Mesh, warn: Warn) -
 @pytest.mark.check("CP012")
 def test_every_revision_that_is_asked_for_has_an_istiod(mesh: Mesh, warn: Warn) -> None:
     """A label or tag that leads to a revision that is gone shows when the next pod is created."""
-    warn(mesh.revisions.lagging)
+    warn(mesh.revisions.lagging + mesh.revisions.contradicting)
     dangling = mesh.revisions.dangling
 
     assert not dangling, listed(dangling)
+
+
+@pytest.mark.check("CP013")
+def test_istiod_pushes_well_and_in_time(mesh: Mesh, warn: Warn) -> None:
+    """What istiod cannot push, no proxy hears of, however well everything looks."""
+    warn(mesh.numbers.slow)
+    troubled = mesh.numbers.troubled
+
+    assert not troubled, listed(troubled)
+
+
+@pytest.mark.check("CP014")
+def test_istiod_is_not_killed(mesh: Mesh, warn: Warn) -> None:
+    """After each kill all proxies come back at once, and need more memory than before."""
+    warn(mesh.numbers.shaken)
+    failing = mesh.numbers.failing
+
+    assert not failing, listed(failing)
+
+
+@pytest.mark.check("CP015")
+def test_nothing_conflicts(mesh: Mesh) -> None:
+    """istiod keeps the older of two that conflict, tells nobody, and the younger has no effect."""
+    conflicting = mesh.numbers.conflicting
+
+    assert not conflicting, listed(conflicting)
 
 
 if __name__ == "__main__":

@@ -40,6 +40,7 @@ def capture(
     istiod_access: Literal["auto", "direct", "port-forward"] = "auto",
     istiod_token_file: str | None = None,
     istioctl: str = "istioctl",
+    window: Annotated[float, typer.Option(help="seconds to watch istiod's numbers")] = 5.0,
     stage: Stage = None,
 ) -> None:
     """Looks at the mesh once and keeps all that the checks read: for a baseline, a replay, a
@@ -50,6 +51,7 @@ def capture(
         istiod_access=istiod_access,
         istiod_token_file=istiod_token_file,
         istioctl=istioctl,
+        window=window,
     )
     items = {item for row in checks().values() if stage in (None, row.stage) for item in row.reads}
     try:

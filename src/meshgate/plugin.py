@@ -72,6 +72,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         default="auto",
         help="auto: directly from inside the cluster, else through a port-forward",
     )
+    add(
+        "--window",
+        metavar="SECONDS",
+        type=_seconds,
+        default=5.0,
+        help="over which istiod's own numbers are watched, at each look (5)",
+    )
     add("--istiod-token-file", metavar="FILE", help="a token of audience istio-ca, for direct")
     add("--waivers", metavar="FILE", help="findings to excuse, each with a reason and a day (TOML)")
     add(
@@ -91,6 +98,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         metavar="FILE",
         default="reports/verdict.json",
         help="where the outcomes are kept for programs (%(default)s)",
+    )
+    add(
+        "--failure-threshold",
+        choices=("Error", "Warning"),
+        help="from which level on a message of istioctl analyze fails (Error)",
     )
     add("--istioctl", metavar="PROGRAM", default="istioctl", help="istioctl (of the PATH)")
     add("--analyze-timeout", metavar="SECONDS", type=_seconds, default=60.0, help="(60)")
@@ -320,6 +332,7 @@ class Gatekeeper(Worker):
             istiod_token_file=option("--istiod-token-file"),
             istioctl=option("--istioctl"),
             analyze_timeout=option("--analyze-timeout"),
+            window=option("--window"),
         )
 
     def _watch(self, waits_for: tuple[str, ...], seconds_left: float) -> None:
@@ -362,6 +375,8 @@ class Gatekeeper(Worker):
         if self.snapshot is not None:
             waivers = self.snapshot.expectations.waivers
             notes = idle(waivers, outcomes, self.snapshot.taken.date())
+            if "CP006" in self._selected and "analysis" in self.snapshot.read:
+                notes += tuple(filter(None, [Mesh(self.snapshot).analysis.left_out]))
         return ruling(outcomes, {id: row.stage for id, row in checks().items()}, notes)
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
@@ -418,6 +433,7 @@ def _asked_for(option: Any, otherwise: Expectations, known: tuple[str, ...] | No
         "istio_namespace": option("--istio-namespace"),
         "target_version": option("--target-version"),
         "stale_after": option("--stale-after"),
+        "failure_threshold": option("--failure-threshold"),
         "waivers": read_waivers(Path(option("--waivers"))) if option("--waivers") else None,
         "known": () if option("--old-findings-fail") else known,
     }

@@ -139,7 +139,7 @@ def outcome(check: str, error: BaseException | None, warnings: Iterable[Finding]
 class Ruling(msgspec.Struct, frozen=True):
     """What a run came to: the gate, and the outcomes that it rests on, in the catalogue's order.
 
-    `notes` are about the run, not about the mesh: waivers that did nothing.
+    `notes` are about the run, not about the mesh: waivers that did nothing, what was left out.
     """
 
     gate: Gate

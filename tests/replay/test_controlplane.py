@@ -151,6 +151,41 @@ def a_pod_of_a_revision_that_is_gone(recording: Recording) -> None:
     _named(recording["pods"], "web-")["metadata"]["annotations"]["istio.io/rev"] = "gone"
 
 
+def numbers(recording: Recording) -> Recording:
+    """What istiod counted."""
+    found: Recording = recording["istiodNumbers"][0]
+    return found
+
+
+def pushes_are_rejected(recording: Recording) -> None:
+    counted = numbers(recording)
+    counted["after"]["pilot_total_xds_rejects|lds"] = (
+        counted["before"].get("pilot_total_xds_rejects|lds", 0) + 2
+    )
+
+
+def pushes_take_a_minute(recording: Recording) -> None:
+    counted = numbers(recording)
+    for name in ("pilot_proxy_convergence_time_count", "pilot_proxy_convergence_time_bucket|+Inf"):
+        counted["after"][name] = counted["before"][name] + 9
+
+
+def killed_for_its_memory(recording: Recording) -> None:
+    status = replica(recording)["status"]["containerStatuses"][0]
+    status["restartCount"] = 1
+    status["lastState"] = {"terminated": {"reason": "OOMKilled", "exitCode": 137}}
+
+
+def two_listeners_conflict(recording: Recording) -> None:
+    numbers(recording)["conflicts"]["pilot_conflict_outbound_listener_tcp_over_current_tcp"] = {
+        "0.0.0.0_9999": {"message": "Accepted=TCP Rejected=TCP (two.example.com)"}
+    }
+
+
+def no_metrics(recording: Recording) -> None:
+    numbers(recording).update(denied="istiod shows its metrics to nobody but itself (403)")
+
+
 FAILED = [
     (scaled_to_zero, "CP001", "Deployment istio-system/istiod: is scaled to 0 replicas"),
     (rollout_unfinished, "CP001", "Deployment istio-system/istiod: 0 of 1 replicas are updated"),
@@ -170,14 +205,22 @@ FAILED = [
     (nothing_is_signed, "CP010", "Pod istio-system/istiod-"),
     (one_namespace_has_no_root, "CP011", "ConfigMap shop/istio-ca-root-cert: "),
     (a_pod_of_a_revision_that_is_gone, "CP012", "Pod shop/web-"),
+    (pushes_are_rejected, "CP013", "Pod istio-system/istiod-"),
+    (pushes_take_a_minute, "CP013", "Pod istio-system/istiod-"),
+    (killed_for_its_memory, "CP014", "Pod istio-system/istiod-"),
+    (two_listeners_conflict, "CP015", "Listener 0.0.0.0_9999: "),
 ]
 
 UNKNOWN = [
     (refused, {"CP001", "CP002", "CP003", "CP004", "CP005", "CP008"}),
     (analyze_not_run, {"CP006"}),
+    (no_metrics, {"CP013", "CP014", "CP015"}),
     (
         pods_not_readable,
-        {"CP001", "CP002", "CP003", "CP004", "CP005", "CP011", "CP012"},
+        {
+            *("CP001", "CP002", "CP003", "CP004", "CP005"),
+            *("CP011", "CP012", "CP013", "CP014", "CP015"),
+        },
     ),
 ]
 
@@ -224,6 +267,23 @@ def test_one_thing_broken_closes_the_gate(
     assert run.code == 1, run.out
     failures = [line for line in run.lines if line.startswith(("FAIL ", "???? "))]
     assert failures[0].startswith(f"FAIL {check} {object}"), run.out
+
+
+def test_the_level_that_fails_can_be_lowered(gate: Gate, root: Path) -> None:
+    recording = f"--snapshot={root}/demo/healthy.json.gz"
+
+    run = gate("-m", "controlplane", recording, "--failure-threshold=Warning")
+
+    assert run.code == 1, run.out
+    assert any(line.startswith("FAIL CP006 EnvoyFilter ") for line in run.lines), run.out
+
+
+def test_what_only_an_empty_list_of_secrets_says_is_left_out_and_told(
+    gate: Gate, root: Path
+) -> None:
+    run = gate("-m", "controlplane", f"--snapshot={root}/demo/healthy.json.gz")
+
+    assert "1 findings of istioctl analyze (IST0101) were left out" in run.out
 
 
 @pytest.mark.parametrize(

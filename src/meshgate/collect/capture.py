@@ -72,6 +72,7 @@ class Access(msgspec.Struct, frozen=True, kw_only=True):
     istiod_token_file: str | None = None
     istioctl: str = "istioctl"
     analyze_timeout: float = 60.0
+    window: float = 5.0
 
 
 def connect(
@@ -91,6 +92,7 @@ def connect(
         expectations=expectations,
         istioctl=access.istioctl,
         analyze_timeout=access.analyze_timeout,
+        window=access.window,
     )
     return Live(context, progress)
 

@@ -11,25 +11,27 @@ from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from http.client import HTTPException
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 import httpx
 import msgspec
 
 from meshgate.collect.kubernetes import Cluster, Unreadable
 from meshgate.facts.webhooks import Backend
-from meshgate.snapshot.istiod import IstiodReading, ProxySync
+from meshgate.snapshot.istiod import IstiodNumbers, IstiodReading, ProxySync
 from meshgate.snapshot.kubernetes import Pod
 
 MONITORING_PORT = 15014
 
 # All that may ever be asked: some of istiod's debug paths change its state (adsz?push=true).
-PATHS = frozenset({"/version", "/debug/syncz"})
+PATHS = frozenset({"/version", "/debug/syncz", "/debug/push_status", "/metrics"})
 
 TOKEN_FILES = (
     Path("/var/run/secrets/tokens/istio-token"),
     Path("/var/run/secrets/kubernetes.io/serviceaccount/token"),
 )
+
+Said = TypeVar("Said", IstiodReading, IstiodNumbers)
 
 
 class Answer(msgspec.Struct, frozen=True):
@@ -176,38 +178,39 @@ class _ForwardedSession:
 
 
 def read(pods: Iterable[Pod], transport: Transport) -> tuple[IstiodReading, ...]:
-    """Asks every replica, several at a time; a replica that does not answer is a reading too."""
+    """Asks every replica for its version and its proxies."""
+    return ask_each(pods, transport, IstiodReading, _ask)
+
+
+def ask_each(
+    pods: Iterable[Pod],
+    transport: Transport,
+    kind: type[Said],
+    ask: Callable[[Pod, Session], Said],
+) -> tuple[Said, ...]:
+    """Asks every replica, several at a time; one that does not answer has said something too."""
     replicas = sorted(pods, key=lambda pod: pod.metadata.name)
-    with ThreadPoolExecutor(max_workers=8) as pool:
-        return tuple(pool.map(_reader(transport), replicas))
 
-
-def _reader(transport: Transport) -> Callable[[Pod], IstiodReading]:
-    def reading(pod: Pod) -> IstiodReading:
+    def said(pod: Pod) -> Said:
         try:
             session = transport.session(pod)
+            try:
+                return ask(pod, session)
+            finally:
+                session.close()
         except Unreadable as error:
-            return _failed(pod, error)
-        try:
-            return _ask(pod, session)
-        except Unreadable as error:
-            return _failed(pod, error)
-        finally:
-            session.close()
+            if error.heals:
+                return kind(pod=pod.metadata.name, error=error.why)
+            return kind(pod=pod.metadata.name, denied=f"{error.why}. {error.remedy}")
 
-    return reading
-
-
-def _failed(pod: Pod, error: Unreadable) -> IstiodReading:
-    if error.heals:
-        return IstiodReading(pod=pod.metadata.name, error=error.why)
-    return IstiodReading(pod=pod.metadata.name, denied=f"{error.why}. {error.remedy}")
+    with ThreadPoolExecutor(max_workers=8) as pool:
+        return tuple(pool.map(said, replicas))
 
 
 def _ask(pod: Pod, session: Session) -> IstiodReading:
     syncz = session.get("/debug/syncz")
     if syncz.status != 200:
-        raise _refusal(syncz)
+        raise refusal("/debug/syncz", syncz)
     try:
         proxies = msgspec.json.decode(syncz.body, type=tuple[ProxySync, ...] | None) or ()
     except ValueError as error:
@@ -227,16 +230,23 @@ def _ask(pod: Pod, session: Session) -> IstiodReading:
     )
 
 
-def _refusal(answer: Answer) -> Unreadable:
+def refusal(path: str, answer: Answer) -> Unreadable:
+    """What an answer that is not 200 means, and what to do about it."""
     words = answer.body[:200].decode(errors="replace").strip()
     if answer.status == 401:
         return Unreadable(
             f"istiod does not accept our token (401 {words})",
             "it must be a valid ServiceAccount token of audience istio-ca",
         )
+    if answer.status == 403 and path == "/metrics":
+        return Unreadable(
+            f"istiod shows its metrics to nobody but itself (403 {words})",
+            "set METRICS_LOCALHOST_ACCESS_ONLY=false on istiod, or verify from a laptop, through "
+            "a port-forward",
+        )
     if answer.status == 403:
         return Unreadable(
-            f"istiod does not let us read /debug/syncz (403 {words})",
+            f"istiod does not let us read {path} (403 {words})",
             "run in istiod's own namespace, or put ours on istiod's "
             "DEBUG_ENDPOINT_AUTH_ALLOWED_NAMESPACES",
         )
@@ -245,7 +255,7 @@ def _refusal(answer: Answer) -> Unreadable:
             "istiod serves no debug endpoints (404)", "set ENABLE_DEBUG_ON_HTTP=true on istiod"
         )
     return Unreadable(
-        f"istiod answered {answer.status} to /debug/syncz: {words}", "", heals=answer.status >= 500
+        f"istiod answered {answer.status} to {path}: {words}", "", heals=answer.status >= 500
     )
 
 

@@ -98,6 +98,7 @@ KINDS = {
 }
 
 ISTIOD = "istiod"
+NUMBERS = "istiod_numbers"
 ANALYSIS = "analysis"
 ADMISSION = "admission"
 SIGNING = "signing"
@@ -105,6 +106,7 @@ SIGNING = "signing"
 # What else must have been read for a source: istiod's replicas are pods.
 REQUIRES = {
     ISTIOD: ("pods",),
+    NUMBERS: ("pods",),
     ADMISSION: (
         "namespaces",
         "mutating_webhooks",
@@ -115,7 +117,7 @@ REQUIRES = {
     SIGNING: ("pods", "root_certificates"),
 }
 
-ITEMS = frozenset({*KINDS, ISTIOD, ANALYSIS, ADMISSION, SIGNING})
+ITEMS = frozenset({*KINDS, ISTIOD, NUMBERS, ANALYSIS, ADMISSION, SIGNING})
 
 # What `istioctl analyze` 1.28 and 1.29 list and watch, measured at the façade; a version that asks
 # for more is refused that, and its analysis could not be verified.  Secrets are not among them: the

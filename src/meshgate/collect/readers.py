@@ -10,13 +10,13 @@ from typing import Any
 
 import msgspec
 
-from meshgate.collect import istioctl, istiod
+from meshgate.collect import istioctl, istiod, numbers
 from meshgate.collect.kubernetes import Cluster
-from meshgate.collect.plan import ADMISSION, ANALYSIS, ISTIOD, REQUIRES, SIGNING
+from meshgate.collect.plan import ADMISSION, ANALYSIS, ISTIOD, NUMBERS, REQUIRES, SIGNING
 from meshgate.facts.webhooks import Backend, Webhooks, enrolled
 from meshgate.probe import admission, signing
 from meshgate.snapshot.istioctl import Analysis
-from meshgate.snapshot.istiod import IstiodReading
+from meshgate.snapshot.istiod import IstiodNumbers, IstiodReading
 from meshgate.snapshot.kubernetes import Pod
 from meshgate.snapshot.model import Expectations
 from meshgate.snapshot.wire import Admission, Signing
@@ -31,7 +31,8 @@ WHY_NOT_ASKED = (
 class Context(msgspec.Struct, frozen=True, kw_only=True):
     """What a reader may use: the API server, the way to pods, what the person asked for.
 
-    `analyze_timeout`: seconds for `istioctl analyze`.
+    `analyze_timeout`: seconds for `istioctl analyze`; `window`: seconds over which istiod's own
+    numbers are watched.
     """
 
     cluster: Cluster
@@ -39,11 +40,17 @@ class Context(msgspec.Struct, frozen=True, kw_only=True):
     expectations: Expectations
     istioctl: str
     analyze_timeout: float
+    window: float
 
 
 def read_istiod(context: Context, found: Found) -> tuple[IstiodReading, ...]:
     """What each replica says of itself and its proxies."""
     return istiod.read(_replicas(context, found), context.transport)
+
+
+def read_numbers(context: Context, found: Found) -> tuple[IstiodNumbers, ...]:
+    """What each replica counted within a window."""
+    return numbers.read(_replicas(context, found), context.transport, context.window)
 
 
 def _replicas(context: Context, found: Found) -> list[Pod]:
@@ -100,6 +107,7 @@ def _replica(context: Context, pod: Pod) -> signing.Replica:
 
 READERS: dict[str, Callable[[Context, Found], Any]] = {
     ISTIOD: read_istiod,
+    NUMBERS: read_numbers,
     ANALYSIS: read_analysis,
     ADMISSION: read_admission,
     SIGNING: read_signing,

@@ -2,7 +2,7 @@
 
 from meshgate.snapshot.istio import EnvoyFilter
 from meshgate.snapshot.istioctl import Analysis
-from meshgate.snapshot.istiod import IstiodReading
+from meshgate.snapshot.istiod import IstiodNumbers, IstiodReading
 from meshgate.snapshot.kubernetes import (
     Deployment,
     EndpointSlice,
@@ -52,6 +52,11 @@ class Evidence:
     def istiod(self) -> tuple[IstiodReading, ...]:
         self.need("istiod")
         return self.snapshot.istiod
+
+    @property
+    def istiod_numbers(self) -> tuple[IstiodNumbers, ...]:
+        self.need("istiod_numbers")
+        return self.snapshot.istiod_numbers
 
     @property
     def analysis(self) -> Analysis:

@@ -7,6 +7,7 @@ from meshgate.facts.analysis import Findings
 from meshgate.facts.authority import Authority
 from meshgate.facts.evidence import Evidence
 from meshgate.facts.istiod import ControlPlane
+from meshgate.facts.numbers import Numbers
 from meshgate.facts.proxy import Proxies
 from meshgate.facts.revision import Revisions
 from meshgate.snapshot.model import Snapshot
@@ -25,6 +26,11 @@ class Mesh:
     def control_plane(self) -> ControlPlane:
         """istiod: its Deployments and replicas."""
         return ControlPlane(self.evidence)
+
+    @cached_property
+    def numbers(self) -> Numbers:
+        """What istiod counts of itself."""
+        return Numbers(self.evidence)
 
     @cached_property
     def proxies(self) -> Proxies:

@@ -106,6 +106,25 @@ class Revisions:
     def _there(self) -> str:
         return f"one that exists: {', '.join(sorted(self.alive)) or '(there is none)'}"
 
+    # --- contradicting --------------------------------------------------------------------------
+
+    @property
+    def contradicting(self) -> list[Finding]:
+        """Namespaces with both of Istio's labels: the one that people look at has no effect."""
+        return [
+            Finding(
+                f"Namespace {each.metadata.name}",
+                f"has istio-injection={injection} and istio.io/rev={revision}: the latter has no "
+                "effect",
+                "one of the two",
+                f"kubectl label namespace {each.metadata.name} istio-injection-, if it is to "
+                "follow the revision",
+            )
+            for each in self._evidence.namespaces
+            if (injection := each.metadata.labels.get("istio-injection"))
+            and (revision := each.metadata.labels.get("istio.io/rev"))
+        ]
+
     # --- behind ---------------------------------------------------------------------------------
 
     @property

@@ -40,3 +40,49 @@ class IstiodReading(Base, frozen=True):
     proxies: tuple[ProxySync, ...] = ()
     error: str = ""
     denied: str = ""
+
+
+class Conflict(Base, frozen=True):
+    """What istiod left out of its last push because something else was there first."""
+
+    proxy: str = ""
+    message: str = ""
+
+
+class Conflicts(Base, frozen=True):
+    """`/debug/push_status`, as far as it tells of conflicts: by listener, domain, cluster or host.
+
+    (pilot/pkg/model/push_context.go)
+    """
+
+    inbound: dict[str, Conflict] = msgspec.field(
+        default_factory=dict, name="pilot_conflict_inbound_listener"
+    )
+    outbound: dict[str, Conflict] = msgspec.field(
+        default_factory=dict, name="pilot_conflict_outbound_listener_tcp_over_current_tcp"
+    )
+    clusters: dict[str, Conflict] = msgspec.field(
+        default_factory=dict, name="pilot_duplicate_envoy_clusters"
+    )
+    domains: dict[str, Conflict] = msgspec.field(
+        default_factory=dict, name="pilot_vservice_dup_domain"
+    )
+    subsets: dict[str, Conflict] = msgspec.field(
+        default_factory=dict, name="pilot_destrule_subsets"
+    )
+
+
+class IstiodNumbers(Base, frozen=True):
+    """What one replica counted, at the two ends of a window of so many `seconds`.
+
+    Keys are a metric's name, with `|` and its label `type` or `le` where it has one.  `conflicts`
+    is None when it has not pushed yet.  `error` and `denied` are as in IstiodReading.
+    """
+
+    pod: str
+    seconds: float = 0.0
+    before: dict[str, float] = {}
+    after: dict[str, float] = {}
+    conflicts: Conflicts | None = None
+    error: str = ""
+    denied: str = ""

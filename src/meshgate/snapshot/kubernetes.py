@@ -42,6 +42,7 @@ class Waiting(Base, frozen=True):
 class Terminated(Base, frozen=True):
     reason: str = ""
     exit_code: int = 0
+    finished_at: datetime | None = None
 
 
 class ContainerState(Base, frozen=True):
@@ -55,11 +56,21 @@ class ContainerStatus(Base, frozen=True):
     ready: bool = False
     restart_count: int = 0
     state: ContainerState = ContainerState()
+    last_state: ContainerState = ContainerState()
+
+
+class Limits(Base, frozen=True):
+    memory: str = ""
+
+
+class Resources(Base, frozen=True):
+    limits: Limits = Limits()
 
 
 class Container(Base, frozen=True):
     name: str
     image: str = ""
+    resources: Resources = Resources()
 
 
 class PodSpec(Base, frozen=True):

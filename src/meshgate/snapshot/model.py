@@ -10,7 +10,7 @@ from datetime import date, datetime
 from meshgate.snapshot.base import Base
 from meshgate.snapshot.istio import EnvoyFilter
 from meshgate.snapshot.istioctl import Analysis
-from meshgate.snapshot.istiod import IstiodReading
+from meshgate.snapshot.istiod import IstiodNumbers, IstiodReading
 from meshgate.snapshot.kubernetes import (
     Deployment,
     EndpointSlice,
@@ -48,12 +48,14 @@ class Expectations(Base, frozen=True):
     """What the person asked for, as far as a verdict depends on it; kept so that a replay agrees.
 
     `stale_after`: seconds for which a proxy may leave a push unanswered.
+    `failure_threshold`: the level from which on a message of analyze fails.
     `known`: the keys (verdict.py) of the findings of the baseline, None where there is none.
     """
 
     istio_namespace: str = "istio-system"
     target_version: str | None = None
     stale_after: float = 30.0
+    failure_threshold: str = "Error"
     waivers: tuple[Waiver, ...] = ()
     known: tuple[str, ...] | None = None
 
@@ -79,6 +81,7 @@ class Snapshot(Base, frozen=True):
     deployments: tuple[Deployment, ...] = ()
     envoy_filters: tuple[EnvoyFilter, ...] = ()
     istiod: tuple[IstiodReading, ...] = ()
+    istiod_numbers: tuple[IstiodNumbers, ...] = ()
     unanswered_since: dict[str, datetime] = {}
     analysis: Analysis | None = None
     mutating_webhooks: tuple[WebhookConfiguration, ...] = ()

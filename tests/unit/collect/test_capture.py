@@ -72,6 +72,7 @@ def estate(serve: Serve, tmp_path: Path) -> Estate:
         istiod_access="direct",
         istiod_token_file=str(token),
         istioctl=str(fakes.istioctl(tmp_path / "istioctl")),
+        window=0.0,
     )
     return Estate(api, replica, connect(access, Expectations(stale_after=7.0)))
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from meshgate.collect import numbers
 from meshgate.collect.istiod import MONITORING_PORT, PATHS, Direct, read
 from meshgate.collect.kubernetes import Unreadable
 from meshgate.snapshot.istiod import IstiodReading
@@ -133,6 +134,7 @@ def test_nothing_but_what_is_on_the_list_is_asked_and_with_our_token(
     pod, server = replica(fakes.istiod_answers([]))
 
     read([pod], direct)
+    numbers.read([pod], direct, 0.0)
 
     assert {request.path for request in server.requests} == PATHS
     assert {request.verb for request in server.requests} == {"GET"}

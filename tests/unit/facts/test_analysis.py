@@ -5,20 +5,23 @@ import pytest
 from meshgate.facts.analysis import Findings
 from meshgate.snapshot.istioctl import Analysis, AnalysisMessage
 from meshgate.verdict import CouldNotVerify
-from tests.builders import mesh, message
+from tests.builders import expecting, mesh, message
 
 ERROR = message("IST0101", text='Referenced gateway not found: "shop/missing"')
 CREDENTIAL = message(
     "IST0101", text='Referenced credentialName not found: "web-tls"', origin="Gateway shop/web"
 )
 WARNING = message("IST0107", "Warning", "Misplaced annotation", "Pod shop/web-1")
+REGISTRY = message("IST0126", text="Unknown service registry west in network n1")
 INFO = message("IST0102", "Info", "not injected", "Namespace legacy")
 
 
-def analysis(*messages: AnalysisMessage, refused: tuple[str, ...] = ()) -> Findings:
+def analysis(
+    *messages: AnalysisMessage, refused: tuple[str, ...] = (), threshold: str = "Error"
+) -> Findings:
     """What analyze said."""
     said = Analysis(istioctl_version="1.29.1", messages=messages, refused=refused)
-    return mesh(analysis=said).analysis
+    return mesh(analysis=said, **expecting(failure_threshold=threshold)).analysis
 
 
 def test_every_error_is_a_finding_with_its_object_its_code_and_its_page() -> None:
@@ -41,8 +44,23 @@ def test_every_error_is_told() -> None:
     assert len(analysis(ERROR, ERROR, message("IST0145")).errors) == 3
 
 
-def test_a_credential_that_only_seems_missing_is_left_out() -> None:
-    assert analysis(CREDENTIAL).errors == []
+def test_from_the_threshold_on_everything_is_told_one_by_one() -> None:
+    strict = analysis(ERROR, WARNING, WARNING, INFO, threshold="Warning")
+
+    assert [finding.seen[:7] for finding in strict.errors] == ["IST0101", "IST0107", "IST0107"]
+    assert strict.warnings == []
+
+
+@pytest.mark.parametrize("seeming", [CREDENTIAL, REGISTRY], ids=["credential", "registry"])
+def test_what_only_seems_missing_is_left_out(seeming: AnalysisMessage) -> None:
+    assert analysis(seeming).errors == []
+
+
+def test_how_many_were_left_out_is_told() -> None:
+    words = analysis(CREDENTIAL, CREDENTIAL, REGISTRY, ERROR).left_out
+
+    assert words.startswith("3 findings of istioctl analyze (IST0101, IST0126) were left out")
+    assert analysis(ERROR).left_out == ""
 
 
 @pytest.mark.parametrize(

@@ -101,3 +101,17 @@ def test_the_revision_that_a_pod_has(annotations: Annotations, revision: str) ->
     noted = msgspec.structs.replace(pod.metadata, annotations=annotations)
 
     assert actual(msgspec.structs.replace(pod, metadata=noted)) == revision
+
+
+def test_a_namespace_with_both_labels_is_told_which_one_counts() -> None:
+    both = mesh(namespaces=(build.namespace(injection="enabled", rev="prod"),)).revisions
+
+    (finding,) = both.contradicting
+    assert finding.subject == "Namespace shop"
+    assert "istio-injection=enabled and istio.io/rev=prod: the latter has no effect" in finding.seen
+
+
+def test_a_namespace_with_one_label_contradicts_nothing() -> None:
+    one = (build.namespace(injection="enabled"), build.namespace("bank", rev="prod"))
+
+    assert mesh(namespaces=one).revisions.contradicting == []
