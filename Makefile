@@ -6,7 +6,7 @@ NAME ?= default
 demo-record: NAME = demo
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo demo-broken demo-record check test test-lab format lock lab-up lab-shell lab-reset lab-down
+.PHONY: help setup demo demo-broken demo-record check test test-page test-lab format lock lab-up lab-shell lab-reset lab-down
 
 help: ## what there is to do
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
@@ -38,6 +38,11 @@ check: setup ## ruff, mypy and the allowed imports
 
 test: check ## everything that needs no lab
 	$(BIN)/pytest tests -n 2
+
+test-page: setup ## the report in a real browser (Debian's Chromium; as root it is installed)
+	@command -v chromium >/dev/null || \
+	  { apt-get update -q && apt-get install -qy --no-install-recommends chromium; }
+	$(BIN)/pytest tests/browser
 
 test-lab: setup ## the rest: real faults in a real mesh (root, Go; builds what is not cached)
 	$(BIN)/pytest tests/lab

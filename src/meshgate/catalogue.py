@@ -4,6 +4,7 @@ import tomllib
 from collections.abc import Iterator
 from functools import cache
 from importlib.resources import files
+from pathlib import Path
 
 import msgspec
 
@@ -27,6 +28,14 @@ class Check(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     def page(self) -> str:
         """Its page, relative to the project."""
         return f"docs/checks/{self.id}.md"
+
+    @property
+    def text(self) -> str:
+        """That page's Markdown: an installed package carries the pages with it."""
+        carried = files("meshgate").joinpath("pages", f"{self.id}.md")
+        if carried.is_file():
+            return carried.read_text()
+        return Path(__file__).parents[2].joinpath(self.page).read_text()
 
 
 @cache

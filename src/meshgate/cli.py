@@ -11,7 +11,7 @@ import typer
 
 from meshgate.catalogue import check, checks
 from meshgate.collect.capture import Access, connect
-from meshgate.collect.kubernetes import NoCluster, Unreadable
+from meshgate.collect.errors import NoCluster, Unreadable
 from meshgate.collect.places import Place
 from meshgate.collect.rights import cluster_role, role
 from meshgate.report.json import read
@@ -156,8 +156,10 @@ def explain(id: Annotated[str, typer.Argument(metavar="ID")]) -> None:
         f"stage:  {row.stage}\n"
         f"reads:  {', '.join(row.reads)}\n"
         f"do:     {row.hint}\n"
-        f"page:   {row.page}"
+        f"page:   {row.page}\n"
     )
+    _, _, page = row.text.partition("\n")
+    typer.echo(page.strip())
 
 
 @app.command()

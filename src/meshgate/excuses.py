@@ -104,7 +104,7 @@ def _waiver(id: str, finding: Finding, waivers: Sequence[Waiver], today: date) -
 
 
 def _marked(finding: Finding, why: str) -> Finding:
-    return msgspec.structs.replace(finding, seen=f"[{why}] {finding.seen}")
+    return msgspec.structs.replace(finding, excuse=why)
 
 
 def idle(waivers: Sequence[Waiver], outcomes: Iterable[Outcome], today: date) -> tuple[str, ...]:

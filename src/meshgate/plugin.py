@@ -7,14 +7,14 @@ its workers load the file that it wrote, so that all claims are taken on the sam
 import sys
 from collections.abc import Generator, Iterable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 import pytest
 
 from meshgate.catalogue import Check, check, checks
 from meshgate.collect.capture import Access, Live, Replay, Source, connect
-from meshgate.collect.kubernetes import Cluster, NoCluster, Unreadable
+from meshgate.collect.errors import NoCluster, Unreadable
 from meshgate.collect.places import Place
 from meshgate.collect.settle import Unsettled, settle
 from meshgate.excuses import UnusableWaivers, excuse, idle, key, read_waivers
@@ -23,6 +23,9 @@ from meshgate.report import html, json, text
 from meshgate.snapshot.model import Expectations, Snapshot
 from meshgate.snapshot.store import UnusableSnapshot, load, save
 from meshgate.verdict import PROVEN, Finding, Gate, Outcome, Ruling, Verdict, Warn, outcome, ruling
+
+if TYPE_CHECKING:
+    from meshgate.collect.kubernetes import Cluster
 
 # The arguments that a claim may take: with no other it can be taken without pytest, to settle.
 ARGUMENTS = frozenset({"mesh", "warn"})
@@ -295,16 +298,17 @@ class Gatekeeper(Worker):
         if not option("--baseline"):
             return None
         place = Place(option("--baseline"))
-        access = self._access
-        cluster = (
-            Cluster(config=access.kubeconfig, context=access.context) if place.in_cluster else None
-        )
-        baseline = Mesh(place.load(cluster))
+        baseline = Mesh(place.load(self._cluster() if place.in_cluster else None))
         return tuple(
             key(row.id, finding)
             for item, row in claims.items()
             for finding in _take(item, row, baseline).findings
         )
+
+    def _cluster(self) -> "Cluster":
+        from meshgate.collect.kubernetes import Cluster  # a second to load: only where it is needed
+
+        return Cluster(config=self._access.kubeconfig, context=self._access.context)
 
     def _source(self, known: tuple[str, ...] | None) -> Source:
         option = self._config.getoption
@@ -409,6 +413,11 @@ class Gatekeeper(Worker):
         if status != verdict.gate:
             last = f"The gate is CLOSED: a test that is in no catalogue failed (exit {status})"
         self._say(last)
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_metadata(self, metadata: dict[str, Any]) -> None:
+        """Nothing of this machine: CI's variables, which may hold credentials, would be in it."""
+        metadata.clear()
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_html_report_title(self, report: Any) -> None:

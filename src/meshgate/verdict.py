@@ -43,6 +43,7 @@ class Finding(msgspec.Struct, frozen=True, order=True):
 
     `subject` is `Kind namespace/name`; `remedy` may be empty, then the catalogue's hint is shown.
     `heals` marks what is transient by nature (a rollout, a push on its way): worth settling.
+    `excuse` says why it closes no gate all the same (excuses.py).
     """
 
     subject: str
@@ -50,10 +51,12 @@ class Finding(msgspec.Struct, frozen=True, order=True):
     expected: str = ""
     remedy: str = ""
     heals: bool = False
+    excuse: str = ""
 
     def __str__(self) -> str:
         expected = f"; expected {self.expected}" if self.expected else ""
-        return f"{self.subject}: {self.seen.strip().rstrip('.')}{expected}"
+        excuse = f"[{self.excuse}] " if self.excuse else ""
+        return f"{self.subject}: {excuse}{self.seen.strip().rstrip('.')}{expected}"
 
 
 # How a claim reports what is right today and wrong soon.

@@ -27,7 +27,7 @@ def test_a_waived_finding_is_a_warning_that_says_why_and_until_when() -> None:
 
     assert taken.verdict is Verdict.WARN
     assert taken.findings == ()
-    assert "waived until 2026-06-01: known" in taken.warnings[0].seen
+    assert "waived until 2026-06-01: known" in taken.warnings[0].excuse
 
 
 def test_what_no_waiver_names_still_fails() -> None:
@@ -87,7 +87,7 @@ def test_what_the_baseline_has_already_is_a_warning() -> None:
     taken = excuse(failed(now, check="CP004"), known, TODAY)
 
     assert taken.verdict is Verdict.WARN
-    assert "before this upgrade" in taken.warnings[0].seen
+    assert "before this upgrade" in taken.warnings[0].excuse
 
 
 def test_the_baseline_never_excuses_istiod_itself() -> None:

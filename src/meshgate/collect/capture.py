@@ -5,23 +5,24 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import msgspec
 
 from meshgate import __version__
-from meshgate.collect import istiod
-from meshgate.collect.kubernetes import Cluster, Unreadable
+from meshgate.collect.errors import Unreadable
 from meshgate.collect.plan import (
     ISTIOD,
     KINDS,
     REQUIRES,
     closure,
 )
-from meshgate.collect.readers import READERS, Context
 from meshgate.snapshot.istiod import ProxySync
 from meshgate.snapshot.model import Expectations, Gap, Snapshot
 from meshgate.snapshot.redact import redacted
+
+if TYPE_CHECKING:
+    from meshgate.collect.readers import Context
 
 Progress = Callable[[str], None]
 
@@ -79,6 +80,11 @@ def connect(
     access: Access, expectations: Expectations, progress: Progress = lambda words: None
 ) -> "Live":
     """A source that reads a cluster; raises NoCluster when none is configured."""
+    # here, and not above: a replay needs none of the client libraries, which take a second to load
+    from meshgate.collect import istiod
+    from meshgate.collect.kubernetes import Cluster
+    from meshgate.collect.readers import Context
+
     cluster = Cluster(
         config=access.kubeconfig, context=access.context, timeout=access.request_timeout
     )
@@ -107,7 +113,7 @@ class Live:
 
     live = True
 
-    def __init__(self, context: Context, progress: Progress = lambda words: None) -> None:
+    def __init__(self, context: "Context", progress: Progress = lambda words: None) -> None:
         self.cluster = context.cluster
         self._context = context
         self._progress = progress
@@ -141,6 +147,8 @@ class Live:
         return redacted_gaps(snapshot)
 
     def _read(self, items: frozenset[str]) -> tuple[dict[str, Any], list[Gap]]:
+        from meshgate.collect.readers import READERS
+
         found: dict[str, Any] = {}
         gaps: list[Gap] = []
 
@@ -155,17 +163,22 @@ class Live:
         if gaps:
             reason = gaps.pop()
             return {}, [msgspec.structs.replace(reason, item=item) for item in sorted(items)]
-        lists = {item: self._lister(item) for item in items & KINDS.keys()}
+        reads = {item: self._lister(item) for item in items & KINDS.keys()}
+        readers = {
+            item: partial(reader, self._context, found)
+            for item, reader in READERS.items()
+            if item in items
+        }
         # what rests on nothing is read beside the lists, the rest when those are there
-        first = {item for item in items & READERS.keys() if not REQUIRES.get(item)}
-        self._attempt_all(attempt, lists | {item: self._reader(item, found) for item in first})
+        first = {item for item in readers if not REQUIRES.get(item)}
+        self._attempt_all(attempt, reads | {item: readers[item] for item in first})
         rest: dict[str, Callable[[], Any]] = {}
-        for item in sorted(items & READERS.keys() - first):
+        for item in sorted(readers.keys() - first):
             missing = [gap for gap in gaps if gap.item in REQUIRES[item]]
             if missing:
                 gaps.append(msgspec.structs.replace(missing[0], item=item))
             else:
-                rest[item] = self._reader(item, found)
+                rest[item] = readers[item]
         self._attempt_all(attempt, rest)
         return found, gaps
 
@@ -178,9 +191,6 @@ class Live:
             tries = [pool.submit(attempt, item, read, item) for item, read in sorted(reads.items())]
         for each in tries:
             each.result()  # what is no Unreadable is a defect: it must not vanish in its thread
-
-    def _reader(self, item: str, found: dict[str, Any]) -> Callable[[], Any]:
-        return partial(READERS[item], self._context, found)
 
     def _lister(self, item: str) -> Callable[[], tuple[Any, ...]]:
         kind = KINDS[item]

@@ -19,27 +19,16 @@ from kubernetes import config as kubeconfig
 from kubernetes.stream import portforward
 from kubernetes.stream.ws_client import PortForward
 
+from meshgate.collect.errors import NoCluster, Unreadable
 from meshgate.collect.plan import Kind
 from meshgate.snapshot.base import Base
+
+__all__ = ["Cluster", "NoCluster", "Unreadable", "Version"]
 
 T = TypeVar("T")
 
 PAGE = 500
 TOKENS = Path("/var/run/secrets/kubernetes.io/serviceaccount/token")
-
-
-class NoCluster(Exception):
-    """No way to a cluster is configured: nothing was tried yet."""
-
-
-class Unreadable(Exception):
-    """A read that failed, in words; `heals` if another try may succeed by itself."""
-
-    def __init__(self, why: str, remedy: str, *, heals: bool = False) -> None:
-        super().__init__(why)
-        self.why = why
-        self.remedy = remedy
-        self.heals = heals
 
 
 class _ListMeta(Base, frozen=True):

@@ -3,13 +3,16 @@
 import base64
 import hashlib
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from meshgate.collect.kubernetes import Cluster, Unreadable
+from meshgate.collect.errors import Unreadable
 from meshgate.snapshot.model import Snapshot
 from meshgate.snapshot.store import UnusableSnapshot, load, pack, save, unpack
+
+if TYPE_CHECKING:
+    from meshgate.collect.kubernetes import Cluster
 
 SCHEME = "configmap://"
 
@@ -29,7 +32,7 @@ class Place:
         self._path = f"/api/v1/namespaces/{namespace}/configmaps"
         self._namespace, self._name = namespace, name
 
-    def save(self, snapshot: Snapshot, cluster: Cluster | None) -> None:
+    def save(self, snapshot: Snapshot, cluster: "Cluster | None") -> None:
         """Keeps it whole or not at all; raises Unreadable, OSError."""
         if not self.in_cluster:
             save(snapshot, Path(self.address))
@@ -49,7 +52,7 @@ class Place:
         for name in old - parts.keys():
             cluster.delete(f"{self._path}/{name}", right=self._right("delete"))
 
-    def load(self, cluster: Cluster | None) -> Snapshot:
+    def load(self, cluster: "Cluster | None") -> Snapshot:
         """What is kept there; raises UnusableSnapshot, Unreadable."""
         if not self.in_cluster:
             return load(Path(self.address))
@@ -67,14 +70,14 @@ class Place:
             raise UnusableSnapshot(f"the snapshot {self.address} was changed: capture it again")
         return unpack(packed, self.address)
 
-    def _parts(self, cluster: Cluster) -> set[str]:
+    def _parts(self, cluster: "Cluster") -> set[str]:
         """The ConfigMaps of the snapshot that is there now, if one is."""
         try:
             return set(self._get(cluster, self._name)["data"]["parts"].split())
         except (UnusableSnapshot, KeyError):
             return set()
 
-    def _get(self, cluster: Cluster, name: str) -> Any:
+    def _get(self, cluster: "Cluster", name: str) -> Any:
         response = cluster.send("GET", f"{self._path}/{name}")
         if response.status == 404:
             raise UnusableSnapshot(f"there is no snapshot in {self.address}: capture one first")
@@ -82,7 +85,7 @@ class Place:
             cluster.get(f"{self._path}/{name}", right=self._right("get"))
         return msgspec.json.decode(response.data)
 
-    def _put(self, cluster: Cluster, name: str, **content: dict[str, str]) -> None:
+    def _put(self, cluster: "Cluster", name: str, **content: dict[str, str]) -> None:
         metadata = {
             "name": name,
             "namespace": self._namespace,
@@ -95,7 +98,7 @@ class Place:
         return f"{verb} configmaps in {self._namespace}"
 
 
-def _needed(cluster: Cluster | None, address: str) -> Cluster:
+def _needed(cluster: "Cluster | None", address: str) -> "Cluster":
     if cluster is None:
         raise Unreadable(f"{address} needs a cluster", "name one with --kubeconfig and --context")
     return cluster

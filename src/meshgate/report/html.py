@@ -1,52 +1,98 @@
-"""The verdict on top of pytest-html's page."""
+"""The verdict as a page: what stands above pytest-html's own table of the tests.
 
-from collections.abc import Iterator
-from html import escape
+Everything in it is escaped by the template engine; the page needs no network and no other file.
+"""
 
-from meshgate.catalogue import check
-from meshgate.report import text
+from collections.abc import Iterable
+from itertools import accumulate
+from typing import NamedTuple
+
+from jinja2 import Environment, PackageLoader
+from markdown_it import MarkdownIt
+from markupsafe import Markup, escape
+
+from meshgate.catalogue import STAGES, Check, check, checks
+from meshgate.facts.evidence import Evidence
+from meshgate.facts.overview import STATES, overview
 from meshgate.snapshot.model import Snapshot
-from meshgate.verdict import Gate, Outcome, Ruling, Verdict
+from meshgate.verdict import Finding, Gate, Outcome, Ruling, Verdict
 
-# pytest-html's "environment" is this machine's packages: what was looked at stands in its place
-STYLE = """<style>
-body { max-width: 75rem; margin: auto; padding: 1rem; line-height: 1.45 }
-#environment-header, #environment { display: none }
-.evidence th { text-align: left; font-weight: 600; padding-right: 1.5rem }
-</style>"""
+_TEMPLATES = Environment(
+    loader=PackageLoader("meshgate", "report"),
+    autoescape=True,
+    trim_blocks=True,
+    lstrip_blocks=True,
+)
+# no raw HTML: the pages are ours, and stay plain all the same
+_MARKDOWN = MarkdownIt("commonmark", {"html": False})
+
+WRONG = (Verdict.FAIL, Verdict.UNKNOWN)
 
 
-def summary(ruling: Ruling, snapshot: Snapshot | None) -> Iterator[str]:
+class Told(NamedTuple):
+    """One claim, as the page shows it."""
+
+    row: Check
+    outcome: Outcome
+
+    @property
+    def word(self) -> str:
+        return self.outcome.verdict.word
+
+    @property
+    def page(self) -> Markup:
+        """Its page, as markup; the title is the claim's own heading already."""
+        _, _, body = self.row.text.partition("\n")
+        return Markup(_MARKDOWN.render(body))  # noqa: S704  # made from our own pages
+
+    def of(self, *, excused: bool) -> tuple[Finding, ...]:
+        """Its warnings that are excused, or those that are not."""
+        return tuple(each for each in self.outcome.warnings if bool(each.excuse) is excused)
+
+
+class Bar(NamedTuple):
+    """The proxies of one version: (state, count, x, width), x and width in per cent."""
+
+    version: str
+    total: int
+    parts: tuple[tuple[str, int, float, float], ...]
+
+
+def summary(ruling: Ruling, snapshot: Snapshot | None) -> Iterable[str]:
     """The verdict, what is wrong (failures first), and what evidence that rests on."""
-    yield STYLE
-    colour = "#1a7f37" if ruling.gate is Gate.OPEN else "#b42318"
-    yield f'<p style="font-size:1.4em;font-weight:600;color:{colour}">{escape(ruling.sentence)}</p>'
-    for verdict in (Verdict.FAIL, Verdict.UNKNOWN, Verdict.WARN):
-        for outcome in ruling.of(verdict):
-            for line in text.outcome_lines(outcome):
-                yield f"<p>{escape(line)}</p>"
-    if snapshot is not None:
-        rows = _evidence(snapshot).items()
-        cells = (
-            f"<tr><th>{escape(name)}</th><td>{escape(value)}</td></tr>" for name, value in rows
-        )
-        yield f'<table class="evidence">{"".join(cells)}</table>'
+    told = [Told(check(each.check), each) for each in ruling.outcomes]
+    asked = {each.row.stage for each in told}
+    glance = overview(Evidence(snapshot)) if snapshot else None
+    yield _TEMPLATES.get_template("page.html.jinja").render(
+        ruling=ruling,
+        is_open=ruling.gate is Gate.OPEN,
+        told=told,
+        stages=[stage for stage in STAGES if stage in asked],
+        others=sorted({row.stage for row in checks().values()} - asked, key=STAGES.index),
+        wrong=[each for verdict in WRONG for each in told if each.outcome.verdict is verdict],
+        warned=[each for each in told if each.of(excused=False)],
+        excused=[each for each in told if each.of(excused=True)],
+        spared=[each for each in told if each.outcome.verdict is Verdict.NOT_APPLICABLE],
+        snapshot=snapshot,
+        compared=snapshot is not None and snapshot.expectations.known is not None,
+        replicas=glance.replicas if glance else (),
+        bars=[_bar(version, states) for version, states in glance.proxies.items()]
+        if glance
+        else [],
+        states=STATES,
+    )
 
 
 def cell(outcome: Outcome) -> str:
-    """What a row is about."""
+    """What a row of pytest-html's table is about."""
     row = check(outcome.check)
     return f'<td class="col-testId">{escape(row.id)} {escape(row.claim)}</td>'
 
 
-def _evidence(snapshot: Snapshot) -> dict[str, str]:
-    """What the verdict rests on."""
-    return {
-        "Seen at": f"{snapshot.taken:%Y-%m-%d %H:%M:%S} UTC",
-        "Seen in": snapshot.source,
-        "Kubernetes": snapshot.kubernetes_version or "not reached",
-        "istiod": f"{len(snapshot.istiod)} replicas were asked",
-        "Pods": f"{len(snapshot.pods)}",
-        "Not read": ", ".join(gap.item for gap in snapshot.gaps) or "nothing",
-        "meshgate": snapshot.meshgate_version,
-    }
+def _bar(version: str, states: dict[str, int]) -> Bar:
+    counts = [states.get(state, 0) for state in STATES]
+    total = sum(counts)
+    widths = [100 * count / total for count in counts]
+    starts = [0.0, *accumulate(widths)]
+    parts = zip(STATES, counts, starts, widths, strict=False)
+    return Bar(version, total, tuple(part for part in parts if part[1]))

@@ -14,13 +14,17 @@ VERSION = 1
 
 
 class Offender(msgspec.Struct, frozen=True):
-    """A finding; `key` stays the same from run to run, for comparing two of them."""
+    """A finding; `key` stays the same from run to run, for comparing two of them.
+
+    `excuse` says why it closes no gate: waived, or so before the upgrade.
+    """
 
     key: str
     subject: str
     seen: str
     expected: str
     remedy: str
+    excuse: str = ""
 
 
 class Claim(msgspec.Struct, frozen=True):
@@ -88,6 +92,7 @@ def _offenders(id: str, findings: tuple[Finding, ...]) -> tuple[Offender, ...]:
             seen=finding.seen,
             expected=finding.expected,
             remedy=finding.remedy or check(id).hint,
+            excuse=finding.excuse,
         )
         for finding in findings
     )

@@ -1,35 +1,108 @@
 """The page: the verdict on top, and what the mesh said cannot become part of its markup."""
 
+import re
+from typing import Any
+
+import pytest
+
 from meshgate.report.html import cell, summary
-from meshgate.snapshot.model import Gap
+from meshgate.snapshot.model import Expectations, Gap
 from meshgate.verdict import Finding, Outcome, Verdict, ruling
-from tests.builders import snapshot
+from tests.builders import (
+    istiod,
+    pod,
+    pushed,
+    reading,
+    running,
+    sidecar,
+    snapshot,
+    sync,
+)
 
 STAGE = {"CP001": "controlplane", "CP002": "controlplane"}
 EVIL = "<script>alert(1)</script>"
 
 
-def page(*outcomes: Outcome, seen: bool = True) -> str:
+def page(*outcomes: Outcome, seen: bool = True, **changes: Any) -> str:
     """What stands above the table."""
-    evidence = snapshot(source=EVIL, gaps=(Gap(item="analysis", why="no"),)) if seen else None
+    gaps = (Gap(item="analysis", why="no"),)
+    evidence = snapshot(**{"source": EVIL, "gaps": gaps, **changes}) if seen else None
     return "".join(summary(ruling(outcomes, STAGE), evidence))
 
 
+def words(told: str) -> str:
+    """The page as one reads it."""
+    return " ".join(re.sub(r"<[^>]*>", " ", told.split("<main", 1)[1]).split())
+
+
 def test_the_verdict_and_all_that_is_wrong_are_told() -> None:
-    found = tuple(Finding(f"Pod shop/web-{n}", "is red", "green") for n in range(30))
+    found = tuple(Finding(f"Pod shop/web-{n}", "is red", "green", "paint it") for n in range(30))
 
-    told = page(Outcome("CP001", Verdict.FAIL, findings=found), Outcome("CP002", Verdict.PASS))
+    told = words(page(Outcome("CP001", Verdict.FAIL, findings=found)))
 
-    assert "The gate is CLOSED: 1 of 2 claims failed." in told
-    assert all(f"Pod shop/web-{n}:" in told for n in range(30))
-    assert "pass CP002" not in told
+    assert "The gate is CLOSED: 1 of 1 claims failed." in told
+    for n in range(30):
+        assert f"object Pod shop/web-{n} seen is red expected green do paint it" in told
+    assert told.index("is red") < told.index("Every claim")
+
+
+def test_where_nothing_better_is_said_the_hint_is() -> None:
+    told = words(page(Outcome("CP001", Verdict.FAIL, findings=(Finding("Pod a/b", "is red"),))))
+
+    assert "do kubectl -n istio-system rollout status deployment istiod" in told
+
+
+def test_a_check_that_is_not_well_brings_its_page() -> None:
+    told = page(Outcome("CP001", Verdict.UNKNOWN, why="no right"), Outcome("CP002", Verdict.PASS))
+
+    assert "What CP001 proves" in told
+    assert "<strong>Why it matters.</strong>" in told
+    assert "What CP002 proves" not in told
 
 
 def test_what_the_verdict_rests_on_is_told() -> None:
-    told = page(Outcome("CP001", Verdict.PASS))
+    told = words(page(Outcome("CP001", Verdict.PASS)))
 
-    for words in ("2026-01-02 12:00:00 UTC", "v1.34.4", "analysis"):
-        assert words in told
+    for part in ("2026-01-02 12:00:00 UTC", "v1.34.4", "analysis could not be read: no"):
+        assert part in told
+
+
+def test_what_was_not_asked_for_is_told() -> None:
+    told = words(page(Outcome("CP001", Verdict.NOT_APPLICABLE, why="no pod holds a proxy")))
+
+    assert "CP001 does not apply: no pod holds a proxy" in told
+
+
+@pytest.mark.parametrize("known", [None, ()])
+def test_whether_it_was_compared_is_told(known: tuple[str, ...] | None) -> None:
+    told = words(page(Outcome("CP001", Verdict.PASS), expectations=Expectations(known=known)))
+
+    assert ("Not compared with a baseline" in told) is (known is None)
+
+
+def test_what_is_excused_stands_apart_with_its_reason() -> None:
+    old = Finding("Pod shop/web", "is red", excuse="so before this upgrade")
+    new = Finding("Pod shop/api", "is pale")
+
+    told = words(page(Outcome("CP001", Verdict.WARN, warnings=(new, old))))
+
+    soon, before = told.split("Before this upgrade, and waived")
+    assert "Pod shop/api" in soon
+    assert "Pod shop/web" not in soon
+    assert "object Pod shop/web excused so before this upgrade seen is red" in before
+
+
+def test_the_mesh_is_drawn_by_version_and_state() -> None:
+    told = page(
+        Outcome("CP001", Verdict.PASS),
+        pods=(istiod(), sidecar("web-1"), sidecar("web-2"), pod("x", containers=[running("app")])),
+        istiod=(reading(proxies=[sync(listener=pushed(answered=False, error="no"))]),),
+    )
+
+    assert "istiod-1 1.29.1 1" in words(told)
+    assert 'aria-label="1 rejected"' in told
+    assert 'aria-label="1 not connected"' in told
+    assert 'width="100.0%"' in told
 
 
 def test_without_evidence_the_verdict_is_told_all_the_same() -> None:
@@ -37,14 +110,16 @@ def test_without_evidence_the_verdict_is_told_all_the_same() -> None:
 
 
 def test_nothing_of_the_mesh_becomes_markup() -> None:
-    evil = Finding(EVIL, EVIL, EVIL, EVIL)
+    evil = Finding(EVIL, EVIL, EVIL, EVIL, excuse=EVIL)
 
     told = page(
-        Outcome("CP001", Verdict.FAIL, findings=(evil,)),
+        Outcome("CP001", Verdict.FAIL, findings=(evil,), warnings=(evil,)),
         Outcome("CP002", Verdict.UNKNOWN, why=EVIL, remedy=EVIL),
+        gaps=(Gap(item="pods", why=EVIL),),
+        read=(),
     )
 
-    assert "<script" not in told
+    assert EVIL not in told
     assert "&lt;script&gt;" in told
 
 

@@ -1,0 +1,61 @@
+"""The mesh at a glance, for reports: who is connected to what, and how well it follows."""
+
+from collections import Counter
+from typing import NamedTuple
+
+from meshgate.facts.evidence import Evidence
+from meshgate.facts.istiod import ControlPlane
+from meshgate.facts.proxy import Proxies
+from meshgate.facts.version import Version
+from meshgate.snapshot.istiod import ProxySync
+from meshgate.verdict import CouldNotVerify
+
+# of a proxy, best first
+STATES = ("in sync", "push unanswered", "rejected", "not connected")
+
+
+class Replica(NamedTuple):
+    """One replica of istiod: its version, and how many proxies are connected to it."""
+
+    pod: str
+    version: str
+    proxies: int
+
+
+class Overview(NamedTuple):
+    """`proxies`: by the version that they run, how many are in each of STATES."""
+
+    replicas: tuple[Replica, ...]
+    proxies: dict[str, Counter[str]]
+
+
+def overview(evidence: Evidence) -> Overview | None:
+    """What is known of it; None where istiod or the pods could not be read."""
+    try:
+        answers = ControlPlane(evidence).answers
+        proxies = Proxies(evidence)
+        connected, promised = proxies.connected, proxies.promised
+    except CouldNotVerify:
+        return None
+    counts: dict[str, Counter[str]] = {}
+    for proxy in connected.values():
+        counts.setdefault(_version(proxy.istio_version), Counter())[_state(proxy)] += 1
+    if missing := promised.keys() - connected.keys():
+        counts["unknown"] = Counter({"not connected": len(missing)})
+    replicas = tuple(
+        Replica(each.pod, _version(each.version), len(each.proxies)) for each in answers
+    )
+    return Overview(replicas, dict(sorted(counts.items())))
+
+
+def _version(text: str) -> str:
+    return str(Version.parse(text) or "unknown")
+
+
+def _state(proxy: ProxySync) -> str:
+    states = proxy.resources.values()
+    if any(state.last_error for state in states):
+        return "rejected"
+    if any(state.sent and state.sent != state.acked for state in states):
+        return "push unanswered"
+    return "in sync"
