@@ -40,6 +40,10 @@ class _Page(msgspec.Struct, Generic[T], frozen=True):
     metadata: _ListMeta = _ListMeta()
 
 
+# one decoder after the other, see snapshot/model.py
+_DECODERS = threading.Lock()
+
+
 class Version(Base, frozen=True):
     git_version: str
 
@@ -103,7 +107,8 @@ class Cluster:
 
     def objects(self, kind: Kind) -> tuple[Any, ...]:
         """All objects of a kind (those that it is `only` about), over all pages."""
-        decoder: msgspec.json.Decoder[Any] = msgspec.json.Decoder(_Page[kind.type])  # type: ignore[name-defined]
+        with _DECODERS:
+            decoder: msgspec.json.Decoder[Any] = msgspec.json.Decoder(_Page[kind.type])  # type: ignore[name-defined]
         try:
             return tuple(self._pages(kind, decoder))
         except ValueError as error:

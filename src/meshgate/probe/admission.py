@@ -162,6 +162,11 @@ class _Operation(msgspec.Struct, frozen=True):
     value: Any = None
 
 
+# made before there are threads, see snapshot/model.py
+_ANSWERS = msgspec.json.Decoder(_Answer)
+_PATCHES = msgspec.json.Decoder(list[_Operation])
+
+
 def _post(visit: Visit, questions: Sequence[Question], connection: ssl.SSLSocket) -> list[Review]:
     http = HTTPConnection(visit.server_name)
     http.sock = connection
@@ -189,7 +194,7 @@ def _review(visit: Visit, question: Question, http: HTTPConnection) -> Review:
         if answer.status != 200:
             words = body[:200].decode(errors="replace").strip()
             return msgspec.structs.replace(asked, error=f"answered {answer.status} {words}".strip())
-        response = msgspec.json.decode(body, type=_Answer).response
+        response = _ANSWERS.decode(body).response
         return msgspec.structs.replace(
             asked,
             allowed=response.allowed,
@@ -202,7 +207,7 @@ def _review(visit: Visit, question: Question, http: HTTPConnection) -> Review:
 
 def _added(patch: bytes) -> Iterable[Container]:
     """The containers that a JSON patch brings, one by one or as a whole list."""
-    for row in msgspec.json.decode(patch, type=list[_Operation]) if patch else ():
+    for row in _PATCHES.decode(patch) if patch else ():
         if row.path.startswith(("/spec/containers", "/spec/initContainers")):
             for value in row.value if isinstance(row.value, list) else [row.value]:
                 if isinstance(value, dict) and "name" in value:

@@ -7,6 +7,8 @@ Times are timezone-aware UTC.  What a snapshot is made of stands beside this fil
 
 from datetime import date, datetime
 
+import msgspec
+
 from meshgate.snapshot.base import Base
 from meshgate.snapshot.istio import EnvoyFilter
 from meshgate.snapshot.istioctl import Analysis
@@ -95,3 +97,8 @@ class Snapshot(Base, frozen=True):
     def __repr__(self) -> str:
         # A failing test prints its fixtures: one line, never the mesh.
         return f"<Snapshot of {self.source} at {self.taken:%Y-%m-%dT%H:%M:%SZ}>"
+
+
+# Made before there are threads: msgspec looks a struct's fields up when it first decodes one, and
+# two threads that do so at once for the same struct end the process.
+DECODER = msgspec.json.Decoder(Snapshot)

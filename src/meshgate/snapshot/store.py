@@ -13,7 +13,7 @@ from pathlib import Path
 
 import msgspec
 
-from meshgate.snapshot.model import SCHEMA, Snapshot
+from meshgate.snapshot.model import DECODER, SCHEMA, Snapshot
 
 FORMAT = "meshgate-snapshot"
 
@@ -85,6 +85,6 @@ def unpack(packed: bytes, path: str) -> Snapshot:
             "capture it again"
         )
     try:
-        return msgspec.json.decode(body, type=Snapshot)
+        return DECODER.decode(body)
     except ValueError as error:
         raise UnusableSnapshot(f"the snapshot {path} cannot be decoded: {error}") from error
