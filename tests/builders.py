@@ -33,6 +33,13 @@ from meshgate.snapshot.kubernetes import (
     Waiting,
 )
 from meshgate.snapshot.model import Expectations, Gap, Snapshot
+from meshgate.snapshot.retry_after import (
+    GivenConfig,
+    Place,
+    RetryFilter,
+    RetryFilters,
+    RetryPatch,
+)
 from tests import webhook_builders
 
 AT = datetime(2026, 1, 2, 12, 0, 0, tzinfo=UTC)
@@ -283,6 +290,37 @@ def message(
     )
 
 
+# --- Retry-After --------------------------------------------------------------------------------
+
+LUA = Place(kind="lua", value="11", code="c0de")
+
+
+def retry_patch(
+    *places: Place, context: str = "SIDECAR_INBOUND", version: str = "", number: int = 1
+) -> RetryPatch:
+    """A patch that adds LUA, unless other places are named."""
+    return RetryPatch(
+        number=number,
+        apply_to="HTTP_FILTER",
+        context=context,
+        places=places or (LUA,),
+        proxy_version=version,
+    )
+
+
+def retry_filter(
+    *patches: RetryPatch, name: str = "retry-after", namespace: str = "shop", **more: Any
+) -> RetryFilter:
+    """An EnvoyFilter with one patch, unless others are named."""
+    return RetryFilter(name=name, namespace=namespace, patches=patches or (retry_patch(),), **more)
+
+
+def given(proxy: str = "web-1.shop", *places: Place, **trouble: str) -> GivenConfig:
+    """What istiod gives to a proxy: LUA in its inbound listener, unless other places are named."""
+    inbound = msgspec.structs.replace(LUA, side="INBOUND")
+    return GivenConfig(proxy=proxy, places=places or (inbound,), **trouble)
+
+
 # --- snapshots ----------------------------------------------------------------------------------
 
 
@@ -301,6 +339,7 @@ def snapshot(**changes: Any) -> Snapshot:
         "istiod": (reading(proxies=[sync()]),),
         "istiod_numbers": (numbers(),),
         "analysis": Analysis(istioctl_version=VERSION),
+        "retry_filters": RetryFilters(seen=1, filters=(retry_filter(),), given=(given(),)),
     }
     return Snapshot(**{**healthy, **changes})
 

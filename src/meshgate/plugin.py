@@ -19,6 +19,7 @@ from meshgate.collect.places import Place
 from meshgate.collect.settle import Unsettled, settle
 from meshgate.excuses import UnusableWaivers, excuse, idle, key, read_waivers
 from meshgate.facts.mesh import Mesh
+from meshgate.probe.burst import Target
 from meshgate.report import html, json, text
 from meshgate.snapshot.model import Expectations, Snapshot
 from meshgate.snapshot.store import UnusableSnapshot, load, save
@@ -97,6 +98,27 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
     add("--old-findings-fail", action="store_true", help="... or fails all the same")
     add(
+        "--require-retry-after",
+        action="store_true",
+        default=None,
+        help="a mesh in which no EnvoyFilter is about Retry-After fails",
+    )
+    add(
+        "--retry-after-target",
+        metavar="URL[ via HOST:PORT]",
+        action="append",
+        type=_target,
+        help="what is to answer 429 or 503 with Retry-After to a short burst of GETs; may be "
+        "repeated",
+    )
+    add(
+        "--retry-after-burst",
+        metavar="REQUESTS",
+        type=int,
+        default=20,
+        help="how many each target gets at the most (20)",
+    )
+    add(
         "--json",
         metavar="FILE",
         default="reports/verdict.json",
@@ -117,6 +139,11 @@ def _seconds(text: str) -> float:
     if not 0 <= value < float("inf"):
         raise ValueError(f"{text!r} is no number of seconds")
     return value
+
+
+def _target(text: str) -> str:
+    Target.parse(text)
+    return text
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -337,6 +364,7 @@ class Gatekeeper(Worker):
             istioctl=option("--istioctl"),
             analyze_timeout=option("--analyze-timeout"),
             window=option("--window"),
+            retry_after_burst=option("--retry-after-burst"),
         )
 
     def _watch(self, waits_for: tuple[str, ...], seconds_left: float) -> None:
@@ -444,11 +472,17 @@ def _asked_for(option: Any, otherwise: Expectations, known: tuple[str, ...] | No
         "stale_after": option("--stale-after"),
         "failure_threshold": option("--failure-threshold"),
         "waivers": read_waivers(Path(option("--waivers"))) if option("--waivers") else None,
+        "require_retry_after": option("--require-retry-after"),
+        "retry_after_targets": _several(option("--retry-after-target")),
         "known": () if option("--old-findings-fail") else known,
     }
     return msgspec.structs.replace(
         otherwise, **{name: value for name, value in given.items() if value is not None}
     )
+
+
+def _several(values: list[str] | None) -> tuple[str, ...] | None:
+    return tuple(values) if values else None
 
 
 def _recording(file: Path, option: Any, known: tuple[str, ...] | None) -> Replay:

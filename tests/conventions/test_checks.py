@@ -20,7 +20,7 @@ from meshgate.plugin import ARGUMENTS
 from meshgate.snapshot.model import Snapshot
 from meshgate.snapshot.store import load
 from meshgate.verdict import CouldNotVerify, NotApplicable
-from tests.builders import pushed, reading, snapshot, sync
+from tests.builders import expecting, pushed, reading, snapshot, sync
 from tests.conftest import ROOT
 
 FOLDER = ROOT / "verification"
@@ -176,6 +176,7 @@ MESHES = {
         istiod=(reading(proxies=[sync(listener=pushed(answered=False, error="no"))]),)
     ),
     "without istiod": snapshot(pods=(), istiod=()),
+    "asked for a target": snapshot(**expecting(retry_after_targets=("http://web.shop/",))),
     "recorded healthy": load(ROOT / "demo/healthy.json.gz"),
     "recorded broken": load(ROOT / "demo/broken.json.gz"),
 }

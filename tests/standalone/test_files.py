@@ -6,13 +6,17 @@ from pathlib import Path
 import pytest
 
 from meshgate.snapshot.model import Snapshot
-from tests.builders import pushed, reading, snapshot, sync
+from meshgate.snapshot.retry_after import RetryFilters
+from tests.builders import pushed, reading, retry_filter, snapshot, sync
 from tests.conftest import ROOT, Gate
 
 FILES = sorted((ROOT / "verification").glob("*.py"))
 
 # for each file, a mesh of which one of its claims does not hold
 BROKEN = {
+    "check_retry_after.py": snapshot(
+        retry_filters=RetryFilters(seen=1, filters=(retry_filter(selector={"app": "no"}),))
+    ),
     "verify_controlplane.py": snapshot(
         istiod=(reading(proxies=[sync(listener=pushed(answered=False, error="no filter"))]),)
     ),

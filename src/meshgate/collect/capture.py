@@ -74,6 +74,7 @@ class Access(msgspec.Struct, frozen=True, kw_only=True):
     istioctl: str = "istioctl"
     analyze_timeout: float = 60.0
     window: float = 5.0
+    retry_after_burst: int = 20
 
 
 def connect(
@@ -99,6 +100,7 @@ def connect(
         istioctl=access.istioctl,
         analyze_timeout=access.analyze_timeout,
         window=access.window,
+        retry_after_burst=access.retry_after_burst,
     )
     return Live(context, progress)
 
@@ -172,14 +174,19 @@ class Live:
         # what rests on nothing is read beside the lists, the rest when those are there
         first = {item for item in readers if not REQUIRES.get(item)}
         self._attempt_all(attempt, reads | {item: readers[item] for item in first})
-        rest: dict[str, Callable[[], Any]] = {}
-        for item in sorted(readers.keys() - first):
-            missing = [gap for gap in gaps if gap.item in REQUIRES[item]]
-            if missing:
-                gaps.append(msgspec.structs.replace(missing[0], item=item))
-            else:
-                rest[item] = readers[item]
-        self._attempt_all(attempt, rest)
+        waiting = readers.keys() - first
+        while waiting:
+            # a reader may rest on what another one read
+            turn = {item for item in waiting if not waiting.intersection(REQUIRES[item])}
+            rest: dict[str, Callable[[], Any]] = {}
+            for item in sorted(turn):
+                missing = [gap for gap in gaps if gap.item in REQUIRES[item]]
+                if missing:
+                    gaps.append(msgspec.structs.replace(missing[0], item=item))
+                else:
+                    rest[item] = readers[item]
+            self._attempt_all(attempt, rest)
+            waiting -= turn
         return found, gaps
 
     @staticmethod

@@ -4,6 +4,7 @@ From inside the cluster its monitoring port is asked directly, with a token of a
 from a laptop through a port-forward, which istiod sees as loopback and lets in without one.
 """
 
+import re
 import socket
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
@@ -25,6 +26,9 @@ MONITORING_PORT = 15014
 
 # All that may ever be asked: some of istiod's debug paths change its state (adsz?push=true).
 PATHS = frozenset({"/version", "/debug/syncz", "/debug/push_status", "/metrics"})
+
+# The one that takes a name: the configuration that istiod makes for one proxy.
+_CONFIG_DUMP = re.compile(r"/debug/config_dump\?proxyID=[a-z0-9.-]+")
 
 TOKEN_FILES = (
     Path("/var/run/secrets/tokens/istio-token"),
@@ -59,7 +63,7 @@ class Session(Protocol):
     """A way to one replica."""
 
     def get(self, path: str) -> Answer:
-        """One GET of a path of PATHS; raises Unreadable when there is no answer."""
+        """One GET of a path that may be asked; raises Unreadable when there is no answer."""
 
     def close(self) -> None:
         """Ends it."""
@@ -263,8 +267,13 @@ def _silent(error: Exception) -> Unreadable:
     return Unreadable(f"no answer: {error or type(error).__name__}", "", heals=True)
 
 
+def config_dump_path(proxy: str) -> str:
+    """Where istiod tells the configuration of a proxy (`pod.namespace`)."""
+    return f"/debug/config_dump?proxyID={proxy}"
+
+
 def _allowed(path: str) -> str:
-    if path not in PATHS:
+    if path not in PATHS and not _CONFIG_DUMP.fullmatch(path):
         raise ValueError(f"{path} is not on the list of istiod's read-only paths")
     return path
 

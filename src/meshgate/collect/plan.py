@@ -102,6 +102,8 @@ NUMBERS = "istiod_numbers"
 ANALYSIS = "analysis"
 ADMISSION = "admission"
 SIGNING = "signing"
+RETRY_FILTERS = "retry_filters"
+BURSTS = "bursts"
 
 # What else must have been read for a source: istiod's replicas are pods.
 REQUIRES = {
@@ -115,9 +117,10 @@ REQUIRES = {
         "endpoint_slices",
     ),
     SIGNING: ("pods", "root_certificates"),
+    RETRY_FILTERS: ("pods", ISTIOD),
 }
 
-ITEMS = frozenset({*KINDS, ISTIOD, NUMBERS, ANALYSIS, ADMISSION, SIGNING})
+ITEMS = frozenset({*KINDS, ISTIOD, NUMBERS, ANALYSIS, ADMISSION, SIGNING, RETRY_FILTERS, BURSTS})
 
 # What `istioctl analyze` 1.28 and 1.29 list and watch, measured at the façade; a version that asks
 # for more is refused that, and its analysis could not be verified.  Secrets are not among them: the
@@ -156,9 +159,11 @@ ANALYZE_READS = (
 
 def closure(items: Iterable[str]) -> frozenset[str]:
     """The items with all that they require; raises ValueError for a name that is none."""
-    wanted = set(items)
-    if unknown := wanted - ITEMS:
+    wanted: set[str] = set()
+    new = set(items)
+    if unknown := new - ITEMS:
         raise ValueError(f"no such item: {', '.join(sorted(unknown))}")
-    for item in tuple(wanted):
-        wanted.update(REQUIRES.get(item, ()))
+    while new:
+        wanted |= new
+        new = {required for item in new for required in REQUIRES.get(item, ())} - wanted
     return frozenset(wanted)

@@ -10,15 +10,25 @@ from typing import Any
 
 import msgspec
 
-from meshgate.collect import istioctl, istiod, numbers
+from meshgate.collect import istioctl, istiod, numbers, retry_after
 from meshgate.collect.kubernetes import Cluster
-from meshgate.collect.plan import ADMISSION, ANALYSIS, ISTIOD, NUMBERS, REQUIRES, SIGNING
+from meshgate.collect.plan import (
+    ADMISSION,
+    ANALYSIS,
+    BURSTS,
+    ISTIOD,
+    NUMBERS,
+    REQUIRES,
+    RETRY_FILTERS,
+    SIGNING,
+)
 from meshgate.facts.webhooks import Backend, Webhooks, enrolled
-from meshgate.probe import admission, signing
+from meshgate.probe import admission, burst, signing
 from meshgate.snapshot.istioctl import Analysis
 from meshgate.snapshot.istiod import IstiodNumbers, IstiodReading
 from meshgate.snapshot.kubernetes import Pod
 from meshgate.snapshot.model import Expectations
+from meshgate.snapshot.retry_after import Burst, RetryFilters
 from meshgate.snapshot.wire import Admission, Signing
 
 Found = Mapping[str, Any]
@@ -32,7 +42,7 @@ class Context(msgspec.Struct, frozen=True, kw_only=True):
     """What a reader may use: the API server, the way to pods, what the person asked for.
 
     `analyze_timeout`: seconds for `istioctl analyze`; `window`: seconds over which istiod's own
-    numbers are watched.
+    numbers are watched; `retry_after_burst`: requests to a declared target, at the most.
     """
 
     cluster: Cluster
@@ -41,6 +51,7 @@ class Context(msgspec.Struct, frozen=True, kw_only=True):
     istioctl: str
     analyze_timeout: float
     window: float
+    retry_after_burst: int = 20
 
 
 def read_istiod(context: Context, found: Found) -> tuple[IstiodReading, ...]:
@@ -105,10 +116,25 @@ def _replica(context: Context, pod: Pod) -> signing.Replica:
     )
 
 
+def read_retry_filters(context: Context, found: Found) -> RetryFilters:
+    """EnvoyFilters that are about Retry-After, and what the proxies are given of them."""
+    namespace = context.expectations.istio_namespace
+    return retry_after.read(
+        context.cluster, context.transport, found["pods"], found["istiod"], namespace
+    )
+
+
+def read_bursts(context: Context, found: Found) -> tuple[Burst, ...]:
+    """What the declared targets answer to a burst."""
+    return burst.ask(context.expectations.retry_after_targets, context.retry_after_burst)
+
+
 READERS: dict[str, Callable[[Context, Found], Any]] = {
     ISTIOD: read_istiod,
     NUMBERS: read_numbers,
     ANALYSIS: read_analysis,
     ADMISSION: read_admission,
     SIGNING: read_signing,
+    RETRY_FILTERS: read_retry_filters,
+    BURSTS: read_bursts,
 }

@@ -13,6 +13,7 @@ from meshgate.snapshot.kubernetes import (
     WebhookConfiguration,
 )
 from meshgate.snapshot.model import Expectations, Gap, Snapshot
+from meshgate.snapshot.retry_after import Burst, RetryFilters
 from meshgate.snapshot.wire import Admission, Signing
 from meshgate.verdict import CouldNotVerify
 
@@ -103,6 +104,18 @@ class Evidence:
         if self.snapshot.signing is None:
             raise CouldNotVerify("the CA's answers are missing", "capture it again")
         return self.snapshot.signing
+
+    @property
+    def retry_filters(self) -> RetryFilters:
+        self.need("retry_filters")
+        if self.snapshot.retry_filters is None:
+            raise CouldNotVerify("what is about Retry-After is missing", "capture it again")
+        return self.snapshot.retry_filters
+
+    @property
+    def bursts(self) -> tuple[Burst, ...]:
+        self.need("bursts")
+        return self.snapshot.bursts
 
     def need(self, item: str) -> None:
         """Raises CouldNotVerify, with the gap's own words, unless this item was read in full."""

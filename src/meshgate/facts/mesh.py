@@ -9,6 +9,7 @@ from meshgate.facts.evidence import Evidence
 from meshgate.facts.istiod import ControlPlane
 from meshgate.facts.numbers import Numbers
 from meshgate.facts.proxy import Proxies
+from meshgate.facts.retry_after import RetryAfter
 from meshgate.facts.revision import Revisions
 from meshgate.snapshot.model import Snapshot
 
@@ -51,6 +52,11 @@ class Mesh:
     def authority(self) -> Authority:
         """istiod as certificate authority."""
         return Authority(self.evidence)
+
+    @cached_property
+    def retry_after(self) -> RetryAfter:
+        """EnvoyFilters that are about Retry-After, and the answers that carry it."""
+        return RetryAfter(self.evidence)
 
     @cached_property
     def revisions(self) -> Revisions:

@@ -21,7 +21,7 @@ class ProxySync(Base, frozen=True):
     xDS type URLs.  (pilot/pkg/xds/debug.go, SyncStatus)"""
 
     proxy: str
-    proxy_type: str = ""
+    proxy_type: str = msgspec.field(default="", name="proxy_type")
     istio_version: str = msgspec.field(default="", name="istio_version")
     cluster_id: str = msgspec.field(default="", name="cluster_id")
     resources: dict[str, SyncState] = {}

@@ -22,6 +22,7 @@ from meshgate.snapshot.kubernetes import (
     Service,
     WebhookConfiguration,
 )
+from meshgate.snapshot.retry_after import Burst, RetryFilters
 from meshgate.snapshot.wire import Admission, Signing
 
 SCHEMA = 1
@@ -60,6 +61,8 @@ class Expectations(Base, frozen=True):
     failure_threshold: str = "Error"
     waivers: tuple[Waiver, ...] = ()
     known: tuple[str, ...] | None = None
+    require_retry_after: bool = False
+    retry_after_targets: tuple[str, ...] = ()
 
 
 class Snapshot(Base, frozen=True):
@@ -93,6 +96,8 @@ class Snapshot(Base, frozen=True):
     root_certificates: tuple[RootCertificate, ...] = ()
     admission: Admission | None = None
     signing: Signing | None = None
+    retry_filters: RetryFilters | None = None
+    bursts: tuple[Burst, ...] = ()
 
     def __repr__(self) -> str:
         # A failing test prints its fixtures: one line, never the mesh.

@@ -17,10 +17,14 @@ def test_a_name_that_is_no_item_is_a_mistake() -> None:
         closure({"tokens", "pods", "secrets"})
 
 
-def test_what_is_required_is_an_item_that_requires_nothing_more() -> None:
+def test_what_is_required_is_read_however_far_it_goes() -> None:
     for item, required in REQUIRES.items():
         assert item in ITEMS
-        assert set(required) <= KINDS.keys()
+        read = closure([item])
+        assert read >= {item, *required}
+        # and nothing waits for itself
+        assert all(item not in closure([each]) for each in required)
+    assert closure(["retry_filters"]) == {"retry_filters", "istiod", "pods"}
 
 
 @pytest.mark.parametrize(

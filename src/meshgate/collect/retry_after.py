@@ -1,0 +1,189 @@
+"""EnvoyFilters that are about Retry-After, and what istiod gives to the proxies they are for.
+
+A patch is whatever its author wrote, and a proxy's configuration is all that it knows: both are
+walked for the one header, and nothing else of them is kept.
+"""
+
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import msgspec
+
+from meshgate.collect.istiod import Transport, config_dump_path
+from meshgate.collect.kubernetes import Cluster, Unreadable
+from meshgate.collect.plan import KINDS
+from meshgate.facts.places import places
+from meshgate.facts.retry_after import reaches
+from meshgate.snapshot.base import Base
+from meshgate.snapshot.istiod import IstiodReading
+from meshgate.snapshot.kubernetes import Metadata, Pod
+from meshgate.snapshot.retry_after import (
+    GivenConfig,
+    Place,
+    RetryFilter,
+    RetryFilters,
+    RetryPatch,
+)
+
+# --- as they are written ------------------------------------------------------------------------
+
+
+class _Proxy(Base, frozen=True):
+    proxy_version: str = ""
+
+
+class _Match(Base, frozen=True):
+    context: str = "ANY"
+    proxy: _Proxy = _Proxy()
+
+
+class _Patch(Base, frozen=True):
+    value: Any = None
+
+
+class _ConfigPatch(Base, frozen=True):
+    apply_to: str = ""
+    match: _Match = _Match()
+    patch: _Patch = _Patch()
+
+
+class _Selector(Base, frozen=True):
+    labels: dict[str, str] = msgspec.field(default_factory=dict)
+
+
+class _TargetRef(Base, frozen=True):
+    kind: str = ""
+    name: str = ""
+
+
+class _Spec(Base, frozen=True):
+    workload_selector: _Selector = _Selector()
+    target_refs: tuple[_TargetRef, ...] = ()
+    config_patches: tuple[_ConfigPatch, ...] = ()
+
+
+class _Written(Base, frozen=True):
+    metadata: Metadata
+    spec: _Spec = _Spec()
+
+
+def _filters(written: Iterable[_Written]) -> tuple[RetryFilter, ...]:
+    found = (
+        RetryFilter(
+            name=each.metadata.name,
+            namespace=each.metadata.namespace,
+            patches=tuple(_patches(each.spec.config_patches)),
+            selector=each.spec.workload_selector.labels,
+            gateways=tuple(ref.name for ref in each.spec.target_refs),
+        )
+        for each in written
+    )
+    return tuple(each for each in found if each.patches)
+
+
+def _patches(written: Iterable[_ConfigPatch]) -> Iterable[RetryPatch]:
+    for number, each in enumerate(written, 1):
+        if found := places(each.patch.value):
+            yield RetryPatch(
+                number=number,
+                apply_to=each.apply_to,
+                context=each.match.context,
+                places=found,
+                proxy_version=each.match.proxy.proxy_version,
+            )
+
+
+# --- as istiod gives them -----------------------------------------------------------------------
+
+
+class _ListenerState(Base, frozen=True):
+    listener: Any = None
+
+
+class _Listener(Base, frozen=True):
+    active_state: _ListenerState = _ListenerState()
+
+
+class _Route(Base, frozen=True):
+    route_config: Any = None
+
+
+class _Extension(Base, frozen=True):
+    ecds_filter: Any = None
+
+
+class _Section(Base, frozen=True):
+    dynamic_listeners: tuple[_Listener, ...] = ()
+    dynamic_route_configs: tuple[_Route, ...] = ()
+    ecds_filters: tuple[_Extension, ...] = ()
+
+
+class _Dump(Base, frozen=True):
+    """Only what may hold a place: the secrets of a dump are not even decoded."""
+
+    configs: tuple[_Section, ...] = ()
+
+
+# made before there are threads, see snapshot/model.py
+_DUMPS = msgspec.json.Decoder(_Dump)
+
+
+def given_places(dump: bytes) -> tuple[Place, ...]:
+    """The places of a config dump; raises ValueError for what is none."""
+    found: set[Place] = set()
+    for section in _DUMPS.decode(dump).configs:
+        for listener in section.dynamic_listeners:
+            found.update(places(listener.active_state.listener))
+        for route in section.dynamic_route_configs:
+            # inbound routes stand in the listener itself: what is asked for apart is outbound
+            found.update(places(route.route_config, "OUTBOUND"))
+        for extension in section.ecds_filters:
+            found.update(places(extension.ecds_filter))
+    return tuple(sorted(found, key=lambda place: (place.kind, place.value, place.side)))
+
+
+def read(
+    cluster: Cluster,
+    transport: Transport,
+    pods: Iterable[Pod],
+    readings: Iterable[IstiodReading],
+    root_namespace: str,
+) -> RetryFilters:
+    """All EnvoyFilters, and the configuration of each proxy that one of them is for."""
+    written = cluster.objects(msgspec.structs.replace(KINDS["envoy_filters"], type=_Written))
+    filters = _filters(written)
+    by_proxy = {f"{pod.metadata.name}.{pod.metadata.namespace}": pod for pod in pods}
+    replicas = {pod.metadata.name: pod for pod in pods if pod.metadata.namespace == root_namespace}
+    wanted = {
+        proxy.proxy: replicas[reading.pod]
+        for reading in readings
+        for proxy in reading.proxies
+        if reading.pod in replicas
+        and (pod := by_proxy.get(proxy.proxy))
+        and any(reaches(each, pod, root_namespace) for each in filters)
+    }
+    with ThreadPoolExecutor(max_workers=4) as pool:
+        given = tuple(pool.map(lambda each: _given(transport, each, wanted[each]), sorted(wanted)))
+    return RetryFilters(seen=len(written), filters=filters, given=given)
+
+
+def _given(transport: Transport, proxy: str, replica: Pod) -> GivenConfig:
+    try:
+        session = transport.session(replica)
+        try:
+            answer = session.get(config_dump_path(proxy))
+        finally:
+            session.close()
+        if answer.status != 200:
+            words = answer.body[:200].decode(errors="replace").strip()
+            raise Unreadable(
+                f"istiod answered {answer.status} {words}", "", heals=answer.status in (404, 503)
+            )
+        return GivenConfig(proxy=proxy, places=given_places(answer.body))
+    except Unreadable as error:
+        if error.heals:
+            return GivenConfig(proxy=proxy, error=error.why)
+        return GivenConfig(proxy=proxy, denied=error.why)
+    except ValueError as error:
+        return GivenConfig(proxy=proxy, denied=f"its configuration cannot be decoded: {error}")

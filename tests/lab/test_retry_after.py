@@ -1,0 +1,196 @@
+"""Retry-After on a real mesh: filters that do nothing, and answers that lack it."""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from tests.lab.harness import Lab, Stage
+
+Run = Callable[..., Stage]
+
+GATEWAY = "172.30.0.2:30080"
+LIMITED = f"http://limited.example.com/ via {GATEWAY}"
+MANAGER = "envoy.filters.network.http_connection_manager"
+
+
+@pytest.fixture
+def check(lab: Lab) -> Callable[..., Stage]:
+    """Runs the one file, with targets."""
+
+    def run(*words: str, targets: tuple[str, ...] = ()) -> Stage:
+        named = [f"--retry-after-target={target}" for target in targets]
+        return lab.pytest("verification/check_retry_after.py", "--settle=10", *named, *words)
+
+    return run
+
+
+@pytest.fixture
+def healed(lab: Lab, check: Run) -> Iterator[None]:
+    """After the test: the faults are taken out, and the same file passes."""
+    yield
+    lab.verb("reset")
+    stage = check()
+    assert stage.exit == 0, stage.output
+
+
+def test_a_healthy_mesh_says_when(check: Run, lab: Lab) -> None:
+    ours = f"http://shop.example.com/status/503 via {GATEWAY}"
+
+    stage = check(targets=(LIMITED, ours))
+
+    assert stage.exit == 0, stage.output
+    assert "pass RA003" in stage.output
+    replay = lab.pytest(
+        "verification/check_retry_after.py", f"--snapshot={stage.reports}/snapshot.json.gz"
+    )
+    assert replay.exit == 0, replay.output
+
+
+@pytest.mark.usefixtures("healed")
+def test_filters_that_do_nothing_are_each_named(check: Run, lab: Lab) -> None:
+    lab.apply(
+        _filter("only-old", _patch(version=r"^1\.28.*"), app="web"),
+        _filter("no-such-port", _patch(port=4321, value="6"), app="web"),
+        _filter("no-such-app", _patch(), app="gone"),
+        _filter("another-context", _patch(context="GATEWAY"), app="web"),
+        _filter("another-namespace", _patch(), app="api"),
+        _filter("malformed", _patch(value="soon"), app="orders"),
+        _filter("in-the-past", _patch(value="Fri, 02 Jan 2015 11:59:59 GMT"), app="orders"),
+        _filter("once-a-version", _patch(version=r"^1\.28"), _patch(version=r"^1\.29"), app="web"),
+    )
+
+    stage = check()
+
+    assert stage.exit == 1, stage.output
+    (web, orders) = (f"Pod shop/{lab.pod('shop', app)}" for app in ("web", "orders"))
+    assert orders not in stage.output
+    what = "patch 1 (HTTP_FILTER, SIDECAR_INBOUND)"
+    expected = (
+        f"RA001 EnvoyFilter shop/another-context: patch 1 (HTTP_FILTER, GATEWAY) matches nothing: "
+        f"the 1 proxies that it reaches ({web}) are not of that context",
+        "RA001 EnvoyFilter shop/another-namespace: reaches no proxy: what has app=api in namespace "
+        "shop is no connected proxy",
+        "RA001 EnvoyFilter shop/no-such-app: reaches no proxy",
+        f"RA001 EnvoyFilter shop/no-such-port: {what} matches nothing: it is in the configuration "
+        f"of none of the 1 proxies that it reaches ({web})",
+        rf"RA001 EnvoyFilter shop/only-old: {what} is for proxies of version '^1\\.28.*', and 1 of "
+        f"the 1 that it reaches run 1.29.1 ({web})",
+        "RA002 EnvoyFilter shop/in-the-past: patch 1 sends Retry-After "
+        "'Fri, 02 Jan 2015 11:59:59 GMT', which is a date that has passed",
+        "RA002 EnvoyFilter shop/malformed: patch 1 sends Retry-After 'soon', which is neither",
+    )
+    assert len(stage.failures) == len(expected), stage.output
+    for line, words in zip(stage.failures, expected, strict=True):
+        assert line.startswith(f"FAIL {words}"), stage.output
+
+
+@pytest.mark.usefixtures("healed")
+def test_answers_that_do_not_say_when_are_each_named(check: Run, lab: Lab) -> None:
+    lab.kubectl("delete", "envoyfilter", "retry-after-web", "-n", "shop")
+    lab.apply(
+        _filter("malformed", _patch(value="soon", statuses=("429",)), app="web"),
+        _denied("web", path="/denied"),
+    )
+    targets = {
+        path: f"http://shop.example.com{path} via {GATEWAY}"
+        for path in ("/status/503", "/status/429", "/denied", "/")
+    }
+    silent = "http://172.30.0.2:1/"
+
+    stage = check("--retry-after-burst=3", targets=(*targets.values(), silent))
+
+    assert stage.exit == 1, stage.output
+    wire = [line.removeprefix("FAIL RA003 ") for line in stage.failures if "RA003" in line]
+    assert [line.split("; ")[0] for line in wire] == [
+        f"Target {silent}: does not answer: [Errno 111] Connection refused",
+        f"Target {targets['/']}: still answers 200 after 3 requests",
+        f"Target {targets['/denied']}: answers 403: an AuthorizationPolicy, or the application, "
+        "denies us",
+        f"Target {targets['/status/429']}: answers 429 with Retry-After 'soon', which is neither a "
+        "number of seconds nor an HTTP date",
+        f"Target {targets['/status/503']}: answers 503 without Retry-After",
+    ], stage.output
+
+
+@pytest.mark.usefixtures("healed")
+def test_a_mesh_without_any_filter_of_the_kind(check: Run, lab: Lab) -> None:
+    lab.kubectl("delete", "envoyfilters", "--all", "-n", "shop")
+    lab.kubectl("delete", "envoyfilters", "--all", "-n", "istio-ingress")
+    lab.apply(_filter("about-else", _patch(header="x-other"), app="web"))
+
+    silent, strict = check(), check("--require-retry-after")
+
+    # three claims that have nothing to speak about prove nothing: alone they open no gate
+    assert silent.exit == 10, silent.output
+    assert "none of the 1 EnvoyFilters is about Retry-After" in silent.output
+    assert strict.exit == 1, strict.output
+    assert strict.first.startswith(
+        "FAIL RA001 EnvoyFilters: none of the 1 is about Retry-After; expected at least one"
+    ), strict.output
+
+
+def _filter(name: str, *patches: dict[str, Any], app: str) -> dict[str, Any]:
+    return {
+        "apiVersion": "networking.istio.io/v1alpha3",
+        "kind": "EnvoyFilter",
+        "metadata": {"name": name, "namespace": "shop"},
+        "spec": {
+            "workloadSelector": {"labels": {"app": app}},
+            "priority": 30,
+            "configPatches": list(patches),
+        },
+    }
+
+
+def _patch(
+    *,
+    value: str = "5",
+    header: str = "retry-after",
+    context: str = "SIDECAR_INBOUND",
+    version: str = "",
+    port: int | None = None,
+    statuses: tuple[str, ...] = ("429", "503"),
+) -> dict[str, Any]:
+    """A script on the way out that adds the header to these statuses."""
+    chain = {"filter": {"name": MANAGER, "subFilter": {"name": "envoy.filters.http.router"}}}
+    condition = " or ".join(f'status == "{status}"' for status in statuses)
+    source = (
+        "function envoy_on_response(handle)\n"
+        '  local status = handle:headers():get(":status")\n'
+        f"  if {condition} then\n"
+        f'    handle:headers():replace("{header}", "{value}")\n'
+        "  end\n"
+        "end\n"
+    )
+    return {
+        "applyTo": "HTTP_FILTER",
+        "match": {
+            "context": context,
+            **({"proxy": {"proxyVersion": version}} if version else {}),
+            "listener": {"filterChain": chain, **({"portNumber": port} if port else {})},
+        },
+        "patch": {
+            "operation": "INSERT_BEFORE",
+            "value": {
+                "name": "envoy.filters.http.lua",
+                "typed_config": {
+                    "@type": "type.googleapis.com/envoy.extensions.filters.http.lua.v3.Lua",
+                    "default_source_code": {"inline_string": source},
+                },
+            },
+        },
+    }
+
+
+def _denied(app: str, *, path: str) -> dict[str, Any]:
+    return {
+        "apiVersion": "security.istio.io/v1",
+        "kind": "AuthorizationPolicy",
+        "metadata": {"name": "denied", "namespace": "shop"},
+        "spec": {
+            "selector": {"matchLabels": {"app": app}},
+            "action": "DENY",
+            "rules": [{"to": [{"operation": {"paths": [path]}}]}],
+        },
+    }

@@ -1,0 +1,40 @@
+"""Stage D: who is told "not now" is told when, by each EnvoyFilter that should see to that.
+
+Runs after the workloads were restarted onto the new version.
+"""
+
+import pytest
+
+from meshgate.facts.mesh import Mesh
+from meshgate.plugin import run_alone
+from meshgate.verdict import listed
+
+pytestmark = pytest.mark.dataplane
+
+
+@pytest.mark.check("RA001")
+def test_every_filter_is_applied(mesh: Mesh) -> None:
+    """A patch that matches nothing is no error to Istio: its answers just lack the header."""
+    unapplied = mesh.retry_after.missing or mesh.retry_after.unapplied
+
+    assert not unapplied, listed(unapplied)
+
+
+@pytest.mark.check("RA002")
+def test_every_fixed_value_is_one(mesh: Mesh) -> None:
+    """Clients ignore a Retry-After that they cannot read, and come again at once."""
+    malformed = mesh.retry_after.malformed
+
+    assert not malformed, listed(malformed)
+
+
+@pytest.mark.check("RA003")
+def test_every_declared_target_says_when(mesh: Mesh) -> None:
+    """Only an answer shows that the filter that was configured does what it is there for."""
+    unannounced = mesh.retry_after.unannounced
+
+    assert not unannounced, listed(unannounced)
+
+
+if __name__ == "__main__":
+    raise SystemExit(run_alone(__file__))
