@@ -19,12 +19,14 @@ from meshgate.snapshot.kubernetes import (
     Annotations,
     Condition,
     Container,
+    ContainerPort,
     ContainerState,
     ContainerStatus,
     Deployment,
     DeploymentSpec,
     DeploymentStatus,
     Metadata,
+    Owner,
     Pod,
     PodSpec,
     PodStatus,
@@ -40,13 +42,15 @@ from meshgate.snapshot.retry_after import (
     RetryFilters,
     RetryPatch,
 )
-from tests import webhook_builders
+from tests import mtls_builders, webhook_builders
 
 AT = datetime(2026, 1, 2, 12, 0, 0, tzinfo=UTC)
 VERSION = "1.29.1"
 IMAGE = f"example.test/istio/pilot:{VERSION}"
 
 LISTENER = "type.googleapis.com/envoy.config.listener.v3.Listener"
+HTTP = ContainerPort(container_port=8080, name="http")
+
 CLUSTER = "type.googleapis.com/envoy.config.cluster.v3.Cluster"
 
 
@@ -89,8 +93,12 @@ def pod(
     labels: dict[str, str] | None = None,
     ip: str = "",
     conditions: Iterable[Condition] = (),
+    ports: Iterable[ContainerPort] = (),
+    annotations: Annotations | None = None,
+    owner: Owner | None = None,
+    host_network: bool = False,
 ) -> Pod:
-    """A pod whose containers are those that its statuses name."""
+    """A pod whose containers are those that its statuses name; `ports` are the first one's."""
     containers, init = tuple(containers), tuple(init)
     verdict = Condition(type="Ready", status="True" if ready else "False")
     return Pod(
@@ -98,12 +106,17 @@ def pod(
             name=name,
             namespace=namespace,
             labels=labels or {},
-            annotations=Annotations(),
+            annotations=annotations or Annotations(),
             deletion_timestamp=AT if deleted else None,
+            owner_references=(owner,) if owner else (),
         ),
         spec=PodSpec(
-            containers=tuple(Container(name=each.name) for each in containers),
+            containers=tuple(
+                Container(name=each.name, ports=() if number else tuple(ports))
+                for number, each in enumerate(containers)
+            ),
             init_containers=tuple(Container(name=each.name) for each in init),
+            host_network=host_network,
         ),
         status=PodStatus(
             phase=phase,
@@ -334,7 +347,8 @@ def snapshot(**changes: Any) -> Snapshot:
         "kubernetes_version": "v1.34.4",
         "read": tuple(sorted(ITEMS)),
         **webhook_builders.HEALTHY,
-        "pods": (istiod(), sidecar()),
+        **mtls_builders.HEALTHY,
+        "pods": (istiod(), sidecar(ip="10.0.0.1", ports=(HTTP,))),
         "deployments": (deployment(),),
         "istiod": (reading(proxies=[sync()]),),
         "istiod_numbers": (numbers(),),
@@ -358,6 +372,6 @@ def mesh(**changes: Any) -> Mesh:
     return Mesh(snapshot(**changes))
 
 
-def expecting(**expectations: Any) -> dict[str, Expectations]:
+def expecting(**expectations: Any) -> dict[str, Any]:
     """What the person asked for, as a change to a snapshot."""
     return {"expectations": Expectations(**expectations)}

@@ -84,6 +84,37 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         help="over which istiod's own numbers are watched, at each look (5)",
     )
     add("--istiod-token-file", metavar="FILE", help="a token of audience istio-ca, for direct")
+    add(
+        "--require-mtls",
+        choices=("strict",),
+        help="strict: a port that takes plaintext beside mTLS, or instead, fails",
+    )
+    add(
+        "--exclude-port",
+        metavar="NAMESPACE/WORKLOAD:PORT",
+        action="append",
+        type=_pattern,
+        help="ports not to connect to, a glob (legacy/*:*, *:9090); may be given again",
+    )
+    add(
+        "--sample",
+        metavar="N",
+        type=_count,
+        help="connect to N ports of each workload (0: to all)",
+    )
+    add(
+        "--shard",
+        metavar="I/N",
+        type=_shard,
+        help="connect to this share of the ports alone, 0/N to (N-1)/N",
+    )
+    add(
+        "--probe-rate",
+        metavar="N",
+        type=_seconds,
+        default=500.0,
+        help="connections a second to the workloads, at the most; 0: no limit (500)",
+    )
     add("--waivers", metavar="FILE", help="findings to excuse, each with a reason and a day (TOML)")
     add(
         "--baseline",
@@ -143,6 +174,26 @@ def _seconds(text: str) -> float:
 
 def _target(text: str) -> str:
     Target.parse(text)
+    return text
+
+
+def _pattern(text: str) -> str:
+    if ":" not in text:
+        raise ValueError(f"{text!r} names no port: NAMESPACE/WORKLOAD:PORT")
+    # `*:9090` is the port wherever it is
+    return text if "/" in text else f"*/{text}"
+
+
+def _count(text: str) -> int:
+    if not text.isdigit():
+        raise ValueError(f"{text!r} is no number of ports")
+    return int(text)
+
+
+def _shard(text: str) -> str:
+    index, _, count = text.partition("/")
+    if not (index.isdigit() and count.isdigit() and int(index) < int(count)):
+        raise ValueError(f"{text!r} is no share: 0/N to (N-1)/N")
     return text
 
 
@@ -365,6 +416,7 @@ class Gatekeeper(Worker):
             analyze_timeout=option("--analyze-timeout"),
             window=option("--window"),
             retry_after_burst=option("--retry-after-burst"),
+            probe_rate=option("--probe-rate"),
         )
 
     def _watch(self, waits_for: tuple[str, ...], seconds_left: float) -> None:
@@ -471,6 +523,10 @@ def _asked_for(option: Any, otherwise: Expectations, known: tuple[str, ...] | No
         "target_version": option("--target-version"),
         "stale_after": option("--stale-after"),
         "failure_threshold": option("--failure-threshold"),
+        "require_mtls": option("--require-mtls"),
+        "excluded": tuple(option("--exclude-port")) if option("--exclude-port") else None,
+        "sample": option("--sample"),
+        "shard": option("--shard"),
         "waivers": read_waivers(Path(option("--waivers"))) if option("--waivers") else None,
         "require_retry_after": option("--require-retry-after"),
         "retry_after_targets": _several(option("--retry-after-target")),

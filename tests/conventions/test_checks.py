@@ -20,8 +20,9 @@ from meshgate.plugin import ARGUMENTS
 from meshgate.snapshot.model import Snapshot
 from meshgate.snapshot.store import load
 from meshgate.verdict import CouldNotVerify, NotApplicable
-from tests.builders import expecting, pushed, reading, snapshot, sync
+from tests.builders import HTTP, expecting, istiod, pushed, reading, sidecar, snapshot, sync
 from tests.conftest import ROOT
+from tests.mtls_builders import SILENT, contact, contacts, destination_rule, service
 
 FOLDER = ROOT / "verification"
 FILES = sorted(FOLDER.glob("*.py"))
@@ -177,6 +178,12 @@ MESHES = {
     ),
     "without istiod": snapshot(pods=(), istiod=()),
     "asked for a target": snapshot(**expecting(retry_after_targets=("http://web.shop/",))),
+    "silent": snapshot(contacts=contacts(contact(plain=SILENT))),
+    "with a DestinationRule": snapshot(
+        pods=(istiod(), sidecar(labels={"app": "web"}, ports=(HTTP,))),
+        services=(service(),),
+        destination_rules=(destination_rule(),),
+    ),
     "recorded healthy": load(ROOT / "demo/healthy.json.gz"),
     "recorded broken": load(ROOT / "demo/broken.json.gz"),
 }

@@ -5,9 +5,19 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.lab.harness import Lab
+from tests.lab.harness import Lab, Stage
+from tests.lab.test_mtls import FILE, VERIFIER, account
 
 OLD, NEW = "1.28.2", "1.29.1"
+
+# what keeps workloads behind
+ON_DELETE = '{"spec": {"updateStrategy": {"type": "OnDelete", "rollingUpdate": null}}}'
+BUDGET = {
+    "apiVersion": "policy/v1",
+    "kind": "PodDisruptionBudget",
+    "metadata": {"name": "web", "namespace": "shop"},
+    "spec": {"minAvailable": 1, "selector": {"matchLabels": {"app": "web"}}},
+}
 
 
 @pytest.fixture
@@ -22,6 +32,9 @@ def old(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
 
 
 def test_an_upgrade_in_place(old: Lab) -> None:
+    old.kubectl("apply", "-f", "-", input=account())
+    old.apply(BUDGET)
+    old.kubectl(*("patch", "statefulset", "cache", "-n", "shop", "-p", ON_DELETE))
     before = old.pytest("-m", "controlplane", f"--target-version={OLD}", "--settle=30")
     assert before.exit == 0, before.output
 
@@ -38,7 +51,26 @@ def test_an_upgrade_in_place(old: Lab) -> None:
     # the workloads are not restarted yet: expected between the stages, told and not fatal
     assert "IST0158" in after.output
 
+    behind = dataplane(old)
+    assert behind.exit == 1, behind.output
+    assert "its sidecar is 1.28.2: Deployment api was not restarted since" in behind.first
+    assert "StatefulSet cache has the update strategy OnDelete" in behind.output
+    assert "PodDisruptionBudget shop/web allows no disruption" in behind.output
+    # the old sidecars are sound all the same
+    assert {line.split()[1] for line in behind.failures} == {"DP002"}, behind.output
+
     old.verb("upgrade", NEW, "--restart")
     done = old.pytest("-m", "controlplane", f"--target-version={NEW}", "--settle=60")
     assert done.exit == 0, done.output
     assert "IST0158" not in done.output
+
+    (left,) = dataplane(old).failures
+    assert left.startswith("FAIL DP002 Pod shop/cache-0: its sidecar is 1.28.2: StatefulSet cache")
+    old.kubectl("delete", "pod", "cache-0", "-n", "shop")
+    restarted = dataplane(old)
+    assert restarted.exit == 0, restarted.output
+
+
+def dataplane(lab: Lab) -> Stage:
+    """check_mtls.py as the verifier in the cluster."""
+    return lab.pytest(FILE, f"--target-version={NEW}", "--settle=30", identity=VERIFIER)

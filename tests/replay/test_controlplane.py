@@ -3,38 +3,27 @@
 The recordings of demo/ are real; a case changes the smallest thing that a real fault would change.
 """
 
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
-import msgspec
 import pytest
 
-from meshgate.snapshot.model import Snapshot
-from meshgate.snapshot.store import load
 from tests.conftest import Gate
-
-Recording = dict[str, Any]
-Break = Callable[[Recording], None]
+from tests.replay.conftest import Break, Broken, Recording, named
 
 
 def istiod(recording: Recording) -> Recording:
     """istiod's Deployment."""
-    return _named(recording["deployments"], "istiod")
+    return named(recording["deployments"], "istiod")
 
 
 def replica(recording: Recording) -> Recording:
     """istiod's pod."""
-    return _named(recording["pods"], "istiod-")
+    return named(recording["pods"], "istiod-")
 
 
 def web(recording: Recording) -> Recording:
     """What istiod says of shop's web."""
     return next(p for p in recording["istiod"][0]["proxies"] if p["proxy"].startswith("web-"))
-
-
-def _named(objects: list[Recording], prefix: str) -> Recording:
-    return next(each for each in objects if each["metadata"]["name"].startswith(prefix))
 
 
 LISTENER = "type.googleapis.com/envoy.config.listener.v3.Listener"
@@ -148,7 +137,7 @@ def one_namespace_has_no_root(recording: Recording) -> None:
 
 
 def a_pod_of_a_revision_that_is_gone(recording: Recording) -> None:
-    _named(recording["pods"], "web-")["metadata"]["annotations"]["istio.io/rev"] = "gone"
+    named(recording["pods"], "web-")["metadata"]["annotations"]["istio.io/rev"] = "gone"
 
 
 def numbers(recording: Recording) -> Recording:
@@ -225,19 +214,6 @@ UNKNOWN = [
 ]
 
 
-@pytest.fixture
-def broken(root: Path, recorded: Callable[[Snapshot], Path]) -> Callable[[Break], Path]:
-    """The healthy recording after one change, as a file."""
-
-    def write(change: Break) -> Path:
-        healthy = load(root / "demo/healthy.json.gz")
-        recording = msgspec.json.decode(msgspec.json.encode(healthy))
-        change(recording)
-        return recorded(msgspec.convert(recording, Snapshot))
-
-    return write
-
-
 def test_the_healthy_recording_opens_the_gate(gate: Gate, root: Path) -> None:
     run = gate("-m", "controlplane", f"--snapshot={root}/demo/healthy.json.gz")
 
@@ -260,7 +236,7 @@ def test_the_broken_recording_closes_it(gate: Gate, root: Path) -> None:
     ("change", "check", "object"), FAILED, ids=[change.__name__ for change, _, _ in FAILED]
 )
 def test_one_thing_broken_closes_the_gate(
-    change: Break, check: str, object: str, broken: Callable[[Break], Path], gate: Gate
+    change: Break, check: str, object: str, broken: Broken, gate: Gate
 ) -> None:
     run = gate("-m", "controlplane", f"--snapshot={broken(change)}")
 
@@ -290,7 +266,7 @@ def test_what_only_an_empty_list_of_secrets_says_is_left_out_and_told(
     ("change", "checks"), UNKNOWN, ids=[change.__name__ for change, _ in UNKNOWN]
 )
 def test_one_thing_not_seen_is_never_a_pass(
-    change: Break, checks: set[str], broken: Callable[[Break], Path], gate: Gate
+    change: Break, checks: set[str], broken: Broken, gate: Gate
 ) -> None:
     run = gate("-m", "controlplane", f"--snapshot={broken(change)}")
 

@@ -9,11 +9,13 @@ from meshgate.snapshot.model import Snapshot
 from meshgate.snapshot.retry_after import RetryFilters
 from tests.builders import pushed, reading, retry_filter, snapshot, sync
 from tests.conftest import ROOT, Gate
+from tests.mtls_builders import PERMISSIVE, contact, contacts
 
 FILES = sorted((ROOT / "verification").glob("*.py"))
 
 # for each file, a mesh of which one of its claims does not hold
 BROKEN = {
+    "check_mtls.py": snapshot(contacts=contacts(contact(**PERMISSIVE))),
     "check_retry_after.py": snapshot(
         retry_filters=RetryFilters(seen=1, filters=(retry_filter(selector={"app": "no"}),))
     ),

@@ -75,6 +75,7 @@ class Access(msgspec.Struct, frozen=True, kw_only=True):
     analyze_timeout: float = 60.0
     window: float = 5.0
     retry_after_burst: int = 20
+    probe_rate: float = 500.0
 
 
 def connect(
@@ -101,6 +102,7 @@ def connect(
         analyze_timeout=access.analyze_timeout,
         window=access.window,
         retry_after_burst=access.retry_after_burst,
+        probe_rate=access.probe_rate,
     )
     return Live(context, progress)
 

@@ -47,7 +47,9 @@ class Answer(msgspec.Struct, frozen=True):
 
 
 class Transport(Protocol):
-    """A way to istiod's replicas."""
+    """A way to istiod's replicas; `sees_the_wire`: whether a pod sees us as it sees other pods."""
+
+    sees_the_wire: bool
 
     def session(self, pod: Pod) -> "Session":
         """Opens a way to one replica; raises Unreadable."""
@@ -76,6 +78,8 @@ class Direct:
         token_file: a token of audience istio-ca; None means the usual projected ones.
         timeout: seconds for one request.
     """
+
+    sees_the_wire = True
 
     def __init__(self, token_file: Path | None, timeout: float) -> None:
         self._token_file = token_file
@@ -140,6 +144,8 @@ class PortForward:
         token_file: a token of audience istio-ca; None where the person has none.
         timeout: seconds for one answer.
     """
+
+    sees_the_wire = False
 
     def __init__(self, cluster: Cluster, token_file: Path | None, timeout: float) -> None:
         self._cluster = cluster

@@ -8,11 +8,20 @@ from typing import Any
 
 import msgspec
 
-from meshgate.snapshot.istio import EnvoyFilter
+from meshgate.snapshot.istio import (
+    AuthorizationPolicy,
+    DestinationRule,
+    EnvoyFilter,
+    PeerAuthentication,
+    WorkloadEntry,
+)
 from meshgate.snapshot.kubernetes import (
+    Controller,
     Deployment,
+    DisruptionBudget,
     EndpointSlice,
     Namespace,
+    NetworkPolicy,
     Pod,
     RootCertificate,
     Service,
@@ -47,6 +56,8 @@ class Kind(msgspec.Struct, frozen=True):
         return f"list {self.resource}" + (f".{self.group}" if self.group else "")
 
 
+NETWORKING = "networking.istio.io"
+SECURITY = "security.istio.io"
 IN_ISTIO_NAMESPACE = "metadata.namespace={istio_namespace}"
 
 KINDS = {
@@ -77,7 +88,7 @@ KINDS = {
             "validatingwebhookconfigurations",
             WebhookConfiguration,
         ),
-        Kind("services", "", "v1", "services", Service, only=IN_ISTIO_NAMESPACE),
+        Kind("services", "", "v1", "services", Service),
         Kind(
             "endpoint_slices",
             "discovery.k8s.io",
@@ -94,6 +105,35 @@ KINDS = {
             RootCertificate,
             only="metadata.name=istio-ca-root-cert",
         ),
+        Kind("stateful_sets", "apps", "v1", "statefulsets", Controller),
+        Kind("daemon_sets", "apps", "v1", "daemonsets", Controller),
+        Kind("disruption_budgets", "policy", "v1", "poddisruptionbudgets", DisruptionBudget),
+        Kind("network_policies", "networking.k8s.io", "v1", "networkpolicies", NetworkPolicy),
+        Kind(
+            "peer_authentications",
+            SECURITY,
+            "v1",
+            "peerauthentications",
+            PeerAuthentication,
+            optional=True,
+        ),
+        Kind(
+            "authorization_policies",
+            SECURITY,
+            "v1",
+            "authorizationpolicies",
+            AuthorizationPolicy,
+            optional=True,
+        ),
+        Kind(
+            "destination_rules",
+            NETWORKING,
+            "v1",
+            "destinationrules",
+            DestinationRule,
+            optional=True,
+        ),
+        Kind("workload_entries", NETWORKING, "v1", "workloadentries", WorkloadEntry, optional=True),
     )
 }
 
@@ -104,6 +144,7 @@ ADMISSION = "admission"
 SIGNING = "signing"
 RETRY_FILTERS = "retry_filters"
 BURSTS = "bursts"
+CONTACTS = "contacts"
 
 # What else must have been read for a source: istiod's replicas are pods.
 REQUIRES = {
@@ -118,9 +159,22 @@ REQUIRES = {
     ),
     SIGNING: ("pods", "root_certificates"),
     RETRY_FILTERS: ("pods", ISTIOD),
+    CONTACTS: ("pods", "services", "root_certificates"),
 }
 
-ITEMS = frozenset({*KINDS, ISTIOD, NUMBERS, ANALYSIS, ADMISSION, SIGNING, RETRY_FILTERS, BURSTS})
+ITEMS = frozenset(
+    {
+        *KINDS,
+        ISTIOD,
+        NUMBERS,
+        ANALYSIS,
+        ADMISSION,
+        SIGNING,
+        RETRY_FILTERS,
+        BURSTS,
+        CONTACTS,
+    }
+)
 
 # What `istioctl analyze` 1.28 and 1.29 list and watch, measured at the façade; a version that asks
 # for more is refused that, and its analysis could not be verified.  Secrets are not among them: the

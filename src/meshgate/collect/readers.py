@@ -16,6 +16,7 @@ from meshgate.collect.plan import (
     ADMISSION,
     ANALYSIS,
     BURSTS,
+    CONTACTS,
     ISTIOD,
     NUMBERS,
     REQUIRES,
@@ -23,16 +24,23 @@ from meshgate.collect.plan import (
     SIGNING,
 )
 from meshgate.facts.webhooks import Backend, Webhooks, enrolled
-from meshgate.probe import admission, burst, signing
+from meshgate.facts.workloads import chosen
+from meshgate.probe import admission, burst, mtls, signing
+from meshgate.probe.tls import CannotKeep
 from meshgate.snapshot.istioctl import Analysis
 from meshgate.snapshot.istiod import IstiodNumbers, IstiodReading
 from meshgate.snapshot.kubernetes import Pod
 from meshgate.snapshot.model import Expectations
+from meshgate.snapshot.mtls import Contacts
 from meshgate.snapshot.retry_after import Burst, RetryFilters
 from meshgate.snapshot.wire import Admission, Signing
 
 Found = Mapping[str, Any]
 
+NO_WIRE = (
+    "a port-forward ends inside the pod, behind its sidecar: from here no port is seen as others "
+    "see it"
+)
 WHY_NOT_ASKED = (
     "no token of audience istio-ca: run inside the cluster, or name one with --istiod-token-file"
 )
@@ -42,7 +50,8 @@ class Context(msgspec.Struct, frozen=True, kw_only=True):
     """What a reader may use: the API server, the way to pods, what the person asked for.
 
     `analyze_timeout`: seconds for `istioctl analyze`; `window`: seconds over which istiod's own
-    numbers are watched; `retry_after_burst`: requests to a declared target, at the most.
+    numbers are watched; `probe_rate`: connections a second to the workloads' ports;
+    `retry_after_burst`: requests to a declared target, at the most.
     """
 
     cluster: Cluster
@@ -51,6 +60,7 @@ class Context(msgspec.Struct, frozen=True, kw_only=True):
     istioctl: str
     analyze_timeout: float
     window: float
+    probe_rate: float
     retry_after_burst: int = 20
 
 
@@ -97,11 +107,48 @@ def read_signing(context: Context, found: Found) -> Signing:
     if token is None:
         return Signing(not_asked=WHY_NOT_ASKED)
     credential = signing.credential(token)
-    namespace = context.expectations.istio_namespace
-    roots = {each.metadata.namespace: each.data.pem for each in found["root_certificates"]}
-    root = roots.get(credential.namespace) or roots.get(namespace) or ""
     replicas = [_replica(context, pod) for pod in _replicas(context, found)]
-    return signing.ask(replicas, credential, root, datetime.now(UTC))
+    return signing.ask(replicas, credential, _root(context, found, credential), datetime.now(UTC))
+
+
+def read_contacts(context: Context, found: Found) -> Contacts:
+    """What the workloads' ports do when they are connected to."""
+    if not context.transport.sees_the_wire:
+        return Contacts(not_asked=NO_WIRE)
+    token = context.transport.token()
+    if token is None:
+        return Contacts(not_asked=WHY_NOT_ASKED)
+    credential = signing.credential(token)
+    root = _root(context, found, credential)
+    replicas = [_replica(context, pod) for pod in _replicas(context, found)]
+    identity, unsigned = None, ""
+    try:
+        identity = signing.obtain(replicas, credential, root)
+    except signing.Refused as error:
+        unsigned = str(error)
+    targets = [
+        mtls.Target(
+            f"{each.pod.metadata.namespace}/{each.pod.metadata.name}",
+            each.pod.status.pod_ip,
+            each.number,
+            each.http,
+        )
+        for each in chosen(found["pods"], found["services"], context.expectations)
+    ]
+    try:
+        contacts = mtls.ask(targets, identity, root, datetime.now(UTC), context.probe_rate)
+    except CannotKeep as error:
+        return Contacts(unsigned=str(error))
+    return Contacts(
+        identity=identity.name if identity else "", unsigned=unsigned, contacts=contacts
+    )
+
+
+def _root(context: Context, found: Found, credential: signing.Credential) -> str:
+    """The roots that the workloads of our own namespace trust, or those of istiod's."""
+    roots = {each.metadata.namespace: each.data.pem for each in found["root_certificates"]}
+    ours = roots.get(credential.namespace)
+    return ours or roots.get(context.expectations.istio_namespace) or ""
 
 
 def _replica(context: Context, pod: Pod) -> signing.Replica:
@@ -137,4 +184,5 @@ READERS: dict[str, Callable[[Context, Found], Any]] = {
     SIGNING: read_signing,
     RETRY_FILTERS: read_retry_filters,
     BURSTS: read_bursts,
+    CONTACTS: read_contacts,
 }

@@ -1,18 +1,28 @@
 """Access to a Snapshot that never mistakes *not seen* for *nothing there*."""
 
-from meshgate.snapshot.istio import EnvoyFilter
+from meshgate.snapshot.istio import (
+    AuthorizationPolicy,
+    DestinationRule,
+    EnvoyFilter,
+    PeerAuthentication,
+    WorkloadEntry,
+)
 from meshgate.snapshot.istioctl import Analysis
 from meshgate.snapshot.istiod import IstiodNumbers, IstiodReading
 from meshgate.snapshot.kubernetes import (
+    Controller,
     Deployment,
+    DisruptionBudget,
     EndpointSlice,
     Namespace,
+    NetworkPolicy,
     Pod,
     RootCertificate,
     Service,
     WebhookConfiguration,
 )
 from meshgate.snapshot.model import Expectations, Gap, Snapshot
+from meshgate.snapshot.mtls import Contacts
 from meshgate.snapshot.retry_after import Burst, RetryFilters
 from meshgate.snapshot.wire import Admission, Signing
 from meshgate.verdict import CouldNotVerify
@@ -116,6 +126,53 @@ class Evidence:
     def bursts(self) -> tuple[Burst, ...]:
         self.need("bursts")
         return self.snapshot.bursts
+
+    @property
+    def stateful_sets(self) -> tuple[Controller, ...]:
+        self.need("stateful_sets")
+        return self.snapshot.stateful_sets
+
+    @property
+    def daemon_sets(self) -> tuple[Controller, ...]:
+        self.need("daemon_sets")
+        return self.snapshot.daemon_sets
+
+    @property
+    def disruption_budgets(self) -> tuple[DisruptionBudget, ...]:
+        self.need("disruption_budgets")
+        return self.snapshot.disruption_budgets
+
+    @property
+    def network_policies(self) -> tuple[NetworkPolicy, ...]:
+        self.need("network_policies")
+        return self.snapshot.network_policies
+
+    @property
+    def peer_authentications(self) -> tuple[PeerAuthentication, ...]:
+        self.need("peer_authentications")
+        return self.snapshot.peer_authentications
+
+    @property
+    def authorization_policies(self) -> tuple[AuthorizationPolicy, ...]:
+        self.need("authorization_policies")
+        return self.snapshot.authorization_policies
+
+    @property
+    def destination_rules(self) -> tuple[DestinationRule, ...]:
+        self.need("destination_rules")
+        return self.snapshot.destination_rules
+
+    @property
+    def workload_entries(self) -> tuple[WorkloadEntry, ...]:
+        self.need("workload_entries")
+        return self.snapshot.workload_entries
+
+    @property
+    def contacts(self) -> Contacts:
+        self.need("contacts")
+        if self.snapshot.contacts is None:
+            raise CouldNotVerify("what the workloads' ports did is missing", "capture it again")
+        return self.snapshot.contacts
 
     def need(self, item: str) -> None:
         """Raises CouldNotVerify, with the gap's own words, unless this item was read in full."""

@@ -5,12 +5,16 @@ from functools import cached_property
 from meshgate.facts.admission import AdmissionControl
 from meshgate.facts.analysis import Findings
 from meshgate.facts.authority import Authority
+from meshgate.facts.authorization import Authorization
+from meshgate.facts.destination import DestinationRules
 from meshgate.facts.evidence import Evidence
 from meshgate.facts.istiod import ControlPlane
+from meshgate.facts.mtls import Wire
 from meshgate.facts.numbers import Numbers
 from meshgate.facts.proxy import Proxies
 from meshgate.facts.retry_after import RetryAfter
 from meshgate.facts.revision import Revisions
+from meshgate.facts.sidecars import Sidecars
 from meshgate.snapshot.model import Snapshot
 
 
@@ -62,3 +66,23 @@ class Mesh:
     def revisions(self) -> Revisions:
         """Revisions and tags, and who belongs to them."""
         return Revisions(self.evidence)
+
+    @cached_property
+    def sidecars(self) -> Sidecars:
+        """Who has a sidecar, of which version."""
+        return Sidecars(self.evidence)
+
+    @cached_property
+    def wire(self) -> Wire:
+        """What the workloads' ports did when they were connected to."""
+        return Wire(self.evidence)
+
+    @cached_property
+    def destination_rules(self) -> DestinationRules:
+        """What clients are told to speak."""
+        return DestinationRules(self.evidence)
+
+    @cached_property
+    def authorization(self) -> Authorization:
+        """What a stranger may."""
+        return Authorization(self.evidence)

@@ -1,6 +1,7 @@
 """istiod's CA, asked as a proxy asks it: sign this request, here is who I am (gRPC, port 15012).
 
-The private key is made for the one request, lives in memory, and is gone with it.
+The private key is made for the one request and lives in memory; only `obtain` hands it on, to the
+connections that are made with it.
 """
 
 import os
@@ -19,6 +20,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from meshgate.facts.certificates import described, distrust, parse
+from meshgate.probe.tls import pem
 from meshgate.snapshot.wire import Signature, Signing
 
 # before the import: what the library logs of a refused handshake is in our own finding
@@ -37,6 +39,18 @@ class Replica(NamedTuple):
     pod: str
     server_name: str
     dial: Callable[[], socket.socket]
+
+
+class Identity(NamedTuple):
+    """A certificate that istiod signed for us, and its key: in memory, and never anywhere else."""
+
+    chain: bytes
+    key: bytes
+    name: str
+
+
+class Refused(Exception):
+    """No replica signed; the message says why."""
 
 
 class Credential(NamedTuple):
@@ -76,16 +90,39 @@ def ask(replicas: Iterable[Replica], credential: Credential, root: str, at: date
     return Signing(identity=credential.identity, signatures=signatures)
 
 
+def obtain(replicas: Iterable[Replica], credential: Credential, root: str) -> Identity:
+    """A certificate of the mesh, from the first replica that signs one; raises Refused."""
+    reasons: list[str] = []
+    for replica in replicas:
+        key = ec.generate_private_key(ec.SECP256R1())
+        try:
+            with _relay(replica.dial) as port:
+                chain = _signed(
+                    f"127.0.0.1:{port}", replica.server_name, credential.token, root, key
+                )
+        except grpc.RpcError as error:
+            reasons.append(f"{replica.pod}: {error.code().name} {error.details()}")
+            continue
+        except OSError as error:
+            reasons.append(f"{replica.pod}: {error}")
+            continue
+        leaf = next((described(each) for each in parse("".join(chain))), None)
+        if leaf is not None:
+            return Identity("".join(chain).encode(), pem(key), "".join(leaf.sans[:1]))
+        reasons.append(f"{replica.pod}: it sent no certificate")
+    raise Refused("; ".join(reasons) or "no istiod runs that could sign")
+
+
 def _signature(replica: Replica, token: str, root: str, at: datetime) -> Signature:
     seen = Signature(pod=replica.pod)
     try:
         with _relay(replica.dial) as port:
-            pem = _signed(f"127.0.0.1:{port}", replica.server_name, token, root)
+            signed = _signed(f"127.0.0.1:{port}", replica.server_name, token, root)
     except grpc.RpcError as error:
         return msgspec.structs.replace(seen, **_refusal(error))
     except OSError as error:
         return msgspec.structs.replace(seen, error=str(error) or type(error).__name__)
-    chain = [certificate for each in pem for certificate in parse(each)]
+    chain = [certificate for each in signed for certificate in parse(each)]
     return msgspec.structs.replace(
         seen,
         chain=tuple(map(described, chain)),
@@ -105,7 +142,13 @@ def _refusal(error: grpc.RpcError) -> dict[str, str]:
     return {"message": words}
 
 
-def _signed(target: str, server_name: str, token: str, root: str) -> list[str]:
+def _signed(
+    target: str,
+    server_name: str,
+    token: str,
+    root: str,
+    key: ec.EllipticCurvePrivateKey | None = None,
+) -> list[str]:
     """The chain that the CA sent, leaf first, a PEM text each."""
     options = [
         ("grpc.ssl_target_name_override", server_name),
@@ -121,16 +164,16 @@ def _signed(target: str, server_name: str, token: str, root: str) -> list[str]:
             response_deserializer=lambda body: list(strings(body)),
         )
         chain: list[str] = call(
-            _csr(), metadata=[("authorization", f"Bearer {token}")], timeout=TIMEOUT
+            _csr(key), metadata=[("authorization", f"Bearer {token}")], timeout=TIMEOUT
         )
     return chain
 
 
-def _csr() -> bytes:
+def _csr(key: ec.EllipticCurvePrivateKey | None) -> bytes:
     """A signing request; it names nobody, for istiod signs what the token says."""
-    key = ec.generate_private_key(ec.SECP256R1())
     builder = x509.CertificateSigningRequestBuilder().subject_name(x509.Name([]))
-    return builder.sign(key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM)
+    signed = builder.sign(key or ec.generate_private_key(ec.SECP256R1()), hashes.SHA256())
+    return signed.public_bytes(serialization.Encoding.PEM)
 
 
 # --- the two messages of istio.v1.auth, as protobuf puts them on the wire ------------------------

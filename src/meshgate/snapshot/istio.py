@@ -1,5 +1,7 @@
 """Istio's own resources, as far as facts use them."""
 
+import msgspec
+
 from meshgate.snapshot.base import Base
 from meshgate.snapshot.kubernetes import Metadata
 
@@ -15,3 +17,127 @@ class EnvoyFilterSpec(Base, frozen=True):
 class EnvoyFilter(Base, frozen=True):
     metadata: Metadata
     spec: EnvoyFilterSpec = EnvoyFilterSpec()
+
+
+class MutualTls(Base, frozen=True):
+    mode: str = ""
+
+
+class PeerSelector(Base, frozen=True):
+    match_labels: dict[str, str] = {}
+
+
+class PeerAuthenticationSpec(Base, frozen=True):
+    selector: PeerSelector | None = None
+    mtls: MutualTls | None = None
+    port_level_mtls: dict[int, MutualTls] = {}
+
+
+class PeerAuthentication(Base, frozen=True):
+    metadata: Metadata
+    spec: PeerAuthenticationSpec = PeerAuthenticationSpec()
+
+
+class ClientTls(Base, frozen=True):
+    mode: str = ""
+
+
+class PortSelector(Base, frozen=True):
+    number: int = 0
+
+
+class PortTraffic(Base, frozen=True):
+    port: PortSelector = PortSelector()
+    tls: ClientTls | None = None
+
+
+class TrafficPolicy(Base, frozen=True):
+    tls: ClientTls | None = None
+    port_level_settings: tuple[PortTraffic, ...] = ()
+
+
+class Subset(Base, frozen=True):
+    name: str
+    labels: dict[str, str] = {}
+    traffic_policy: TrafficPolicy | None = None
+
+
+class DestinationRuleSpec(Base, frozen=True):
+    host: str = ""
+    subsets: tuple[Subset, ...] = ()
+    traffic_policy: TrafficPolicy | None = None
+
+
+class DestinationRule(Base, frozen=True):
+    metadata: Metadata
+    spec: DestinationRuleSpec = DestinationRuleSpec()
+
+
+class WorkloadEntry(Base, frozen=True):
+    """A machine outside the cluster that is in the mesh."""
+
+    metadata: Metadata
+
+
+class AuthorizationSource(Base, frozen=True):
+    """Who calls; a field that is not set asks for nothing."""
+
+    principals: tuple[str, ...] = ()
+    not_principals: tuple[str, ...] = ()
+    namespaces: tuple[str, ...] = ()
+    not_namespaces: tuple[str, ...] = ()
+    service_accounts: tuple[str, ...] = ()
+    not_service_accounts: tuple[str, ...] = ()
+    request_principals: tuple[str, ...] = ()
+    not_request_principals: tuple[str, ...] = ()
+    ip_blocks: tuple[str, ...] = ()
+    not_ip_blocks: tuple[str, ...] = ()
+    remote_ip_blocks: tuple[str, ...] = ()
+    not_remote_ip_blocks: tuple[str, ...] = ()
+
+
+class AuthorizationFrom(Base, frozen=True):
+    source: AuthorizationSource = AuthorizationSource()
+
+
+class AuthorizationOperation(Base, frozen=True):
+    hosts: tuple[str, ...] = ()
+    not_hosts: tuple[str, ...] = ()
+    ports: tuple[str, ...] = ()
+    not_ports: tuple[str, ...] = ()
+    methods: tuple[str, ...] = ()
+    not_methods: tuple[str, ...] = ()
+    paths: tuple[str, ...] = ()
+    not_paths: tuple[str, ...] = ()
+
+
+class AuthorizationTo(Base, frozen=True):
+    operation: AuthorizationOperation = AuthorizationOperation()
+
+
+class AuthorizationCondition(Base, frozen=True):
+    key: str
+
+
+class AuthorizationRule(Base, frozen=True):
+    from_: tuple[AuthorizationFrom, ...] = msgspec.field(default=(), name="from")
+    to: tuple[AuthorizationTo, ...] = ()
+    when: tuple[AuthorizationCondition, ...] = ()
+
+
+class TargetRef(Base, frozen=True):
+    kind: str = ""
+    name: str = ""
+
+
+class AuthorizationPolicySpec(Base, frozen=True):
+    selector: PeerSelector | None = None
+    target_ref: TargetRef | None = None
+    target_refs: tuple[TargetRef, ...] = ()
+    action: str = "ALLOW"
+    rules: tuple[AuthorizationRule, ...] = ()
+
+
+class AuthorizationPolicy(Base, frozen=True):
+    metadata: Metadata
+    spec: AuthorizationPolicySpec = AuthorizationPolicySpec()

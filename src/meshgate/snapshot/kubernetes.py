@@ -12,6 +12,25 @@ class Annotations(Base, frozen=True):
 
     revision: str | None = msgspec.field(default=None, name="istio.io/rev")
     injection_status: str | None = msgspec.field(default=None, name="sidecar.istio.io/status")
+    inject: str | None = msgspec.field(default=None, name="sidecar.istio.io/inject")
+    proxy_image: str | None = msgspec.field(default=None, name="sidecar.istio.io/proxyImage")
+    interception: str | None = msgspec.field(default=None, name="sidecar.istio.io/interceptionMode")
+    captured_ports: str | None = msgspec.field(
+        default=None, name="traffic.sidecar.istio.io/includeInboundPorts"
+    )
+    bypassing_ports: str | None = msgspec.field(
+        default=None, name="traffic.sidecar.istio.io/excludeInboundPorts"
+    )
+    ambient: str | None = msgspec.field(default=None, name="ambient.istio.io/redirection")
+    dry_run: str | None = msgspec.field(default=None, name="istio.io/dry-run")
+
+
+class Owner(Base, frozen=True):
+    """What made an object, and makes it anew."""
+
+    kind: str
+    name: str
+    controller: bool = False
 
 
 class Metadata(Base, frozen=True):
@@ -20,7 +39,9 @@ class Metadata(Base, frozen=True):
     labels: dict[str, str] = {}
     annotations: Annotations = Annotations()
     generation: int = 0
+    creation_timestamp: datetime | None = None
     deletion_timestamp: datetime | None = None
+    owner_references: tuple[Owner, ...] = ()
 
 
 class Condition(Base, frozen=True):
@@ -67,15 +88,24 @@ class Resources(Base, frozen=True):
     limits: Limits = Limits()
 
 
+class ContainerPort(Base, frozen=True):
+    container_port: int
+    name: str = ""
+    protocol: str = "TCP"
+
+
 class Container(Base, frozen=True):
     name: str
     image: str = ""
     resources: Resources = Resources()
+    ports: tuple[ContainerPort, ...] = ()
 
 
 class PodSpec(Base, frozen=True):
     containers: tuple[Container, ...] = ()
     init_containers: tuple[Container, ...] = ()
+    service_account_name: str = "default"
+    host_network: bool = False
 
 
 class PodStatus(Base, frozen=True):
@@ -163,10 +193,14 @@ class WebhookConfiguration(Base, frozen=True):
 class ServicePort(Base, frozen=True):
     port: int
     name: str = ""
+    protocol: str = "TCP"
+    app_protocol: str = ""
+    target_port: int | str = 0
 
 
 class ServiceSpec(Base, frozen=True):
     ports: tuple[ServicePort, ...] = ()
+    selector: dict[str, str] | None = None
 
 
 class Service(Base, frozen=True):
@@ -209,3 +243,44 @@ class RootCertificate(Base, frozen=True):
 
     metadata: Metadata
     data: RootData = RootData()
+
+
+class UpdateStrategy(Base, frozen=True):
+    type: str = "RollingUpdate"
+
+
+class ControllerSpec(Base, frozen=True):
+    update_strategy: UpdateStrategy = UpdateStrategy()
+
+
+class Controller(Base, frozen=True):
+    """A StatefulSet or DaemonSet, as far as it says when its pods are made anew."""
+
+    metadata: Metadata
+    spec: ControllerSpec = ControllerSpec()
+
+
+class DisruptionBudgetSpec(Base, frozen=True):
+    selector: LabelSelector | None = None
+
+
+class DisruptionBudgetStatus(Base, frozen=True):
+    disruptions_allowed: int = 0
+
+
+class DisruptionBudget(Base, frozen=True):
+    metadata: Metadata
+    spec: DisruptionBudgetSpec = DisruptionBudgetSpec()
+    status: DisruptionBudgetStatus = DisruptionBudgetStatus()
+
+
+class NetworkPolicySpec(Base, frozen=True):
+    pod_selector: LabelSelector = LabelSelector()
+    policy_types: tuple[str, ...] = ()
+
+
+class NetworkPolicy(Base, frozen=True):
+    """Whom it selects: it may be why a pod does not answer; its rules are not read."""
+
+    metadata: Metadata
+    spec: NetworkPolicySpec = NetworkPolicySpec()

@@ -10,18 +10,28 @@ from datetime import date, datetime
 import msgspec
 
 from meshgate.snapshot.base import Base
-from meshgate.snapshot.istio import EnvoyFilter
+from meshgate.snapshot.istio import (
+    AuthorizationPolicy,
+    DestinationRule,
+    EnvoyFilter,
+    PeerAuthentication,
+    WorkloadEntry,
+)
 from meshgate.snapshot.istioctl import Analysis
 from meshgate.snapshot.istiod import IstiodNumbers, IstiodReading
 from meshgate.snapshot.kubernetes import (
+    Controller,
     Deployment,
+    DisruptionBudget,
     EndpointSlice,
     Namespace,
+    NetworkPolicy,
     Pod,
     RootCertificate,
     Service,
     WebhookConfiguration,
 )
+from meshgate.snapshot.mtls import Contacts
 from meshgate.snapshot.retry_after import Burst, RetryFilters
 from meshgate.snapshot.wire import Admission, Signing
 
@@ -52,6 +62,9 @@ class Expectations(Base, frozen=True):
 
     `stale_after`: seconds for which a proxy may leave a push unanswered.
     `failure_threshold`: the level from which on a message of analyze fails.
+    `require_mtls`: `strict` where every port must take mTLS alone.
+    `excluded`: globs of `namespace/workload:port` that are not connected to; `sample`: how many
+    ports of each workload are, 0 for all; `shard`: `I/N`, the share of them that is ours.
     `known`: the keys (verdict.py) of the findings of the baseline, None where there is none.
     """
 
@@ -59,6 +72,10 @@ class Expectations(Base, frozen=True):
     target_version: str | None = None
     stale_after: float = 30.0
     failure_threshold: str = "Error"
+    require_mtls: str = ""
+    excluded: tuple[str, ...] = ()
+    sample: int = 0
+    shard: str = ""
     waivers: tuple[Waiver, ...] = ()
     known: tuple[str, ...] | None = None
     require_retry_after: bool = False
@@ -98,6 +115,15 @@ class Snapshot(Base, frozen=True):
     signing: Signing | None = None
     retry_filters: RetryFilters | None = None
     bursts: tuple[Burst, ...] = ()
+    stateful_sets: tuple[Controller, ...] = ()
+    daemon_sets: tuple[Controller, ...] = ()
+    disruption_budgets: tuple[DisruptionBudget, ...] = ()
+    network_policies: tuple[NetworkPolicy, ...] = ()
+    peer_authentications: tuple[PeerAuthentication, ...] = ()
+    authorization_policies: tuple[AuthorizationPolicy, ...] = ()
+    destination_rules: tuple[DestinationRule, ...] = ()
+    workload_entries: tuple[WorkloadEntry, ...] = ()
+    contacts: Contacts | None = None
 
     def __repr__(self) -> str:
         # A failing test prints its fixtures: one line, never the mesh.

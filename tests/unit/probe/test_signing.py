@@ -160,3 +160,26 @@ def test_a_response_that_is_cut_off() -> None:
     with pytest.raises(ValueError, match="no IstioCertificateResponse"):
         list(signing.strings(b"\x0a\x80"))
     assert list(signing.strings(field(b"x" * 300))) == ["x" * 300]
+
+
+def test_a_certificate_to_call_with() -> None:
+    def fails(body: bytes, context: Any) -> bytes:
+        context.abort(grpc.StatusCode.INTERNAL, "the CA has no key")
+        raise AssertionError
+
+    with serving(fails) as broken, serving(signs) as dial:
+        replicas = [signing.Replica(build.POD, build.NAME, each) for each in (broken, dial)]
+        identity = signing.obtain(replicas, CREDENTIAL, ROOT.pem)
+
+        with pytest.raises(signing.Refused, match="the CA has no key"):
+            signing.obtain(replicas[:1], CREDENTIAL, ROOT.pem)
+
+    assert identity.name == URI
+    leaf = x509.load_pem_x509_certificate(identity.chain)
+    key = serialization.load_pem_private_key(identity.key, None)
+    assert leaf.public_key() == key.public_key()
+
+
+def test_nobody_to_sign() -> None:
+    with pytest.raises(signing.Refused, match="no istiod runs"):
+        signing.obtain([], CREDENTIAL, ROOT.pem)

@@ -1,0 +1,223 @@
+"""Four connections to a port: what is let in says more than what is configured.
+
+Nothing is asked of an application but OPTIONS, and only where the port's name says HTTP; elsewhere
+it is the handshakes alone that tell.  Under STRICT a sidecar takes up any TLS; under PERMISSIVE
+only TLS with Istio's own ALPN, the rest it passes on, like plaintext.
+"""
+
+import re
+import socket
+import ssl
+import threading
+import time
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
+
+import msgspec
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+
+from meshgate.facts.certificates import described, distrust, parse
+from meshgate.probe.signing import Identity
+from meshgate.probe.tls import context, pem, served
+from meshgate.snapshot.mtls import Attempt, Contact
+
+TIMEOUT = 3.0  # for a connection, and for an answer
+HOLD = 1.0  # a refusal comes within a round trip; who is let in hears nothing
+WORKERS = 32
+
+RBAC = b"RBAC: access denied"
+REQUEST = "OPTIONS / HTTP/1.1\r\nHost: {host}\r\nUser-Agent: meshgate\r\nConnection: close\r\n\r\n"
+MOST = 16384
+
+
+class Target(msgspec.Struct, frozen=True):
+    """A port of a pod (`namespace/name`)."""
+
+    pod: str
+    address: str
+    port: int
+    http: bool
+
+
+class Pace:
+    """So many connections a second at the most, over all threads; 0 for as many as there can be."""
+
+    def __init__(self, rate: float) -> None:
+        self._step = 1 / rate if rate else 0.0
+        self._next = time.monotonic()
+        self._lock = threading.Lock()
+
+    def wait(self) -> None:
+        """Returns when it is the caller's turn."""
+        with self._lock:
+            turn = max(self._next, time.monotonic())
+            self._next = turn + self._step
+        if (left := turn - time.monotonic()) > 0:
+            time.sleep(left)
+
+
+def ask(
+    targets: Iterable[Target], identity: Identity | None, root: str, at: datetime, rate: float
+) -> tuple[Contact, ...]:
+    """Connects to every port, some at a time; `root` is the PEM bundle that workloads trust.
+
+    Raises CannotKeep where there is no place for the key of `identity`.
+    """
+    caller = _Caller(identity, parse(root), at, Pace(rate))
+    with ThreadPoolExecutor(max_workers=WORKERS) as pool:
+        return tuple(pool.map(caller.contact, targets))
+
+
+class _Caller:
+    """All that the connections share: a context is dear, a connection is cheap."""
+
+    def __init__(
+        self,
+        identity: Identity | None,
+        roots: Sequence[x509.Certificate],
+        at: datetime,
+        pace: Pace,
+    ) -> None:
+        stranger = _stranger(at)
+        self._roots, self._at, self._pace = roots, at, pace
+        self._anonymous = context()
+        self._foreign = _by_protocol(stranger)
+        self._mesh = _by_protocol((identity.chain, identity.key)) if identity else None
+        self._mesh_at_once = None
+        if identity:
+            # TLS 1.2 ends its handshake when the other side has agreed to our certificate
+            self._mesh_at_once = context(alpn=("istio",), identity=(identity.chain, identity.key))
+            self._mesh_at_once.maximum_version = ssl.TLSVersion.TLSv1_2
+
+    def contact(self, target: Target) -> Contact:
+        """The four connections to one port."""
+        seen: list[list[x509.Certificate]] = []
+
+        def attempt(
+            client: ssl.SSLContext | None, *, request: bool = False, at_once: bool = False
+        ) -> Attempt:
+            self._pace.wait()
+            return _attempt(target, client, seen.append, request=request, at_once=at_once)
+
+        found = Contact(pod=target.pod, port=target.port, plain=Attempt(end="unreachable"))
+        anonymous = attempt(self._anonymous)
+        if anonymous.end == "unreachable":
+            # nor would the others be let in, and each would take its time
+            return msgspec.structs.replace(found, anonymous=anonymous)
+        foreign = attempt(self._foreign[target.http], request=target.http)
+        mesh = None
+        if self._mesh and self._mesh_at_once:
+            if target.http:
+                mesh = attempt(self._mesh[True], request=True)
+            else:
+                mesh = attempt(self._mesh_at_once, at_once=True)
+                if "PROTOCOL_VERSION" in mesh.error.upper().replace(" ", "_"):
+                    mesh = attempt(self._mesh[False])
+        chain = next((each for each in reversed(seen) if _spiffe(each)), [])
+        return msgspec.structs.replace(
+            found,
+            plain=attempt(None, request=True) if target.http else None,
+            anonymous=anonymous,
+            foreign=foreign,
+            mesh=mesh,
+            chain=tuple(map(described, chain)),
+            distrust=distrust(chain, self._roots, self._at) if chain else "",
+        )
+
+
+def _attempt(
+    target: Target,
+    client: ssl.SSLContext | None,
+    note: Callable[[list[x509.Certificate]], None],
+    *,
+    request: bool,
+    at_once: bool,
+) -> Attempt:
+    try:
+        raw = socket.create_connection((target.address, target.port), TIMEOUT)
+    except OSError as error:
+        return Attempt(end="unreachable", error=_words(error))
+    with raw:
+        if client is None:
+            return _end(raw, target, request=request, before=Attempt(end="silent"))
+        try:
+            connection = client.wrap_socket(raw, server_hostname=None)
+        except TimeoutError:
+            return Attempt(end="silent", error="no TLS handshake")
+        except OSError as error:
+            return Attempt(end="refused", error=_words(error))
+        with connection:
+            chain = served(connection)
+            note(chain)
+            before = Attempt(end="silent", tls=True, identity=_spiffe(chain))
+            if at_once:
+                return msgspec.structs.replace(before, end="held")
+            return _end(connection, target, request=request, before=before)
+
+
+def _end(connection: socket.socket, target: Target, *, request: bool, before: Attempt) -> Attempt:
+    """What becomes of a connection that came about."""
+    answer = b""
+    error = ""
+    try:
+        if request:
+            host = f"[{target.address}]" if ":" in target.address else target.address
+            connection.sendall(REQUEST.format(host=host).encode())
+        else:
+            connection.settimeout(HOLD)
+        while len(answer) < MOST and (more := connection.recv(4096)):
+            answer += more
+    except TimeoutError:
+        if not answer:
+            return msgspec.structs.replace(before, end="silent" if request else "held")
+    except OSError as failure:
+        error = _words(failure)
+    if not answer:
+        return msgspec.structs.replace(before, end="refused", error=error)
+    status = re.match(rb"HTTP/1\.[01] (\d{3})", answer)
+    return msgspec.structs.replace(
+        before,
+        end="answered",
+        status=int(status[1]) if status else 0,
+        denied=bool(status) and status[1] == b"403" and RBAC in answer,  # type: ignore[index]
+    )
+
+
+def _words(error: OSError) -> str:
+    if isinstance(error, ssl.SSLError) and error.reason:
+        return error.reason.replace("_", " ").lower()
+    return str(error.strerror or error) or type(error).__name__
+
+
+def _spiffe(chain: Sequence[x509.Certificate]) -> str:
+    sans = described(chain[0]).sans if chain else ()
+    return next((name for name in sans if name.startswith("spiffe://")), "")
+
+
+def _by_protocol(identity: tuple[bytes, bytes]) -> dict[bool, ssl.SSLContext]:
+    """For HTTP (True) and for the rest: a proxy says by its ALPN which of the two it speaks."""
+    return {
+        http: context(alpn=("istio-http/1.1" if http else "istio",), identity=identity)
+        for http in (True, False)
+    }
+
+
+def _stranger(at: datetime) -> tuple[bytes, bytes]:
+    """A certificate that nobody here can trust."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "meshgate, of no mesh")])
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(at.astimezone(UTC) - timedelta(hours=1))
+        .not_valid_after(at.astimezone(UTC) + timedelta(hours=1))
+        .sign(key, hashes.SHA256())
+    )
+    return certificate.public_bytes(serialization.Encoding.PEM), pem(key)

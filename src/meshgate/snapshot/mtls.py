@@ -1,0 +1,54 @@
+"""What the ports of the workloads did when they were connected to."""
+
+from meshgate.snapshot.base import Base
+from meshgate.snapshot.wire import Certificate
+
+
+class Attempt(Base, frozen=True):
+    """One connection, and how it ended.
+
+    `end`: `answered` (an HTTP response came, `status`), `held` (it was left open: accepted),
+    `refused` (an alert, a reset or an end, where we were the one to speak), `silent` (nothing came
+    in time: neither yes nor no) or `unreachable` (it did not come about).
+    `identity`: the SPIFFE name in the certificate that was shown, `tls`: whether one was.
+    `denied`: the answer is that of an AuthorizationPolicy.
+    """
+
+    end: str
+    status: int = 0
+    tls: bool = False
+    identity: str = ""
+    denied: bool = False
+    error: str = ""
+
+
+class Contact(Base, frozen=True):
+    """The four connections to one port of one pod (`namespace/name`).
+
+    `plain`: an HTTP request without TLS, None where the port is not known to be HTTP.
+    `anonymous`: TLS without a certificate and without Istio's ALPN, as a stranger comes.
+    `foreign`: as a proxy comes, with a certificate of a CA that nobody here knows.
+    `mesh`: as a proxy comes, with a certificate that istiod signed; None where it signed none.
+    `chain` is what the sidecar served, leaf first, and `distrust` why that is not good.
+    """
+
+    pod: str
+    port: int
+    plain: Attempt | None = None
+    anonymous: Attempt = Attempt(end="unreachable")
+    foreign: Attempt = Attempt(end="unreachable")
+    mesh: Attempt | None = None
+    chain: tuple[Certificate, ...] = ()
+    distrust: str = ""
+
+
+class Contacts(Base, frozen=True):
+    """All of them, and who we were: `identity` is the SPIFFE name that istiod gave us.
+
+    `not_asked`: why no port was connected to; `unsigned`: why we had no certificate of the mesh.
+    """
+
+    identity: str = ""
+    not_asked: str = ""
+    unsigned: str = ""
+    contacts: tuple[Contact, ...] = ()
