@@ -10,7 +10,7 @@ from labkit.build import Built
 from labkit.health import wait_healthy
 from labkit.node import Node
 from labkit.paths import SOURCE, LabDir
-from labkit.steps import run, step
+from labkit.steps import poll, run, step
 from labkit.versions import versions
 
 MANIFESTS = SOURCE / "manifests"
@@ -58,11 +58,24 @@ def upgrade(node: Node, built: Built, version: str, *, restart: bool) -> None:
     link_programs(node.lab, built, version)
     _install_istio(node, built, wanted)
     wanted.save(node.lab)
+    with step("wait for istiod to upgrade the gateways that it made"):
+        poll("gateways of the new version", lambda: _old_gateways(node, version), timeout=120)
     if restart:
         with step("restart the estate"):
             for namespace in ESTATE:
                 node.kubectl("rollout", "restart", "deployment,statefulset", "-n", namespace)
     wait_healthy(node)
+
+
+def _old_gateways(node: Node, version: str) -> str:
+    """Gateway API gateways that are not of this version yet: istiod comes to them in its time."""
+    made = node.items("deployments", "--all-namespaces", "-lgateway.networking.k8s.io/gateway-name")
+    return "\n".join(
+        f"{each['metadata']['namespace']}/{each['metadata']['name']} has {container['image']}"
+        for each in made
+        for container in each["spec"]["template"]["spec"]["containers"]
+        if not container["image"].endswith(f":{version}")
+    )
 
 
 def add_revision(node: Node, built: Built, version: str, tag: str | None) -> None:
