@@ -42,7 +42,7 @@ from meshgate.snapshot.retry_after import (
     RetryFilters,
     RetryPatch,
 )
-from tests import mtls_builders, webhook_builders
+from tests import mtls_builders, upgrade_builders, webhook_builders
 
 AT = datetime(2026, 1, 2, 12, 0, 0, tzinfo=UTC)
 VERSION = "1.29.1"
@@ -354,6 +354,7 @@ def snapshot(**changes: Any) -> Snapshot:
         "istiod_numbers": (numbers(),),
         "analysis": Analysis(istioctl_version=VERSION),
         "retry_filters": RetryFilters(seen=1, filters=(retry_filter(),), given=(given(),)),
+        **upgrade_builders.HEALTHY,
     }
     return Snapshot(**{**healthy, **changes})
 

@@ -158,7 +158,13 @@ class _Quiet(ThreadingHTTPServer):
 def api_answers(snapshot: Snapshot) -> dict[str, Answer]:
     """What an API server answers whose cluster holds what the snapshot holds."""
     lists = {kind.path: answer(as_api(getattr(snapshot, item))) for item, kind in KINDS.items()}
-    return {"/version": answer(GIT_VERSION), **lists}
+    none = answer(as_api(()))
+    others = {
+        "/api/v1/configmaps": none,
+        "/apis/apps/v1/statefulsets": none,
+        "/apis/apps/v1/daemonsets": none,
+    }
+    return {"/version": answer(GIT_VERSION), **others, **lists}
 
 
 def kubeconfig(file: Path, server: str, token: str = "a-token") -> Path:
@@ -223,10 +229,17 @@ def program(file: Path, body: str) -> Path:
     return file
 
 
-def istioctl(file: Path, *, analyze: str = "echo '[]'", version: str | None = None) -> Path:
-    """An istioctl that says its version, and does `analyze` when it is told to analyze."""
+def istioctl(
+    file: Path,
+    *,
+    analyze: str = "echo '[]'",
+    precheck: str = "true",
+    version: str | None = None,
+) -> Path:
+    """An istioctl that says its version, and does `analyze` or `precheck` when it is told to."""
     version = version or """echo '{"clientVersion": {"version": "1.29.1"}}'"""
     return program(
         file,
-        f'case "$1" in\nversion) {version} ;;\nanalyze) {analyze} ;;\n*) exit 64 ;;\nesac',
+        f'case "$1" in\nversion) {version} ;;\nanalyze) {analyze} ;;\nx) {precheck} ;;\n'
+        "*) exit 64 ;;\nesac",
     )

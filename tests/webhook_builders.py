@@ -30,6 +30,7 @@ from meshgate.snapshot.kubernetes import (
     Webhook,
     WebhookClientConfig,
     WebhookConfiguration,
+    WebhookMetadata,
 )
 from meshgate.snapshot.wire import Admission, Certificate, Handshake, Review, Signature, Signing
 
@@ -116,14 +117,18 @@ def injector(
     """A MutatingWebhookConfiguration of istiod with one webhook."""
     labels = {"istio.io/rev": revision, **({"istio.io/tag": tag} if tag else {})}
     hook = _webhook("namespace.sidecar-injector.istio.io", "/inject", selects, **webhook)
-    return WebhookConfiguration(metadata=Metadata(name=name, labels=labels), webhooks=(hook,))
+    return WebhookConfiguration(
+        metadata=WebhookMetadata(name=name, labels=labels), webhooks=(hook,)
+    )
 
 
 def validator(name: str = "istio-validator-istio-system", **webhook: Any) -> WebhookConfiguration:
     """A ValidatingWebhookConfiguration of istiod with one webhook."""
     hook = _webhook("rev.validation.istio.io", "/validate", LabelSelector(), **webhook)
     labels = {"istio.io/rev": "default"}
-    return WebhookConfiguration(metadata=Metadata(name=name, labels=labels), webhooks=(hook,))
+    return WebhookConfiguration(
+        metadata=WebhookMetadata(name=name, labels=labels), webhooks=(hook,)
+    )
 
 
 def _webhook(

@@ -19,10 +19,12 @@ from meshgate.collect.places import Place
 from meshgate.collect.settle import Unsettled, settle
 from meshgate.excuses import UnusableWaivers, excuse, idle, key, read_waivers
 from meshgate.facts.mesh import Mesh
+from meshgate.facts.upgrade import read_support
 from meshgate.probe.burst import Target
 from meshgate.report import html, json, text
 from meshgate.snapshot.model import Expectations, Snapshot
 from meshgate.snapshot.store import UnusableSnapshot, load, save
+from meshgate.snapshot.upgrade import Support
 from meshgate.verdict import PROVEN, Finding, Gate, Outcome, Ruling, Verdict, Warn, outcome, ruling
 
 if TYPE_CHECKING:
@@ -57,6 +59,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         help="istiod's namespace (istio-system)",
     )
     add("--target-version", metavar="X.Y.Z", help="the version that must run (istiod's image's)")
+    add("--allow-rollback", action="store_true", help="the target may be one minor version older")
+    add(
+        "--support-matrix",
+        metavar="FILE",
+        help="which Kubernetes each Istio supports, and until when (TOML), instead of ours",
+    )
     add(
         "--settle",
         metavar="SECONDS",
@@ -530,6 +538,9 @@ def _asked_for(option: Any, otherwise: Expectations, known: tuple[str, ...] | No
         "waivers": read_waivers(Path(option("--waivers"))) if option("--waivers") else None,
         "require_retry_after": option("--require-retry-after"),
         "retry_after_targets": _several(option("--retry-after-target")),
+        # asked for or not asked for: what a recording has is never taken back by silence
+        "allow_rollback": option("--allow-rollback") or None,
+        "support": _support(option("--support-matrix")),
         "known": () if option("--old-findings-fail") else known,
     }
     return msgspec.structs.replace(
@@ -539,6 +550,17 @@ def _asked_for(option: Any, otherwise: Expectations, known: tuple[str, ...] | No
 
 def _several(values: list[str] | None) -> tuple[str, ...] | None:
     return tuple(values) if values else None
+
+
+def _support(file: str | None) -> Support | None:
+    if file is None:
+        return None
+    try:
+        return read_support(Path(file).read_text())
+    except (OSError, ValueError) as error:
+        raise pytest.UsageError(
+            f"cannot use the support matrix {file}: {error}. The gate stays CLOSED."
+        ) from error
 
 
 def _recording(file: Path, option: Any, known: tuple[str, ...] | None) -> Replay:

@@ -20,6 +20,7 @@ from meshgate.plugin import ARGUMENTS
 from meshgate.snapshot.model import Snapshot
 from meshgate.snapshot.store import load
 from meshgate.verdict import CouldNotVerify, NotApplicable
+from tests import upgrade_builders
 from tests.builders import HTTP, expecting, istiod, pushed, reading, sidecar, snapshot, sync
 from tests.conftest import ROOT
 from tests.mtls_builders import SILENT, contact, contacts, destination_rule, service
@@ -175,6 +176,10 @@ MESHES = {
     "healthy": snapshot(),
     "rejecting": snapshot(
         istiod=(reading(proxies=[sync(listener=pushed(answered=False, error="no"))]),)
+    ),
+    "far behind": snapshot(
+        istiod=(reading(version="1.24.0", proxies=[sync(version="1.24.0")]),),
+        **upgrade_builders.CONCERNED,
     ),
     "without istiod": snapshot(pods=(), istiod=()),
     "asked for a target": snapshot(**expecting(retry_after_targets=("http://web.shop/",))),

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -31,12 +32,19 @@ def old(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
         lab.verb("down")
 
 
-def test_an_upgrade_in_place(old: Lab) -> None:
+def test_an_upgrade_in_place(old: Lab, tmp_path: Path) -> None:
     old.kubectl("apply", "-f", "-", input=account())
     old.apply(BUDGET)
     old.kubectl(*("patch", "statefulset", "cache", "-n", "shop", "-p", ON_DELETE))
     before = old.pytest("-m", "controlplane", f"--target-version={OLD}", "--settle=30")
     assert before.exit == 0, before.output
+
+    baseline = tmp_path / "before.json.gz"
+    ready = old.pytest(
+        *("-m", "precheck", f"--target-version={NEW}", f"--istioctl=istioctl-{NEW}"),
+        *("--settle=30", f"--keep-baseline={baseline}"),
+    )
+    assert ready.exit == 0, ready.output
 
     early = old.pytest("-m", "controlplane", f"--target-version={NEW}", "--settle=10")
     assert early.exit == 1, early.output
@@ -45,7 +53,7 @@ def test_an_upgrade_in_place(old: Lab) -> None:
     old.verb("upgrade", NEW)
     after = old.pytest(
         *("-m", "controlplane", f"--target-version={NEW}", "--settle=90"),
-        f"--baseline={before.reports}/snapshot.json.gz",
+        f"--baseline={baseline}",
     )
     assert after.exit == 0, after.output
     # the workloads are not restarted yet: expected between the stages, told and not fatal

@@ -13,7 +13,7 @@ def test_a_check_is_found_by_its_id() -> None:
 
 
 def test_an_id_that_does_not_exist_is_told_with_those_that_do() -> None:
-    with pytest.raises(ValueError, match=r"no check XX999; there are CP001, CP002"):
+    with pytest.raises(ValueError, match=r"no check XX999; there are PC001, PC002"):
         check("XX999")
 
 

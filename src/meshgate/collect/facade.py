@@ -1,9 +1,10 @@
 """A read-only view of the API server on loopback, for programs that are not ours (`istioctl`).
 
 GET, LIST and WATCH of the named resources are passed on with our own credentials.  Secrets are
-answered as an empty list, so no secret is read and no right to them is needed; everything else is
-refused, counted and kept for the report.  Its address holds a secret that is made for one run, so
-that nobody else on the machine borrows our rights (client-go sends no token over plain HTTP).
+answered as an empty list, so no secret is read and no right to them is needed; who asks whether it
+may do something hears that it may not; everything else is refused, counted and kept for the report.
+Its address holds a secret that is made for one run, so that nobody else on the machine borrows our
+rights (client-go sends no token over plain HTTP).
 """
 
 import json
@@ -27,6 +28,9 @@ _RESOURCE = re.compile(
 )
 # what a client asks before it asks for resources
 _DISCOVERY = re.compile(r"/(?:api|apis|version|openapi/v[23]|api/v1|apis/[\w.-]+(?:/\w+)?)/?")
+
+_LONGEST_REVIEW = 64 * 1024
+_ACCESS_REVIEWS = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews"
 
 _NO_SECRETS = {
     "kind": "SecretList",
@@ -180,7 +184,22 @@ class _Handler(BaseHTTPRequestHandler):
         self.close_connection = True
         self._status(403, "Forbidden", f"meshgate's read-only view does not pass on {request}")
 
-    do_POST = do_PUT = do_PATCH = do_DELETE = do_HEAD = do_OPTIONS = _refuse
+    def do_POST(self) -> None:
+        length = int(self.headers.get("Content-Length", 0))
+        if urlsplit(self.path).path != _ACCESS_REVIEWS or length > _LONGEST_REVIEW:
+            self._refuse()
+            return
+        self.rfile.read(length)  # the answer is the same for all
+        self._json(
+            201,
+            {
+                "kind": "SelfSubjectAccessReview",
+                "apiVersion": "authorization.k8s.io/v1",
+                "status": {"allowed": False, "reason": "meshgate's view is read-only"},
+            },
+        )
+
+    do_PUT = do_PATCH = do_DELETE = do_HEAD = do_OPTIONS = _refuse
 
     def _no_secrets(self, *, watching: bool) -> None:
         if not watching:

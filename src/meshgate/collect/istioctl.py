@@ -1,7 +1,8 @@
-"""`istioctl analyze`, run so that it can neither hang nor write nor read a secret.
+"""`istioctl`, run so that it can neither hang nor write nor read a secret.
 
-It exits 0 whatever it finds when it prints JSON, and waits for ever for a right that it lacks: so
-the JSON is read, the time is bounded, and it sees the cluster only through the read-only façade.
+`analyze` exits 0 whatever it finds when it prints JSON, `x precheck` exits 1 for any warning, and
+both wait for ever for a right that they lack: so the JSON is read, the time is bounded, and they
+see the cluster only through the read-only façade.
 """
 
 import os
@@ -10,7 +11,7 @@ import signal
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from pathlib import Path
 
@@ -18,7 +19,7 @@ import msgspec
 
 from meshgate.collect.facade import Facade
 from meshgate.collect.kubernetes import Cluster, Unreadable
-from meshgate.collect.plan import ANALYZE_READS
+from meshgate.collect.plan import ANALYZE_READS, PRECHECK_READS
 from meshgate.snapshot.base import Base
 from meshgate.snapshot.istioctl import Analysis, AnalysisMessage
 
@@ -38,47 +39,85 @@ def analyze(cluster: Cluster, *, istioctl: str, istio_namespace: str, timeout: f
         istioctl: the program's name or path.
         timeout: seconds for the whole of it.
     """
-    program = shutil.which(istioctl)
-    if program is None:
-        raise Unreadable(
-            f"there is no {istioctl} to run analyze with",
-            "install istioctl of the target version, or name it with --istioctl",
-        )
-    facade = Facade(cluster, ANALYZE_READS)
+    words = ["analyze", "--all-namespaces", f"--istioNamespace={istio_namespace}"]
+    return _messages(cluster, ANALYZE_READS, istioctl, words, timeout)
+
+
+def precheck(cluster: Cluster, *, istioctl: str, istio_namespace: str, timeout: float) -> Analysis:
+    """What its own version finds in the way of an upgrade to it; raises Unreadable."""
+    words = ["x", "precheck", f"--istioNamespace={istio_namespace}"]
+    return _messages(cluster, PRECHECK_READS, istioctl, words, timeout, fails=(1,))
+
+
+def version(istioctl: str, timeout: float) -> str:
+    """Its own version; raises Unreadable."""
+    with tempfile.TemporaryDirectory(prefix="meshgate-") as home:
+        return _version(_program(istioctl, "tell its version"), _environment(home), timeout)
+
+
+def _messages(
+    cluster: Cluster,
+    reads: Iterable[tuple[str, Iterable[str]]],
+    istioctl: str,
+    words: list[str],
+    timeout: float,
+    fails: tuple[int, ...] = (),
+) -> Analysis:
+    program = _program(istioctl, " ".join(each for each in words if not each.startswith("-")))
+    facade = Facade(cluster, reads)
     with facade.serving(), tempfile.TemporaryDirectory(prefix="meshgate-") as home:
         kubeconfig = Path(home, "kubeconfig")
         kubeconfig.write_text(facade.kubeconfig())
         kubeconfig.chmod(0o600)
         environment = {
-            "HOME": home,
-            "PATH": os.environ.get("PATH", ""),
+            **_environment(home),
             "KUBECONFIG": str(kubeconfig),
             # istioctl would otherwise keep trying a streamed list that the façade refuses
             "KUBE_FEATURE_WatchListClient": "false",
         }
-        version = _run([program, "version", "--remote=false", "-o", "json"], environment, timeout)
+        client = _version(program, environment, timeout)
         answer = _run(
-            [
-                program,
-                "analyze",
-                "--all-namespaces",
-                "--output=json",
-                f"--istioNamespace={istio_namespace}",
-                "--log_target=stderr",  # 1.28 logs to the standard output, before the JSON
-            ],
+            # 1.28 logs to the standard output, before the JSON
+            [program, *words, "--output=json", "--log_target=stderr"],
             environment,
             timeout,
             denied=lambda: facade.denied,
+            fails=fails,
         )
     try:
-        client = msgspec.json.decode(version, type=_Version).client_version.version
         # an empty finding list may be printed as null, or as nothing at all
         messages = msgspec.json.decode(answer or b"[]", type=tuple[AnalysisMessage, ...] | None)
     except ValueError as error:
-        raise Unreadable(
-            f"cannot read what istioctl printed: {error}", f"run `{istioctl} analyze -A` by hand"
-        ) from error
+        raise _unreadable(istioctl, words[0], error) from error
     return Analysis(istioctl_version=client, messages=messages or (), refused=facade.refused)
+
+
+def _program(istioctl: str, use: str) -> str:
+    program = shutil.which(istioctl)
+    if program is None:
+        raise Unreadable(
+            f"there is no {istioctl} to run {use} with",
+            "install istioctl of the target version, or name it with --istioctl",
+        )
+    return program
+
+
+def _environment(home: str) -> dict[str, str]:
+    return {"HOME": home, "PATH": os.environ.get("PATH", "")}
+
+
+def _version(program: str, environment: dict[str, str], timeout: float) -> str:
+    answer = _run([program, "version", "--remote=false", "-o", "json"], environment, timeout)
+    try:
+        return msgspec.json.decode(answer, type=_Version).client_version.version
+    except ValueError as error:
+        raise _unreadable(Path(program).name, "version", error) from error
+
+
+def _unreadable(istioctl: str, verb: str, error: ValueError) -> Unreadable:
+    return Unreadable(
+        f"cannot read what istioctl printed: {error}", f"run `{istioctl} {verb}` by hand"
+    )
 
 
 def _run(
@@ -87,8 +126,10 @@ def _run(
     timeout: float,
     *,
     denied: Callable[[], tuple[str, ...]] = tuple,
+    fails: tuple[int, ...] = (),
 ) -> bytes:
-    name = " ".join([Path(command[0]).name, command[1]])
+    """What it printed; `fails` are exit codes by which it says no more than what it printed."""
+    name = " ".join([Path(command[0]).name, *command[1 : 3 if command[1] == "x" else 2]])
     try:
         process = subprocess.Popen(
             command,
@@ -108,7 +149,7 @@ def _run(
                 os.killpg(process.pid, signal.SIGKILL)  # a wrapper's children too
     # it may well end, and say that all is well, without what it was not given
     _check_rights(name, denied())
-    if process.returncode != 0:
+    if process.returncode != 0 and not (process.returncode in fails and output.strip()):
         words = errors.decode(errors="replace").strip().splitlines()
         raise Unreadable(
             f"{name} failed with {process.returncode}: {words[-1] if words else 'no message'}",

@@ -13,6 +13,8 @@ from meshgate.snapshot.istio import (
     DestinationRule,
     EnvoyFilter,
     PeerAuthentication,
+    ServiceEntry,
+    VirtualService,
     WorkloadEntry,
 )
 from meshgate.snapshot.kubernetes import (
@@ -27,6 +29,7 @@ from meshgate.snapshot.kubernetes import (
     Service,
     WebhookConfiguration,
 )
+from meshgate.snapshot.upgrade import Definition, Node
 
 
 class Kind(msgspec.Struct, frozen=True):
@@ -134,6 +137,12 @@ KINDS = {
             optional=True,
         ),
         Kind("workload_entries", NETWORKING, "v1", "workloadentries", WorkloadEntry, optional=True),
+        Kind("nodes", "", "v1", "nodes", Node),
+        Kind("definitions", "apiextensions.k8s.io", "v1", "customresourcedefinitions", Definition),
+        Kind(
+            "virtual_services", NETWORKING, "v1", "virtualservices", VirtualService, optional=True
+        ),
+        Kind("service_entries", NETWORKING, "v1", "serviceentries", ServiceEntry, optional=True),
     )
 }
 
@@ -145,6 +154,10 @@ SIGNING = "signing"
 RETRY_FILTERS = "retry_filters"
 BURSTS = "bursts"
 CONTACTS = "contacts"
+ISTIOCTL = "istioctl"
+PRECHECK = "precheck"
+SETTINGS = "settings"
+WORKLOADS = "workloads"
 
 # What else must have been read for a source: istiod's replicas are pods.
 REQUIRES = {
@@ -173,7 +186,24 @@ ITEMS = frozenset(
         RETRY_FILTERS,
         BURSTS,
         CONTACTS,
+        ISTIOCTL,
+        PRECHECK,
+        SETTINGS,
+        WORKLOADS,
     }
+)
+
+# What else is read by a list: how istiod is set, and what a restart reaches.
+ALSO_READ = (
+    ("", ("configmaps",)),
+    ("apps", ("daemonsets", "deployments", "statefulsets")),
+)
+
+# What `istioctl x precheck` reads; whether it may create things is answered by the façade.
+PRECHECK_READS = (
+    ("", ("configmaps", "namespaces", "pods", "services")),
+    ("apiextensions.k8s.io", ("customresourcedefinitions",)),
+    ("apps", ("deployments",)),
 )
 
 # What `istioctl analyze` 1.28 and 1.29 list and watch, measured at the façade; a version that asks

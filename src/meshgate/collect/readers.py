@@ -10,18 +10,29 @@ from typing import Any
 
 import msgspec
 
-from meshgate.collect import istioctl, istiod, numbers, retry_after
+from meshgate.collect import (
+    istioctl,
+    istiod,
+    numbers,
+    retry_after,
+    settings,
+    workloads,
+)
 from meshgate.collect.kubernetes import Cluster
 from meshgate.collect.plan import (
     ADMISSION,
     ANALYSIS,
     BURSTS,
     CONTACTS,
+    ISTIOCTL,
     ISTIOD,
     NUMBERS,
+    PRECHECK,
     REQUIRES,
     RETRY_FILTERS,
+    SETTINGS,
     SIGNING,
+    WORKLOADS,
 )
 from meshgate.facts.webhooks import Backend, Webhooks, enrolled
 from meshgate.facts.workloads import chosen
@@ -33,6 +44,7 @@ from meshgate.snapshot.kubernetes import Pod
 from meshgate.snapshot.model import Expectations
 from meshgate.snapshot.mtls import Contacts
 from meshgate.snapshot.retry_after import Burst, RetryFilters
+from meshgate.snapshot.upgrade import Settings, Workload
 from meshgate.snapshot.wire import Admission, Signing
 
 Found = Mapping[str, Any]
@@ -49,7 +61,7 @@ WHY_NOT_ASKED = (
 class Context(msgspec.Struct, frozen=True, kw_only=True):
     """What a reader may use: the API server, the way to pods, what the person asked for.
 
-    `analyze_timeout`: seconds for `istioctl analyze`; `window`: seconds over which istiod's own
+    `analyze_timeout`: seconds for one run of istioctl; `window`: seconds over which istiod's own
     numbers are watched; `probe_rate`: connections a second to the workloads' ports;
     `retry_after_burst`: requests to a declared target, at the most.
     """
@@ -176,6 +188,31 @@ def read_bursts(context: Context, found: Found) -> tuple[Burst, ...]:
     return burst.ask(context.expectations.retry_after_targets, context.retry_after_burst)
 
 
+def read_istioctl(context: Context, found: Found) -> str:
+    """Which version istioctl is of."""
+    return istioctl.version(context.istioctl, context.analyze_timeout)
+
+
+def read_precheck(context: Context, found: Found) -> Analysis:
+    """What `istioctl x precheck` says."""
+    return istioctl.precheck(
+        context.cluster,
+        istioctl=context.istioctl,
+        istio_namespace=context.expectations.istio_namespace,
+        timeout=context.analyze_timeout,
+    )
+
+
+def read_settings(context: Context, found: Found) -> tuple[Settings, ...]:
+    """How each istiod is set."""
+    return settings.read(context.cluster, context.expectations.istio_namespace)
+
+
+def read_workloads(context: Context, found: Found) -> tuple[Workload, ...]:
+    """What a restart would be of."""
+    return workloads.read(context.cluster)
+
+
 READERS: dict[str, Callable[[Context, Found], Any]] = {
     ISTIOD: read_istiod,
     NUMBERS: read_numbers,
@@ -185,4 +222,8 @@ READERS: dict[str, Callable[[Context, Found], Any]] = {
     RETRY_FILTERS: read_retry_filters,
     BURSTS: read_bursts,
     CONTACTS: read_contacts,
+    ISTIOCTL: read_istioctl,
+    PRECHECK: read_precheck,
+    SETTINGS: read_settings,
+    WORKLOADS: read_workloads,
 }

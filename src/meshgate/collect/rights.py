@@ -6,7 +6,7 @@ Resources are named one by one: on Kubernetes 1.34 a wildcard reader may exec an
 from collections import defaultdict
 from typing import Any
 
-from meshgate.collect.plan import ANALYZE_READS, KINDS
+from meshgate.collect.plan import ALSO_READ, ANALYZE_READS, KINDS, PRECHECK_READS
 
 
 def cluster_role(name: str) -> dict[str, Any]:
@@ -14,7 +14,7 @@ def cluster_role(name: str) -> dict[str, Any]:
     resources: defaultdict[str, set[str]] = defaultdict(set)
     for kind in KINDS.values():
         resources[kind.group].add(kind.resource)
-    for group, names in ANALYZE_READS:
+    for group, names in (*ANALYZE_READS, *PRECHECK_READS, *ALSO_READ):
         resources[group].update(names)
     return {
         "apiVersion": "rbac.authorization.k8s.io/v1",

@@ -5,6 +5,8 @@ from meshgate.snapshot.istio import (
     DestinationRule,
     EnvoyFilter,
     PeerAuthentication,
+    ServiceEntry,
+    VirtualService,
     WorkloadEntry,
 )
 from meshgate.snapshot.istioctl import Analysis
@@ -24,6 +26,12 @@ from meshgate.snapshot.kubernetes import (
 from meshgate.snapshot.model import Expectations, Gap, Snapshot
 from meshgate.snapshot.mtls import Contacts
 from meshgate.snapshot.retry_after import Burst, RetryFilters
+from meshgate.snapshot.upgrade import (
+    Definition,
+    Node,
+    Settings,
+    Workload,
+)
 from meshgate.snapshot.wire import Admission, Signing
 from meshgate.verdict import CouldNotVerify
 
@@ -138,6 +146,28 @@ class Evidence:
         return self.snapshot.daemon_sets
 
     @property
+    def istioctl(self) -> str:
+        self.need("istioctl")
+        return self.snapshot.istioctl
+
+    @property
+    def precheck(self) -> Analysis:
+        self.need("precheck")
+        if self.snapshot.precheck is None:
+            raise CouldNotVerify("the precheck is missing from the snapshot", "capture it again")
+        return self.snapshot.precheck
+
+    @property
+    def settings(self) -> tuple[Settings, ...]:
+        self.need("settings")
+        return self.snapshot.settings
+
+    @property
+    def workloads(self) -> tuple[Workload, ...]:
+        self.need("workloads")
+        return self.snapshot.workloads
+
+    @property
     def disruption_budgets(self) -> tuple[DisruptionBudget, ...]:
         self.need("disruption_budgets")
         return self.snapshot.disruption_budgets
@@ -158,6 +188,21 @@ class Evidence:
         return self.snapshot.authorization_policies
 
     @property
+    def nodes(self) -> tuple[Node, ...]:
+        self.need("nodes")
+        return self.snapshot.nodes
+
+    @property
+    def definitions(self) -> tuple[Definition, ...]:
+        self.need("definitions")
+        return self.snapshot.definitions
+
+    @property
+    def virtual_services(self) -> tuple[VirtualService, ...]:
+        self.need("virtual_services")
+        return self.snapshot.virtual_services
+
+    @property
     def destination_rules(self) -> tuple[DestinationRule, ...]:
         self.need("destination_rules")
         return self.snapshot.destination_rules
@@ -173,6 +218,11 @@ class Evidence:
         if self.snapshot.contacts is None:
             raise CouldNotVerify("what the workloads' ports did is missing", "capture it again")
         return self.snapshot.contacts
+
+    @property
+    def service_entries(self) -> tuple[ServiceEntry, ...]:
+        self.need("service_entries")
+        return self.snapshot.service_entries
 
     def need(self, item: str) -> None:
         """Raises CouldNotVerify, with the gap's own words, unless this item was read in full."""

@@ -186,21 +186,17 @@ class ControlPlane:
         """The version that was asked for, else the image's; None where neither says one."""
         target = self._evidence.expectations.target_version
         if target is None:
-            return self._image_version(deployment)
+            return image_version(deployment)
         if (version := Version.parse(target)) is None:
             raise CouldNotVerify(
                 f"{target!r} is no version", "name one with --target-version=X.Y.Z"
             )
         return version
 
-    @staticmethod
-    def _image_version(deployment: Deployment) -> Version | None:
-        """What the image's tag says; None for a digest, or a tag without a version."""
-        for container in deployment.spec.template.spec.containers:
-            if container.name == "discovery":
-                _, _, tag = container.image.rpartition("/")[2].partition("@")[0].partition(":")
-                return Version.parse(tag)
-        return None
+    def versions(self, deployment: Deployment) -> list[Version]:
+        """What those of its replicas that say so run."""
+        found = (self._running_version(pod) for pod in self._pods_of(deployment))
+        return [version for version in found if version is not None]
 
     @property
     def silent_replicas(self) -> list[Finding]:
@@ -235,6 +231,14 @@ class ControlPlane:
                 "look for a NetworkPolicy or AuthorizationPolicy between here and istiod",
                 heals=True,
             )
+
+
+def image_version(deployment: Deployment) -> Version | None:
+    """What the tag of istiod's image says."""
+    for container in deployment.spec.template.spec.containers:
+        if container.name == "discovery":
+            return Version.of_image(container.image)
+    return None
 
 
 def _gave_up(deployment: Deployment) -> bool:

@@ -6,15 +6,22 @@ from meshgate.facts.admission import AdmissionControl
 from meshgate.facts.analysis import Findings
 from meshgate.facts.authority import Authority
 from meshgate.facts.authorization import Authorization
+from meshgate.facts.changes import Changes
 from meshgate.facts.destination import DestinationRules
+from meshgate.facts.envoyfilter import EnvoyFilters
 from meshgate.facts.evidence import Evidence
+from meshgate.facts.gatewayapi import GatewayApi
 from meshgate.facts.istiod import ControlPlane
 from meshgate.facts.mtls import Wire
 from meshgate.facts.numbers import Numbers
+from meshgate.facts.ownership import Ownership
+from meshgate.facts.precheck import Precheck
 from meshgate.facts.proxy import Proxies
+from meshgate.facts.restart import Restart
 from meshgate.facts.retry_after import RetryAfter
 from meshgate.facts.revision import Revisions
 from meshgate.facts.sidecars import Sidecars
+from meshgate.facts.upgrade import Upgrade
 from meshgate.snapshot.model import Snapshot
 
 
@@ -86,3 +93,38 @@ class Mesh:
     def authorization(self) -> Authorization:
         """What a stranger may."""
         return Authorization(self.evidence)
+
+    @cached_property
+    def precheck(self) -> Precheck:
+        """What `istioctl x precheck` says."""
+        return Precheck(self.evidence)
+
+    @cached_property
+    def upgrade(self) -> Upgrade:
+        """From what to what, and whether that is supported."""
+        return Upgrade(self.evidence)
+
+    @cached_property
+    def changes(self) -> Changes:
+        """What the releases on the way change, and who is concerned."""
+        return Changes(self.evidence)
+
+    @cached_property
+    def envoy_filters(self) -> EnvoyFilters:
+        """EnvoyFilters, on the proxies of the target."""
+        return EnvoyFilters(self.evidence)
+
+    @cached_property
+    def gateway_api(self) -> GatewayApi:
+        """The Gateway API's CRDs."""
+        return GatewayApi(self.evidence)
+
+    @cached_property
+    def ownership(self) -> Ownership:
+        """Who else wants what the upgrade is about to set."""
+        return Ownership(self.evidence)
+
+    @cached_property
+    def restart(self) -> Restart:
+        """What the restart of the workloads will and will not reach."""
+        return Restart(self.evidence)

@@ -30,6 +30,11 @@ class Version(NamedTuple):
             int(number or 0),
         )
 
+    @classmethod
+    def of_image(cls, image: str) -> "Version | None":
+        """What an image's tag says; None for a digest, or a tag without a version."""
+        return cls.parse(image.rpartition("/")[2].partition("@")[0].partition(":")[2])
+
     def __str__(self) -> str:
         plain = f"{self.major}.{self.minor}.{self.patch}"
         return (

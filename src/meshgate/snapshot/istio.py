@@ -6,17 +6,63 @@ from meshgate.snapshot.base import Base
 from meshgate.snapshot.kubernetes import Metadata
 
 
+class Present(Base, frozen=True):
+    """Something of which only that it is there is of interest."""
+
+
 class WorkloadSelector(Base, frozen=True):
     labels: dict[str, str] = {}
 
 
+class ProxyMatch(Base, frozen=True):
+    proxy_version: str = ""
+
+
+class PatchMatch(Base, frozen=True):
+    proxy: ProxyMatch | None = None
+
+
+class PatchValue(Base, frozen=True):
+    name: str = ""
+    typed_config: Present | None = msgspec.field(default=None, name="typed_config")
+    config_discovery: Present | None = msgspec.field(default=None, name="config_discovery")
+
+
+class Patch(Base, frozen=True):
+    operation: str = ""
+    value: PatchValue | None = None
+
+
+class ConfigPatch(Base, frozen=True):
+    """One patch of an EnvoyFilter: where, for whom, and the name of what it puts there."""
+
+    apply_to: str = ""
+    match: PatchMatch | None = None
+    patch: Patch = Patch()
+
+
 class EnvoyFilterSpec(Base, frozen=True):
     workload_selector: WorkloadSelector | None = None
+    config_patches: tuple[ConfigPatch, ...] = ()
 
 
 class EnvoyFilter(Base, frozen=True):
     metadata: Metadata
     spec: EnvoyFilterSpec = EnvoyFilterSpec()
+
+
+class HttpRoute(Base, frozen=True):
+    mirror: Present | None = None
+    mirrors: tuple[Present, ...] = ()
+
+
+class VirtualServiceSpec(Base, frozen=True):
+    http: tuple[HttpRoute, ...] = ()
+
+
+class VirtualService(Base, frozen=True):
+    metadata: Metadata
+    spec: VirtualServiceSpec = VirtualServiceSpec()
 
 
 class MutualTls(Base, frozen=True):
@@ -52,6 +98,7 @@ class PortTraffic(Base, frozen=True):
 
 
 class TrafficPolicy(Base, frozen=True):
+    connection_pool: Present | None = None
     tls: ClientTls | None = None
     port_level_settings: tuple[PortTraffic, ...] = ()
 
@@ -141,3 +188,12 @@ class AuthorizationPolicySpec(Base, frozen=True):
 class AuthorizationPolicy(Base, frozen=True):
     metadata: Metadata
     spec: AuthorizationPolicySpec = AuthorizationPolicySpec()
+
+
+class ServiceEntrySpec(Base, frozen=True):
+    resolution: str = ""
+
+
+class ServiceEntry(Base, frozen=True):
+    metadata: Metadata
+    spec: ServiceEntrySpec = ServiceEntrySpec()

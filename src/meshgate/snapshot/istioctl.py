@@ -4,7 +4,7 @@ from meshgate.snapshot.base import Base
 
 
 class AnalysisMessage(Base, frozen=True):
-    """One message of `istioctl analyze -o json`; level is Info, Warning or Error."""
+    """One message of `istioctl analyze` or `x precheck`; level is Info, Warning or Error."""
 
     code: str
     level: str
@@ -14,7 +14,7 @@ class AnalysisMessage(Base, frozen=True):
 
 
 class Analysis(Base, frozen=True):
-    """A run of analyze: its version, what it said, and what it asked for and was not given."""
+    """A run of one of both: its version, what it said, and what it asked for and was not given."""
 
     istioctl_version: str
     messages: tuple[AnalysisMessage, ...] = ()

@@ -44,6 +44,30 @@ class Metadata(Base, frozen=True):
     owner_references: tuple[Owner, ...] = ()
 
 
+class OwnedConfig(Base, frozen=True):
+    ca_bundle: dict[str, str] | None = msgspec.field(default=None, name="f:caBundle")
+
+
+class OwnedWebhook(Base, frozen=True):
+    client_config: OwnedConfig = msgspec.field(default=OwnedConfig(), name="f:clientConfig")
+    failure_policy: dict[str, str] | None = msgspec.field(default=None, name="f:failurePolicy")
+
+
+class OwnedFields(Base, frozen=True):
+    webhooks: dict[str, OwnedWebhook] = msgspec.field(default={}, name="f:webhooks")
+
+
+class ManagedFields(Base, frozen=True):
+    """Who manages fields of a webhook configuration, and which of the two that istiod sets too."""
+
+    manager: str = ""
+    fields: OwnedFields = msgspec.field(default=OwnedFields(), name="fieldsV1")
+
+
+class WebhookMetadata(Metadata, frozen=True):
+    managed_fields: tuple[ManagedFields, ...] = ()
+
+
 class Condition(Base, frozen=True):
     type: str
     status: str
@@ -186,7 +210,7 @@ class Webhook(Base, frozen=True):
 class WebhookConfiguration(Base, frozen=True):
     """Mutating or validating: they have the same fields as far as they are read here."""
 
-    metadata: Metadata
+    metadata: WebhookMetadata
     webhooks: tuple[Webhook, ...] = ()
 
 
@@ -266,6 +290,7 @@ class DisruptionBudgetSpec(Base, frozen=True):
 
 class DisruptionBudgetStatus(Base, frozen=True):
     disruptions_allowed: int = 0
+    expected_pods: int = 0
 
 
 class DisruptionBudget(Base, frozen=True):

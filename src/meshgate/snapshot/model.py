@@ -15,6 +15,8 @@ from meshgate.snapshot.istio import (
     DestinationRule,
     EnvoyFilter,
     PeerAuthentication,
+    ServiceEntry,
+    VirtualService,
     WorkloadEntry,
 )
 from meshgate.snapshot.istioctl import Analysis
@@ -33,6 +35,13 @@ from meshgate.snapshot.kubernetes import (
 )
 from meshgate.snapshot.mtls import Contacts
 from meshgate.snapshot.retry_after import Burst, RetryFilters
+from meshgate.snapshot.upgrade import (
+    Definition,
+    Node,
+    Settings,
+    Support,
+    Workload,
+)
 from meshgate.snapshot.wire import Admission, Signing
 
 SCHEMA = 1
@@ -66,6 +75,7 @@ class Expectations(Base, frozen=True):
     `excluded`: globs of `namespace/workload:port` that are not connected to; `sample`: how many
     ports of each workload are, 0 for all; `shard`: `I/N`, the share of them that is ours.
     `known`: the keys (verdict.py) of the findings of the baseline, None where there is none.
+    `support`: another support matrix than the one that travels with meshgate.
     """
 
     istio_namespace: str = "istio-system"
@@ -80,6 +90,8 @@ class Expectations(Base, frozen=True):
     known: tuple[str, ...] | None = None
     require_retry_after: bool = False
     retry_after_targets: tuple[str, ...] = ()
+    allow_rollback: bool = False
+    support: Support | None = None
 
 
 class Snapshot(Base, frozen=True):
@@ -124,6 +136,14 @@ class Snapshot(Base, frozen=True):
     destination_rules: tuple[DestinationRule, ...] = ()
     workload_entries: tuple[WorkloadEntry, ...] = ()
     contacts: Contacts | None = None
+    istioctl: str = ""
+    precheck: Analysis | None = None
+    settings: tuple[Settings, ...] = ()
+    workloads: tuple[Workload, ...] = ()
+    nodes: tuple[Node, ...] = ()
+    definitions: tuple[Definition, ...] = ()
+    virtual_services: tuple[VirtualService, ...] = ()
+    service_entries: tuple[ServiceEntry, ...] = ()
 
     def __repr__(self) -> str:
         # A failing test prints its fixtures: one line, never the mesh.

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from meshgate.collect.istioctl import analyze
+from meshgate.collect.istioctl import analyze, precheck, version
 from meshgate.collect.kubernetes import Cluster, Unreadable
 from meshgate.snapshot.istioctl import Analysis, AnalysisMessage
 from tests import fakes
@@ -234,3 +234,49 @@ def test_a_program_that_cannot_be_run_is_told(api: Server, tmp_path: Path) -> No
 
     with pytest.raises(Unreadable, match="cannot run"):
         analyze(Cluster(config=str(config)), istioctl=str(broken), istio_namespace="x", timeout=5.0)
+
+
+# --- precheck -----------------------------------------------------------------------------------
+
+REVIEWS = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews"
+
+
+@pytest.fixture
+def checked(api: Server, tmp_path: Path) -> Run:
+    """Prechecks with an istioctl that does this."""
+    config = fakes.kubeconfig(tmp_path / "kubeconfig", api.url)
+    cluster = Cluster(config=str(config), patience=0.0)
+
+    def run(does: str) -> Analysis:
+        program = fakes.istioctl(tmp_path / "istioctl", precheck=does)
+        return precheck(cluster, istioctl=str(program), istio_namespace="mesh", timeout=20.0)
+
+    return run
+
+
+def test_a_precheck_that_finds_something_fails_and_is_read(checked: Run) -> None:
+    found = checked(f"{prints([MESSAGE])}\nexit 1")
+
+    assert [each.code for each in found.messages] == ["IST0101"]
+    assert found.istioctl_version == "1.29.1"
+
+
+def test_a_precheck_that_finds_nothing_prints_nothing(checked: Run) -> None:
+    assert checked("echo 'No issues found' >&2").messages == ()
+
+
+@pytest.mark.parametrize("does", ["echo 'no such host' >&2; exit 1", "echo '[]'; exit 64"])
+def test_a_precheck_that_did_not_run_is_told(checked: Run, does: str) -> None:
+    with pytest.raises(Unreadable, match="istioctl x precheck failed with"):
+        checked(does)
+
+
+def test_whether_it_may_create_is_answered_by_the_view(checked: Run, api: Server) -> None:
+    found = checked(f"{asks(REVIEWS, 'POST')}\ntrue")
+
+    assert found.refused == ()
+    assert api.asked == []
+
+
+def test_its_version_is_told_without_a_cluster(tmp_path: Path) -> None:
+    assert version(str(fakes.istioctl(tmp_path / "istioctl")), 20.0) == "1.29.1"

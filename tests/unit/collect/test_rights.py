@@ -2,7 +2,7 @@
 
 import pytest
 
-from meshgate.collect.plan import ANALYZE_READS, KINDS
+from meshgate.collect.plan import ALSO_READ, ANALYZE_READS, KINDS, PRECHECK_READS
 from meshgate.collect.rights import cluster_role, role
 
 RULES = cluster_role("verifier")["rules"]
@@ -30,9 +30,10 @@ def test_no_wildcard_no_subresource_no_secret_is_granted(forbidden: str) -> None
 
 def test_all_that_is_read_is_granted_and_no_more() -> None:
     listed = {(kind.group, kind.resource) for kind in KINDS.values()}
-    analysed = {(group, name) for group, names in ANALYZE_READS for name in names}
+    others = (*ANALYZE_READS, *PRECHECK_READS, *ALSO_READ)
+    asked = {(group, name) for group, names in others for name in names}
 
-    assert listed | analysed == GRANTED
+    assert listed | asked == GRANTED
 
 
 def test_what_it_may_write_is_its_own_config_maps_in_one_namespace() -> None:

@@ -1,0 +1,75 @@
+"""Deployments, StatefulSets and DaemonSets: what a restart does to them."""
+
+from typing import Any
+
+import msgspec
+
+from meshgate.collect.kubernetes import Cluster
+from meshgate.collect.plan import Kind
+from meshgate.facts.changes import looked_for
+from meshgate.facts.proxy import CONTAINER
+from meshgate.snapshot.base import Base
+from meshgate.snapshot.kubernetes import LabelSelector, Metadata, PodSpec
+from meshgate.snapshot.upgrade import Workload
+
+
+class _TemplateMetadata(Base, frozen=True):
+    annotations: dict[str, str] = msgspec.field(default_factory=dict)
+
+
+class _Template(Base, frozen=True):
+    metadata: _TemplateMetadata = _TemplateMetadata()
+    spec: PodSpec = PodSpec()
+
+
+class _Strategy(Base, frozen=True):
+    type: str = ""
+
+
+class _Spec(Base, frozen=True):
+    selector: LabelSelector | None = None
+    template: _Template = _Template()
+    paused: bool = False
+    update_strategy: _Strategy = _Strategy()
+
+
+class _Object(Base, frozen=True):
+    metadata: Metadata
+    spec: _Spec
+
+
+# the image of a gateway's own template, which the webhook replaces
+INJECTED = "auto"
+
+WORKLOADS = {
+    "Deployment": "deployments",
+    "StatefulSet": "statefulsets",
+    "DaemonSet": "daemonsets",
+}
+
+
+def read(cluster: Cluster) -> tuple[Workload, ...]:
+    """All of them; raises Unreadable."""
+    return tuple(
+        _workload(kind, each)
+        for kind, resource in WORKLOADS.items()
+        for each in cluster.objects(Kind(resource, "apps", "v1", resource, _Object))
+    )
+
+
+def _workload(kind: str, found: Any) -> Workload:
+    spec: _Spec = found.spec
+    pod, annotations = spec.template.spec, spec.template.metadata.annotations
+    return Workload(
+        kind=kind,
+        namespace=found.metadata.namespace,
+        name=found.metadata.name,
+        selector=spec.selector,
+        annotations=tuple(sorted(looked_for("annotation") & annotations.keys())),
+        paused=spec.paused,
+        strategy=spec.update_strategy.type,
+        proxied=any(
+            each.name == CONTAINER and each.image != INJECTED
+            for each in (*pod.init_containers, *pod.containers)
+        ),
+    )

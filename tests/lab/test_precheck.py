@@ -1,0 +1,295 @@
+"""Stage A on a real mesh that is about to be upgraded: silent where nothing is wrong, and naming
+each thing that is.  Its faults do not hide each other, so many are put in at once."""
+
+import json
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.lab.harness import Lab, Stage
+
+OLD, NEW = "1.28.2", "1.29.1"
+ROUTES = "httproutes.gateway.networking.k8s.io"
+
+Run = Callable[..., Stage]
+
+
+@pytest.fixture(scope="module")
+def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
+    """A lab of the old version: $MESHGATE_OLD_LAB if that is named, else one that goes with us."""
+    given = os.environ.get("MESHGATE_OLD_LAB")
+    old = Lab(given or f"test-{os.getpid()}-old", tmp_path_factory.mktemp("runs"))
+    if given:
+        old.verb("reset")
+        yield old
+        return
+    try:
+        old.verb("up", "--istio", OLD)
+        yield old
+    finally:
+        old.verb("down")
+
+
+@pytest.fixture
+def precheck(lab: Lab) -> Run:
+    """Runs stage A for an upgrade to the new version, unless the test names another target."""
+
+    def run(*words: str, target: str = NEW) -> Stage:
+        asked = (f"--target-version={target}", f"--istioctl=istioctl-{NEW}", "--settle=0")
+        return lab.pytest("-m", "precheck", *asked, *words)
+
+    return run
+
+
+def test_a_healthy_mesh_is_ready_for_the_next_minor_version(precheck: Run) -> None:
+    stage = precheck()
+
+    assert stage.exit == 0, stage.output
+    assert "WARN" not in stage.output
+    assert "n/a" not in stage.output
+    # what only says that the verifier may not install Istio
+    assert "IST0141" not in stage.output
+
+
+def test_the_file_runs_by_itself(lab: Lab) -> None:
+    done = lab.run(".venv/bin/python", "verification/verify_precheck.py", "--settle=0")
+
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_a_downgrade_is_refused_and_so_are_proxies_that_are_ahead(lab: Lab, precheck: Run) -> None:
+    stage = precheck(target="1.27.3")
+
+    assert stage.exit == 1
+    assert stage.first.startswith(
+        "FAIL PC002 Deployment istio-system/istiod: runs 1.28.2, and 1.27.3 is older; expected no "
+        "downgrade"
+    ), stage.output
+    web = lab.pod("shop", "web")
+    assert _line(stage, f"FAIL PC004 Pod shop/{web}: its proxy is of 1.28.2, ahead of the target")
+
+
+def test_two_minor_versions_at_once_are_refused(precheck: Run) -> None:
+    stage = precheck(target="1.30.0")
+
+    assert stage.exit == 1
+    assert stage.first.startswith(
+        "FAIL PC002 Deployment istio-system/istiod: runs 1.28.2, and 1.30.0 is 2 minor versions "
+        "ahead"
+    ), stage.output
+    assert _line(stage, "???? PC001 could not verify", "istioctl is of 1.29.1")
+
+
+def test_a_target_that_nobody_knows_could_not_be_verified(precheck: Run) -> None:
+    stage = precheck("-k", "kubernetes", target="1.99.0")
+
+    assert stage.exit == 10
+    assert stage.first.startswith("???? PC003 could not verify"), stage.output
+    assert "does not know Istio 1.99" in stage.first
+
+
+def test_a_matrix_in_which_the_target_is_over(precheck: Run, tmp_path: Path) -> None:
+    matrix = tmp_path / "matrix.toml"
+    matrix.write_text(
+        'source = "a test"\ndate = 2026-01-01\nskew = 1\n'
+        '[release."1.29"]\nkubernetes = ["1.31", "1.33"]\nend_of_life = 2026-01-02\n'
+    )
+
+    stage = precheck(f"--support-matrix={matrix}")
+
+    assert stage.exit == 1
+    assert stage.first.startswith(
+        "FAIL PC003 Kubernetes 1.34: is not supported by Istio 1.29; expected 1.31 to 1.33"
+    ), stage.output
+    assert _line(stage, "WARN PC003 Istio 1.29: has reached its end of life on 2026-01-02")
+
+
+def test_what_is_wrong_is_named_and_gone_when_mended(lab: Lab, precheck: Run) -> None:
+    lab.apply(*_wrong(lab))
+    lab.kubectl("label", "namespace", "payments", "istio-injection-")
+    api = lab.pod("payments", "api")
+    _serve_routes(lab, served=False)
+    try:
+        stage = precheck()
+    finally:
+        _serve_routes(lab, served=True)
+        lab.verb("reset")
+
+    assert stage.exit == 1
+    for words in (
+        "FAIL PC005 Deployment shop/annotated: its pods carry sidecar.istio.io/statsCompression",
+        r"FAIL PC006 EnvoyFilter shop/old-only: its proxyVersion ^1\.28.* matches what runs now",
+        f"FAIL PC007 CustomResourceDefinition {ROUTES}: serves v1beta1; expected v1",
+        "FAIL PC008 Namespace shop: its pods are injected by istio-revision-tag-default and left-",
+        "FAIL PC008 MutatingWebhookConfiguration istio-revision-tag-prod: the tag prod points to",
+        f"FAIL PC009 Pod payments/{api}: holds a sidecar, and no webhook would inject one again",
+    ):
+        assert _line(stage, words)
+    assert stage.first.startswith("FAIL PC005 Deployment shop/annotated"), stage.output
+    assert precheck().exit == 0
+
+
+def test_what_will_be_in_the_way_is_warned_of(lab: Lab, precheck: Run) -> None:
+    lab.apply(*_fragile())
+    lab.kubectl("label", "namespace", "shop", "istio.io/rev=default")
+    lab.kubectl("rollout", "pause", "deployment/api", "-n", "payments")
+    lab.kubectl("patch", "statefulset/cache", "-n", "shop", "-p", _ON_DELETE)
+    lab.kubectl(
+        *("apply", "--server-side", "--force-conflicts", "--field-manager=argocd-controller"),
+        *("-f", "-"),
+        input=json.dumps(_applied_by_argo(lab)),
+    )
+    lab.kubectl("wait", "pdb/web", "-n", "shop", "--for=jsonpath={.status.expectedPods}=1")
+    try:
+        stage = precheck()
+    finally:
+        lab.verb("reset")
+
+    assert stage.exit == 0, stage.output
+    for words in (
+        "WARN PC005 Pod legacy/kiali: reads istiod's debug endpoints from outside istio-system",
+        "WARN PC005 DestinationRule shop/pool: limits a connection pool",
+        "WARN PC006 EnvoyFilter shop/deprecated: names the filter envoy.lua, which is deprecated",
+        "WARN PC008 Namespace shop: has the labels istio-injection and istio.io/rev=default",
+        "WARN PC008 MutatingWebhookConfiguration applied: argocd-controller manages caBundle",
+        "WARN PC009 Deployment payments/api: its rollout is paused",
+        "WARN PC009 StatefulSet shop/cache: replaces a pod only when somebody deletes it",
+        "WARN PC009 PodDisruptionBudget shop/web: allows no disruption",
+    ):
+        assert _line(stage, words)
+    healed = precheck()
+    assert healed.exit == 0, healed.output
+    assert "WARN" not in healed.output
+
+
+def test_a_pattern_that_only_go_reads_is_named(lab: Lab, precheck: Run) -> None:
+    lab.apply(_filter("posix", "^1[[:punct:]]28"))
+    try:
+        stage = precheck()
+    finally:
+        lab.verb("reset")
+
+    assert stage.exit == 10
+    assert stage.first.startswith("???? PC006 could not verify"), stage.output
+    assert "EnvoyFilter shop/posix: its proxyVersion ^1[[:punct:]]28" in stage.first
+
+
+# --- what is put in -----------------------------------------------------------------------------
+
+_ON_DELETE = '{"spec": {"updateStrategy": {"type": "OnDelete", "rollingUpdate": null}}}'
+
+
+def _line(stage: Stage, begins: str, holds: str = "") -> str:
+    """The one line of a run that begins so."""
+    found = [each for each in stage.output.splitlines() if each.startswith(begins)]
+    assert len(found) == 1, f"{begins}\n{stage.output}"
+    assert holds in found[0]
+    return found[0]
+
+
+def _serve_routes(lab: Lab, *, served: bool) -> None:
+    versions = lab.get("crd", ROUTES)["spec"]["versions"]
+    (index,) = [number for number, each in enumerate(versions) if each["name"] == "v1"]
+    change = [{"op": "replace", "path": f"/spec/versions/{index}/served", "value": served}]
+    lab.kubectl("patch", "crd", ROUTES, "--type=json", "-p", json.dumps(change))
+
+
+def _wrong(lab: Lab) -> list[dict[str, Any]]:
+    return [
+        {
+            "apiVersion": "apps/v1",
+            "kind": "Deployment",
+            "metadata": {"name": "annotated", "namespace": "shop"},
+            "spec": {
+                "replicas": 0,
+                "selector": {"matchLabels": {"app": "annotated"}},
+                "template": {
+                    "metadata": {
+                        "labels": {"app": "annotated"},
+                        "annotations": {"sidecar.istio.io/statsCompression": "gzip"},
+                    },
+                    "spec": {"containers": [{"name": "app", "image": "none"}]},
+                },
+            },
+        },
+        _filter("old-only", r"^1\.28.*"),
+        _injector(lab, "left-over"),
+        _injector(lab, "istio-revision-tag-prod", tag="prod"),
+    ]
+
+
+def _injector(lab: Lab, name: str, tag: str = "") -> dict[str, Any]:
+    """Another configuration like the one that injects: a second one, or a tag's that leads away."""
+    # istioctl gives the injecting to the tag "default", and leaves the injector to select nothing
+    found: dict[str, Any] = lab.get("mutatingwebhookconfiguration", "istio-revision-tag-default")
+    labels = {"istio.io/rev": "gone", "istio.io/tag": tag} if tag else {}
+    found["metadata"] = {"name": name, "labels": labels}
+    for webhook in found["webhooks"] if tag else []:
+        webhook["namespaceSelector"] = {"matchLabels": {"istio.io/rev": tag}}
+    return found
+
+
+def _applied_by_argo(lab: Lab) -> dict[str, Any]:
+    """An injector of which Argo CD's manager holds all fields; it selects nothing."""
+    found = _injector(lab, "applied")
+    for webhook in found["webhooks"]:
+        webhook["namespaceSelector"] = {"matchLabels": {"nobody": "has-this"}}
+    return found
+
+
+def _fragile() -> list[dict[str, Any]]:
+    return [
+        {
+            "apiVersion": "networking.istio.io/v1",
+            "kind": "DestinationRule",
+            "metadata": {"name": "pool", "namespace": "shop"},
+            "spec": {
+                "host": "orders.shop.svc.cluster.local",
+                "trafficPolicy": {"connectionPool": {"tcp": {"maxConnections": 100}}},
+            },
+        },
+        {
+            "apiVersion": "policy/v1",
+            "kind": "PodDisruptionBudget",
+            "metadata": {"name": "web", "namespace": "shop"},
+            "spec": {"minAvailable": 1, "selector": {"matchLabels": {"app": "web"}}},
+        },
+        {
+            "apiVersion": "v1",
+            "kind": "Pod",
+            "metadata": {"name": "kiali", "namespace": "legacy", "labels": {"app": "kiali"}},
+            "spec": {"containers": [{"name": "kiali", "image": "none"}]},
+        },
+        _filter("deprecated", "", name="envoy.lua"),
+    ]
+
+
+def _filter(name_of: str, pattern: str, name: str = "envoy.filters.http.lua") -> dict[str, Any]:
+    """An EnvoyFilter that would add a filter to pods that do not exist."""
+    return {
+        "apiVersion": "networking.istio.io/v1alpha3",
+        "kind": "EnvoyFilter",
+        "metadata": {"name": name_of, "namespace": "shop"},
+        "spec": {
+            "workloadSelector": {"labels": {"app": "nobody"}},
+            "configPatches": [
+                {
+                    "applyTo": "HTTP_FILTER",
+                    "match": {"proxy": {"proxyVersion": pattern}} if pattern else {},
+                    "patch": {
+                        "operation": "INSERT_FIRST",
+                        "value": {
+                            "name": name,
+                            "typed_config": {
+                                "@type": "type.googleapis.com/"
+                                "envoy.extensions.filters.http.lua.v3.Lua"
+                            },
+                        },
+                    },
+                }
+            ],
+        },
+    }

@@ -1,0 +1,168 @@
+"""The recorded healthy mesh before an upgrade, with one thing broken at a time."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from meshgate.snapshot.model import Snapshot
+from meshgate.snapshot.store import load
+from tests.conftest import Gate
+
+Recording = dict[str, Any]
+Break = Callable[[Recording], None]
+
+
+def precheck_error(recording: Recording) -> None:
+    recording["precheck"]["messages"] = [
+        {"code": "IST0156", "level": "Error", "message": "too old", "origin": "Cluster"}
+    ]
+
+
+def downgrade(recording: Recording) -> None:
+    recording["expectations"]["targetVersion"] = "1.29.0"
+
+
+def old_kubernetes(recording: Recording) -> None:
+    recording["kubernetesVersion"] = "v1.30.2"
+
+
+def a_proxy_left_behind(recording: Recording) -> None:
+    for proxy in recording["istiod"][0]["proxies"]:
+        if proxy["proxy"].startswith("web-"):
+            proxy["istio_version"] = "1.27.4"
+
+
+def a_removed_annotation(recording: Recording) -> None:
+    recording["istiod"][0]["version"] = "1.28.2-0000000-Clean"
+    web = next(each for each in recording["workloads"] if each["name"] == "web")
+    web["annotations"] = ["sidecar.istio.io/statsCompression"]
+
+
+def a_filter_for_the_old_version(recording: Recording) -> None:
+    recording["istiod"][0]["version"] = "1.28.2-0000000-Clean"
+    web = next(
+        each for each in recording["envoyFilters"] if each["metadata"]["name"] == "retry-after-web"
+    )
+    for patch in web["spec"]["configPatches"]:
+        patch["match"] = {"proxy": {"proxyVersion": "^1\\.28.*"}}
+
+
+def routes_of_an_old_version(recording: Recording) -> None:
+    for each in recording["definitions"]:
+        if each["metadata"]["name"].startswith("httproutes."):
+            each["spec"]["versions"] = [{"name": "v1beta1", "served": True}]
+
+
+def a_second_injector(recording: Recording) -> None:
+    hooks = recording["mutatingWebhooks"]
+    # istioctl gives the injecting to this tag, and leaves istio-sidecar-injector to select nothing
+    names = [each["metadata"]["name"] for each in hooks]
+    injector = hooks[names.index("istio-revision-tag-default")]
+    hooks.append({**injector, "metadata": {"name": "left-over"}})
+
+
+def a_label_that_is_gone(recording: Recording) -> None:
+    payments = next(
+        each for each in recording["namespaces"] if each["metadata"]["name"] == "payments"
+    )
+    del payments["metadata"]["labels"]["istio-injection"]
+
+
+def precheck_not_run(recording: Recording) -> None:
+    del recording["precheck"]
+    recording["read"].remove("precheck")
+    recording["gaps"] = [{"item": "precheck", "why": "there is no istioctl", "remedy": "install"}]
+
+
+def an_unknown_target(recording: Recording) -> None:
+    recording["expectations"]["targetVersion"] = "1.30.0"
+    recording["precheck"]["istioctlVersion"] = "1.30.0"
+    recording["expectations"]["support"] = {
+        "source": "a test",
+        "date": "2026-01-01",
+        "skew": 1,
+        "release": {},
+    }
+
+
+FAILED = [
+    (precheck_error, "PC001", "Cluster: IST0156 too old"),
+    (downgrade, "PC002", "Deployment istio-system/istiod: runs 1.29.1, and 1.29.0 is older"),
+    (old_kubernetes, "PC003", "Kubernetes 1.30: is not supported by Istio 1.29"),
+    (a_proxy_left_behind, "PC004", "Pod shop/web-"),
+    (a_removed_annotation, "PC005", "Deployment shop/web: its pods carry sidecar.istio.io/"),
+    (a_filter_for_the_old_version, "PC006", "EnvoyFilter shop/retry-after-web: its proxyVersion"),
+    (routes_of_an_old_version, "PC007", "CustomResourceDefinition httproutes."),
+    (a_second_injector, "PC008", "Namespace istio-ingress: its pods are injected by"),
+    (a_label_that_is_gone, "PC009", "Pod payments/api-"),
+]
+UNKNOWN = [(precheck_not_run, {"PC001"}), (an_unknown_target, {"PC003"})]
+
+
+@pytest.fixture
+def broken(root: Path, recorded: Callable[[Snapshot], Path]) -> Callable[[Break], Path]:
+    """The healthy recording after one change, as a file."""
+
+    def write(change: Break) -> Path:
+        recording = msgspec.json.decode(msgspec.json.encode(load(root / "demo/healthy.json.gz")))
+        change(recording)
+        return recorded(msgspec.convert(recording, Snapshot))
+
+    return write
+
+
+def test_the_healthy_recording_opens_the_gate(gate: Gate, root: Path) -> None:
+    run = gate("-m", "precheck", f"--snapshot={root}/demo/healthy.json.gz")
+
+    assert run.code == 0, run.out
+
+
+@pytest.mark.parametrize(
+    ("change", "check", "object"), FAILED, ids=[change.__name__ for change, _, _ in FAILED]
+)
+def test_one_thing_broken_closes_the_gate(
+    change: Break, check: str, object: str, broken: Callable[[Break], Path], gate: Gate
+) -> None:
+    run = gate("-m", "precheck", f"--snapshot={broken(change)}")
+
+    assert run.code == 1, run.out
+    failures = [line for line in run.lines if line.startswith(("FAIL ", "???? "))]
+    assert failures[0].startswith(f"FAIL {check} {object}"), run.out
+
+
+@pytest.mark.parametrize(
+    ("change", "checks"), UNKNOWN, ids=[change.__name__ for change, _ in UNKNOWN]
+)
+def test_one_thing_not_seen_is_never_a_pass(
+    change: Break, checks: set[str], broken: Callable[[Break], Path], gate: Gate
+) -> None:
+    run = gate("-m", "precheck", f"--snapshot={broken(change)}")
+
+    assert run.code == 10, run.out
+    assert {line.split()[1] for line in run.lines if line.startswith("???? ")} == checks
+
+
+def test_a_rollback_that_was_asked_for_is_a_warning(
+    broken: Callable[[Break], Path], gate: Gate
+) -> None:
+    run = gate("-m", "precheck", "--allow-rollback", f"--snapshot={broken(downgrade)}")
+
+    assert run.code == 0, run.out
+    assert "WARN PC002 Deployment istio-system/istiod: runs 1.29.1, which is rolled back" in run.out
+
+
+def test_a_support_matrix_that_is_none_is_wrong_usage(
+    gate: Gate, root: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "matrix").write_text("release = 1")
+
+    run = gate(
+        *("-m", "precheck", f"--snapshot={root}/demo/healthy.json.gz"),
+        f"--support-matrix={tmp_path}/matrix",
+    )
+
+    assert run.code == 4, run.out
+    assert "cannot use the support matrix" in run.out

@@ -1,0 +1,70 @@
+"""The restart, beforehand: who would lose the sidecar, and who would not be reached."""
+
+from typing import Any
+
+import pytest
+
+from meshgate.snapshot.kubernetes import Pod
+from meshgate.verdict import NotApplicable
+from tests.builders import istiod, mesh, pod, running, sidecar
+from tests.upgrade_builders import budget, workload
+from tests.webhook_builders import namespace
+
+
+def web(**of_the_pod: Any) -> Pod:
+    return sidecar("web-1", **{"labels": {"app": "web"}, **of_the_pod})
+
+
+def test_a_pod_that_is_injected_again_is_no_finding() -> None:
+    found = mesh(pods=(istiod(), web()), workloads=(workload(),)).restart
+
+    assert (found.lost, found.unreached, found.guarded) == ([], [], [])
+
+
+def test_a_namespace_that_lost_its_label() -> None:
+    (found,) = mesh(pods=(istiod(), web()), namespaces=(namespace(),)).restart.lost
+
+    assert found.subject == "Pod shop/web-1"
+    assert "no webhook would inject one again" in found.seen
+
+
+@pytest.mark.parametrize(
+    "labels", [{"gateway.istio.io/managed": "x", "app": "web"}, {"app": "ztunnel"}]
+)
+def test_what_istiod_or_a_chart_deploys_is_not_the_restarts(labels: dict[str, str]) -> None:
+    found = mesh(pods=(istiod(), web(labels=labels)), namespaces=(namespace(),)).restart
+
+    assert found.lost == []
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"paused": True}, "its rollout is paused"),
+        ({"kind": "DaemonSet", "strategy": "OnDelete"}, "replaces a pod only when somebody"),
+        ({"proxied": True}, "its template itself holds the proxy"),
+    ],
+)
+def test_a_workload_that_is_not_reached(changes: dict[str, Any], words: str) -> None:
+    seen = mesh(
+        pods=(istiod(), web()),
+        workloads=(workload(**changes), workload("other", **changes)),
+        namespaces=(namespace(),) if "proxied" in changes else (namespace(injection="enabled"),),
+    )
+
+    (found,) = seen.restart.unreached
+    assert found.subject == f"{changes.get('kind', 'Deployment')} shop/web"
+    assert found.seen.startswith(words)
+    assert seen.restart.lost == []
+
+
+@pytest.mark.parametrize(("allowed", "app", "told"), [(0, "web", 1), (1, "web", 0), (0, "db", 0)])
+def test_a_budget_that_allows_nothing(allowed: int, app: str, told: int) -> None:
+    seen = mesh(pods=(istiod(), web()), disruption_budgets=(budget(app, allowed=allowed),))
+
+    assert len(seen.restart.guarded) == told
+
+
+def test_without_proxies_there_is_nothing_to_say() -> None:
+    with pytest.raises(NotApplicable):
+        mesh(pods=(istiod(), pod("db", containers=[running("db")]))).restart.lost  # noqa: B018

@@ -1,0 +1,96 @@
+"""Stage A: nothing is in the way of the upgrade that is about to be applied.
+
+Runs before anything is applied; `--target-version` says to what, else istioctl's own version does.
+"""
+
+import pytest
+
+from meshgate.facts.mesh import Mesh
+from meshgate.plugin import run_alone
+from meshgate.verdict import Warn, listed
+
+pytestmark = pytest.mark.precheck
+
+
+@pytest.mark.check("PC001")
+def test_istioctl_precheck_finds_nothing(mesh: Mesh, warn: Warn) -> None:
+    """What Istio itself knows to be in the way of its release is best heard before it is there."""
+    warn(mesh.precheck.warnings)
+    errors = mesh.precheck.errors
+
+    assert not errors, listed(errors)
+
+
+@pytest.mark.check("PC002")
+def test_the_upgrade_is_one_step_forward(mesh: Mesh, warn: Warn) -> None:
+    """Istio tests, and supports, an upgrade by one minor version, and no way back by itself."""
+    warn(mesh.upgrade.rollbacks)
+    steps = mesh.upgrade.wrong_steps
+
+    assert not steps, listed(steps)
+
+
+@pytest.mark.check("PC003")
+def test_the_target_supports_this_kubernetes(mesh: Mesh, warn: Warn) -> None:
+    """istiod on a Kubernetes that it was not made for fails where nobody looks for it."""
+    warn(mesh.upgrade.ended)
+    unsupported = mesh.upgrade.unsupported_kubernetes
+
+    assert not unsupported, listed(unsupported)
+
+
+@pytest.mark.check("PC004")
+def test_every_proxy_is_within_the_skew(mesh: Mesh) -> None:
+    """A proxy that is too old for the new istiod is served what it may not understand."""
+    skewed = mesh.upgrade.out_of_skew
+
+    assert not skewed, listed(skewed)
+
+
+@pytest.mark.check("PC005")
+def test_nothing_is_in_use_that_was_removed(mesh: Mesh, warn: Warn) -> None:
+    """What a release no longer knows it ignores: no error, and what was asked for is gone."""
+    warn(mesh.changes.turned)
+    removed = mesh.changes.removed
+
+    assert not removed, listed(removed)
+
+
+@pytest.mark.check("PC006")
+def test_every_envoy_filter_still_applies(mesh: Mesh, warn: Warn) -> None:
+    """A filter for one version stops applying, without a word, when its pods restart on another."""
+    warn(mesh.envoy_filters.fragile)
+    lost = mesh.envoy_filters.lost
+
+    assert not lost, listed(lost)
+
+
+@pytest.mark.check("PC007")
+def test_the_gateway_api_is_what_the_target_reads(mesh: Mesh, warn: Warn) -> None:
+    """Routes of a version that istiod does not read are not there, as far as it is concerned."""
+    warn(mesh.gateway_api.old)
+    unread = mesh.gateway_api.unread
+
+    assert not unread, listed(unread)
+
+
+@pytest.mark.check("PC008")
+def test_nothing_is_claimed_twice(mesh: Mesh, warn: Warn) -> None:
+    """Two that want the same namespace, tag or field take it from each other, sync after sync."""
+    warn(mesh.ownership.ambiguous + mesh.ownership.contested)
+    conflicts = mesh.ownership.conflicts
+
+    assert not conflicts, listed(conflicts)
+
+
+@pytest.mark.check("PC009")
+def test_every_pod_would_come_back_into_the_mesh(mesh: Mesh, warn: Warn) -> None:
+    """A pod that loses its sidecar at the restart runs on, outside of the mesh."""
+    warn(mesh.restart.unreached + mesh.restart.guarded)
+    lost = mesh.restart.lost
+
+    assert not lost, listed(lost)
+
+
+if __name__ == "__main__":
+    raise SystemExit(run_alone(__file__))
