@@ -7,7 +7,7 @@ its workers load the file that it wrote, so that all claims are taken on the sam
 import sys
 from collections.abc import Generator, Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 import pytest
@@ -18,17 +18,27 @@ from meshgate.collect.errors import NoCluster, Unreadable
 from meshgate.collect.places import Place
 from meshgate.collect.settle import Unsettled, settle
 from meshgate.excuses import UnusableWaivers, excuse, idle, key, read_waivers
+from meshgate.facts.ingress import sent
 from meshgate.facts.mesh import Mesh
 from meshgate.facts.upgrade import read_support
 from meshgate.probe.burst import Target
+from meshgate.probe.ingress import INSIDE, OUTSIDE, Traffic
 from meshgate.report import html, json, text
-from meshgate.snapshot.model import Expectations, Snapshot
+from meshgate.snapshot.model import Before, Expectations, Snapshot, before
 from meshgate.snapshot.store import UnusableSnapshot, load, save
 from meshgate.snapshot.upgrade import Support
 from meshgate.verdict import PROVEN, Finding, Gate, Outcome, Ruling, Verdict, Warn, outcome, ruling
 
 if TYPE_CHECKING:
     from meshgate.collect.kubernetes import Cluster
+
+
+class Past(NamedTuple):
+    """A baseline: the keys of what was wrong in it, and what it saw."""
+
+    known: tuple[str, ...]
+    before: Before
+
 
 # The arguments that a claim may take: with no other it can be taken without pytest, to settle.
 ARGUMENTS = frozenset({"mesh", "warn"})
@@ -167,6 +177,46 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--failure-threshold",
         choices=("Error", "Warning"),
         help="from which level on a message of istioctl analyze fails (Error)",
+    )
+    traffic = parser.getgroup(
+        "meshgate-ingress", "meshgate: traffic through the gateways"
+    ).addoption
+    traffic(
+        "--ingress-url",
+        metavar="[NS/SERVICE=]URL",
+        action="append",
+        default=[],
+        help="an address that clients from outside use; several may be given",
+    )
+    traffic(
+        "--vantage",
+        action="append",
+        choices=(INSIDE, OUTSIDE),
+        help="where requests must have been sent from (inside; outside too with --ingress-url)",
+    )
+    traffic("--ingress-ca", metavar="FILE", help="roots that gateways' certificates must lead to")
+    traffic(
+        "--ingress-proxy-protocol",
+        action="store_true",
+        help="the gateways expect the PROXY protocol",
+    )
+    for name, default, words in (
+        ("rate", 200.0, "requests a second"),
+        ("limit", 5000, "requests at the most"),
+        ("deadline", 60.0, "seconds for all requests"),
+        ("timeout", 5.0, "seconds for one"),
+    ):
+        traffic(
+            f"--ingress-{name}",
+            type=type(default),
+            default=default,
+            metavar="N",
+            help=f"{words} (%(default)s)",
+        )
+    traffic(
+        "--dry-run",
+        action="store_true",
+        help="print every request that would be sent through the gateways; verify nothing",
     )
     add("--istioctl", metavar="PROGRAM", default="istioctl", help="istioctl (of the PATH)")
     add("--analyze-timeout", metavar="SECONDS", type=_seconds, default=60.0, help="(60)")
@@ -347,7 +397,9 @@ class Gatekeeper(Worker):
         kept = self._config.getoption("--keep-baseline")
         rows = checks().values() if kept else claims.values()
         try:
-            source = self._source(self._known(claims))
+            source = self._source(self._past(claims))
+            if isinstance(source, Live) and self._config.getoption("--dry-run"):
+                self._rehearse(source)
             snapshot = settle(
                 source,
                 {item for row in rows for item in row.reads},
@@ -378,28 +430,42 @@ class Gatekeeper(Worker):
         self.snapshot = snapshot
         self._config.stash[_MESH] = Mesh(snapshot)
 
-    def _known(self, claims: dict[pytest.Item, Check]) -> tuple[str, ...] | None:
-        """The keys of what was wrong in the baseline already; None where there is none."""
+    def _past(self, claims: dict[pytest.Item, Check]) -> Past | None:
+        """What the baseline saw, and the keys of what was wrong in it already."""
         option = self._config.getoption
         if not option("--baseline"):
             return None
         place = Place(option("--baseline"))
-        baseline = Mesh(place.load(self._cluster() if place.in_cluster else None))
-        return tuple(
+        snapshot = place.load(self._cluster() if place.in_cluster else None)
+        baseline = Mesh(snapshot)
+        known = tuple(
             key(row.id, finding)
             for item, row in claims.items()
             for finding in _take(item, row, baseline).findings
         )
+        return Past(known, before(snapshot))
 
     def _cluster(self) -> "Cluster":
         from meshgate.collect.kubernetes import Cluster  # a second to load: only where it is needed
 
         return Cluster(config=self._access.kubeconfig, context=self._access.context)
 
-    def _source(self, known: tuple[str, ...] | None) -> Source:
+    def _rehearse(self, source: Live) -> None:
+        """Prints what would be sent, and ends the run: nothing is verified, no gate is opened."""
+        lines, gaps = source.rehearse()
+        for gap in gaps:
+            self._say(f"could not plan: {gap.why}. Do: {gap.remedy}")
+        for line in lines:
+            self._say(line)
+        pytest.exit(
+            f"dry run: {len(lines)} requests were planned, none was sent",
+            returncode=int(Gate.COULD_NOT_VERIFY),
+        )
+
+    def _source(self, past: Past | None) -> Source:
         option = self._config.getoption
         if file := option("--snapshot"):
-            recording = _recording(Path(file), option, known)
+            recording = _recording(Path(file), option, past)
             taken, source = recording.snapshot.taken, recording.snapshot.source
             self._say(
                 f"replaying the recording {file} of {taken:%Y-%m-%d %H:%M} UTC ({source}): "
@@ -408,7 +474,7 @@ class Gatekeeper(Worker):
             return recording
         # what an earlier run left must not pass for this one's evidence
         self._snapshot_file.unlink(missing_ok=True)
-        asked = _asked_for(option, Expectations(), known)
+        asked = _asked_for(option, Expectations(), past)
         return connect(self._access, asked, progress=self._say)
 
     @property
@@ -425,6 +491,15 @@ class Gatekeeper(Worker):
             window=option("--window"),
             retry_after_burst=option("--retry-after-burst"),
             probe_rate=option("--probe-rate"),
+            traffic=Traffic(
+                urls=tuple(option("--ingress-url")),
+                ca=Path(option("--ingress-ca")) if option("--ingress-ca") else None,
+                proxy_protocol=option("--ingress-proxy-protocol"),
+                rate=option("--ingress-rate"),
+                limit=option("--ingress-limit"),
+                deadline=option("--ingress-deadline"),
+                timeout=option("--ingress-timeout"),
+            ),
         )
 
     def _watch(self, waits_for: tuple[str, ...], seconds_left: float) -> None:
@@ -469,6 +544,8 @@ class Gatekeeper(Worker):
             notes = idle(waivers, outcomes, self.snapshot.taken.date())
             if "CP006" in self._selected and "analysis" in self.snapshot.read:
                 notes += tuple(filter(None, [Mesh(self.snapshot).analysis.left_out]))
+            stages = {row.stage for row in self._selected.values()}
+            notes += sent(self.snapshot.ingress) if "ingress" in stages else ()
         return ruling(outcomes, {id: row.stage for id, row in checks().items()}, notes)
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
@@ -524,8 +601,10 @@ class Gatekeeper(Worker):
         prefix.extend(html.summary(self.ruling, self.snapshot))
 
 
-def _asked_for(option: Any, otherwise: Expectations, known: tuple[str, ...] | None) -> Expectations:
+def _asked_for(option: Any, otherwise: Expectations, past: Past | None) -> Expectations:
     """What the command line says; what it leaves open is as the recording or the default has it."""
+    outside = (INSIDE, OUTSIDE) if option("--ingress-url") else None
+    known = past.known if past else None
     given = {
         "istio_namespace": option("--istio-namespace"),
         "target_version": option("--target-version"),
@@ -542,6 +621,8 @@ def _asked_for(option: Any, otherwise: Expectations, known: tuple[str, ...] | No
         "allow_rollback": option("--allow-rollback") or None,
         "support": _support(option("--support-matrix")),
         "known": () if option("--old-findings-fail") else known,
+        "before": past.before if past else None,
+        "vantages": tuple(option("--vantage") or ()) or outside,
     }
     return msgspec.structs.replace(
         otherwise, **{name: value for name, value in given.items() if value is not None}
@@ -563,9 +644,9 @@ def _support(file: str | None) -> Support | None:
         ) from error
 
 
-def _recording(file: Path, option: Any, known: tuple[str, ...] | None) -> Replay:
+def _recording(file: Path, option: Any, past: Past | None) -> Replay:
     snapshot = load(file)
-    return Replay(snapshot, _asked_for(option, snapshot.expectations, known))
+    return Replay(snapshot, _asked_for(option, snapshot.expectations, past))
 
 
 def _judge(claims: dict[pytest.Item, Check], snapshot: Snapshot) -> Unsettled:

@@ -9,6 +9,8 @@ from typing import Any
 
 import pytest
 
+from meshgate.catalogue import checks
+from meshgate.collect.plan import ANALYZE_READS, KINDS, closure
 from tests.lab.harness import Lab, Stage
 
 Run = Callable[..., Stage]
@@ -71,13 +73,23 @@ def test_the_printed_rights_are_enough(verifier: str, controlplane: Run) -> None
     assert stage.exit == 0, stage.output
 
 
-def test_each_right_taken_away_closes_the_gate(verifier: str, lab: Lab, controlplane: Run) -> None:
-    rights = [
-        (rule["apiGroups"][0], name) for rule in _roles()[0]["rules"] for name in rule["resources"]
-    ]
-    assert rights
+def _needs() -> dict[tuple[str, str], str]:
+    """For each right, as (API group, resource), a stage that cannot do without it."""
+    stage_of = {(group, name): "controlplane" for group, names in ANALYZE_READS for name in names}
+    for row in checks().values():
+        for item in closure(row.reads) & KINDS.keys():
+            stage_of.setdefault((KINDS[item].group, KINDS[item].resource), row.stage)
+    return stage_of
 
-    for group, resource in rights:
+
+def test_each_right_taken_away_closes_the_gate(verifier: str, lab: Lab, controlplane: Run) -> None:
+    needs = _needs()
+    granted = {
+        (rule["apiGroups"][0], name) for rule in _roles()[0]["rules"] for name in rule["resources"]
+    }
+    assert granted == needs.keys()
+
+    for (group, resource), stage_of_it in sorted(needs.items()):
         role, _ = _roles()
         for rule in role["rules"]:
             if rule["apiGroups"] == [group]:
@@ -85,8 +97,7 @@ def test_each_right_taken_away_closes_the_gate(verifier: str, lab: Lab, controlp
         role["rules"] = [rule for rule in role["rules"] if rule["resources"]]
         lab.apply(role)
 
-        # a right may be one stage's alone: both are asked
-        stage = controlplane("-m", "precheck or controlplane", identity=verifier)
+        stage = controlplane("-m", stage_of_it, identity=verifier)
 
         right = f"list {resource}" + (f".{group}" if group else "")
         assert stage.exit == 10, f"without {right}:\n{stage.output}"

@@ -2,8 +2,6 @@
 
 import base64
 import json
-import subprocess
-import sys
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -21,27 +19,7 @@ Run = Callable[..., Stage]
 
 pytestmark = pytest.mark.usefixtures("healed")
 
-VERIFIER = "istio-system/istio-verification-sa"
 SYSTEM = ("-n", "istio-system")
-
-
-@pytest.fixture
-def verifier(lab: Lab) -> str:
-    """The ServiceAccount of a hook Job, with what is printed for it and nothing else."""
-    printed = subprocess.run(
-        [Path(sys.executable).with_name("meshgate"), "rbac"],
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    namespace, name = VERIFIER.split("/")
-    lab.kubectl("create", "serviceaccount", name, "-n", namespace)
-    lab.kubectl("apply", "-f", "-", input=printed.stdout)
-    lab.kubectl(
-        *("create", "clusterrolebinding", "istio-verification"),
-        *("--clusterrole=istio-verification", f"--serviceaccount={namespace}:{name}"),
-    )
-    return VERIFIER
 
 
 def failure(stage: Stage, begins: str) -> str:

@@ -45,6 +45,8 @@ def test_an_upgrade_in_place(old: Lab, tmp_path: Path) -> None:
         *("--settle=30", f"--keep-baseline={baseline}"),
     )
     assert ready.exit == 0, ready.output
+    way_in = old.pytest("-m", "ingress", "--settle=30")
+    assert way_in.exit == 0, way_in.output
 
     early = old.pytest("-m", "controlplane", f"--target-version={NEW}", "--settle=10")
     assert early.exit == 1, early.output
@@ -66,8 +68,15 @@ def test_an_upgrade_in_place(old: Lab, tmp_path: Path) -> None:
     assert "PodDisruptionBudget shop/web allows no disruption" in behind.output
     # the old sidecars are sound all the same
     assert {line.split()[1] for line in behind.failures} == {"DP002"}, behind.output
+    same = f"--baseline={way_in.reports}/snapshot.json.gz"
+    gateways = old.pytest("-m", "ingress", "--settle=10", same)
+    assert gateways.exit == 1, gateways.output
+    assert f"its proxy is {OLD}; expected {NEW}, like istiod" in gateways.first
 
     old.verb("upgrade", NEW, "--restart")
+    arrived = old.pytest("-m", "ingress", "--settle=60", same)
+    assert arrived.exit == 0, arrived.output
+    assert "pass IG008 " in arrived.output
     done = old.pytest("-m", "controlplane", f"--target-version={NEW}", "--settle=60")
     assert done.exit == 0, done.output
     assert "IST0158" not in done.output

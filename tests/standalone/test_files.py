@@ -7,6 +7,7 @@ import pytest
 
 from meshgate.snapshot.model import Snapshot
 from meshgate.snapshot.retry_after import RetryFilters
+from tests import ingress_builders
 from tests.builders import expecting, pushed, reading, retry_filter, snapshot, sync
 from tests.conftest import ROOT, Gate
 from tests.mtls_builders import PERMISSIVE, contact, contacts
@@ -19,11 +20,18 @@ BROKEN = {
     "check_retry_after.py": snapshot(
         retry_filters=RetryFilters(seen=1, filters=(retry_filter(selector={"app": "no"}),))
     ),
+    "check_ingress_gateway.py": ingress_builders.snapshot(
+        endpoint_slices=(ingress_builders.endpoints(80),)
+    ),
     "verify_controlplane.py": snapshot(
         istiod=(reading(proxies=[sync(listener=pushed(answered=False, error="no filter"))]),)
     ),
     "verify_precheck.py": snapshot(**expecting(target_version="1.29.0")),
 }
+
+
+# and one of which all hold, where that is more than every mesh has
+HEALTHY = {"check_ingress_gateway.py": ingress_builders.snapshot()}
 
 
 @pytest.fixture
@@ -43,7 +51,9 @@ def test_it_exits_as_its_claims_deserve(
     file: Path,
     code: int,
 ) -> None:
-    seen = {0: snapshot(), 1: BROKEN[file.name], 10: snapshot(read=())}[code]
+    seen = {0: HEALTHY.get(file.name, snapshot()), 1: BROKEN[file.name], 10: snapshot(read=())}[
+        code
+    ]
 
     run = started(file, f"--snapshot={recorded(seen)}", cwd=elsewhere)
 

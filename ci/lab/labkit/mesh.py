@@ -105,9 +105,10 @@ def link_programs(lab: LabDir, built: Built, istio: str) -> None:
 
 
 def _make_certificate(node: Node) -> None:
-    """One self-signed certificate for both gateways, in the namespaces where they look for it."""
+    """One self-signed certificate for all hosts, in the namespaces where gateways look for it."""
     place = node.lab.shared
-    names = "DNS:shop.example.com,DNS:limited.example.com,DNS:api.example.com"
+    hosts = ("shop", "limited", "api", "partners", "secure")
+    names = ",".join(f"DNS:{host}.example.com" for host in hosts)
     request = "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 365"
     files = ["-keyout", "/var/lib/meshgate/tls.key", "-out", "/var/lib/meshgate/tls.crt"]
     subject = ["-subj", "/CN=shop.example.com", "-addext", f"subjectAltName={names}"]
@@ -115,6 +116,11 @@ def _make_certificate(node: Node) -> None:
     pair = [f"--cert={place / 'tls.crt'}", f"--key={place / 'tls.key'}"]
     for namespace in ("istio-ingress", "shop"):
         node.kubectl("create", "secret", "tls", "shop-cert", f"--namespace={namespace}", *pair)
+    # whom partners are asked for a certificate of: itself, so that nobody has one
+    keys = {"tls.crt": "tls.crt", "tls.key": "tls.key", "ca.crt": "tls.crt"}
+    files = [f"--from-file={key}={place / file}" for key, file in keys.items()]
+    where = "--namespace=istio-ingress"
+    node.kubectl("create", "secret", "generic", "partners-cert", where, *files)
 
 
 def _install_istio(node: Node, built: Built, wanted: Installed) -> None:

@@ -12,11 +12,13 @@ import msgspec
 from meshgate import __version__
 from meshgate.collect.errors import Unreadable
 from meshgate.collect.plan import (
+    INGRESS,
     ISTIOD,
     KINDS,
     REQUIRES,
     closure,
 )
+from meshgate.probe.ingress import Traffic
 from meshgate.snapshot.istiod import ProxySync
 from meshgate.snapshot.model import Expectations, Gap, Snapshot
 from meshgate.snapshot.redact import redacted
@@ -76,6 +78,7 @@ class Access(msgspec.Struct, frozen=True, kw_only=True):
     window: float = 5.0
     retry_after_burst: int = 20
     probe_rate: float = 500.0
+    traffic: Traffic = Traffic()
 
 
 def connect(
@@ -103,6 +106,7 @@ def connect(
         window=access.window,
         retry_after_burst=access.retry_after_burst,
         probe_rate=access.probe_rate,
+        traffic=access.traffic,
     )
     return Live(context, progress)
 
@@ -149,6 +153,16 @@ class Live:
             since = _unanswered(snapshot, previous)
             snapshot = msgspec.structs.replace(snapshot, unanswered_since=since)
         return redacted_gaps(snapshot)
+
+    def rehearse(self) -> tuple[list[str], list[Gap]]:
+        """Every request that would be sent through the gateways, in words; none is."""
+        from meshgate.collect.readers import plan_ingress
+
+        found, gaps = self._read(closure({INGRESS}) - {INGRESS})
+        if gaps:
+            return [], gaps
+        planned, _ = plan_ingress(self._context, found)
+        return [str(each) for each in planned], []
 
     def _read(self, items: frozenset[str]) -> tuple[dict[str, Any], list[Gap]]:
         from meshgate.collect.readers import READERS
@@ -202,9 +216,7 @@ class Live:
             each.result()  # what is no Unreadable is a defect: it must not vanish in its thread
 
     def _lister(self, item: str) -> Callable[[], tuple[Any, ...]]:
-        kind = KINDS[item]
-        only = kind.only.format(istio_namespace=self._context.expectations.istio_namespace)
-        return lambda: self.cluster.objects(msgspec.structs.replace(kind, only=only))
+        return lambda: self.cluster.objects(KINDS[item])
 
 
 def redacted_gaps(snapshot: Snapshot) -> Snapshot:

@@ -18,6 +18,7 @@ import httpx
 import msgspec
 
 from meshgate.collect.kubernetes import Cluster, Unreadable
+from meshgate.facts.listeners import Door
 from meshgate.facts.webhooks import Backend
 from meshgate.snapshot.istiod import IstiodNumbers, IstiodReading, ProxySync
 from meshgate.snapshot.kubernetes import Pod
@@ -57,6 +58,9 @@ class Transport(Protocol):
     def dial(self, backend: Backend) -> socket.socket:
         """Connects to a port of a pod, for a probe; raises OSError, or Unreadable for good."""
 
+    def enter(self, door: Door) -> socket.socket:
+        """Connects to a port of a Service; raises OSError, or Unreadable for good."""
+
     def token(self) -> str | None:
         """Our token of audience istio-ca, None where none can be expected; raises Unreadable."""
 
@@ -95,6 +99,19 @@ class Direct:
 
     def dial(self, backend: Backend) -> socket.socket:
         return socket.create_connection((backend.address, backend.port), self._timeout)
+
+    def enter(self, door: Door) -> socket.socket:
+        for address in door.service.spec.cluster_ips:
+            if address != "None":
+                return socket.create_connection((address, door.port), self._timeout)
+        return self.dial(_ready(door))
+
+
+def _ready(door: Door) -> Backend:
+    """An endpoint of a Service whose own address is not to be had, or not from here."""
+    if not door.backends:
+        raise ConnectionRefusedError(f"{door.subject} has no ready endpoint for port {door.port}")
+    return door.backends[0]
 
 
 def _first(candidates: tuple[Path, ...]) -> str:
@@ -165,6 +182,9 @@ class PortForward:
         connection: socket.socket = tunnel.socket(backend.port)
         connection.settimeout(self._timeout)
         return connection
+
+    def enter(self, door: Door) -> socket.socket:
+        return self.dial(_ready(door))
 
     def session(self, pod: Pod) -> Session:
         return _ForwardedSession(self._cluster, pod)

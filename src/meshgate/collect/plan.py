@@ -8,10 +8,12 @@ from typing import Any
 
 import msgspec
 
+from meshgate.snapshot.gateway_api import ApiGateway, Route
 from meshgate.snapshot.istio import (
     AuthorizationPolicy,
     DestinationRule,
     EnvoyFilter,
+    Gateway,
     PeerAuthentication,
     ServiceEntry,
     VirtualService,
@@ -61,7 +63,7 @@ class Kind(msgspec.Struct, frozen=True):
 
 NETWORKING = "networking.istio.io"
 SECURITY = "security.istio.io"
-IN_ISTIO_NAMESPACE = "metadata.namespace={istio_namespace}"
+GATEWAY_API = "gateway.networking.k8s.io"
 
 KINDS = {
     kind.item: kind
@@ -92,14 +94,7 @@ KINDS = {
             WebhookConfiguration,
         ),
         Kind("services", "", "v1", "services", Service),
-        Kind(
-            "endpoint_slices",
-            "discovery.k8s.io",
-            "v1",
-            "endpointslices",
-            EndpointSlice,
-            only=IN_ISTIO_NAMESPACE,
-        ),
+        Kind("endpoint_slices", "discovery.k8s.io", "v1", "endpointslices", EndpointSlice),
         Kind(
             "root_certificates",
             "",
@@ -128,6 +123,10 @@ KINDS = {
             AuthorizationPolicy,
             optional=True,
         ),
+        Kind("gateways", NETWORKING, "v1", "gateways", Gateway, optional=True),
+        Kind(
+            "virtual_services", NETWORKING, "v1", "virtualservices", VirtualService, optional=True
+        ),
         Kind(
             "destination_rules",
             NETWORKING,
@@ -139,10 +138,12 @@ KINDS = {
         Kind("workload_entries", NETWORKING, "v1", "workloadentries", WorkloadEntry, optional=True),
         Kind("nodes", "", "v1", "nodes", Node),
         Kind("definitions", "apiextensions.k8s.io", "v1", "customresourcedefinitions", Definition),
-        Kind(
-            "virtual_services", NETWORKING, "v1", "virtualservices", VirtualService, optional=True
-        ),
         Kind("service_entries", NETWORKING, "v1", "serviceentries", ServiceEntry, optional=True),
+        Kind("api_gateways", GATEWAY_API, "v1", "gateways", ApiGateway, optional=True),
+        Kind("http_routes", GATEWAY_API, "v1", "httproutes", Route, optional=True),
+        Kind("grpc_routes", GATEWAY_API, "v1", "grpcroutes", Route, optional=True),
+        # of the experimental channel: many clusters have none
+        Kind("tls_routes", GATEWAY_API, "v1alpha2", "tlsroutes", Route, optional=True),
     )
 }
 
@@ -158,6 +159,7 @@ ISTIOCTL = "istioctl"
 PRECHECK = "precheck"
 SETTINGS = "settings"
 WORKLOADS = "workloads"
+INGRESS = "ingress"
 
 # What else must have been read for a source: istiod's replicas are pods.
 REQUIRES = {
@@ -173,6 +175,19 @@ REQUIRES = {
     SIGNING: ("pods", "root_certificates"),
     RETRY_FILTERS: ("pods", ISTIOD),
     CONTACTS: ("pods", "services", "root_certificates"),
+    INGRESS: (
+        "services",
+        "endpoint_slices",
+        "pods",
+        "deployments",
+        "gateways",
+        "virtual_services",
+        "destination_rules",
+        "api_gateways",
+        "http_routes",
+        "grpc_routes",
+        "tls_routes",
+    ),
 }
 
 ITEMS = frozenset(
@@ -190,6 +205,7 @@ ITEMS = frozenset(
         PRECHECK,
         SETTINGS,
         WORKLOADS,
+        INGRESS,
     }
 )
 

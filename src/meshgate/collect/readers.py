@@ -24,6 +24,7 @@ from meshgate.collect.plan import (
     ANALYSIS,
     BURSTS,
     CONTACTS,
+    INGRESS,
     ISTIOCTL,
     ISTIOD,
     NUMBERS,
@@ -34,10 +35,13 @@ from meshgate.collect.plan import (
     SIGNING,
     WORKLOADS,
 )
+from meshgate.facts.listeners import Lists, WaysIn
 from meshgate.facts.webhooks import Backend, Webhooks, enrolled
 from meshgate.facts.workloads import chosen
 from meshgate.probe import admission, burst, mtls, signing
+from meshgate.probe import ingress as gateways
 from meshgate.probe.tls import CannotKeep
+from meshgate.snapshot.ingress import Ingress, Vantage
 from meshgate.snapshot.istioctl import Analysis
 from meshgate.snapshot.istiod import IstiodNumbers, IstiodReading
 from meshgate.snapshot.kubernetes import Pod
@@ -63,7 +67,8 @@ class Context(msgspec.Struct, frozen=True, kw_only=True):
 
     `analyze_timeout`: seconds for one run of istioctl; `window`: seconds over which istiod's own
     numbers are watched; `probe_rate`: connections a second to the workloads' ports;
-    `retry_after_burst`: requests to a declared target, at the most.
+    `retry_after_burst`: requests to a declared target, at the most; `traffic`: what may go through
+    the gateways.
     """
 
     cluster: Cluster
@@ -74,6 +79,7 @@ class Context(msgspec.Struct, frozen=True, kw_only=True):
     window: float
     probe_rate: float
     retry_after_burst: int = 20
+    traffic: gateways.Traffic = gateways.Traffic()
 
 
 def read_istiod(context: Context, found: Found) -> tuple[IstiodReading, ...]:
@@ -213,6 +219,18 @@ def read_workloads(context: Context, found: Found) -> tuple[Workload, ...]:
     return workloads.read(context.cluster)
 
 
+def read_ingress(context: Context, found: Found) -> Ingress:
+    """What the gateways make of requests to their listeners and routes."""
+    planned, vantages = plan_ingress(context, found)
+    return gateways.send(planned, vantages, context.traffic)
+
+
+def plan_ingress(context: Context, found: Found) -> tuple[list[gateways.Planned], list[Vantage]]:
+    """The requests that would be sent, and where from."""
+    ways = WaysIn(Lists(*(found[item] for item in REQUIRES[INGRESS])))
+    return gateways.plan(ways, context.traffic, context.transport.enter)
+
+
 READERS: dict[str, Callable[[Context, Found], Any]] = {
     ISTIOD: read_istiod,
     NUMBERS: read_numbers,
@@ -226,4 +244,5 @@ READERS: dict[str, Callable[[Context, Found], Any]] = {
     PRECHECK: read_precheck,
     SETTINGS: read_settings,
     WORKLOADS: read_workloads,
+    INGRESS: read_ingress,
 }

@@ -85,12 +85,6 @@ class AdmissionControl:
                 "only webhooks that stand behind a Service can be verified yet",
             )
         name = f"Service {service.namespace}/{service.name}"
-        if service.namespace != self._control_plane.namespace:
-            raise CouldNotVerify(
-                f"{hook.subject} points to {name}, and only {self._control_plane.namespace} was "
-                "looked at",
-                "name istiod's namespace with --istio-namespace",
-            )
         found = self.webhooks.service_of(hook)
         if found is None:
             return Finding(

@@ -1,9 +1,12 @@
 """Access to a Snapshot that never mistakes *not seen* for *nothing there*."""
 
+from meshgate.snapshot.gateway_api import ApiGateway, Route
+from meshgate.snapshot.ingress import Ingress
 from meshgate.snapshot.istio import (
     AuthorizationPolicy,
     DestinationRule,
     EnvoyFilter,
+    Gateway,
     PeerAuthentication,
     ServiceEntry,
     VirtualService,
@@ -110,6 +113,41 @@ class Evidence:
         return self.snapshot.root_certificates
 
     @property
+    def gateways(self) -> tuple[Gateway, ...]:
+        self.need("gateways")
+        return self.snapshot.gateways
+
+    @property
+    def virtual_services(self) -> tuple[VirtualService, ...]:
+        self.need("virtual_services")
+        return self.snapshot.virtual_services
+
+    @property
+    def destination_rules(self) -> tuple[DestinationRule, ...]:
+        self.need("destination_rules")
+        return self.snapshot.destination_rules
+
+    @property
+    def api_gateways(self) -> tuple[ApiGateway, ...]:
+        self.need("api_gateways")
+        return self.snapshot.api_gateways
+
+    @property
+    def http_routes(self) -> tuple[Route, ...]:
+        self.need("http_routes")
+        return self.snapshot.http_routes
+
+    @property
+    def grpc_routes(self) -> tuple[Route, ...]:
+        self.need("grpc_routes")
+        return self.snapshot.grpc_routes
+
+    @property
+    def tls_routes(self) -> tuple[Route, ...]:
+        self.need("tls_routes")
+        return self.snapshot.tls_routes
+
+    @property
     def admission(self) -> Admission:
         self.need("admission")
         if self.snapshot.admission is None:
@@ -198,16 +236,6 @@ class Evidence:
         return self.snapshot.definitions
 
     @property
-    def virtual_services(self) -> tuple[VirtualService, ...]:
-        self.need("virtual_services")
-        return self.snapshot.virtual_services
-
-    @property
-    def destination_rules(self) -> tuple[DestinationRule, ...]:
-        self.need("destination_rules")
-        return self.snapshot.destination_rules
-
-    @property
     def workload_entries(self) -> tuple[WorkloadEntry, ...]:
         self.need("workload_entries")
         return self.snapshot.workload_entries
@@ -223,6 +251,13 @@ class Evidence:
     def service_entries(self) -> tuple[ServiceEntry, ...]:
         self.need("service_entries")
         return self.snapshot.service_entries
+
+    @property
+    def ingress(self) -> Ingress:
+        self.need("ingress")
+        if self.snapshot.ingress is None:
+            raise CouldNotVerify("the traffic through the gateways is missing", "capture it again")
+        return self.snapshot.ingress
 
     def need(self, item: str) -> None:
         """Raises CouldNotVerify, with the gap's own words, unless this item was read in full."""

@@ -11,6 +11,7 @@ from meshgate.facts.destination import DestinationRules
 from meshgate.facts.envoyfilter import EnvoyFilters
 from meshgate.facts.evidence import Evidence
 from meshgate.facts.gatewayapi import GatewayApi
+from meshgate.facts.ingress import IngressGateways
 from meshgate.facts.istiod import ControlPlane
 from meshgate.facts.mtls import Wire
 from meshgate.facts.numbers import Numbers
@@ -68,6 +69,11 @@ class Mesh:
     def retry_after(self) -> RetryAfter:
         """EnvoyFilters that are about Retry-After, and the answers that carry it."""
         return RetryAfter(self.evidence)
+
+    @cached_property
+    def ingress(self) -> IngressGateways:
+        """The gateways, and what was sent through them."""
+        return IngressGateways(self.evidence)
 
     @cached_property
     def revisions(self) -> Revisions:

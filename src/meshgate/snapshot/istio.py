@@ -51,13 +51,105 @@ class EnvoyFilter(Base, frozen=True):
     spec: EnvoyFilterSpec = EnvoyFilterSpec()
 
 
+class Port(Base, frozen=True):
+    number: int = 0
+    protocol: str = ""
+    name: str = ""
+
+
+class ServerTls(Base, frozen=True):
+    mode: str = ""
+    https_redirect: bool = False
+    credential_name: str = ""
+
+
+class Server(Base, frozen=True):
+    port: Port = Port()
+    hosts: tuple[str, ...] = ()
+    tls: ServerTls | None = None
+
+
+class GatewaySpec(Base, frozen=True):
+    selector: dict[str, str] = {}
+    servers: tuple[Server, ...] = ()
+
+
+class Gateway(Base, frozen=True):
+    metadata: Metadata
+    spec: GatewaySpec = GatewaySpec()
+
+
+class StringMatch(Base, frozen=True):
+    """One of the three; none of them means only that it is there."""
+
+    exact: str | None = None
+    prefix: str | None = None
+    regex: str | None = None
+
+
+class HttpMatch(Base, frozen=True):
+    uri: StringMatch | None = None
+    method: StringMatch | None = None
+    authority: StringMatch | None = None
+    headers: dict[str, StringMatch] = {}
+    query_params: dict[str, StringMatch] = {}
+    port: int = 0
+    gateways: tuple[str, ...] = ()
+
+
+class PortSelector(Base, frozen=True):
+    number: int = 0
+
+
+class Destination(Base, frozen=True):
+    host: str
+    subset: str = ""
+    port: PortSelector | None = None
+
+
+class RouteDestination(Base, frozen=True):
+    destination: Destination
+    weight: int = 0
+
+
+class Redirect(Base, frozen=True):
+    redirect_code: int = 301
+
+
+class DirectResponse(Base, frozen=True):
+    status: int = 0
+
+
 class HttpRoute(Base, frozen=True):
+    """One entry of a VirtualService's `http`."""
+
+    name: str = ""
+    match: tuple[HttpMatch, ...] = ()
+    route: tuple[RouteDestination, ...] = ()
+    redirect: Redirect | None = None
+    direct_response: DirectResponse | None = None
     mirror: Present | None = None
     mirrors: tuple[Present, ...] = ()
 
 
+class TlsMatch(Base, frozen=True):
+    sni_hosts: tuple[str, ...] = ()
+    port: int = 0
+    gateways: tuple[str, ...] = ()
+
+
+class TlsRoute(Base, frozen=True):
+    """One entry of a VirtualService's `tls`."""
+
+    match: tuple[TlsMatch, ...] = ()
+    route: tuple[RouteDestination, ...] = ()
+
+
 class VirtualServiceSpec(Base, frozen=True):
+    hosts: tuple[str, ...] = ()
+    gateways: tuple[str, ...] = ()
     http: tuple[HttpRoute, ...] = ()
+    tls: tuple[TlsRoute, ...] = ()
 
 
 class VirtualService(Base, frozen=True):
@@ -86,10 +178,6 @@ class PeerAuthentication(Base, frozen=True):
 
 class ClientTls(Base, frozen=True):
     mode: str = ""
-
-
-class PortSelector(Base, frozen=True):
-    number: int = 0
 
 
 class PortTraffic(Base, frozen=True):

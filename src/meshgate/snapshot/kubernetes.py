@@ -146,7 +146,12 @@ class Pod(Base, frozen=True):
     status: PodStatus = PodStatus()
 
 
+class TemplateMetadata(Base, frozen=True):
+    labels: dict[str, str] = {}
+
+
 class PodTemplate(Base, frozen=True):
+    metadata: TemplateMetadata = TemplateMetadata()
     spec: PodSpec = PodSpec()
 
 
@@ -220,16 +225,35 @@ class ServicePort(Base, frozen=True):
     protocol: str = "TCP"
     app_protocol: str = ""
     target_port: int | str = 0
+    node_port: int = 0
 
 
 class ServiceSpec(Base, frozen=True):
     ports: tuple[ServicePort, ...] = ()
+    type: str = "ClusterIP"
     selector: dict[str, str] | None = None
+    cluster_ips: tuple[str, ...] = msgspec.field(default=(), name="clusterIPs")
+
+
+class Ingress(Base, frozen=True):
+    """One address of a LoadBalancer."""
+
+    ip: str = ""
+    hostname: str = ""
+
+
+class LoadBalancer(Base, frozen=True):
+    ingress: tuple[Ingress, ...] = ()
+
+
+class ServiceStatus(Base, frozen=True):
+    load_balancer: LoadBalancer = LoadBalancer()
 
 
 class Service(Base, frozen=True):
     metadata: Metadata
     spec: ServiceSpec = ServiceSpec()
+    status: ServiceStatus = ServiceStatus()
 
 
 class EndpointConditions(Base, frozen=True):

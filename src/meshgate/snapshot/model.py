@@ -10,10 +10,13 @@ from datetime import date, datetime
 import msgspec
 
 from meshgate.snapshot.base import Base
+from meshgate.snapshot.gateway_api import ApiGateway, Route
+from meshgate.snapshot.ingress import Ingress
 from meshgate.snapshot.istio import (
     AuthorizationPolicy,
     DestinationRule,
     EnvoyFilter,
+    Gateway,
     PeerAuthentication,
     ServiceEntry,
     VirtualService,
@@ -66,6 +69,14 @@ class Waiver(Base, frozen=True):
     seen: str = "*"
 
 
+class Before(Base, frozen=True):
+    """What the baseline saw, as far as claims compare with it; a stage adds what it compares."""
+
+    taken: datetime
+    api_gateways: tuple[ApiGateway, ...] = ()
+    ingress: Ingress | None = None
+
+
 class Expectations(Base, frozen=True):
     """What the person asked for, as far as a verdict depends on it; kept so that a replay agrees.
 
@@ -76,6 +87,7 @@ class Expectations(Base, frozen=True):
     ports of each workload are, 0 for all; `shard`: `I/N`, the share of them that is ours.
     `known`: the keys (verdict.py) of the findings of the baseline, None where there is none.
     `support`: another support matrix than the one that travels with meshgate.
+    `before`: what it saw.  `vantages`: where traffic must have been sent from.
     """
 
     istio_namespace: str = "istio-system"
@@ -92,6 +104,8 @@ class Expectations(Base, frozen=True):
     retry_after_targets: tuple[str, ...] = ()
     allow_rollback: bool = False
     support: Support | None = None
+    before: Before | None = None
+    vantages: tuple[str, ...] = ("inside",)
 
 
 class Snapshot(Base, frozen=True):
@@ -123,6 +137,13 @@ class Snapshot(Base, frozen=True):
     services: tuple[Service, ...] = ()
     endpoint_slices: tuple[EndpointSlice, ...] = ()
     root_certificates: tuple[RootCertificate, ...] = ()
+    gateways: tuple[Gateway, ...] = ()
+    virtual_services: tuple[VirtualService, ...] = ()
+    destination_rules: tuple[DestinationRule, ...] = ()
+    api_gateways: tuple[ApiGateway, ...] = ()
+    http_routes: tuple[Route, ...] = ()
+    grpc_routes: tuple[Route, ...] = ()
+    tls_routes: tuple[Route, ...] = ()
     admission: Admission | None = None
     signing: Signing | None = None
     retry_filters: RetryFilters | None = None
@@ -133,7 +154,6 @@ class Snapshot(Base, frozen=True):
     network_policies: tuple[NetworkPolicy, ...] = ()
     peer_authentications: tuple[PeerAuthentication, ...] = ()
     authorization_policies: tuple[AuthorizationPolicy, ...] = ()
-    destination_rules: tuple[DestinationRule, ...] = ()
     workload_entries: tuple[WorkloadEntry, ...] = ()
     contacts: Contacts | None = None
     istioctl: str = ""
@@ -142,8 +162,8 @@ class Snapshot(Base, frozen=True):
     workloads: tuple[Workload, ...] = ()
     nodes: tuple[Node, ...] = ()
     definitions: tuple[Definition, ...] = ()
-    virtual_services: tuple[VirtualService, ...] = ()
     service_entries: tuple[ServiceEntry, ...] = ()
+    ingress: Ingress | None = None
 
     def __repr__(self) -> str:
         # A failing test prints its fixtures: one line, never the mesh.
@@ -153,3 +173,10 @@ class Snapshot(Base, frozen=True):
 # Made before there are threads: msgspec looks a struct's fields up when it first decodes one, and
 # two threads that do so at once for the same struct end the process.
 DECODER = msgspec.json.Decoder(Snapshot)
+
+
+def before(baseline: Snapshot) -> Before:
+    """What later captures are compared with."""
+    return Before(
+        taken=baseline.taken, api_gateways=baseline.api_gateways, ingress=baseline.ingress
+    )

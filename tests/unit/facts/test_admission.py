@@ -117,11 +117,12 @@ def test_an_endpoint_that_was_not_called_proves_nothing() -> None:
         _ = mesh(endpoint_slices=two).admission.broken_webhooks
 
 
-def test_a_service_of_a_namespace_that_was_not_looked_at_proves_nothing() -> None:
+def test_a_service_of_another_namespace_is_looked_for_there() -> None:
     away = (build.injector(service_namespace="istio-canary"),)
 
-    with pytest.raises(CouldNotVerify, match="only istio-system was looked at"):
-        _ = mesh(mutating_webhooks=away).admission.broken_webhooks
+    found = mesh(mutating_webhooks=away).admission.broken_webhooks
+
+    assert "points to Service istio-canary/istiod, which does not exist" in told(found)
 
 
 # --- inject -------------------------------------------------------------------------------------

@@ -1,0 +1,253 @@
+"""The ways in: what gateways listen for, who serves it, and where its routes lead.
+
+Works on lists rather than on Evidence: a probe plans by it what it sends.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cached_property
+from typing import NamedTuple
+
+from meshgate.facts.webhooks import Backend
+from meshgate.snapshot.gateway_api import ApiGateway, Route
+from meshgate.snapshot.istio import DestinationRule, Gateway, VirtualService
+from meshgate.snapshot.kubernetes import Deployment, EndpointSlice, Pod, Service
+
+GATEWAY_NAME = "gateway.networking.k8s.io/gateway-name"
+HTTP = frozenset({"HTTP", "HTTP2", "GRPC", "HTTPS"})
+
+
+class Listener(NamedTuple):
+    """One server of a Gateway, of either kind.
+
+    `selector` finds its pods, in `scope` alone where that is set; `section` is the Gateway API's
+    name for it.
+    """
+
+    namespace: str
+    name: str
+    api: bool
+    section: str
+    port: int
+    protocol: str
+    tls: str
+    hosts: tuple[str, ...]
+    redirects: bool
+    credential: str
+    selector: Mapping[str, str]
+    scope: str
+
+    @property
+    def subject(self) -> str:
+        return f"Gateway {self.namespace}/{self.name}"
+
+    @property
+    def words(self) -> str:
+        """The subject with the listener's own words."""
+        return f"{self.subject} port {self.port}/{self.protocol}"
+
+    @property
+    def terminates(self) -> bool:
+        """Whether the gateway itself serves a certificate here."""
+        return self.tls not in ("", "PASSTHROUGH", "AUTO_PASSTHROUGH")
+
+
+class Lists(NamedTuple):
+    """What ways in are made of."""
+
+    services: Sequence[Service]
+    slices: Sequence[EndpointSlice]
+    pods: Sequence[Pod]
+    deployments: Sequence[Deployment]
+    gateways: Sequence[Gateway]
+    virtual_services: Sequence[VirtualService]
+    destination_rules: Sequence[DestinationRule]
+    api_gateways: Sequence[ApiGateway]
+    http_routes: Sequence[Route]
+    grpc_routes: Sequence[Route]
+    tls_routes: Sequence[Route]
+
+
+class Door(NamedTuple):
+    """A port of a Service that leads to a listener, and its ready endpoints."""
+
+    service: Service
+    port: int
+    node_port: int
+    backends: tuple[Backend, ...]
+
+    @property
+    def subject(self) -> str:
+        return f"Service {self.service.metadata.namespace}/{self.service.metadata.name}"
+
+
+class WaysIn:
+    """All listeners of all gateways that this mesh serves."""
+
+    def __init__(self, lists: Lists) -> None:
+        self.lists = lists
+
+    @cached_property
+    def listeners(self) -> list[Listener]:
+        return sorted([*self._classic(), *self._api()], key=lambda each: each[:6])
+
+    def _classic(self) -> Iterator[Listener]:
+        for gateway in self.lists.gateways:
+            for server in gateway.spec.servers:
+                protocol, tls = server.port.protocol.upper(), server.tls
+                secured = protocol in ("HTTPS", "TLS")
+                mode = (tls.mode or "SIMPLE") if tls and secured else ""
+                yield Listener(
+                    gateway.metadata.namespace,
+                    gateway.metadata.name,
+                    False,
+                    server.port.name,
+                    server.port.number,
+                    protocol,
+                    mode,
+                    tuple(host.rpartition("/")[2] for host in server.hosts),
+                    bool(tls and tls.https_redirect and not secured),
+                    tls.credential_name if tls else "",
+                    gateway.spec.selector,
+                    "",
+                )
+
+    def _api(self) -> Iterator[Listener]:
+        for gateway in self.lists.api_gateways:
+            metadata = gateway.metadata
+            labels = {GATEWAY_NAME: metadata.name}
+            if not any(self._serves(labels, metadata.namespace)):
+                continue  # another controller's: what it is made of is not ours to know
+            for each in gateway.spec.listeners:
+                mode = ""
+                if each.protocol in ("HTTPS", "TLS"):
+                    passes = each.tls is not None and each.tls.mode == "Passthrough"
+                    mode = "PASSTHROUGH" if passes else "SIMPLE"
+                yield Listener(
+                    metadata.namespace,
+                    metadata.name,
+                    True,
+                    each.name,
+                    each.port,
+                    each.protocol,
+                    mode,
+                    (each.hostname or "*",),
+                    False,
+                    "",
+                    labels,
+                    metadata.namespace,
+                )
+
+    def _serves(self, selector: Mapping[str, str], scope: str) -> Iterator[object]:
+        for deployment in self.lists.deployments:
+            labels = deployment.spec.template.metadata.labels
+            if _within(deployment.metadata.namespace, scope) and selector.items() <= labels.items():
+                yield deployment
+
+    def deployments_of(self, listener: Listener) -> list[Deployment]:
+        """The Deployments whose pods it selects."""
+        return [
+            each
+            for each in self.lists.deployments
+            if _within(each.metadata.namespace, listener.scope)
+            and listener.selector.items() <= each.spec.template.metadata.labels.items()
+        ]
+
+    def pods_of(self, listener: Listener) -> list[Pod]:
+        """The pods that it selects, those on their way out excepted."""
+        return [
+            each
+            for each in self.lists.pods
+            if _within(each.metadata.namespace, listener.scope)
+            and each.metadata.deletion_timestamp is None
+            and each.status.phase not in ("Succeeded", "Failed")
+            and listener.selector.items() <= each.metadata.labels.items()
+        ]
+
+    def services_of(self, listener: Listener) -> list[Service]:
+        """The Services in front of its pods, whatever their ports."""
+        there = [(pod.metadata.namespace, pod.metadata.labels) for pod in self.pods_of(listener)]
+        there += [
+            (each.metadata.namespace, each.spec.template.metadata.labels)
+            for each in self.deployments_of(listener)
+        ]
+        return [
+            service
+            for service in self.lists.services
+            if service.spec.selector
+            and any(
+                service.metadata.namespace == namespace
+                and service.spec.selector.items() <= labels.items()
+                for namespace, labels in there
+            )
+        ]
+
+    def doors(self, listener: Listener) -> list[Door]:
+        """The Service ports that lead to it."""
+        return [
+            Door(service, port.port, port.node_port, self._backends(service, port.name))
+            for service in self.services_of(listener)
+            for port in service.spec.ports
+            if port.port == listener.port
+        ]
+
+    @cached_property
+    def _slices(self) -> dict[tuple[str, str], list[EndpointSlice]]:
+        found: dict[tuple[str, str], list[EndpointSlice]] = {}
+        for each in self.lists.slices:
+            name = each.metadata.labels.get("kubernetes.io/service-name", "")
+            found.setdefault((each.metadata.namespace, name), []).append(each)
+        return found
+
+    def _backends(self, service: Service, port_name: str) -> tuple[Backend, ...]:
+        metadata = service.metadata
+        return tuple(
+            sorted(
+                Backend(
+                    metadata.namespace,
+                    endpoint.target_ref.name if endpoint.target_ref else endpoint.addresses[0],
+                    endpoint.addresses[0],
+                    port.port,
+                )
+                for each in self._slices.get((metadata.namespace, metadata.name), ())
+                for endpoint in each.endpoints or ()
+                if endpoint.addresses and endpoint.conditions.ready is not False
+                for port in each.ports or ()
+                if port.name == port_name and port.port
+            )
+        )
+
+    def subset_missing(self, host: str, subset: str) -> bool:
+        """Whether no DestinationRule defines this subset of a host."""
+        return bool(subset) and not any(
+            short(rule.spec.host, rule.metadata.namespace) == host
+            and subset in {each.name for each in rule.spec.subsets}
+            for rule in self.lists.destination_rules
+        )
+
+
+def short(host: str, namespace: str) -> str:
+    """A host as Istio completes it: `web` of `shop` is `web.shop.svc.cluster.local`."""
+    return host if "." in host else f"{host}.{namespace}.svc.cluster.local"
+
+
+def _within(namespace: str, scope: str) -> bool:
+    return not scope or namespace == scope
+
+
+def covers(pattern: str, host: str) -> bool:
+    """Whether a host, or a narrower pattern, is one that the pattern stands for."""
+    if pattern in ("*", host):
+        return True
+    return pattern.startswith("*.") and host.removeprefix("*").endswith(pattern[1:])
+
+
+def common(one: str, other: str) -> str | None:
+    """The narrower of two hosts where one covers the other."""
+    if covers(one, other):
+        return other
+    return one if covers(other, one) else None
+
+
+def concrete(host: str) -> str:
+    """A name that a wildcard stands for."""
+    return host.replace("*", "meshgate-probe.invalid" if host == "*" else "meshgate-probe")

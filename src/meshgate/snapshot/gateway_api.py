@@ -1,0 +1,137 @@
+"""The Gateway API's resources, as far as facts use them."""
+
+from meshgate.snapshot.base import Base
+from meshgate.snapshot.kubernetes import Metadata
+
+
+class ObservedCondition(Base, frozen=True):
+    """A condition, and which generation of its object it speaks of."""
+
+    type: str
+    status: str
+    reason: str = ""
+    message: str = ""
+    observed_generation: int = 0
+
+
+class ListenerTls(Base, frozen=True):
+    mode: str = "Terminate"
+
+
+class Listener(Base, frozen=True):
+    name: str
+    port: int
+    protocol: str
+    hostname: str = ""
+    tls: ListenerTls | None = None
+
+
+class GatewaySpec(Base, frozen=True):
+    gateway_class_name: str = ""
+    listeners: tuple[Listener, ...] = ()
+
+
+class ListenerStatus(Base, frozen=True):
+    name: str
+    attached_routes: int = 0
+    conditions: tuple[ObservedCondition, ...] = ()
+
+
+class GatewayStatus(Base, frozen=True):
+    conditions: tuple[ObservedCondition, ...] = ()
+    listeners: tuple[ListenerStatus, ...] = ()
+
+
+class ApiGateway(Base, frozen=True):
+    """A Gateway of the Gateway API; Istio's own of the same name is `istio.Gateway`."""
+
+    metadata: Metadata
+    spec: GatewaySpec = GatewaySpec()
+    status: GatewayStatus = GatewayStatus()
+
+
+class ParentReference(Base, frozen=True):
+    name: str
+    namespace: str = ""
+    kind: str = "Gateway"
+    section_name: str = ""
+    port: int = 0
+
+
+class BackendReference(Base, frozen=True):
+    name: str
+    namespace: str = ""
+    kind: str = "Service"
+    port: int = 0
+    weight: int = 1
+
+
+class PathMatch(Base, frozen=True):
+    type: str = "PathPrefix"
+    value: str = "/"
+
+
+class ValueMatch(Base, frozen=True):
+    """A header or a query parameter."""
+
+    name: str
+    value: str
+    type: str = "Exact"
+
+
+class MethodMatch(Base, frozen=True):
+    """A gRPC method."""
+
+    type: str = "Exact"
+    service: str = ""
+    method: str = ""
+
+
+class RouteMatch(Base, frozen=True):
+    """One match of an HTTPRoute or a GRPCRoute: `method` is a word of HTTP, or a gRPC method."""
+
+    path: PathMatch = PathMatch()
+    headers: tuple[ValueMatch, ...] = ()
+    query_params: tuple[ValueMatch, ...] = ()
+    method: str | MethodMatch = ""
+
+
+class RedirectFilter(Base, frozen=True):
+    scheme: str = ""
+    hostname: str = ""
+    status_code: int = 302
+
+
+class RouteFilter(Base, frozen=True):
+    type: str = ""
+    request_redirect: RedirectFilter | None = None
+
+
+class RouteRule(Base, frozen=True):
+    matches: tuple[RouteMatch, ...] = ()
+    filters: tuple[RouteFilter, ...] = ()
+    backend_refs: tuple[BackendReference, ...] = ()
+
+
+class RouteSpec(Base, frozen=True):
+    parent_refs: tuple[ParentReference, ...] = ()
+    hostnames: tuple[str, ...] = ()
+    rules: tuple[RouteRule, ...] = ()
+
+
+class ParentStatus(Base, frozen=True):
+    parent_ref: ParentReference
+    controller_name: str = ""
+    conditions: tuple[ObservedCondition, ...] = ()
+
+
+class RouteStatus(Base, frozen=True):
+    parents: tuple[ParentStatus, ...] = ()
+
+
+class Route(Base, frozen=True):
+    """An HTTPRoute, a GRPCRoute or a TLSRoute: they have the same fields as far as facts go."""
+
+    metadata: Metadata
+    spec: RouteSpec = RouteSpec()
+    status: RouteStatus = RouteStatus()

@@ -1,0 +1,82 @@
+"""What was sent through the gateways, and what came back."""
+
+from meshgate.snapshot.base import Base
+from meshgate.snapshot.wire import Certificate
+
+
+class Request(Base, frozen=True):
+    """One request that was planned, and why.
+
+    `kind`: `connect` opens a connection (over TLS: shakes hands), `request` sends an HTTP request
+    too.  `tls` is the listener's mode, empty for plain HTTP.  `route` names what leads the request
+    to `backends`; it is empty where only the listener is meant.  `expected` is the status that the
+    gateway gives by itself (a redirect, a fixed answer), 0 where a backend answers.
+    """
+
+    vantage: str
+    service: str
+    gateway: str
+    port: int
+    host: str
+    tls: str = ""
+    kind: str = "request"
+    method: str = "GET"
+    path: str = "/"
+    headers: dict[str, str] = {}
+    route: str = ""
+    backends: tuple[str, ...] = ()
+    expected: int = 0
+
+    @property
+    def url(self) -> str:
+        """What a person would type."""
+        scheme = "https" if self.tls else "http"
+        return f"{scheme}://{self.host}:{self.port}{self.path if self.kind == 'request' else ''}"
+
+    @property
+    def key(self) -> str:
+        """What the same request has in another capture: the words that it is compared by."""
+        headers = ",".join(f"{name}={value}" for name, value in sorted(self.headers.items()))
+        return f"{self.vantage} {self.service} {self.method} {self.kind} {self.url} {headers}"
+
+
+class Exchange(Base, frozen=True):
+    """A request, and what became of it.
+
+    `error` says where there was no answer (`stage`: connect, handshake, request); `alert` is TLS's
+    own word for a refusal.  `reason` explains what Envoy answered by itself, `upstream` that a
+    backend answered.  `fingerprint` is the served certificate's, `distrust` why it leads to no
+    root that is known here.  `body_holds`: whether a declared text was in the body.
+    """
+
+    request: Request
+    stage: str = ""
+    error: str = ""
+    alert: str = ""
+    status: int = 0
+    server: str = ""
+    location: str = ""
+    reason: str = ""
+    upstream: bool = False
+    milliseconds: int = 0
+    tls_version: str = ""
+    alpn: str = ""
+    certificate: Certificate | None = None
+    fingerprint: str = ""
+    distrust: str = ""
+
+
+class Vantage(Base, frozen=True):
+    """A point that requests were to be sent from; `unused` says why none were."""
+
+    name: str
+    unused: str = ""
+
+
+class Ingress(Base, frozen=True):
+    """All traffic of one capture; `unsent` were planned, and not sent before the limit."""
+
+    vantages: tuple[Vantage, ...] = ()
+    exchanges: tuple[Exchange, ...] = ()
+    unsent: tuple[Request, ...] = ()
+    trusted: bool = False

@@ -1,0 +1,375 @@
+"""Stage C on a real mesh: each fault is found, named in a line of its own, and gone after repair.
+
+Faults that do not touch each other are put in together and found in one run.
+"""
+
+import json
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+
+from tests.lab.harness import Lab, Stage
+
+Run = Callable[..., Stage]
+Objects = list[dict[str, Any]]
+
+INGRESS = ("-n", "istio-ingress")
+SHOP = ("-n", "shop")
+NODE = "172.30.0.2"
+
+
+@pytest.fixture
+def ingress(lab: Lab, verifier: str) -> Run:
+    """Runs stage C as a hook Job does."""
+
+    def run(*words: str) -> Stage:
+        settle = [] if any(word.startswith("--settle") for word in words) else ["--settle=4"]
+        return lab.pytest("-m", "ingress", *settle, *words, identity=verifier)
+
+    return run
+
+
+@pytest.fixture
+def mended(lab: Lab, ingress: Run, verifying: Objects) -> Iterator[None]:
+    """After the test: the fault is taken out, and the same stage passes."""
+    yield
+    lab.verb("reset")
+    lab.apply(*verifying)
+    stage = ingress("--settle=30")
+    assert stage.exit == 0, stage.output
+
+
+def failure(stage: Stage, begins: str, *words: str) -> None:
+    """Has one of the lines begin so, and say these words."""
+    lines = [line for line in stage.failures if line.startswith(f"FAIL {begins}")]
+    assert any(all(word in line for word in words) for line in lines), (
+        f"no FAIL {begins} … {' … '.join(words)}:\n{stage.output}"
+    )
+
+
+def gateway(name: str, *servers: dict[str, Any], app: str = "ingressgateway") -> dict[str, Any]:
+    return {
+        "apiVersion": "networking.istio.io/v1",
+        "kind": "Gateway",
+        "metadata": {"name": name, "namespace": "istio-ingress"},
+        "spec": {"selector": {"istio": app}, "servers": list(servers)},
+    }
+
+
+def server(host: str, port: int = 80, protocol: str = "HTTP", **tls: str) -> dict[str, Any]:
+    first = host.partition(".")[0]
+    named = {"number": port, "protocol": protocol, "name": f"{first}-{port}"}
+    made: dict[str, Any] = {"port": named, "hosts": [host]}
+    return made | ({"tls": tls} if tls else {})
+
+
+def virtual_service(name: str, host: str, service: str = "web", **route: Any) -> dict[str, Any]:
+    """A VirtualService of shop at the Gateway `faults`."""
+    subset = {"subset": route.pop("subset")} if "subset" in route else {}
+    spec = route.pop("spec", {})
+    to = {"host": f"{service}.shop.svc.cluster.local", "port": {"number": 80}, **subset}
+    return {
+        "apiVersion": "networking.istio.io/v1",
+        "kind": "VirtualService",
+        "metadata": {"name": name, "namespace": "shop"},
+        "spec": {
+            "hosts": [host],
+            "gateways": ["istio-ingress/faults"],
+            "http": [{"route": [{"destination": to}], **route}],
+            **spec,
+        },
+    }
+
+
+def service(name: str, app: str, target: int) -> dict[str, Any]:
+    port = {"name": "http", "port": 80, "targetPort": target}
+    return {
+        "apiVersion": "v1",
+        "kind": "Service",
+        "metadata": {"name": name, "namespace": "shop"},
+        "spec": {"selector": {"app": app}, "ports": [port]},
+    }
+
+
+def http_route(name: str, backend: str, section: str) -> dict[str, Any]:
+    return {
+        "apiVersion": "gateway.networking.k8s.io/v1",
+        "kind": "HTTPRoute",
+        "metadata": {"name": name, "namespace": "shop"},
+        "spec": {
+            "parentRefs": [{"name": "shop", "sectionName": section}],
+            "hostnames": ["api.example.com"],
+            "rules": [
+                {
+                    "matches": [{"path": {"type": "PathPrefix", "value": f"/{name}/"}}],
+                    "backendRefs": [{"name": backend, "port": 80}],
+                }
+            ],
+        },
+    }
+
+
+def pair(host: str, *, days: int) -> dict[str, str]:
+    """A certificate that ends so many days from now, and its key."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, host)])
+    now = datetime.now(UTC)
+    made = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(1)
+        .not_valid_before(now - timedelta(days=30))
+        .not_valid_after(now + timedelta(days=days))
+        .add_extension(x509.SubjectAlternativeName([x509.DNSName(host)]), critical=False)
+        .sign(key, hashes.SHA256())
+    )
+    private = key.private_bytes(
+        serialization.Encoding.PEM,
+        serialization.PrivateFormat.PKCS8,
+        serialization.NoEncryption(),
+    )
+    return {
+        "tls.crt": made.public_bytes(serialization.Encoding.PEM).decode(),
+        "tls.key": private.decode(),
+    }
+
+
+@pytest.mark.usefixtures("mended")
+def test_routes_that_do_not_reach_their_backend(lab: Lab, ingress: Run) -> None:
+    lab.apply(
+        gateway("faults", server("*.faults.example.com")),
+        virtual_service("subset", "subset.faults.example.com", subset="v9"),
+        virtual_service("ghost", "ghost.faults.example.com", "ghost"),
+        service("empty", "nobody", 8080),
+        virtual_service("empty", "empty.faults.example.com", "empty"),
+        virtual_service("broken", "broken.faults.example.com", rewrite={"uri": "/status/500"}),
+        virtual_service("hidden", "hidden.faults.example.com", spec={"exportTo": ["."]}),
+        http_route("backendless", "ghost", "http"),
+        http_route("nowhere", "web", "no-such-listener"),
+        gateway("unselected", server("un.example.com"), app="no-such-gateway"),
+        gateway("portless", server("port.example.com", 8888)),
+    )
+
+    stage = ingress()
+
+    assert stage.exit == 1, stage.output
+    failure(stage, "IG007 VirtualService shop/subset: ", "503 NC", "no DestinationRule defines")
+    failure(stage, "IG007 VirtualService shop/ghost: ", "503 NC", "ghost.shop.svc.cluster.local")
+    failure(stage, "IG007 VirtualService shop/empty: ", "503 UH", "empty.shop.svc.cluster.local")
+    failure(stage, "IG007 VirtualService shop/broken: ", "got 500 from its backend")
+    failure(stage, "IG007 VirtualService shop/hidden: ", "404 NR")
+    failure(stage, "IG003 HTTPRoute shop/backendless at Gateway shop/shop: ", "ResolvedRefs=False")
+    failure(stage, "IG003 HTTPRoute shop/nowhere at Gateway shop/shop: ", "Accepted=False")
+    failure(stage, "IG001 Gateway istio-ingress/unselected: ", "finds no pod and no Deployment")
+    failure(stage, "IG002 Gateway istio-ingress/portless port 8888/HTTP: ", "no Service has this")
+
+
+@pytest.mark.usefixtures("mended")
+def test_tls_that_clients_do_not_take(lab: Lab, ingress: Run) -> None:
+    def https(name: str, credential: str, mode: str = "SIMPLE") -> dict[str, Any]:
+        host = f"{name}.faults.example.com"
+        return server(host, 443, "HTTPS", mode=mode, credentialName=credential)
+
+    lab.apply(
+        {
+            "apiVersion": "v1",
+            "kind": "Secret",
+            "type": "kubernetes.io/tls",
+            "metadata": {"name": "expired-cert", "namespace": "istio-ingress"},
+            "stringData": pair("expired.faults.example.com", days=-1),
+        },
+        gateway(
+            "faults",
+            https("expired", "expired-cert"),
+            https("misnamed", "shop-cert"),
+            https("missing", "no-such-cert"),
+            https("mutual", "shop-cert", mode="MUTUAL"),
+            server("passed.faults.example.com", 443, "TLS", mode="PASSTHROUGH"),
+        ),
+        virtual_service(
+            "passed",
+            "passed.faults.example.com",
+            spec={
+                "http": [],
+                "tls": [
+                    {
+                        "match": [{"sniHosts": ["passed.faults.example.com"]}],
+                        "route": [
+                            {
+                                "destination": {
+                                    "host": "ghost.shop.svc.cluster.local",
+                                    "port": {"number": 443},
+                                }
+                            }
+                        ],
+                    }
+                ],
+            },
+        ),
+    )
+    lab.kubectl(
+        *("patch", "gateway.gateway.networking.k8s.io", "shop", *SHOP, "--type=json", "-p"),
+        json.dumps(
+            [
+                {
+                    "op": "add",
+                    "path": "/spec/listeners/-",
+                    "value": {
+                        "name": "passed",
+                        "port": 8443,
+                        "protocol": "TLS",
+                        "hostname": "passed.example.com",
+                        "tls": {"mode": "Passthrough"},
+                    },
+                }
+            ]
+        ),
+    )
+
+    stage = ingress()
+    where = "Gateway istio-ingress/faults port 443/"
+
+    assert stage.exit == 1, stage.output
+    failure(stage, f"IG005 {where}HTTPS host expired.faults.example.com: ", "expired on")
+    failure(stage, f"IG005 {where}HTTPS host misnamed.faults.example.com: ", "shop.example.com")
+    failure(stage, f"IG004 {where}HTTPS: ", "missing.faults.example.com", "no-such-cert")
+    failure(stage, f"IG006 {where}HTTPS host mutual.faults.example.com: ", "shop-cert")
+    failure(stage, f"IG004 {where}TLS: ", "passed.faults.example.com")
+    failure(stage, "IG003 Gateway shop/shop listener passed: ", "no TLSRoute is attached")
+
+
+@pytest.mark.usefixtures("mended")
+def test_what_was_answered_otherwise_before(lab: Lab, ingress: Run, tmp_path: Path) -> None:
+    kept = tmp_path / "before.json.gz"
+    before = ingress(f"--keep-baseline={kept}")
+    assert before.exit == 0, before.output
+    lab.kubectl(
+        *("patch", "virtualservice", "shop", *SHOP, "--type=json", "-p"),
+        json.dumps(
+            [{"op": "add", "path": "/spec/http/1/rewrite", "value": {"uri": "/status/418"}}]
+        ),
+    )
+    lab.kubectl("delete", "virtualservice", "partners", *SHOP)
+    lab.kubectl("delete", "httproute", "api", *SHOP)
+
+    stage = ingress(f"--baseline={kept}")
+    replay = lab.pytest("-m", "ingress", f"--snapshot={stage.reports}/snapshot.json.gz")
+
+    assert stage.exit == 1, stage.output
+    failure(stage, "IG008 VirtualService shop/shop: ", "got 200 before the upgrade, and gets 418")
+    failure(stage, "IG008 VirtualService shop/partners: ", "leads nowhere now")
+    failure(stage, "IG003 Gateway shop/shop listener http: ", "0 routes are attached", "1 were")
+    assert replay.exit == 1
+    assert replay.failures == stage.failures
+
+
+@pytest.mark.usefixtures("mended")
+def test_a_target_port_that_no_container_has(lab: Lab, ingress: Run) -> None:
+    lab.kubectl(
+        *("patch", "service", "istio-ingressgateway", *INGRESS, "--type=json", "-p"),
+        json.dumps([{"op": "replace", "path": "/spec/ports/2/targetPort", "value": "no-such"}]),
+    )
+
+    stage = ingress()
+
+    assert stage.exit == 1, stage.output
+    door = "Service istio-ingress/istio-ingressgateway"
+    assert stage.first.startswith(f"FAIL IG002 {door}: port 443 (targetPort no-such) has no ready")
+    failure(stage, "IG004 Gateway istio-ingress/shop port 443/HTTPS: ", "no connection from inside")
+
+
+@pytest.mark.usefixtures("mended")
+def test_a_gateway_that_is_scaled_away(lab: Lab, ingress: Run) -> None:
+    lab.kubectl("scale", "deployment/istio-ingressgateway", *INGRESS, "--replicas=0")
+    lab.kubectl(
+        *("wait", "pod", "-l", "app=istio-ingressgateway", *INGRESS),
+        *("--for=delete", "--timeout=30s"),
+    )
+
+    stage = ingress()
+
+    assert stage.exit == 1, stage.output
+    subject = "Deployment istio-ingress/istio-ingressgateway"
+    assert stage.first.startswith(f"FAIL IG001 {subject}: is scaled to 0 replicas")
+    failure(stage, "IG002 Service istio-ingress/istio-ingressgateway: ", "has no ready endpoint")
+
+
+@pytest.mark.usefixtures("mended")
+def test_an_envoy_filter_that_breaks_the_listener(lab: Lab, ingress: Run) -> None:
+    code = "function envoy_on_request(h) h:respond({[':status'] = '503'}, 'broken') end"
+    manager = {"name": "envoy.filters.network.http_connection_manager"}
+    lab.apply(
+        {
+            "apiVersion": "networking.istio.io/v1alpha3",
+            "kind": "EnvoyFilter",
+            "metadata": {"name": "breaks", "namespace": "istio-ingress"},
+            "spec": {
+                "configPatches": [
+                    {
+                        "applyTo": "HTTP_FILTER",
+                        "match": {
+                            "context": "GATEWAY",
+                            "listener": {"filterChain": {"filter": manager}},
+                        },
+                        "patch": {
+                            "operation": "INSERT_FIRST",
+                            "value": {
+                                "name": "breaks",
+                                "typed_config": {
+                                    "@type": "type.googleapis.com/envoy.extensions.filters.http"
+                                    ".lua.v3.Lua",
+                                    "default_source_code": {"inline_string": code},
+                                },
+                            },
+                        },
+                    }
+                ]
+            },
+        }
+    )
+
+    stage = ingress()
+
+    assert stage.exit == 1, stage.output
+    failure(stage, "IG007 VirtualService shop/shop: ", "got 503 from the gateway itself")
+
+
+def test_from_outside_too_and_not_where_nothing_listens(ingress: Run) -> None:
+    both = ingress(f"--ingress-url=http://{NODE}:30080", f"--ingress-url=https://{NODE}:30443")
+    none = ingress("--vantage=outside")
+
+    assert both.exit == 0, both.output
+    assert " from inside, " in both.output
+    assert " from outside" in both.output
+    assert none.exit == 10, none.output
+    assert "nothing was sent from outside" in none.first
+
+
+def test_a_laptop_sends_through_a_port_forward(lab: Lab) -> None:
+    stage = lab.pytest("-m", "ingress", "--settle=4")
+
+    assert stage.exit == 0, stage.output
+
+
+def test_a_dry_run_sends_nothing_and_opens_no_gate(lab: Lab, ingress: Run) -> None:
+    stage = ingress("--dry-run")
+
+    assert stage.exit == 10, stage.output
+    assert "GET https://shop.example.com:443/orders/ by Service istio-ingress/" in stage.output
+    assert "requests were planned, none was sent" in stage.output
+
+
+def test_less_than_all_opens_no_gate(ingress: Run) -> None:
+    stage = ingress("--ingress-limit=3")
+
+    assert stage.exit == 10, stage.output
+    assert "planned requests were not sent within the limits" in stage.first

@@ -1,0 +1,167 @@
+"""What is planned to be sent: safe, derived from listeners and routes, no guesses."""
+
+from typing import Any
+
+import pytest
+
+from meshgate.snapshot.gateway_api import MethodMatch, PathMatch, RouteMatch
+from meshgate.snapshot.ingress import Request
+from meshgate.snapshot.istio import (
+    DirectResponse,
+    HttpMatch,
+    Redirect,
+    StringMatch,
+    TlsMatch,
+    TlsRoute,
+    VirtualServiceSpec,
+)
+from meshgate.snapshot.istio import VirtualService as Virtual
+from meshgate.snapshot.kubernetes import Metadata
+from tests import ingress_builders as build
+
+
+def urls(requests: list[Request]) -> list[str]:
+    return [f"{each.method} {each.kind} {each.url}" for each in requests]
+
+
+def test_http_is_asked_and_https_is_shaken_hands_with_too() -> None:
+    assert urls(build.requests()) == [
+        "GET request http://shop.example.com:80/",
+        "GET connect https://shop.example.com:443",
+        "GET request https://shop.example.com:443/",
+    ]
+
+
+def test_a_request_says_which_route_leads_where() -> None:
+    (asked, *_) = build.requests()
+
+    assert asked.route == "VirtualService shop/shop route web"
+    assert asked.backends == (build.WEB,)
+
+
+@pytest.mark.parametrize(
+    ("match", "planned"),
+    [
+        (HttpMatch(uri=StringMatch(prefix="/orders/")), ["GET /orders/"]),
+        (HttpMatch(uri=StringMatch(exact="/one")), ["GET /one"]),
+        (HttpMatch(method=StringMatch(exact="HEAD")), ["HEAD /"]),
+        (HttpMatch(query_params={"a": StringMatch(exact="1")}), ["GET /?a=1"]),
+        (HttpMatch(uri=StringMatch(regex=".*")), []),
+        (HttpMatch(method=StringMatch(exact="POST")), []),
+        (HttpMatch(headers={"x": StringMatch(prefix="a")}), []),
+        (HttpMatch(port=8443), []),
+    ],
+)
+def test_a_match_is_met_or_not_tried(match: HttpMatch, planned: list[str]) -> None:
+    sent = build.requests(
+        virtual_services=(build.virtual_service(build.rule(match)),),
+        gateways=(build.gateway(build.server()),),
+    )
+
+    assert [f"{each.method} {each.path}" for each in sent if each.kind == "request"] == planned
+
+
+def test_what_a_match_without_conditions_hides_is_not_tried() -> None:
+    hidden = build.rule(HttpMatch(uri=StringMatch(prefix="/late/")), name="late")
+
+    sent = build.requests(virtual_services=(build.virtual_service(build.rule(), hidden),))
+
+    assert not any("late" in each.route for each in sent)
+
+
+@pytest.mark.parametrize(
+    ("rule", "status"),
+    [
+        ({"redirect": Redirect(redirect_code=308)}, 308),
+        ({"direct_response": DirectResponse(status=204)}, 204),
+    ],
+)
+def test_what_the_gateway_answers_itself_is_expected(rule: dict[str, Any], status: int) -> None:
+    (asked, *_) = build.requests(virtual_services=(build.virtual_service(build.rule(**rule)),))
+
+    assert asked.expected == status
+
+
+def test_a_listener_that_redirects_is_asked_for_that_alone() -> None:
+    (asked,) = build.requests(gateways=(build.gateway(build.server(redirects=True)),))
+
+    assert (asked.url, asked.expected) == ("http://shop.example.com:80/", 301)
+
+
+def test_mutual_tls_is_asked_once_a_host_without_a_certificate() -> None:
+    (asked,) = build.requests(gateways=(build.gateway(build.server(443, "HTTPS", mode="MUTUAL")),))
+
+    assert (asked.tls, asked.kind, asked.route) == ("MUTUAL", "request", "")
+
+
+def test_what_is_passed_through_is_shaken_hands_with_for_each_sni() -> None:
+    passed = build.server(443, "TLS", "*.example.com", mode="PASSTHROUGH")
+    service = Virtual(
+        metadata=Metadata(name="passed", namespace="shop"),
+        spec=VirtualServiceSpec(
+            gateways=(f"{build.NAMESPACE}/front",),
+            tls=(TlsRoute(match=(TlsMatch(sni_hosts=("db.example.com",)),), route=(build.to(),)),),
+        ),
+    )
+
+    sent = build.requests(gateways=(build.gateway(passed),), virtual_services=(service,))
+
+    assert urls(sent) == ["GET connect https://db.example.com:443"]
+    assert sent[0].backends == (build.WEB,)
+
+
+def test_a_wildcard_is_asked_by_a_name_that_it_stands_for() -> None:
+    sent = build.requests(
+        gateways=(build.gateway(build.server(80, "HTTP", "*.example.com")),),
+        virtual_services=(build.virtual_service(hosts=("*.example.com",)),),
+    )
+
+    assert sent[0].host == "meshgate-probe.example.com"
+
+
+def api(**lists: Any) -> list[Request]:
+    return build.requests(
+        **{
+            "gateways": (),
+            "virtual_services": (),
+            "api_gateways": (build.api_gateway(),),
+            "deployments": (build.gateway_deployment(labels={**build.LABELS, **build.API_LABELS}),),
+            **lists,
+        }
+    )
+
+
+@pytest.mark.parametrize(
+    ("match", "planned"),
+    [
+        (RouteMatch(path=PathMatch(value="/v1")), ["GET /v1"]),
+        (RouteMatch(method="POST"), []),
+        (RouteMatch(path=PathMatch(type="RegularExpression", value="/.*")), []),
+    ],
+)
+def test_an_http_route_is_met_or_not_tried(match: RouteMatch, planned: list[str]) -> None:
+    sent = api(http_routes=(build.api_route(match),))
+
+    assert [f"{each.method} {each.path}" for each in sent if each.kind == "request"] == planned
+
+
+def test_a_grpc_method_is_a_path() -> None:
+    (asked,) = api(
+        grpc_routes=(build.api_route(RouteMatch(method=MethodMatch(service="shop.Orders"))),)
+    )
+
+    assert (asked.method, asked.path) == ("GET", "/shop.Orders/Meshgate")
+    assert asked.route == "GRPCRoute shop/web rule 0"
+
+
+def test_a_tls_route_is_shaken_hands_with() -> None:
+    (asked,) = api(
+        api_gateways=(build.api_gateway(listener=build.PASSED),),
+        tls_routes=(build.api_route(),),
+    )
+
+    assert (asked.kind, asked.tls, asked.route) == ("connect", "PASSTHROUGH", "TLSRoute shop/web")
+
+
+def test_the_gateway_of_another_controller_is_left_alone() -> None:
+    assert api(deployments=()) == []

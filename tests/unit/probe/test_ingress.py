@@ -1,0 +1,219 @@
+"""Requests that are really sent: what is written down of each answer, and within which limits."""
+
+import socket
+import ssl
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from threading import Thread
+from typing import Any
+from urllib.parse import urlsplit
+
+import pytest
+from cryptography import x509
+
+from meshgate.facts.listeners import Door
+from meshgate.probe.ingress import OUTSIDE, Planned, Traffic, plan, send
+from meshgate.snapshot.ingress import Exchange, Request, Vantage
+from meshgate.snapshot.kubernetes import Ingress as Address
+from meshgate.snapshot.kubernetes import LoadBalancer, Service, ServiceStatus
+from tests import fakes
+from tests import ingress_builders as build
+from tests.conftest import Serve
+from tests.fakes import Answer
+from tests.webhook_builders import ROOT, issued
+
+INSIDE = (Vantage(name="inside"),)
+
+
+def asked(**of: Any) -> Request:
+    given = {"vantage": "inside", "service": "Service ways/front", "gateway": "Gateway ways/front"}
+    return Request(**{**given, "port": 80, "host": build.HOST, **of})
+
+
+def towards(url: str) -> Callable[[], socket.socket]:
+    parts = urlsplit(url)
+    return lambda: socket.create_connection((parts.hostname, parts.port or 0), 5)
+
+
+def one(request: Request, connect: Callable[[], socket.socket], **traffic: Any) -> Exchange:
+    sent = send([Planned(request, "a way", connect)], INSIDE, Traffic(**traffic))
+    (seen,) = sent.exchanges
+    return seen
+
+
+@pytest.mark.parametrize(
+    ("answer", "reason", "upstream"),
+    [
+        (Answer(200, headers={"x-envoy-upstream-service-time": "1"}), "", True),
+        (Answer(404), "NR", False),
+        (Answer(404, b"none", headers={"x-envoy-upstream-service-time": "1"}), "", True),
+        (Answer(503, b"no healthy upstream"), "UH", False),
+        (
+            Answer(503, b"upstream connect error or disconnect. reset reason: connection timeout"),
+            "UF (connection timeout)",
+            False,
+        ),
+        (Answer(503), "NC", False),
+        (Answer(503, b"broken"), "", False),
+    ],
+)
+def test_who_answered_and_why(serve: Serve, answer: Answer, reason: str, upstream: bool) -> None:
+    seen = one(asked(), towards(serve({"/": answer}).url))
+
+    assert (seen.status, seen.reason, seen.upstream) == (answer.status, reason, upstream)
+
+
+def test_a_request_says_what_it_is_and_what_was_planned(serve: Serve) -> None:
+    server = serve({"/a": fakes.answer({})})
+
+    one(asked(method="HEAD", path="/a?b=1", headers={"x-c": "d"}, port=8080), towards(server.url))
+
+    (request,) = server.requests
+    assert str(request) == "HEAD /a"
+    assert request.query == {"b": ["1"]}
+    assert request.headers["x-c"] == "d"
+    assert request.headers["host"] == "shop.example.com:8080"
+    assert request.headers["user-agent"].startswith("meshgate/")
+
+
+def test_a_redirect_is_kept_without_its_query_and_not_followed(serve: Serve) -> None:
+    server = serve({"/": Answer(301, headers={"location": "https://a/b?token=c"})})
+
+    seen = one(asked(), towards(server.url))
+
+    assert (seen.status, seen.location) == (301, "https://a/b")
+    assert len(server.requests) == 1
+
+
+def test_where_it_ended() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+
+    seen = one(asked(), towards(f"http://127.0.0.1:{port}"))
+
+    assert (seen.stage, seen.status) == ("connect", 0)
+    assert "refused" in seen.error
+
+
+def test_no_more_than_the_limit_is_sent(serve: Serve) -> None:
+    server = serve({"/": fakes.answer({})})
+    many = [Planned(asked(path="/"), "a way", towards(server.url))] * 5
+
+    sent = send(many, INSIDE, Traffic(limit=2))
+
+    assert (len(sent.exchanges), len(sent.unsent), len(server.requests)) == (2, 3, 2)
+
+
+def test_nothing_is_sent_after_the_deadline(serve: Serve) -> None:
+    server = serve({"/": fakes.answer({})})
+    many = [Planned(asked(path="/"), "a way", towards(server.url))] * 4
+
+    sent = send(many, INSIDE, Traffic(rate=2.0, deadline=0.6))
+
+    assert (len(sent.exchanges), len(sent.unsent)) == (2, 2)
+
+
+# --- TLS ----------------------------------------------------------------------------------------
+
+
+@contextmanager
+def listening(folder: Path, *, mutual: bool = False) -> Iterator[tuple[str, int]]:
+    """A TLS listener that answers 200 to whatever it is asked."""
+    made = issued(build.HOST, by=ROOT, ca=False, sans=[x509.DNSName(build.HOST)])
+    file = folder / "pair.pem"
+    file.write_text(made.pem + made.key_pem.decode())
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(file)
+    context.set_alpn_protocols(["h2", "http/1.1"])
+    if mutual:
+        context.verify_mode = ssl.CERT_REQUIRED
+        context.load_verify_locations(cadata=ROOT.pem)
+
+    def serve(listener: socket.socket) -> None:
+        while True:
+            try:
+                raw, _ = listener.accept()
+            except OSError:
+                return
+            try:
+                with context.wrap_socket(raw, server_side=True) as secured:
+                    if secured.recv(4096):
+                        secured.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+            except OSError:
+                continue
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        Thread(target=serve, args=(listener,), daemon=True).start()
+        yield listener.getsockname()
+
+
+def test_what_a_handshake_shows(tmp_path: Path) -> None:
+    with listening(tmp_path) as address:
+        seen = one(
+            asked(tls="SIMPLE", kind="connect"), lambda: socket.create_connection(address, 5)
+        )
+
+    assert seen.certificate is not None
+    assert seen.certificate.sans == (build.HOST,)
+    assert (seen.alpn, seen.tls_version, seen.status) == ("h2", "TLSv1.3", 0)
+    assert "issuer certificate" in seen.distrust
+
+
+def test_a_chain_that_leads_to_a_root_that_was_named(tmp_path: Path) -> None:
+    ca = tmp_path / "ca.pem"
+    ca.write_text(ROOT.pem)
+
+    with listening(tmp_path) as address:
+        seen = one(
+            asked(tls="SIMPLE", kind="connect"),
+            lambda: socket.create_connection(address, 5),
+            ca=ca,
+        )
+
+    assert seen.distrust == ""
+
+
+@pytest.mark.parametrize(("mutual", "status"), [(True, 0), (False, 200)])
+def test_mutual_tls_refuses_or_lets_in(tmp_path: Path, mutual: bool, status: int) -> None:
+    with listening(tmp_path, mutual=mutual) as address:
+        seen = one(asked(tls="MUTUAL"), lambda: socket.create_connection(address, 5))
+
+    assert seen.status == status
+    assert ("CERTIFICATE_REQUIRED" in seen.alert) == mutual
+
+
+# --- the plan -----------------------------------------------------------------------------------
+
+
+def ways_of(planned: list[Planned]) -> set[str]:
+    return {each.way for each in planned if each.request.vantage == OUTSIDE}
+
+
+def planning(service: Service | None = None, *urls: str) -> tuple[list[Planned], list[Vantage]]:
+    there = build.ways(services=(service or build.service(),))
+    return plan(there, Traffic(urls=urls), never)
+
+
+def never(door: Door) -> socket.socket:
+    raise AssertionError(f"{door.subject} was connected to")
+
+
+def test_a_plan_is_sent_from_inside_alone_where_nothing_leads_in() -> None:
+    planned, (_, outside) = planning()
+
+    assert {each.request.vantage for each in planned} == {"inside"}
+    assert "no Service has a LoadBalancer address" in outside.unused
+
+
+def test_a_plan_uses_what_is_given_or_the_load_balancer_in_both_families() -> None:
+    addresses = (Address(ip="192.0.2.1"), Address(ip="2001:db8::1"))
+    status = ServiceStatus(load_balancer=LoadBalancer(ingress=addresses))
+    balanced = Service(metadata=build.service().metadata, spec=build.service().spec, status=status)
+
+    assert "192.0.2.1:80" in ways_of(planning(balanced)[0])
+    assert ways_of(planning(None, "http://192.0.2.9")[0]) == {"192.0.2.9:80"}
+    assert ways_of(planning(None, "ways/front=https://gw.example.com:8443")[0]) == {
+        "gw.example.com:8443"
+    }
+    assert ways_of(planning(None, "ways/other=https://gw.example.com")[0]) == set()
