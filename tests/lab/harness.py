@@ -1,8 +1,12 @@
 """The lab's verbs and one run of a stage, as the tests use them."""
 
+import itertools
 import json
 import subprocess
 import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -94,7 +98,28 @@ class Lab:
             f"--html={reports}/index.html",
             f"--save-snapshot={reports}/snapshot.json.gz",
             f"--json={reports}/verdict.json",
+            "--window=2",
             *words,
             identity=identity,
         )
         return Stage(done, reports)
+
+
+@contextmanager
+def again_and_again(act: Callable[[int], object]) -> Iterator[None]:
+    """Does it, with a number that counts up, while the block runs."""
+    enough = threading.Event()
+
+    def go_on() -> None:
+        for number in itertools.count():
+            if enough.is_set() or number == 500:
+                return
+            act(number)
+
+    actor = threading.Thread(target=go_on)
+    actor.start()
+    try:
+        yield
+    finally:
+        enough.set()
+        actor.join()

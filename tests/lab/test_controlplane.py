@@ -89,7 +89,7 @@ def test_a_frozen_proxy_goes_stale(lab: Lab, controlplane: Run) -> None:
 
 
 def test_a_proxy_that_rejects_its_configuration(lab: Lab, controlplane: Run) -> None:
-    lab.apply(_unknown_filter("web"))
+    lab.apply(unknown_filter("web"))
 
     stage = controlplane("--settle=60")
 
@@ -121,7 +121,7 @@ def test_a_version_that_is_not_the_target(controlplane: Run) -> None:
 
 
 def test_what_was_seen_can_be_replayed(lab: Lab, controlplane: Run) -> None:
-    lab.apply(_unknown_filter("web"))
+    lab.apply(unknown_filter("web"))
     stage = controlplane("--settle=60")
 
     replay = lab.pytest("-m", "controlplane", f"--snapshot={stage.reports}/snapshot.json.gz")
@@ -167,7 +167,7 @@ def _service_entry(name: str) -> dict[str, Any]:
     }
 
 
-def _unknown_filter(app: str) -> dict[str, Any]:
+def unknown_filter(app: str) -> dict[str, Any]:
     return {
         "apiVersion": "networking.istio.io/v1alpha3",
         "kind": "EnvoyFilter",

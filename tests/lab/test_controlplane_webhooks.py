@@ -302,3 +302,15 @@ def test_a_tag_that_points_to_a_revision_that_is_gone(lab: Lab, controlplane: Ru
     ), stage.output
     failure(stage, "FAIL CP012 Namespace payments: its label leads to the revision 1-0")
     assert "WARN CP012 Namespace payments: 1 pods are of the revision default" in stage.output
+
+
+def test_a_namespace_with_both_labels(lab: Lab, controlplane: Run) -> None:
+    lab.kubectl("label", "namespace", "payments", "istio.io/rev=default")
+
+    stage = controlplane()
+
+    assert stage.exit == 0, stage.output
+    assert (
+        "WARN CP012 Namespace payments: has istio-injection=enabled and istio.io/rev=default"
+        in stage.output
+    )

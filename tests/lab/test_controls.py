@@ -1,14 +1,13 @@
 """What must not close the gate: the ordinary life of a mesh, also in the middle of a change."""
 
-import itertools
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 
-from tests.lab.harness import Lab, Stage
+from meshgate.snapshot.store import load
+from tests.lab.harness import Lab, Stage, again_and_again
 
 Run = Callable[..., Stage]
 
@@ -45,8 +44,38 @@ def test_an_istiod_that_was_killed(lab: Lab, controlplane: Run) -> None:
     assert stage.exit == 0, stage.output
 
 
+def test_an_istiod_that_is_away_for_20_seconds(lab: Lab, controlplane: Run) -> None:
+    lab.kubectl("cordon", "node")
+    lab.kubectl("delete", "pod", "-n", "istio-system", "-l", "app=istiod", "--wait=false")
+    back = threading.Timer(20, lab.kubectl, ("uncordon", "node"))
+    back.start()
+    try:
+        stage = controlplane("--settle=120")
+    finally:
+        back.join()
+
+    assert stage.exit == 0, stage.output
+
+
+def test_what_nobody_uses_and_nobody_injects(lab: Lab, controlplane: Run) -> None:
+    """Types that were never sent, namespaces without sidecars, workload certificates of a day."""
+    stage = controlplane()
+
+    assert stage.exit == 0, stage.output
+    snapshot = load(stage.reports / "snapshot.json.gz")
+    states = [
+        state
+        for reading in snapshot.istiod
+        for proxy in reading.proxies
+        for state in proxy.resources.values()
+    ]
+    assert any(not state.sent for state in states)
+    assert "legacy" in {each.metadata.name for each in snapshot.namespaces}
+    assert "legacy" not in stage.output
+
+
 def test_pushes_that_go_on_all_the_time(lab: Lab, controlplane: Run) -> None:
-    with _pushing(lab):
+    with again_and_again(lambda number: lab.apply(restless(number))):
         stage = controlplane("--settle=60", "--stale-after=10")
 
     assert stage.exit == 0, stage.output
@@ -81,36 +110,19 @@ def test_pods_on_the_nodes_network(lab: Lab, controlplane: Run) -> None:
     assert stage.exit == 0, stage.output
 
 
-@contextmanager
-def _pushing(lab: Lab) -> Iterator[None]:
-    """Changes something that concerns every sidecar, again and again, while the block runs."""
-    enough = threading.Event()
-
-    def push() -> None:
-        for number in itertools.count():
-            if enough.is_set() or number == 500:
-                return
-            lab.apply(
-                {
-                    "apiVersion": "networking.istio.io/v1",
-                    "kind": "ServiceEntry",
-                    "metadata": {"name": "restless", "namespace": "shop"},
-                    "spec": {
-                        "hosts": ["restless.example.com"],
-                        "ports": [{"number": 8000 + number, "name": "http", "protocol": "HTTP"}],
-                        "resolution": "STATIC",
-                        "endpoints": [{"address": "192.0.2.1"}],
-                    },
-                }
-            )
-
-    pusher = threading.Thread(target=push)
-    pusher.start()
-    try:
-        yield
-    finally:
-        enough.set()
-        pusher.join()
+def restless(number: int) -> dict[str, Any]:
+    """Something that concerns every sidecar, another one for each number."""
+    return {
+        "apiVersion": "networking.istio.io/v1",
+        "kind": "ServiceEntry",
+        "metadata": {"name": "restless", "namespace": "shop"},
+        "spec": {
+            "hosts": ["restless.example.com"],
+            "ports": [{"number": 8000 + number, "name": "http", "protocol": "HTTP"}],
+            "resolution": "STATIC",
+            "endpoints": [{"address": "192.0.2.1"}],
+        },
+    }
 
 
 @pytest.mark.parametrize("restarted", [False, True], ids=["not restarted", "restarted"])

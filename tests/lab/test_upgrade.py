@@ -1,4 +1,4 @@
-"""A real upgrade in place, 1.28.2 to 1.29.1: the gate says right away what is so."""
+"""Real upgrades, 1.28.2 to 1.29.1: the gate says right away what is so."""
 
 import os
 from collections.abc import Iterator
@@ -91,3 +91,23 @@ def test_an_upgrade_in_place(old: Lab, tmp_path: Path) -> None:
 def dataplane(lab: Lab) -> Stage:
     """check_mtls.py as the verifier in the cluster."""
     return lab.pytest(FILE, f"--target-version={NEW}", "--settle=30", identity=VERIFIER)
+
+
+def test_an_upgrade_by_revision_with_a_tag(old: Lab) -> None:
+    old.verb("revision", NEW, "--tag", "prod")
+    before = old.pytest("-m", "controlplane", "--settle=60")
+    assert before.exit == 0, before.output
+
+    for namespace in ("shop", "payments"):
+        old.kubectl("label", "namespace", namespace, "istio-injection-", "istio.io/rev=prod")
+    between = old.pytest("-m", "controlplane", "--settle=30")
+    assert between.exit == 0, between.output
+    # the workloads are of the old revision until their own stage: told and not fatal
+    assert "WARN CP012 Namespace shop: " in between.output
+
+    for namespace in ("shop", "payments"):
+        old.kubectl("rollout", "restart", "deployment", "-n", namespace)
+        old.kubectl("rollout", "restart", "statefulset", "-n", namespace)
+    after = old.pytest("-m", "controlplane", "--settle=90")
+    assert after.exit == 0, after.output
+    assert "WARN CP012" not in after.output

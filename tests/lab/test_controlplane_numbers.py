@@ -1,0 +1,114 @@
+"""istiod's own numbers on a real mesh: what goes wrong now, and what is left out."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from tests.lab.harness import Lab, Stage, again_and_again
+from tests.lab.test_controlplane import unknown_filter
+
+Run = Callable[..., Stage]
+
+pytestmark = pytest.mark.usefixtures("healed")
+
+ISTIOD = ("deployment/istiod", "-n", "istio-system")
+
+
+def line(stage: Stage, begins: str) -> str:
+    """The one failure that begins so; the whole output where there is none."""
+    found = [each for each in stage.failures if each.startswith(begins)]
+    assert found, stage.output
+    return found[0]
+
+
+def test_pushes_that_are_rejected_all_the_time(lab: Lab, controlplane: Run) -> None:
+    def reject(number: int) -> None:
+        wrong = unknown_filter("web")
+        patch = wrong["spec"]["configPatches"][0]["patch"]
+        patch["value"]["name"] = f"not.a.filter.{number}"
+        lab.apply(wrong)
+
+    with again_and_again(reject):
+        stage = controlplane("--settle=0", "--window=15")
+
+    assert stage.exit == 1
+    rejected = line(stage, "FAIL CP013 Pod istio-system/istiod-")
+    assert "pushes were rejected by proxies" in rejected
+
+
+def test_an_istiod_that_is_about_to_be_killed_and_one_that_was(lab: Lab, controlplane: Run) -> None:
+    limit(lab, "140Mi")
+
+    stage = controlplane("--settle=0")
+
+    assert stage.exit == 1, stage.output
+    assert "of its limit 140Mi" in line(stage, "FAIL CP014 Pod istio-system/istiod-")
+
+
+def test_services_hosts_and_subsets_that_conflict(lab: Lab, controlplane: Run) -> None:
+    lab.apply(*conflicts())
+
+    stage = controlplane("--settle=10")
+
+    assert stage.exit == 1
+    line(stage, "FAIL CP015 Domain web.shop.svc.cluster.local:80: ")
+    line(stage, "FAIL CP015 Host web.shop.svc.cluster.local: ")
+    assert "(two.example.com)" in line(stage, "FAIL CP015 Listener 0.0.0.0_9999: ")
+    line(stage, "FAIL CP006 VirtualService shop/first: IST0109")
+
+
+def test_metrics_that_istiod_keeps_to_itself(verifier: str, lab: Lab, controlplane: Run) -> None:
+    lab.kubectl("set", "env", *ISTIOD, "METRICS_LOCALHOST_ACCESS_ONLY=true")
+    lab.kubectl("rollout", "status", *ISTIOD, "--timeout=90s")
+
+    stage = controlplane("--settle=60", identity=verifier)
+
+    assert stage.exit == 10, stage.output
+    assert "set METRICS_LOCALHOST_ACCESS_ONLY=false on istiod" in line(stage, "???? CP013 ")
+
+
+def limit(lab: Lab, memory: str) -> None:
+    """Gives istiod a memory limit, and waits until it runs with it."""
+    lab.kubectl("set", "resources", *ISTIOD, f"--limits=memory={memory}")
+    lab.kubectl("rollout", "status", *ISTIOD, "--timeout=90s")
+
+
+def conflicts() -> list[dict[str, Any]]:
+    """Two TCP services on one port, two VirtualServices of one host, one subset twice."""
+    host = "web.shop.svc.cluster.local"
+    route = [{"route": [{"destination": {"host": host}}]}]
+    return [
+        *(
+            entry(name, {"hosts": [f"{name}.example.com"], "ports": [port], **endpoint(address)})
+            for name, address in (("one", "192.0.2.1"), ("two", "192.0.2.2"))
+            for port in [{"number": 9999, "name": "tcp", "protocol": "TCP"}]
+        ),
+        *(
+            entry(name, {"hosts": [host], "http": route}, kind="VirtualService")
+            for name in ("first", "second")
+        ),
+        *(
+            entry(
+                name,
+                {"host": host, "subsets": [{"name": "v1", "labels": {"app": "web"}}]},
+                kind="DestinationRule",
+            )
+            for name in ("first", "second")
+        ),
+    ]
+
+
+def endpoint(address: str) -> dict[str, Any]:
+    """Where a ServiceEntry leads to."""
+    return {"resolution": "STATIC", "endpoints": [{"address": address}]}
+
+
+def entry(name: str, spec: dict[str, Any], kind: str = "ServiceEntry") -> dict[str, Any]:
+    """One of Istio's resources, in shop."""
+    return {
+        "apiVersion": "networking.istio.io/v1",
+        "kind": kind,
+        "metadata": {"name": name, "namespace": "shop"},
+        "spec": spec,
+    }
