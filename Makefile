@@ -6,7 +6,7 @@ NAME ?= default
 demo-record: NAME = demo
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo demo-broken demo-record check test test-page test-lab format lock lab-up lab-shell lab-reset lab-down
+.PHONY: help setup demo demo-broken demo-record check test test-page test-lab format lock lab-up lab-image lab-shell lab-reset lab-down
 
 help: ## what there is to do
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
@@ -55,12 +55,16 @@ lock: setup ## pin the newest allowed versions of all Python packages
 	$(BIN)/pip install --quiet uv
 	$(BIN)/uv pip compile $(UV) pyproject.toml -o requirements/run.txt
 	$(BIN)/uv pip compile $(UV) pyproject.toml --group dev -c requirements/run.txt -o requirements/dev.txt
+	$(BIN)/uv pip compile $(UV) --group build -c requirements/dev.txt -o requirements/build.txt
 
 UV := --quiet --upgrade --universal --generate-hashes --no-emit-index-url --no-annotate --no-header \
   --python-version 3.11
 
 lab-up: ## a real Kubernetes with a real Istio (NAME=other for a second one)
 	$(LAB) up --name $(NAME)
+
+lab-image: ## this project's image, built with buildah, in a registry of that lab
+	$(LAB) image --name $(NAME)
 
 lab-shell: ## a shell in its network, with kubectl and istioctl
 	$(LAB) shell --name $(NAME)

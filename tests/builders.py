@@ -12,6 +12,7 @@ import msgspec
 
 from meshgate.collect.plan import ITEMS
 from meshgate.facts.mesh import Mesh
+from meshgate.snapshot.ingress import Ingress
 from meshgate.snapshot.istio import EnvoyFilter, EnvoyFilterSpec, WorkloadSelector
 from meshgate.snapshot.istioctl import Analysis, AnalysisMessage
 from meshgate.snapshot.istiod import Conflicts, IstiodNumbers, IstiodReading, ProxySync, SyncState
@@ -347,6 +348,7 @@ def snapshot(**changes: Any) -> Snapshot:
         "kubernetes_version": "v1.34.4",
         "read": tuple(sorted(ITEMS)),
         **webhook_builders.HEALTHY,
+        "ingress": Ingress(),
         **mtls_builders.HEALTHY,
         "pods": (istiod(), sidecar(ip="10.0.0.1", ports=(HTTP,))),
         "deployments": (deployment(),),

@@ -1,18 +1,12 @@
 """A lab for the tests: put up once, brought back to its healthy state before every test."""
 
-import json
 import os
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
-from pathlib import Path
-from typing import Any
 
 import pytest
 
 from tests.lab.harness import Lab, Stage
-
-VERIFIER = "istio-system/istio-verification-sa"
+from tests.lab.rights import VERIFIER, grant
 
 
 @pytest.fixture(scope="session")
@@ -37,35 +31,10 @@ def lab(running_lab: Lab) -> Lab:
     return running_lab
 
 
-@pytest.fixture(scope="session")
-def verifying() -> list[dict[str, Any]]:
-    """The ServiceAccount of a hook Job, with what is printed for it and nothing else."""
-    printed = subprocess.run(
-        [Path(sys.executable).with_name("meshgate"), "rbac"],
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    roles = json.loads(printed.stdout)["items"]
-    namespace, name = VERIFIER.split("/")
-    account = {"kind": "ServiceAccount", "name": name, "namespace": namespace}
-    group = "rbac.authorization.k8s.io"
-    binding = {
-        "apiVersion": f"{group}/v1",
-        "kind": "ClusterRoleBinding",
-        "metadata": {"name": "istio-verification"},
-        "roleRef": {"apiGroup": group, "kind": "ClusterRole", "name": "istio-verification"},
-        "subjects": [account],
-    }
-    metadata = {"name": name, "namespace": namespace}
-    made = {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": metadata}
-    return [made, *roles, binding]
-
-
 @pytest.fixture
-def verifier(lab: Lab, verifying: list[dict[str, Any]]) -> str:
+def verifier(lab: Lab) -> str:
     """Who a hook Job runs as."""
-    lab.apply(*verifying)
+    grant(lab)
     return VERIFIER
 
 

@@ -53,6 +53,14 @@ class Lab:
         assert done.returncode == 0, f"lab {verb} {' '.join(words)}:\n{done.stdout}{done.stderr}"
         return done.stdout
 
+    def printed(self, name: str, verb: str, *words: str) -> str:
+        """What that verb prints in its line `name: …`."""
+        lines = self.verb(verb, *words).splitlines()
+        (found,) = [
+            line.removeprefix(f"{name}: ") for line in lines if line.startswith(f"{name}: ")
+        ]
+        return found
+
     def run(
         self, *command: str, identity: str | None = None, input: str | None = None
     ) -> subprocess.CompletedProcess[str]:

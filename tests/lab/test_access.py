@@ -12,59 +12,13 @@ import pytest
 from meshgate.catalogue import checks
 from meshgate.collect.plan import ANALYZE_READS, KINDS, closure
 from tests.lab.harness import Lab, Stage
+from tests.lab.rights import NAMESPACE, roles
 
 Run = Callable[..., Stage]
 
 pytestmark = pytest.mark.usefixtures("healed")
 
-NAMESPACE = "istio-system"
-VERIFIER = f"{NAMESPACE}/istio-verification-sa"
 BASELINE = f"configmap://{NAMESPACE}/meshgate-baseline"
-
-
-@pytest.fixture
-def verifier(lab: Lab) -> str:
-    """The ServiceAccount of a hook Job, with exactly the rights that are printed for it."""
-    lab.apply(
-        {
-            "apiVersion": "v1",
-            "kind": "ServiceAccount",
-            "metadata": {"name": "istio-verification-sa", "namespace": "istio-system"},
-        },
-        _binding("ClusterRole"),
-        _binding("Role") | {"metadata": {"name": "istio-verification", "namespace": NAMESPACE}},
-        *_roles(),
-    )
-    return VERIFIER
-
-
-def _binding(kind: str) -> dict[str, Any]:
-    return {
-        "apiVersion": "rbac.authorization.k8s.io/v1",
-        "kind": f"{kind}Binding",
-        "metadata": {"name": "istio-verification"},
-        "roleRef": {
-            "apiGroup": "rbac.authorization.k8s.io",
-            "kind": kind,
-            "name": "istio-verification",
-        },
-        "subjects": [
-            {"kind": "ServiceAccount", "name": "istio-verification-sa", "namespace": NAMESPACE}
-        ],
-    }
-
-
-def _roles() -> tuple[dict[str, Any], dict[str, Any]]:
-    """The ClusterRole that reads, and the Role that keeps baselines, as they are printed."""
-    printed = subprocess.run(
-        [".venv/bin/meshgate", "rbac"],
-        cwd=Path(__file__).parents[2],
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    reads, writes = json.loads(printed.stdout)["items"]
-    return reads, writes
 
 
 def test_the_printed_rights_are_enough(verifier: str, controlplane: Run) -> None:
@@ -85,12 +39,12 @@ def _needs() -> dict[tuple[str, str], str]:
 def test_each_right_taken_away_closes_the_gate(verifier: str, lab: Lab, controlplane: Run) -> None:
     needs = _needs()
     granted = {
-        (rule["apiGroups"][0], name) for rule in _roles()[0]["rules"] for name in rule["resources"]
+        (rule["apiGroups"][0], name) for rule in roles()[0]["rules"] for name in rule["resources"]
     }
     assert granted == needs.keys()
 
     for (group, resource), stage_of_it in sorted(needs.items()):
-        role, _ = _roles()
+        role, _ = roles()
         for rule in role["rules"]:
             if rule["apiGroups"] == [group]:
                 rule["resources"].remove(resource)

@@ -16,6 +16,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from tests.lab.harness import Lab, Stage
+from tests.lab.rights import grant
 
 Run = Callable[..., Stage]
 Objects = list[dict[str, Any]]
@@ -37,11 +38,11 @@ def ingress(lab: Lab, verifier: str) -> Run:
 
 
 @pytest.fixture
-def mended(lab: Lab, ingress: Run, verifying: Objects) -> Iterator[None]:
+def mended(lab: Lab, ingress: Run) -> Iterator[None]:
     """After the test: the fault is taken out, and the same stage passes."""
     yield
     lab.verb("reset")
-    lab.apply(*verifying)
+    grant(lab)
     stage = ingress("--settle=30")
     assert stage.exit == 0, stage.output
 

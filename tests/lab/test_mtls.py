@@ -4,48 +4,17 @@ Faults that do not touch each other are put in together and found in one run, ea
 """
 
 import json
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.lab.harness import Lab, Stage
+from tests.lab.rights import VERIFIER, grant
 
 Run = Callable[..., Stage]
 
-VERIFIER = "istio-system/istio-verification-sa"
 FILE = "verification/check_mtls.py"
-
-
-def account() -> str:
-    """The verifier's ServiceAccount, with what is printed for it."""
-    printed = subprocess.run(
-        [Path(sys.executable).with_name("meshgate"), "rbac"],
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    namespace, name = VERIFIER.split("/")
-    group = "rbac.authorization.k8s.io"
-    objects: list[dict[str, Any]] = [
-        {
-            "apiVersion": "v1",
-            "kind": "ServiceAccount",
-            "metadata": {"name": name, "namespace": namespace},
-        },
-        {
-            "apiVersion": f"{group}/v1",
-            "kind": "ClusterRoleBinding",
-            "metadata": {"name": "istio-verification"},
-            "roleRef": {"apiGroup": group, "kind": "ClusterRole", "name": "istio-verification"},
-            "subjects": [{"kind": "ServiceAccount", "name": name, "namespace": namespace}],
-        },
-        json.loads(printed.stdout),
-    ]
-    return "\n".join(map(json.dumps, objects))
 
 
 @pytest.fixture
@@ -54,7 +23,7 @@ def dataplane(lab: Lab) -> Run:
 
     def run(*words: str, settle: int = 4) -> Stage:
         # a reset takes the account away again
-        lab.kubectl("apply", "-f", "-", input=account())
+        grant(lab)
         return lab.pytest(FILE, f"--settle={settle}", *words, identity=VERIFIER)
 
     return run

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from tests.lab.harness import Lab, Stage
-from tests.lab.test_mtls import FILE, VERIFIER, account
+from tests.lab.rights import VERIFIER, grant
+from tests.lab.test_mtls import FILE
 
 OLD, NEW = "1.28.2", "1.29.1"
 
@@ -33,7 +34,7 @@ def old(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
 
 
 def test_an_upgrade_in_place(old: Lab, tmp_path: Path) -> None:
-    old.kubectl("apply", "-f", "-", input=account())
+    grant(old)
     old.apply(BUDGET)
     old.kubectl(*("patch", "statefulset", "cache", "-n", "shop", "-p", ON_DELETE))
     before = old.pytest("-m", "controlplane", f"--target-version={OLD}", "--settle=30")

@@ -1,7 +1,8 @@
 """Builds and caches everything that a lab is made of, each thing once for each version.
 
 A cached thing has a digest of what it was made from in its name. It is made beside its place and
-renamed at the end, so that it is either whole or absent; Go's own cache lets a build resume.
+renamed at the end, so that it is either whole or absent; Go's own cache lets a build resume. Each
+thing has a lock of its own: who waits, waits for what is needed.
 """
 
 import hashlib
@@ -37,28 +38,63 @@ class Built:
 def build() -> Built:
     """Make what is not there yet."""
     _check_host()
-    with locked(paths.cache() / "build.lock"):
-        for leftover in paths.cache().glob("*.partial"):
-            shutil.rmtree(leftover)
-        node_root = _cached("node", _NODE_ROOT, _make_node_root)
-        programs = images.Programs(
-            kubernetes=_go_programs("kubernetes", _kubernetes_stamps()),
-            etcd=_go_programs("etcd", {}),
-            coredns=_go_programs("coredns", {"github.com/coredns/coredns/coremain.GitCommit": "-"}),
-            istio={i.version: _istio_programs(i) for i in versions().istio.values()},
-            envoy={i.version: _envoy(i) for i in versions().istio.values()},
-            app=_app_programs(),
-            proxy_base=_cached("proxy", _PROXY_BASE, _make_proxy_base),
-        )
+    node_root = _cached("node", _NODE_ROOT, _make_node_root)
+    programs = images.Programs(
+        kubernetes=_go_programs("kubernetes", _kubernetes_stamps()),
+        etcd=_go_programs("etcd", {}),
+        coredns=_go_programs("coredns", {"github.com/coredns/coredns/coremain.GitCommit": "-"}),
+        istio={i.version: _istio_programs(i) for i in versions().istio.values()},
+        envoy={i.version: _envoy(i) for i in versions().istio.values()},
+        app=_app_programs(),
+        proxy_base=_cached("proxy", _PROXY_BASE, _make_proxy_base),
+    )
 
-        def make_image_store(place: Path) -> None:
-            layout = place / "layout"
-            images.write_layout(images.all_images(programs), layout)
-            node.import_images(layout, node_root, programs.kubernetes, place)
+    def make_image_store(place: Path) -> None:
+        layout = place / "layout"
+        images.write_layout(images.all_images(programs), layout)
+        node.import_images(layout, node_root, programs.kubernetes, place)
 
-        # Imported once into a containerd root, of which every lab gets a copy in a second.
-        recipe = [str(node_root), images.recipe(programs)]
-        return Built(programs, node_root, _cached("images", recipe, make_image_store))
+    # Imported once into a containerd root, of which every lab gets a copy in a second.
+    recipe = [str(node_root), images.recipe(programs)]
+    return Built(programs, node_root, _cached("images", recipe, make_image_store))
+
+
+def build_services() -> Path:
+    """A root filesystem with Debian's registry; make it if it is not there."""
+    return _cached("services", _SERVICES, _make_services)
+
+
+@dataclass(frozen=True)
+class Ingredients:
+    """What the project's own image is built from here, where there is no registry to pull from."""
+
+    base: Path
+    wheels: Path
+    istioctl: Path
+
+
+def build_ingredients() -> Ingredients:
+    """Make what is not there yet."""
+    _check_host()
+    pins = [paths.PROJECT / "requirements" / f"{name}.txt" for name in ("build", "run")]
+
+    def make_wheels(place: Path) -> None:
+        for file in pins:
+            options = ["--require-hashes", "--only-binary=:all:", "--quiet"]
+            run([*_pip(), "download", *options, "--dest", place, "--requirement", file])
+
+    istio = versions().istio_release(versions().default_istio)
+    return Ingredients(
+        base=_cached("python", _PYTHON_BASE, _make_python_base),
+        wheels=_cached("wheels", _digest(pins), make_wheels),
+        istioctl=_istio_programs(istio) / "bin",
+    )
+
+
+def host_program(name: str) -> None:
+    """See that the host has this program; its Debian package has the same name."""
+    if not shutil.which(name):
+        _install_host_package(name)
 
 
 # --- the host ---------------------------------------------------------------------------------
@@ -97,12 +133,15 @@ def _cached(name: str, recipe: object, make: Callable[[Path], None]) -> Path:
     place = paths.cache() / f"{name}-{digest}"
     if place.exists():
         return place
-    _check_space()
     partial = place.with_name(f"{place.name}.partial")
-    with step(f"build {name}"):
-        partial.mkdir(parents=True)
-        make(partial)
-        partial.rename(place)
+    with locked(place.with_name(f"{place.name}.lock")):
+        if not place.exists():  # else somebody made it meanwhile
+            _check_space()
+            with step(f"build {name}"):
+                shutil.rmtree(partial, ignore_errors=True)  # what was broken off
+                partial.mkdir(parents=True)
+                make(partial)
+                partial.rename(place)
     return place
 
 
@@ -235,6 +274,8 @@ _SLIM = [
     *(f"--dpkgopt=path-exclude=/usr/share/{d}/*" for d in ("doc", "man", "locale", "info")),
 ]
 _NODE_ROOT = ["--variant=essential", *_SLIM, f"--include={','.join(versions().node_packages)}"]
+_SERVICES = ["--variant=extract", *_SLIM, f"--include={','.join(versions().service_packages)}"]
+_PYTHON_BASE = ["--variant=extract", *_SLIM, f"--include={','.join(versions().python_packages)}"]
 _PROXY_BASE = ["--variant=extract", *_SLIM, f"--include={','.join(versions().proxy_packages)}"]
 
 
@@ -242,13 +283,24 @@ def _make_node_root(place: Path) -> None:
     _mmdebstrap(_NODE_ROOT, place)
 
 
+def _make_python_base(place: Path) -> None:
+    _mmdebstrap(_PYTHON_BASE, place)
+    for folder in ("dev", "etc/apt", "var/lib/apt", "var/cache"):  # nothing of this machine
+        shutil.rmtree(place / folder, ignore_errors=True)
+    (place / "tmp").mkdir(exist_ok=True)
+    (place / "tmp").chmod(0o1777)
+
+
+def _make_services(place: Path) -> None:
+    _mmdebstrap(_SERVICES, place)
+
+
 def _make_proxy_base(place: Path) -> None:
     _mmdebstrap(_PROXY_BASE, place / "base.tar")
 
 
 def _mmdebstrap(options: list[str], target: Path) -> None:
-    if not shutil.which("mmdebstrap"):
-        _install_host_package("mmdebstrap")
+    host_program("mmdebstrap")
     codename = platform.freedesktop_os_release()["VERSION_CODENAME"]
     run(["mmdebstrap", "--mode=root", *options, codename, target, *_apt_sources(codename)])
 

@@ -7,8 +7,9 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 
-from labkit import enter, golden, health, lock, mesh, node, paths, signals
+from labkit import enter, gates, golden, health, lock, mesh, node, paths, signals
 from labkit.build import build
 from labkit.node import Node
 from labkit.paths import LabDir
@@ -69,6 +70,8 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("istio", choices=known)
     sub.add_argument("--tag", help="point this revision tag to it")
     verb(_save, "save")
+    sub = verb(_image, "image")
+    sub.add_argument("--layout", type=Path, help="only write it there, as an OCI layout")
     verb(_status, "status")
     verb(_list, "list")
     verb(_down, "down")
@@ -165,6 +168,16 @@ def _revision(args: argparse.Namespace) -> None:
     with _changing(args) as running:
         mesh.add_revision(running, build(), args.istio, args.tag)
         golden.save(running)
+
+
+def _image(args: argparse.Namespace) -> None:
+    """Build meshgate's image, push it to a registry in the lab, print its name there."""
+    gates.build_image()
+    if args.layout:
+        gates.export(args.layout)
+        return
+    with _changing(args) as running:
+        print(f"image: {gates.push(running)}")
 
 
 def _status(args: argparse.Namespace) -> None:

@@ -94,6 +94,11 @@ class Node:
         """A command in the node's network, but with the host's files."""
         return ["nsenter", "-t", str(self.init.pid), "--net", "--uts", "--", *argv]
 
+    def among(self, argv: Sequence[str | Path]) -> list[str | Path]:
+        """The same, as one of the node's processes: the kernel ends it with the node."""
+        enter = ["nsenter", "-t", str(self.init.pid), "--net", "--uts", "--ipc", "--pid", "--"]
+        return [*enter, *argv]
+
     def inside(self, argv: Sequence[str | Path]) -> list[str | Path]:
         """A command in all of the node's namespaces."""
         pid = str(self.init.pid)

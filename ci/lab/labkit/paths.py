@@ -8,6 +8,7 @@ from pathlib import Path
 from labkit.steps import LabError
 
 SOURCE = Path(__file__).resolve().parent.parent
+PROJECT = SOURCE.parent.parent
 
 
 def home() -> Path:

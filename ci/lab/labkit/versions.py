@@ -37,6 +37,8 @@ class Versions:
     istio: dict[str, Istio]
     node_packages: tuple[str, ...]
     proxy_packages: tuple[str, ...]
+    python_packages: tuple[str, ...]
+    service_packages: tuple[str, ...]
 
     def istio_release(self, version: str) -> Istio:
         """The named release, or an error that lists those there are."""
@@ -64,4 +66,6 @@ def versions() -> Versions:
         },
         node_packages=tuple(data["debian"]["node"]),
         proxy_packages=tuple(data["debian"]["proxy"]),
+        python_packages=tuple(data["debian"]["python"]),
+        service_packages=tuple(data["debian"]["services"]),
     )

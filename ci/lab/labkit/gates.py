@@ -1,0 +1,92 @@
+"""The project's own image: built with buildah from its Dockerfile, pushed to a registry in the lab,
+from which the node pulls it as it would anywhere. Bases and wheels are made here, as nothing can be
+pulled from outside."""
+
+import json
+import subprocess
+from pathlib import Path
+
+from labkit import guests, paths
+from labkit.build import Ingredients, build_ingredients, build_services, host_program
+from labkit.node import Node
+from labkit.steps import locked, run, step
+from labkit.versions import versions
+
+REGISTRY = "localhost:5000"  # a name for which containerd speaks plain HTTP by itself
+IMAGE = "localhost/meshgate:lab"
+
+_BASE, _ISTIOCTL = "localhost/meshgate-base", "localhost/istioctl"
+
+
+def build_image() -> str:
+    """Build it in buildah's storage; what has not changed comes from its cache of layers."""
+    host_program("buildah")
+    made = build_ingredients()
+    with locked(paths.cache() / "image.lock"), step("build the image"):
+        _layer(_BASE, made.base, "COPY . /")
+        _layer(_ISTIOCTL, made.istioctl, "COPY istioctl /usr/local/bin/istioctl")
+        run(_buildah("build", *_build_options(made), "--tag", IMAGE, paths.PROJECT))
+    return IMAGE
+
+
+def export(layout: Path) -> None:
+    """Write it to that folder."""
+    run(_buildah("push", IMAGE, f"oci:{layout}:lab"))
+
+
+def push(node: Node) -> str:
+    """Push it to the lab's registry; returns by what name and digest pods get it."""
+    digest_file = node.lab.path / "image.digest"
+    start_registry(node)
+    with step("push the image"):
+        target = f"docker://{REGISTRY}/meshgate:lab"
+        options = ["--tls-verify=false", f"--digestfile={digest_file}"]
+        node.run(*_buildah("push", *options, IMAGE, target), timeout=600)
+    return f"{REGISTRY}/meshgate@{digest_file.read_text().strip()}"
+
+
+def start_registry(node: Node) -> None:
+    """A real registry, for as long as the lab is up."""
+    program = build_services() / "usr/bin/docker-registry"
+    place = node.lab.path / "registry"
+    place.mkdir(exist_ok=True)
+    settings = {
+        "version": 0.1,
+        "storage": {"filesystem": {"rootdirectory": str(place)}},
+        "http": {"addr": REGISTRY},
+    }
+    config = place / "config.yml"
+    config.write_text(json.dumps(settings))
+    guests.start(node, "registry", [program, "serve", config], ready=f"http://{REGISTRY}/v2/")
+
+
+def _layer(name: str, context: Path, instruction: str) -> None:
+    file = f"FROM scratch\n{instruction}\n"
+    run(_buildah("build", *_SAME_BYTES, "--file", "-", "--tag", name, context), stdin=file)
+
+
+def _build_options(made: Ingredients) -> list[str]:
+    arguments = {
+        "BASE": _BASE,
+        "ISTIOCTL": _ISTIOCTL,
+        "PIP_OPTIONS": "--no-index --find-links=/wheels",
+        "ISTIO": versions().default_istio,
+        "REVISION": _revision(),
+    }
+    words = [f"--build-arg={name}={value}" for name, value in arguments.items()]
+    return [*_SAME_BYTES, "--isolation=chroot", f"--volume={made.wheels}:/wheels:ro", *words]
+
+
+_SAME_BYTES = ["--layers", "--pull-never", "--timestamp=0", "--quiet"]
+
+
+def _revision() -> str:
+    command = ["git", "-c", "safe.directory=*", "rev-parse", "HEAD"]
+    done = subprocess.run(command, cwd=paths.PROJECT, capture_output=True, text=True, check=False)
+    return done.stdout.strip() or "unknown"
+
+
+def _buildah(*words: str | Path) -> list[str | Path]:
+    storage = paths.home() / "buildah"
+    places = [f"--root={storage}", f"--runroot={storage}-run", "--storage-driver=overlay"]
+    return ["buildah", *places, *words]

@@ -1,0 +1,153 @@
+"""The image: built from the Dockerfile, pulled by the lab's containerd, run like a hook Job."""
+
+import base64
+import json
+import re
+import tarfile
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import pytest
+
+from tests.lab.harness import ROOT, Lab
+from tests.lab.rights import NAMESPACE, grant
+
+MIB = 2**20
+SECRET = re.compile(
+    rb"-----BEGIN [A-Z ]*PRIVATE KEY-----\s+[A-Za-z0-9+/]{40}"  # the words alone are in parsers
+    rb"|\b(?:AKIA|ASIA)[A-Z0-9]{16}\b|\bgh[pousr]_[A-Za-z0-9]{36}\b|\bxox[bapr]-[0-9A-Za-z-]{20}"
+)
+# How long the interpreter works, whatever else the machine does, until the first claim is ruled on.
+COLD_START = """
+import resource, subprocess
+subprocess.run(["pytest", "-m", "controlplane", "--snapshot=/demo/healthy.json.gz"], check=True)
+used = resource.getrusage(resource.RUSAGE_CHILDREN)
+print("seconds:", used.ru_utime + used.ru_stime)
+"""
+
+
+@pytest.fixture(scope="module")
+def image(running_lab: Lab) -> str:
+    """What pods call it, by digest: a registry in the lab has it."""
+    return running_lab.printed("image", "image")
+
+
+@pytest.fixture(scope="module")
+def files(
+    running_lab: Lab, image: str, tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, tuple[tarfile.TarInfo, bytes]]:
+    """Every file of every layer, also those that a later layer covers."""
+    layout = tmp_path_factory.mktemp("image")
+    running_lab.verb("image", f"--layout={layout}")
+    found = {}
+    for number, layer in enumerate(_layers(layout)):
+        with tarfile.open(layout / "blobs/sha256" / layer) as tar:
+            for member in tar:
+                if member.isfile():
+                    file = tar.extractfile(member)
+                    assert file
+                    found[f"{number}/{member.name}"] = member, file.read()
+    return found
+
+
+def _layers(layout: Path) -> list[str]:
+    (manifest,) = json.loads((layout / "index.json").read_text())["manifests"]
+    digest = manifest["digest"].removeprefix("sha256:")
+    layers = json.loads((layout / "blobs/sha256" / digest).read_text())["layers"]
+    return [layer["digest"].removeprefix("sha256:") for layer in layers]
+
+
+def test_it_is_small(files: dict[str, tuple[tarfile.TarInfo, bytes]]) -> None:
+    sizes = {name.partition("/")[2]: member.size for name, (member, _) in files.items()}
+    ours = [size for name, size in sizes.items() if name.startswith(("opt/meshgate/", "meshgate/"))]
+
+    assert sum(sizes.values()) <= 250 * MIB
+    assert 0 < sum(ours) <= 80 * MIB
+
+
+def test_no_layer_has_a_secret_or_what_is_not_needed(
+    files: dict[str, tuple[tarfile.TarInfo, bytes]],
+) -> None:
+    assert [name for name, (_, content) in files.items() if SECRET.search(content)] == []
+    names = [PurePosixPath(name.partition("/")[2]) for name in files]
+    unwanted = {".git", "tests", ".netrc", "pip.conf", "sources.list", "id_rsa"}
+    ours = [name for name in names if not str(name).startswith(("usr/lib", "opt"))]
+    assert [str(name) for name in ours if unwanted.intersection(name.parts)] == []
+
+
+def test_a_hook_job_pulls_it_and_passes(lab: Lab, image: str) -> None:
+    grant(lab)
+
+    log = _run(lab, image, "pytest", "-m", "controlplane", "--settle=20")
+
+    assert "The gate is OPEN" in log
+
+
+def test_it_starts_fast(lab: Lab, image: str) -> None:
+    grant(lab)
+    demo = base64.b64encode((ROOT / "demo/healthy.json.gz").read_bytes()).decode()
+    lab.apply(
+        {
+            "apiVersion": "v1",
+            "kind": "ConfigMap",
+            "metadata": {"name": "demo", "namespace": NAMESPACE},
+            "binaryData": {"healthy.json.gz": demo},
+        }
+    )
+
+    log = _run(lab, image, "python3", "-c", COLD_START)
+
+    (seconds,) = re.findall(r"^seconds: (\S+)$", log, re.MULTILINE)
+    assert float(seconds) <= 1.5, log
+
+
+def _run(lab: Lab, image: str, *command: str) -> str:
+    """What a pod of this image prints, under the restrictions of a hook Job; it must succeed."""
+    pod = "pod/image-under-test"
+    lab.kubectl("delete", "-n", NAMESPACE, pod, "--ignore-not-found")
+    lab.apply(_pod(image, command))
+    ended = "--for=jsonpath={.status.containerStatuses[0].state.terminated}"
+    lab.kubectl("wait", "-n", NAMESPACE, pod, ended, "--timeout=180s")
+    log = lab.kubectl("logs", "-n", NAMESPACE, pod)
+    (status,) = lab.get("-n", NAMESPACE, pod)["status"]["containerStatuses"]
+    assert status["state"]["terminated"]["exitCode"] == 0, log
+    return log
+
+
+def _pod(image: str, command: tuple[str, ...]) -> dict[str, Any]:
+    token = {"serviceAccountToken": {"audience": "istio-ca", "path": "istio-token"}}
+    return {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {
+            "name": "image-under-test",
+            "namespace": NAMESPACE,
+            "labels": {"sidecar.istio.io/inject": "false"},
+        },
+        "spec": {
+            "serviceAccountName": "istio-verification-sa",
+            "restartPolicy": "Never",
+            "containers": [
+                {
+                    "name": "gate",
+                    "image": image,
+                    "command": list(command),
+                    "securityContext": {
+                        "runAsNonRoot": True,
+                        "readOnlyRootFilesystem": True,
+                        "allowPrivilegeEscalation": False,
+                        "capabilities": {"drop": ["ALL"]},
+                        "seccompProfile": {"type": "RuntimeDefault"},
+                    },
+                    "volumeMounts": [
+                        {"name": "token", "mountPath": "/var/run/secrets/tokens"},
+                        {"name": "demo", "mountPath": "/demo"},
+                    ],
+                }
+            ],
+            "volumes": [
+                {"name": "token", "projected": {"sources": [token]}},
+                {"name": "demo", "configMap": {"name": "demo", "optional": True}},
+            ],
+        },
+    }
