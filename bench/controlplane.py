@@ -1,20 +1,23 @@
-"""What the claims on istiod and its proxies cost on a large mesh, beside the usual way to read one.
+"""What stage B costs on a large mesh, beside what else can be run on it.
 
     .venv/bin/python bench/controlplane.py [PROXIES …]
 
-The usual way is `list_pod_for_all_namespaces` of the Python client, paged alike, and nothing more:
-no istiod, no verdict.  Both are whole processes against the same simulated cluster, which runs in a
-process of its own.  Look at the ratios.
+Three whole processes, one after the other, on the same simulated cluster (simulated.py), which runs
+in a process of its own: stage B; `istioctl analyze -A` (of the PATH, or $ISTIOCTL; left out where
+there is none); and `list_pod_for_all_namespaces` of the Python client, paged alike, and nothing
+more.  Stage B does not include analyze's own process (CP006), nor the CA (CP010, CP011), which the
+simulated istiod has not.
 """
 
 import json
 import multiprocessing
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
 import time
-from multiprocessing.synchronize import Event
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import NamedTuple
 
@@ -22,8 +25,8 @@ from simulated import PAGE, Cluster, serving
 
 ADDRESS = "127.0.0.9"
 
-# CP001 to CP005: what the simulated cluster has no part of (webhooks, the CA, analyze) is left out
-CLAIMS = "rolled_out or replica or connected or rejects or stale"
+CLAIMS = "not analyze and not ca_signs and not lasting_roots"
+WINDOW = 1.0
 ROOT = Path(__file__).parents[1]
 
 USUAL = f"""
@@ -41,86 +44,131 @@ while True:
 
 
 class Cost(NamedTuple):
-    """Of one whole process."""
+    """Of one whole process; `processor` is what it used of the cores, however busy they were."""
 
     seconds: float
+    processor: float
     mebibytes: float
 
 
-def serve(proxies: int, url: "multiprocessing.Queue[tuple[str, int]]", done: Event) -> None:
-    """Serves until it is told that the measurement is done."""
+class Measured(NamedTuple):
+    """One size of mesh: its bytes, the API requests of stage B, and what each process cost."""
+
+    size: int
+    requests: int
+    ours: Cost
+    analyze: Cost | None
+    usual: Cost
+
+
+def serve(proxies: int, ours: Connection) -> None:
+    """Serves, and says how much was asked, whenever it is asked; until it hears nothing."""
     cluster = Cluster(proxies, ADDRESS)
     with serving(cluster, ADDRESS) as address:
-        url.put((address, cluster.bytes))
-        done.wait(600)
+        ours.send((address, cluster.bytes))
+        while ours.recv():
+            ours.send(cluster.requests.total())
 
 
-def cost(command: list[str]) -> Cost:
+def cost(command: list[str], **environment: str) -> Cost:
     """Runs it to its end, which must be a good one."""
     with tempfile.TemporaryFile() as output:
         begun = time.perf_counter()
-        process = subprocess.Popen(command, cwd=ROOT, stdout=output, stderr=output)
+        process = subprocess.Popen(
+            command, cwd=ROOT, stdout=output, stderr=output, env={**os.environ, **environment}
+        )
         _, status, usage = os.wait4(process.pid, 0)
         seconds = time.perf_counter() - begun
         process.returncode = os.waitstatus_to_exitcode(status)
         if process.returncode != 0:
             output.seek(0)
             raise SystemExit(output.read().decode())
-    return Cost(seconds, usage.ru_maxrss / 1024)
+    return Cost(seconds, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024)
 
 
-def compare(proxies: int) -> tuple[Cost, Cost, int]:
-    """Stage B, the usual way, and the bytes of the mesh."""
-    url: multiprocessing.Queue[tuple[str, int]] = multiprocessing.Queue()
-    done = multiprocessing.Event()
-    server = multiprocessing.Process(target=serve, args=(proxies, url, done))
+def compare(proxies: int) -> Measured:
+    """All of them on a mesh of that size."""
+    here, there = multiprocessing.Pipe()
+    server = multiprocessing.Process(target=serve, args=(proxies, there))
     server.start()
     try:
-        address, size = url.get(timeout=300)
+        address, size = here.recv()
         with tempfile.TemporaryDirectory() as folder:
-            kubeconfig = Path(folder, "kubeconfig")
-            kubeconfig.write_text(
-                json.dumps(
-                    {
-                        "clusters": [{"name": "x", "cluster": {"server": address}}],
-                        "contexts": [{"name": "x", "context": {"cluster": "x", "user": "x"}}],
-                        "users": [{"name": "x", "user": {}}],
-                        "current-context": "x",
-                    }
+            config = kubeconfig(Path(folder, "kubeconfig"), address)
+            ours = cost(stage(config, Path(folder)))
+            here.send(True)
+            requests = here.recv()
+            analyze = None
+            if program := shutil.which(os.environ.get("ISTIOCTL", "istioctl")):
+                # without a streamed list, which this server does not know
+                analyze = cost(
+                    [
+                        program,
+                        "analyze",
+                        "-A",
+                        f"--kubeconfig={config}",
+                        "--failure-threshold=Error",
+                    ],
+                    KUBE_FEATURE_WatchListClient="false",
                 )
-            )
-            token = Path(folder, "token")
-            token.write_text("simulated")
-            ours = cost(
-                [
-                    *(sys.executable, "-m", "pytest", "-m", "controlplane", "-k", CLAIMS),
-                    f"--kubeconfig={kubeconfig}",
-                    "--istiod-access=direct",
-                    f"--istiod-token-file={token}",
-                    f"--junitxml={folder}/junit.xml",
-                    f"--html={folder}/index.html",
-                    f"--json={folder}/verdict.json",
-                    f"--save-snapshot={folder}/snapshot.json.gz",
-                ]
-            )
-            usual = cost([sys.executable, "-c", USUAL, str(kubeconfig)])
+            usual = cost([sys.executable, "-c", USUAL, str(config)])
     finally:
-        done.set()
+        here.send(False)
         server.join()
-    return ours, usual, size
+    return Measured(size, requests, ours, analyze, usual)
+
+
+def kubeconfig(file: Path, address: str) -> Path:
+    """One that leads there."""
+    file.write_text(
+        json.dumps(
+            {
+                "clusters": [{"name": "x", "cluster": {"server": address}}],
+                "contexts": [{"name": "x", "context": {"cluster": "x", "user": "x"}}],
+                "users": [{"name": "x", "user": {}}],
+                "current-context": "x",
+            }
+        )
+    )
+    return file
+
+
+def stage(config: Path, folder: Path) -> list[str]:
+    """Stage B, its reports kept aside."""
+    token = folder / "token"
+    token.write_text("simulated")
+    return [
+        *(sys.executable, "-m", "pytest", "-m", "controlplane", "-k", CLAIMS),
+        f"--kubeconfig={config}",
+        "--istiod-access=direct",
+        f"--istiod-token-file={token}",
+        f"--window={WINDOW:g}",
+        "--settle=0",
+        f"--junitxml={folder}/junit.xml",
+        f"--html={folder}/index.html",
+        f"--json={folder}/verdict.json",
+        f"--save-snapshot={folder}/snapshot.json.gz",
+    ]
 
 
 def main() -> None:
     """A row a size."""
-    print(f"{'proxies':>8} {'mesh':>9} {'CP001-CP005':>18} {'the usual list':>20} {'ratio':>14}")
+    print(
+        f"{'proxies':>8} {'mesh':>9} {'requests':>9} {'stage B':>24} {'istioctl analyze':>24}"
+        f" {'the usual list':>24}"
+    )
     for proxies in map(int, sys.argv[1:] or ("100", "1000", "10000")):
-        ours, usual, size = compare(proxies)
+        seen = compare(proxies)
         print(
-            f"{proxies:>8} {size / 1e6:>6.1f} MB"
-            f" {ours.seconds:>7.2f} s {ours.mebibytes:>4.0f} MiB"
-            f" {usual.seconds:>9.2f} s {usual.mebibytes:>4.0f} MiB"
-            f" {ours.seconds / usual.seconds:>6.2f} {ours.mebibytes / usual.mebibytes:>7.2f}"
+            f"{proxies:>8} {seen.size / 1e6:>6.1f} MB {seen.requests:>9}"
+            f" {_words(seen.ours):>24} {_words(seen.analyze):>24} {_words(seen.usual):>24}"
         )
+
+
+def _words(cost: Cost | None) -> str:
+    if cost is None:
+        return "-"
+    return f"{cost.seconds:.1f} s ({cost.processor:.1f}) {cost.mebibytes:.0f} MiB"
 
 
 if __name__ == "__main__":

@@ -1,42 +1,77 @@
-"""A cluster of any size on loopback: an API server's lists, paged, and istiod's debug port.
+"""A cluster of any size on loopback: an API server's lists, paged and watched, and an istiod.
 
-The pods are one of the lab's, with other names.
+The pods are one of the lab's, with other names; they belong to 500 namespaces and 2,000 services,
+or fewer where there are fewer pods.  istiod answers its debug port, its webhooks (over TLS, from a
+CA that is made for the run) and its CA; `istioctl analyze` finds all the kinds that it asks for.
 """
 
+import base64
 import gzip
 import json
+import re
+import ssl
 import threading
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+
 PAGE = 500
+NAMESPACES, SERVICES = 500, 2000
+SYSTEM, NAME, VERSION = "istio-system", "istiod.istio-system.svc", "1.29.1"
+DEBUG_PORT, WEBHOOK_PORT = 15014, 15017
 TYPES = ("cluster.v3.Cluster", "endpoint.v3.ClusterLoadAssignment", "listener.v3.Listener")
 TYPES = (*TYPES, "route.v3.RouteConfiguration")
-
 
 # a sidecar's pod as the lab has it
 POD = (Path(__file__).parent / "pod.json").read_text()
 
 
+# --- the mesh -----------------------------------------------------------------------------------
+
+
 def pod(number: int) -> dict[str, Any]:
-    """A meshed pod, real but for its name and namespace."""
+    """A meshed pod, real but for its names."""
     meshed: dict[str, Any] = json.loads(POD)
     meshed["metadata"] |= {
         "name": f"app-{number // 5:05}-{number % 5}",
-        "namespace": f"team-{number % 500:03}",
+        "namespace": f"team-{number % NAMESPACES:03}",
+        "uid": f"pod-{number}",
     }
+    meshed["metadata"]["labels"] |= {"app": f"app-{number % SERVICES:04}"}
     return meshed
+
+
+def service(number: int) -> dict[str, Any]:
+    """The service of every pod whose number leads to it."""
+    return {
+        "metadata": {"name": f"app-{number:04}", "namespace": f"team-{number % NAMESPACES:03}"},
+        "spec": {
+            "selector": {"app": f"app-{number:04}"},
+            "ports": [{"name": "http", "port": 80, "targetPort": 8080, "protocol": "TCP"}],
+        },
+    }
 
 
 def istiod(address: str) -> dict[str, Any]:
     """istiod's only replica, which is reached at `address`."""
     return {
-        "metadata": {"name": "istiod-1", "namespace": "istio-system", "labels": {"app": "istiod"}},
-        "spec": {"containers": [{"name": "discovery", "image": "istio/pilot:1.29.1"}]},
+        "metadata": {
+            "name": "istiod-1",
+            "namespace": SYSTEM,
+            "labels": {"app": "istiod", "istio.io/rev": "default"},
+        },
+        "spec": {"containers": [{"name": "discovery", "image": f"istio/pilot:{VERSION}"}]},
         "status": {
             "phase": "Running",
             "podIP": address,
@@ -48,14 +83,16 @@ def istiod(address: str) -> dict[str, Any]:
 DEPLOYMENT = {
     "metadata": {
         "name": "istiod",
-        "namespace": "istio-system",
-        "labels": {"app": "istiod"},
+        "namespace": SYSTEM,
+        "labels": {"app": "istiod", "istio.io/rev": "default"},
         "generation": 1,
     },
     "spec": {
         "replicas": 1,
+        "selector": {"matchLabels": {"app": "istiod"}},
         "template": {
-            "spec": {"containers": [{"name": "discovery", "image": "istio/pilot:1.29.1"}]}
+            "metadata": {"labels": {"app": "istiod"}},
+            "spec": {"containers": [{"name": "discovery", "image": f"istio/pilot:{VERSION}"}]},
         },
     },
     "status": {
@@ -67,6 +104,55 @@ DEPLOYMENT = {
     },
 }
 
+ISTIOD_SERVICE = {
+    "metadata": {"name": "istiod", "namespace": SYSTEM},
+    "spec": {
+        "selector": {"app": "istiod"},
+        "ports": [{"name": "https-webhook", "port": 443, "targetPort": 15017}],
+    },
+}
+
+
+def endpoints(address: str) -> dict[str, Any]:
+    """Where istiod's service leads to."""
+    return {
+        "metadata": {
+            "name": "istiod-1",
+            "namespace": SYSTEM,
+            "labels": {"kubernetes.io/service-name": "istiod"},
+        },
+        "addressType": "IPv4",
+        "endpoints": [
+            {
+                "addresses": [address],
+                "conditions": {"ready": True},
+                "targetRef": {"kind": "Pod", "name": "istiod-1"},
+            }
+        ],
+        "ports": [{"name": "https-webhook", "port": WEBHOOK_PORT}],
+    }
+
+
+def webhook(name: str, hook: str, path: str, root: str, **selectors: Any) -> dict[str, Any]:
+    """A webhook configuration of istiod."""
+    client = {"name": "istiod", "namespace": SYSTEM, "path": path, "port": 443}
+    return {
+        "metadata": {"name": name, "labels": {"istio.io/rev": "default"}},
+        "webhooks": [
+            {
+                "name": hook,
+                "failurePolicy": "Fail",
+                "sideEffects": "None",
+                "admissionReviewVersions": ["v1"],
+                "clientConfig": {
+                    "service": client,
+                    "caBundle": base64.b64encode(root.encode()).decode(),
+                },
+                **selectors,
+            }
+        ],
+    }
+
 
 def sync(entry: dict[str, Any]) -> dict[str, Any]:
     """istiod's word on one pod's proxy: everything acknowledged."""
@@ -76,9 +162,59 @@ def sync(entry: dict[str, Any]) -> dict[str, Any]:
         "cluster_id": "Kubernetes",
         "proxy": f"{entry['metadata']['name']}.{entry['metadata']['namespace']}",
         "proxy_type": "sidecar",
-        "istio_version": "1.29.1",
+        "istio_version": VERSION,
         "resources": {f"type.googleapis.com/envoy.config.{name}": state for name in TYPES},
     }
+
+
+METRICS = b"""\
+pilot_xds_pushes{type="cds"} 7
+process_start_time_seconds 1.7e+09
+process_resident_memory_bytes 1e+08
+"""
+
+# --- certificates -------------------------------------------------------------------------------
+
+
+def issued(name: str, by: tuple[x509.Certificate, ec.EllipticCurvePrivateKey] | None = None) -> Any:
+    """A certificate and its key: a CA, or what one issued for istiod."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    now = datetime.now(UTC)
+    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(subject)
+        .issuer_name(by[0].subject if by else subject)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - timedelta(days=1))
+        .not_valid_after(now + timedelta(days=3650))
+        .add_extension(x509.BasicConstraints(ca=not by, path_length=None), critical=True)
+        .add_extension(x509.SubjectAlternativeName([x509.DNSName(NAME)]), critical=False)
+        .sign(by[1] if by else key, hashes.SHA256())
+    )
+    return certificate, key
+
+
+def pem(certificate: x509.Certificate) -> str:
+    """The certificate as text."""
+    return certificate.public_bytes(serialization.Encoding.PEM).decode()
+
+
+# --- the cluster --------------------------------------------------------------------------------
+
+INJECTED = {"name": "istio-proxy", "image": f"docker.io/istio/proxyv2:{VERSION}"}
+PATCH = base64.b64encode(
+    json.dumps([{"op": "add", "path": "/spec/containers/1", "value": INJECTED}]).encode()
+).decode()
+
+
+class Body:
+    """An answer, and the same packed: made once, so that serving costs next to nothing."""
+
+    def __init__(self, plain: bytes) -> None:
+        self.plain = plain
+        self.packed = gzip.compress(plain, 1) if len(plain) > 1000 else b""
 
 
 class Cluster:
@@ -86,20 +222,98 @@ class Cluster:
 
     def __init__(self, proxies: int, address: str) -> None:
         pods = [pod(number) for number in range(proxies)]
-        self.lists = {
-            "/api/v1/pods": _pages([istiod(address), *pods]),
-            "/apis/apps/v1/deployments": _pages([DEPLOYMENT]),
+        names = [f"team-{number:03}" for number in range(min(NAMESPACES, proxies))]
+        labels = {"istio-injection": "enabled"}
+        self.ca = issued("root")
+        root = pem(self.ca[0])
+        enabled = {"matchExpressions": [{"key": "istio-injection", "operator": "In"}]}
+        enabled["matchExpressions"][0]["values"] = ["enabled"]
+        objects: dict[str, list[dict[str, Any]]] = {
+            "/api/v1/namespaces": [
+                {"metadata": {"name": SYSTEM}},
+                *({"metadata": {"name": name, "labels": labels}} for name in names),
+            ],
+            "/api/v1/pods": [istiod(address), *pods],
+            "/apis/apps/v1/deployments": [DEPLOYMENT],
+            "/api/v1/services": [
+                ISTIOD_SERVICE,
+                *(service(number) for number in range(min(SERVICES, proxies))),
+            ],
+            "/apis/discovery.k8s.io/v1/endpointslices": [endpoints(address)],
+            "/api/v1/configmaps": [
+                {
+                    "metadata": {"name": "istio-ca-root-cert", "namespace": name},
+                    "data": {"root-cert.pem": root},
+                }
+                for name in [SYSTEM, *names]
+            ],
+            f"{ADMISSION}/mutatingwebhookconfigurations": [
+                webhook(
+                    "istio-sidecar-injector",
+                    "namespace.sidecar-injector.istio.io",
+                    "/inject",
+                    root,
+                    namespaceSelector=enabled,
+                )
+            ],
+            f"{ADMISSION}/validatingwebhookconfigurations": [
+                webhook(
+                    "istio-validator-istio-system", "rev.validation.istio.io", "/validate", root
+                )
+            ],
         }
-        self.syncz = json.dumps([sync(entry) for entry in pods]).encode()
-        self.bytes = sum(map(len, self.lists["/api/v1/pods"])) + len(self.syncz)
+        pages = {path: _pages(path, found) for path, found in objects.items()}
+        self.lists = {path: [Body(page) for page in found] for path, found in pages.items()}
+        self.whole = {path: Body(_whole(found)) for path, found in pages.items()}
+        # what a field selector of meshgate's leaves of it
+        self.selected = {"/api/v1/services": Body(*_pages("/api/v1/services", [ISTIOD_SERVICE]))}
+        self.syncz = Body(json.dumps([sync(entry) for entry in pods]).encode())
+        self.bytes = len(self.whole["/api/v1/pods"].plain) + len(self.syncz.plain)
+        self.requests: Counter[str] = Counter()
 
 
-def _pages(objects: list[dict[str, Any]]) -> list[bytes]:
+ISTIODS = f"metadata.namespace={SYSTEM}"
+ADMISSION = "/apis/admissionregistration.k8s.io/v1"
+# The kinds that `istioctl analyze` asks for; of those without objects there are none.
+KINDS = {
+    "configmaps": "ConfigMap",
+    "customresourcedefinitions": "CustomResourceDefinition",
+    "endpointslices": "EndpointSlice",
+    "mutatingwebhookconfigurations": "MutatingWebhookConfiguration",
+    "validatingwebhookconfigurations": "ValidatingWebhookConfiguration",
+    "authorizationpolicies": "AuthorizationPolicy",
+    "destinationrules": "DestinationRule",
+    "envoyfilters": "EnvoyFilter",
+    "grpcroutes": "GRPCRoute",
+    "httproutes": "HTTPRoute",
+    "peerauthentications": "PeerAuthentication",
+    "proxyconfigs": "ProxyConfig",
+    "requestauthentications": "RequestAuthentication",
+    "serviceentries": "ServiceEntry",
+    "telemetries": "Telemetry",
+    "virtualservices": "VirtualService",
+    "wasmplugins": "WasmPlugin",
+    "workloadentries": "WorkloadEntry",
+    "workloadgroups": "WorkloadGroup",
+}
+
+
+def _head(path: str) -> dict[str, str]:
+    root, _, resource = path.rpartition("/")
+    kind = KINDS.get(resource, resource.removesuffix("s").capitalize())
+    return {"kind": f"{kind}List", "apiVersion": root.removeprefix("/apis/").removeprefix("/api/")}
+
+
+def _pages(path: str, objects: list[dict[str, Any]]) -> list[bytes]:
     starts = range(0, max(len(objects), 1), PAGE)
     return [
         json.dumps(
             {
-                "metadata": {"continue": str(start + PAGE)} if start + PAGE < len(objects) else {},
+                **_head(path),
+                "metadata": {
+                    "resourceVersion": "1",
+                    **({"continue": str(start + PAGE)} if start + PAGE < len(objects) else {}),
+                },
                 "items": objects[start : start + PAGE],
             }
         ).encode()
@@ -107,44 +321,137 @@ def _pages(objects: list[dict[str, Any]]) -> list[bytes]:
     ]
 
 
+def _one(path: str) -> bytes:
+    """A namespace by its name, or an empty list of whatever kind is asked for."""
+    if path.startswith("/api/v1/namespaces/") and path.count("/") == 4:
+        name = path.rpartition("/")[2]
+        return json.dumps(
+            {"kind": "Namespace", "apiVersion": "v1", "metadata": {"name": name}}
+        ).encode()
+    return _pages(path, [])[0]
+
+
+def _metadata_only(body: bytes) -> bytes:
+    """A list as a client gets it that asks for no more than metadata."""
+    whole = json.loads(body)
+    head = {"apiVersion": "meta.k8s.io/v1"}
+    items = [
+        {**head, "kind": "PartialObjectMetadata", "metadata": item["metadata"]}
+        for item in whole["items"]
+    ]
+    return json.dumps(
+        {**whole, **head, "kind": "PartialObjectMetadataList", "items": items}
+    ).encode()
+
+
 @contextmanager
 def serving(cluster: Cluster, address: str) -> Iterator[str]:
     """Serves the API server on a free port and istiod on its own; gives the API server's URL."""
+    done = threading.Event()
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
+        disable_nagle_algorithm = True
 
         def do_GET(self) -> None:
             url = urlsplit(self.path)
-            position = int(dict(parse_qsl(url.query)).get("continue", 0))
+            # a namespace's list is everybody's here: only istiod's is ever asked for, and is small
+            url = url._replace(path=re.sub("/namespaces/[^/]+/", "/", url.path))
+            query = dict(parse_qsl(url.query))
+            port = self.server.server_address[1]
+            if port not in (DEBUG_PORT, WEBHOOK_PORT):
+                cluster.requests["watch" if "watch" in query else "read"] += 1
+            if "watch" in query:
+                self._hang()
+                return
+            position = int(query.get("continue", 0)) // PAGE
             fixed = {
-                "/version": b'{"gitVersion":"v1.34.4"}',
-                "/debug/syncz": cluster.syncz,
+                "/version": b'{"major":"1","minor":"34","gitVersion":"v1.34.4"}',
+                "/debug/push_status": b"{}",
+                "/metrics": METRICS,
             }
-            if url.path in cluster.lists:
-                body = cluster.lists[url.path][position // PAGE]
+            # from the cache of an API server (version 0) a list comes whole, whatever its limit
+            paged = "limit" in query and query.get("resourceVersion") != "0"
+            if port == DEBUG_PORT and url.path == "/version":
+                body = Body(f"{VERSION}-0000000-Clean".encode())
+            elif url.path == "/debug/syncz":
+                body = cluster.syncz
+            elif query.get("fieldSelector") == ISTIODS and url.path in cluster.selected:
+                body = cluster.selected[url.path]
+            elif url.path in cluster.lists:
+                body = cluster.lists[url.path][position] if paged else cluster.whole[url.path]
             else:
-                body = fixed.get(url.path, b'{"items":[]}')
-            if self.server.server_address[1] == 15014 and url.path == "/version":
-                body = b"1.29.1-0000000-Clean"
-            packed = "gzip" in self.headers.get("Accept-Encoding", "") and len(body) > 1000
-            body = gzip.compress(body, 1) if packed else body
+                body = Body(fixed.get(url.path) or _one(url.path))
+            if "as=PartialObjectMetadataList" in self.headers.get("Accept", ""):
+                body = Body(_metadata_only(body.plain))
+            self._answer(body)
+
+        def do_POST(self) -> None:
+            asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))["request"]
+            response = {"uid": asked["uid"], "allowed": True}
+            if self.path == "/inject":
+                response |= {"patchType": "JSONPatch", "patch": PATCH}
+            else:
+                response["allowed"] = bool(asked["object"]["spec"]["servers"][0]["hosts"])
+            self._answer(Body(json.dumps({"response": response}).encode()))
+
+        def _answer(self, found: Body) -> None:
+            packed = "gzip" in self.headers.get("Accept-Encoding", "") and bool(found.packed)
+            body = found.packed if packed else found.plain
             self.send_response(200)
+            self.send_header("Content-Type", "application/json")
             if packed:
                 self.send_header("Content-Encoding", "gzip")
             self.send_header("Content-Length", str(len(body)))
             self.end_headers()
             self.wfile.write(body)
 
+        def _hang(self) -> None:
+            self.send_response(200)
+            self.send_header("Content-Type", "application/json")
+            self.send_header("Transfer-Encoding", "chunked")
+            self.end_headers()
+            done.wait()
+
         def log_message(self, format: str, *args: object) -> None:
             """Nothing: it would be measured too."""
 
-    servers = [ThreadingHTTPServer((address, port), Handler) for port in (0, 15014)]
+    servers = [ThreadingHTTPServer((address, port), Handler) for port in (0, 15014, 15017)]
     for server in servers:
+        server.handle_error = lambda request, client: None  # type: ignore[method-assign]
+    servers[2].socket = _tls(cluster).wrap_socket(servers[2].socket, server_side=True)
+    for server in servers:
+        server.daemon_threads = True
         threading.Thread(target=server.serve_forever, daemon=True).start()
     try:
         yield f"http://{address}:{servers[0].server_address[1]}"
     finally:
+        done.set()
         for server in servers:
             server.shutdown()
             server.server_close()
+
+
+def _whole(pages: list[bytes]) -> bytes:
+    """A list that is not asked for in pages."""
+    if len(pages) == 1:
+        return pages[0]
+    whole = json.loads(pages[0])
+    whole["metadata"].pop("continue", None)
+    whole["items"] = [item for page in pages for item in json.loads(page)["items"]]
+    return json.dumps(whole).encode()
+
+
+def _tls(cluster: Cluster) -> ssl.SSLContext:
+    certificate, key = issued(NAME, cluster.ca)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    with TemporaryDirectory() as folder:
+        file = Path(folder, "both.pem")
+        private = key.private_bytes(
+            serialization.Encoding.PEM,
+            serialization.PrivateFormat.PKCS8,
+            serialization.NoEncryption(),
+        )
+        file.write_bytes(pem(certificate).encode() + private)
+        context.load_cert_chain(file)
+    return context
