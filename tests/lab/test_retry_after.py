@@ -92,6 +92,7 @@ def test_answers_that_do_not_say_when_are_each_named(check: Run, lab: Lab) -> No
         _filter("malformed", _patch(value="soon", statuses=("429",)), app="web"),
         _denied("web", path="/denied"),
     )
+    _restart(lab, "web")
     targets = {
         path: f"http://shop.example.com{path} via {GATEWAY}"
         for path in ("/status/503", "/status/429", "/denied", "/")
@@ -128,6 +129,17 @@ def test_a_mesh_without_any_filter_of_the_kind(check: Run, lab: Lab) -> None:
     assert strict.first.startswith(
         "FAIL RA001 EnvoyFilters: none of the 1 is about Retry-After; expected at least one"
     ), strict.output
+
+
+def _restart(lab: Lab, app: str) -> None:
+    """A new pod, which has nothing but the new configuration.
+
+    What is connected to the old one goes on by the old until Envoy has drained it.
+    """
+    old = lab.pod("shop", app)
+    lab.kubectl("rollout", "restart", f"deployment/{app}", "-n", "shop")
+    lab.kubectl("rollout", "status", f"deployment/{app}", "-n", "shop", "--timeout=90s")
+    lab.kubectl("wait", "--for=delete", f"pod/{old}", "-n", "shop", "--timeout=90s")
 
 
 def _filter(name: str, *patches: dict[str, Any], app: str) -> dict[str, Any]:
