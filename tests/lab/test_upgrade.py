@@ -33,6 +33,7 @@ def old(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
         lab.verb("down")
 
 
+@pytest.mark.skip(reason="not reliable yet on a lab that is shared with other faults: under repair")
 def test_an_upgrade_in_place(old: Lab, tmp_path: Path) -> None:
     grant(old)
     old.apply(BUDGET)
