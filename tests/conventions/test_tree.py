@@ -76,7 +76,6 @@ def test_the_repository_is_seen() -> None:
 
 
 @pytest.mark.parametrize("pattern", [MACHINE, INDEX], ids=["paths", "package indexes"])
-@pytest.mark.skip(reason="not reliable yet on a lab that is shared with other faults: under repair")
 def test_no_file_speaks_of_one_machine(pattern: re.Pattern[str]) -> None:
     found = [
         f"{file.relative_to(ROOT)}: {match.group()}"

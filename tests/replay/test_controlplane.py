@@ -265,7 +265,6 @@ def test_what_only_an_empty_list_of_secrets_says_is_left_out_and_told(
 @pytest.mark.parametrize(
     ("change", "checks"), UNKNOWN, ids=[change.__name__ for change, _ in UNKNOWN]
 )
-@pytest.mark.skip(reason="not reliable yet on a lab that is shared with other faults: under repair")
 def test_one_thing_not_seen_is_never_a_pass(
     change: Break, checks: set[str], broken: Broken, gate: Gate
 ) -> None:

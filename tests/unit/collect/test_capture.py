@@ -279,7 +279,6 @@ def test_what_stays_unanswered_keeps_the_time_when_it_was_first_seen_so(estate: 
     assert second.unanswered_since == first.unanswered_since
 
 
-@pytest.mark.skip(reason="not reliable yet on a lab that is shared with other faults: under repair")
 def test_what_is_answered_is_forgotten(estate: Estate) -> None:
     estate.says(unanswered(90))
     first = estate.source.capture({"istiod"})
