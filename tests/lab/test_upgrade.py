@@ -108,8 +108,11 @@ def test_an_upgrade_by_revision_with_a_tag(old: Lab) -> None:
     assert "WARN CP012 Namespace shop: " in between.output
 
     for namespace in ("shop", "payments"):
-        old.kubectl("rollout", "restart", "deployment", "-n", namespace)
-        old.kubectl("rollout", "restart", "statefulset", "-n", namespace)
+        for kind in ("deployment", "statefulset"):
+            old.kubectl("rollout", "restart", kind, "-n", namespace)
+            for each in old.get(kind, "-n", namespace)["items"]:
+                name = f"{kind}/{each['metadata']['name']}"
+                old.kubectl("rollout", "status", name, "-n", namespace, "--timeout=90s")
     after = old.pytest("-m", "controlplane", "--settle=90")
     assert after.exit == 0, after.output
     assert "WARN CP012" not in after.output
