@@ -2,7 +2,7 @@
 
 The pods are one of the lab's, with other names; they belong to 500 namespaces and 2,000 services,
 or fewer where there are fewer pods.  istiod answers its debug port, its webhooks (over TLS, from a
-CA that is made for the run) and its CA; `istioctl analyze` finds all the kinds that it asks for.
+CA that is made for the run); `istioctl analyze` finds all the kinds that it asks for.
 """
 
 import base64

@@ -98,7 +98,10 @@ class Direct:
         return _DirectSession(pod, self.token(), self._timeout)
 
     def dial(self, backend: Backend) -> socket.socket:
-        return socket.create_connection((backend.address, backend.port), self._timeout)
+        connection = socket.create_connection((backend.address, backend.port), self._timeout)
+        # else each question's body waits 40 ms for the other end to acknowledge its headers
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        return connection
 
     def enter(self, door: Door) -> socket.socket:
         for address in door.service.spec.cluster_ips:

@@ -1,5 +1,6 @@
 """Asking istiod: each replica by itself, only what may be asked, and never a guess."""
 
+import socket
 import threading
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -10,6 +11,7 @@ import pytest
 from meshgate.collect import numbers
 from meshgate.collect.istiod import MONITORING_PORT, PATHS, Direct, read
 from meshgate.collect.kubernetes import Unreadable
+from meshgate.facts.webhooks import Backend
 from meshgate.snapshot.istiod import IstiodReading
 from meshgate.snapshot.kubernetes import Pod
 from tests import fakes
@@ -282,3 +284,11 @@ def test_the_token_is_read_anew_for_every_capture(
 def test_a_token_file_that_is_a_folder_is_unreadable(tmp_path: Path) -> None:
     with pytest.raises(Unreadable, match="cannot read the token"):
         Direct(tmp_path, timeout=5.0).session(istiod(ip="127.0.0.1"))
+
+
+def test_what_a_probe_sends_leaves_at_once(replica: Replica, direct: Direct) -> None:
+    replica(fakes.istiod_answers([]))
+    backend = Backend("istio-system", "istiod-0", fakes.address(), MONITORING_PORT)
+
+    with direct.dial(backend) as connection:
+        assert connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
