@@ -57,7 +57,6 @@ def test_an_istiod_that_is_away_for_20_seconds(lab: Lab, controlplane: Run) -> N
     assert stage.exit == 0, stage.output
 
 
-@pytest.mark.skip(reason="not reliable yet on a lab that is shared with other faults: under repair")
 def test_what_nobody_uses_and_nobody_injects(lab: Lab, controlplane: Run) -> None:
     """Types that were never sent, namespaces without sidecars, workload certificates of a day."""
     stage = controlplane()
