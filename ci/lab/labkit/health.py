@@ -85,7 +85,9 @@ def _complaints(o: Object) -> Iterator[str]:
         elif o["kind"] == "DaemonSet":
             yield from _counts(status, status["desiredNumberScheduled"], "numberReady")
         else:
-            counts = ("replicas", "updatedReplicas", "readyReplicas")
+            counts = ["replicas", "readyReplicas"]
+            if o["spec"].get("updateStrategy", {}).get("type") != "OnDelete":
+                counts.append("updatedReplicas")  # that one waits until somebody deletes its pods
             yield from _counts(status, o["spec"]["replicas"], *counts)
 
 
