@@ -57,7 +57,6 @@ def _layers(layout: Path) -> list[str]:
     return [layer["digest"].removeprefix("sha256:") for layer in layers]
 
 
-@pytest.mark.skip(reason="the packages of the image are above its limit: to be cut")
 def test_it_is_small(files: dict[str, tuple[tarfile.TarInfo, bytes]]) -> None:
     sizes = {name.partition("/")[2]: member.size for name, (member, _) in files.items()}
     ours = [size for name, size in sizes.items() if name.startswith(("opt/meshgate/", "meshgate/"))]
