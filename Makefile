@@ -6,7 +6,7 @@ NAME ?= default
 demo-record: NAME = demo
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo demo-broken demo-record check test test-page test-lab format lock lab-up lab-image lab-shell lab-reset lab-down
+.PHONY: help setup demo demo-broken demo-record check test test-page test-chart test-lab format lock lab-up lab-image lab-shell lab-reset lab-down
 
 help: ## what there is to do
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
@@ -43,6 +43,9 @@ test-page: setup ## the report in a real browser (Debian's Chromium; as root it 
 	@command -v chromium >/dev/null || \
 	  { apt-get update -q && apt-get install -qy --no-install-recommends chromium; }
 	$(BIN)/pytest tests/browser
+
+test-chart: setup ## the Helm chart and the health checks for Argo CD (Go: builds helm the first time)
+	$(BIN)/pytest tests/chart
 
 test-lab: setup ## the rest: real faults in a real mesh (root, Go; builds what is not cached)
 	$(BIN)/pytest tests/lab

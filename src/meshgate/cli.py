@@ -3,8 +3,10 @@
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import msgspec
 import typer
@@ -13,10 +15,19 @@ from meshgate.catalogue import check, checks
 from meshgate.collect.capture import Access, connect
 from meshgate.collect.errors import NoCluster, Unreadable
 from meshgate.collect.places import Place
-from meshgate.collect.rights import cluster_role, role
+from meshgate.collect.rights import cluster_role, restart_role, role
+from meshgate.collect.shelf import Damaged, Missing
+from meshgate.facts.mesh import Mesh
+from meshgate.pipeline import reports
+from meshgate.pipeline.restart import Stopped
+from meshgate.pipeline.restart import restart as restart_all
 from meshgate.report.json import read
 from meshgate.snapshot.model import Expectations
-from meshgate.verdict import Gate
+from meshgate.snapshot.store import UnusableSnapshot
+from meshgate.verdict import CouldNotVerify, Gate
+
+if TYPE_CHECKING:
+    from meshgate.collect.kubernetes import Cluster
 
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode=None)
 
@@ -136,6 +147,111 @@ def _pytest(*arguments: str, capture_output: bool = False) -> "subprocess.Comple
     )
 
 
+@app.command()
+def restart(
+    target_version: Annotated[str, typer.Option(help="the proxy that all shall run")],
+    kubeconfig: str | None = None,
+    context: str | None = None,
+    timeout: Annotated[float, typer.Option(help="seconds for each workload")] = 600.0,
+) -> None:
+    """Restarts every workload that has a sidecar of another version, one at a time; stops at the
+    first that does not come back.  A workload or namespace with the annotation
+    `meshgate/restart: "false"` is left alone.  It deletes nothing, and can be run again."""
+    with _telling("restart"):
+        cluster = _cluster(kubeconfig, context)
+        try:
+            count = restart_all(cluster, target_version, timeout=timeout, say=_say)
+        except Stopped as error:
+            _say(f"STOPPED: {error}")
+            raise typer.Exit(1) from error
+    _say(f"done: {count} workloads were restarted, all run {target_version}")
+
+
+@app.command()
+def last(
+    places: Annotated[list[str], typer.Argument(metavar="configmap://NAMESPACE/NAME…")],
+    target_version: Annotated[str, typer.Option(help="the version that must be judged")] = "",
+    kubeconfig: str | None = None,
+    context: str | None = None,
+) -> None:
+    """The last verdict in each place that `--report-to` named.  1 where a gate is closed, 10 where
+    there is no verdict at all, or none of that version: silence is no good news."""
+    codes = []
+    with _telling("look"):
+        cluster = _cluster(kubeconfig, context)
+        for place in places:
+            found = [
+                run for run in reports.runs(place, cluster) if target_version in ("", run.version)
+            ]
+            if not found:
+                of = f" of {target_version}" if target_version else ""
+                typer.echo(f"{place}: NO VERDICT{of}: the gate never ran, or could not tell")
+                codes.append(int(Gate.COULD_NOT_VERIFY))
+                continue
+            run = found[0]
+            version = f" of {run.version}" if run.version else ""
+            typer.echo(f"{place}: {run.at:%Y-%m-%d %H:%M} UTC{version}, run {run.name}: {run.line}")
+            codes.append(min(run.exit, 1))
+    raise typer.Exit(max(codes))
+
+
+@app.command()
+def fetch(
+    place: Annotated[str, typer.Argument(metavar="configmap://NAMESPACE/NAME")],
+    run: Annotated[str, typer.Argument(metavar="RUN")],
+    folder: Path,
+    kubeconfig: str | None = None,
+    context: str | None = None,
+) -> None:
+    """Writes the JUnit, HTML, verdict and snapshot of a run that `last` names into a folder."""
+    with _telling("fetch"):
+        reports.fetch(place, run, folder, _cluster(kubeconfig, context))
+
+
+@app.command()
+def revisions(
+    place: Annotated[str, typer.Argument(metavar="SNAPSHOT")],
+    unused: Annotated[str, typer.Option(help="the revision that nothing should use")] = "",
+) -> None:
+    """Who uses which revision, in a snapshot that `capture` took.  With --unused, 1 where something
+    still uses that one: then it must not be removed.  Removing it is a person's work."""
+    try:
+        users = Mesh(Place(place).load(None)).revisions.users
+    except (UnusableSnapshot, Unreadable, CouldNotVerify) as error:
+        _say(f"could not tell: {error}")
+        raise typer.Exit(int(Gate.COULD_NOT_VERIFY)) from error
+    for revision, names in sorted(users.items()):
+        for name in names:
+            typer.echo(f"{revision:12} {name}")
+    if unused and users.get(unused):
+        _say(f"{len(users[unused])} still use the revision {unused}: do not remove it")
+        raise typer.Exit(1)
+    if unused:
+        _say(f"nothing uses the revision {unused}")
+
+
+def _cluster(kubeconfig: str | None, context: str | None) -> "Cluster":
+    from meshgate.collect.kubernetes import Cluster  # a second to load: only where it is needed
+
+    return Cluster(config=kubeconfig, context=context)
+
+
+@contextmanager
+def _telling(what: str) -> Iterator[None]:
+    """Failures that a person can mend, in their words."""
+    try:
+        yield
+    except NoCluster as error:
+        _say(f"no cluster to {what} ({error}): name one with --kubeconfig and --context")
+        raise typer.Exit(4) from error
+    except Unreadable as error:
+        _say(f"could not {what}: {error.why}. Do: {error.remedy}")
+        raise typer.Exit(int(Gate.COULD_NOT_VERIFY)) from error
+    except (Missing, Damaged, OSError, ValueError) as error:
+        _say(f"could not {what}: {error}")
+        raise typer.Exit(4) from error
+
+
 @app.command("list")
 def list_checks(stage: Stage = None) -> None:
     """Every check: its id, its stage, and what it claims."""
@@ -166,12 +282,14 @@ def explain(id: Annotated[str, typer.Argument(metavar="ID")]) -> None:
 def rbac(
     name: Annotated[str, typer.Option(help="the roles' name")] = "istio-verification",
     namespace: Annotated[str, typer.Option(help="where it may keep its own")] = "istio-system",
+    restart: Annotated[bool, typer.Option("--restart", help="of `meshgate restart`")] = False,
 ) -> None:
     """The rights that a verifier needs, for `kubectl apply -f -`: a ClusterRole that only reads,
-    and a Role to keep baselines in ConfigMaps of one namespace."""
+    and a Role to keep baselines and reports, and to tell its verdict, in one namespace."""
+    verifier = [cluster_role(name), role(name, namespace)]
     roles = {
         "apiVersion": "v1",
         "kind": "List",
-        "items": [cluster_role(name), role(name, namespace)],
+        "items": [restart_role("istio-restart")] if restart else verifier,
     }
     typer.echo(msgspec.json.format(msgspec.json.encode(roles), indent=2).decode())

@@ -21,9 +21,11 @@ from meshgate.excuses import UnusableWaivers, excuse, idle, key, read_waivers
 from meshgate.facts.ingress import sent
 from meshgate.facts.mesh import Mesh
 from meshgate.facts.upgrade import read_support
+from meshgate.pipeline.publish import Job, Targets, publish
 from meshgate.probe.burst import Target
 from meshgate.probe.ingress import INSIDE, OUTSIDE, Traffic
 from meshgate.report import html, json, text
+from meshgate.report.short import Short, broken, short
 from meshgate.snapshot.model import Before, Expectations, Snapshot, before
 from meshgate.snapshot.store import UnusableSnapshot, load, save
 from meshgate.snapshot.upgrade import Support
@@ -218,6 +220,32 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         action="store_true",
         help="print every request that would be sent through the gateways; verify nothing",
     )
+    told = parser.getgroup("meshgate-told", "meshgate: where the verdict is told").addoption
+    told(
+        "--job",
+        metavar="NAMESPACE/NAME[@UID]",
+        type=Job.parse,
+        help="the Job that this run is of: gets the verdict as annotations, and an Event",
+    )
+    told(
+        "--report-to",
+        metavar="PLACE",
+        default="",
+        help="where the reports outlive the pod: configmap://NAMESPACE/NAME, or a URL of fsspec's",
+    )
+    told("--keep-reports", metavar="N", type=int, default=5, help="of how many runs, there (5)")
+    told(
+        "--report-url",
+        metavar="URL",
+        default="",
+        help="how people reach the report: a link in Argo CD ({job} and {run} are filled in)",
+    )
+    told(
+        "--metrics",
+        metavar="FILE|URL",
+        default="",
+        help="the verdict for Prometheus: a textfile, or a Pushgateway",
+    )
     add("--istioctl", metavar="PROGRAM", default="istioctl", help="istioctl (of the PATH)")
     add("--analyze-timeout", metavar="SECONDS", type=_seconds, default=60.0, help="(60)")
     add("--request-timeout", metavar="SECONDS", type=_seconds, default=30.0, help="(30)")
@@ -366,6 +394,7 @@ class Gatekeeper(Worker):
         self._selected: dict[str, Check] = {}
         self._outcomes: dict[str, Outcome] = {}
         self._snapshot_file = Path(config.getoption("--save-snapshot"))
+        self._why_broken = ""
         self.snapshot: Snapshot | None = None
 
     @property
@@ -390,7 +419,11 @@ class Gatekeeper(Worker):
         if self._distributed:
             session.items, session.testscollected = [], 0
         if claims and not self._config.option.collectonly:
-            self._look(claims)
+            try:
+                self._look(claims)
+            except pytest.UsageError as error:
+                self._why_broken = str(error)
+                raise
         return result
 
     def _look(self, claims: dict[pytest.Item, Check]) -> None:
@@ -565,10 +598,15 @@ class Gatekeeper(Worker):
             json.write(verdict, self.snapshot, Path(self._config.getoption("--json")))
             self._last_words(verdict, session.exitstatus)
         elif exitstatus == pytest.ExitCode.NO_TESTS_COLLECTED:
-            self._say("The gate is CLOSED: no claim was selected (exit 5: nothing was verified)")
+            self._broken_off(
+                "The gate is CLOSED: no claim was selected (exit 5: nothing was verified)", 5
+            )
         else:
             code = int(session.exitstatus)
-            self._say(f"The gate is CLOSED: the run was broken off (exit {code}: see above)")
+            why = f": {self._why_broken}" if self._why_broken else ""
+            self._broken_off(
+                f"The gate is CLOSED: the run was broken off (exit {code}: see above)", code, why
+            )
         return result
 
     def _last_words(self, verdict: Ruling, status: int) -> None:
@@ -577,7 +615,33 @@ class Gatekeeper(Worker):
             self._say(line)
         if status != verdict.gate:
             last = f"The gate is CLOSED: a test that is in no catalogue failed (exit {status})"
+        self._publish(short(verdict, status, last))
         self._say(last)
+
+    def _broken_off(self, last: str, status: int, why: str = "") -> None:
+        stages = {row.stage for row in self._selected.values()}
+        self._publish(broken(f"{last}{why}", status, stages))
+        self._say(last)
+
+    def _publish(self, verdict: Short) -> None:
+        option = self._config.getoption
+        targets = Targets(
+            job=option("--job"),
+            report=option("--report-to"),
+            keep=option("--keep-reports"),
+            url=option("--report-url"),
+            metrics=option("--metrics"),
+        )
+        files = {
+            "junit.xml": Path(option("--junitxml") or "reports/junit.xml"),
+            "index.html": Path(option("--html") or "reports/index.html"),
+            "verdict.json": Path(option("--json")),
+            "snapshot.json.gz": self._snapshot_file,
+        }
+        known = self.snapshot.expectations.target_version if self.snapshot else None
+        version = known or option("--target-version") or ""
+        for line in publish(verdict, version, targets, files, self._cluster):
+            self._say(f"note {line}")
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_metadata(self, metadata: dict[str, Any]) -> None:

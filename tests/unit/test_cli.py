@@ -13,7 +13,7 @@ from meshgate.snapshot.model import Snapshot
 from meshgate.snapshot.store import load
 from tests import fakes
 from tests.builders import deployment, istiod, sidecar, snapshot
-from tests.conftest import Estate, Gate, Run
+from tests.conftest import Estate, Gate, Run, Serve
 from tests.fakes import refusal
 
 MESHGATE = ("-c", "from meshgate.cli import app; app()")
@@ -147,3 +147,49 @@ def test_a_replay_is_the_gates_own_verdict(
 
 def test_what_is_captured_are_items_of_the_plan() -> None:
     assert {item for row in checks().values() for item in row.reads} <= ITEMS
+
+
+def test_revisions_says_who_uses_them(
+    meshgate: Meshgate, recorded: Callable[[Snapshot], Path]
+) -> None:
+    file = recorded(snapshot())
+
+    nobody = meshgate("revisions", file, "--unused=1-28")
+    unreadable = meshgate("revisions", "/does/not/exist")
+
+    assert nobody.code == 0, nobody.out
+    assert "nothing uses the revision 1-28" in nobody.out
+    assert unreadable.code == 10, unreadable.out
+
+
+def test_silence_is_no_verdict(meshgate: Meshgate, serve: Serve, tmp_path: Path) -> None:
+    run = {"name": "1", "at": "2026-01-02T12:00:00Z", "version": "1.29.1", "stages": {}}
+    runs = [{**run, "exit": 1, "line": "The gate is CLOSED"}]
+    maps = "/api/v1/namespaces/istio-system/configmaps"
+    api = serve({f"{maps}/b": fakes.answer({"data": {"runs": json.dumps(runs)}})})
+    config = f"--kubeconfig={fakes.kubeconfig(tmp_path / 'kubeconfig', api.url)}"
+    a, b = "configmap://istio-system/a", "configmap://istio-system/b"
+
+    none = meshgate("last", a, config)
+    closed = meshgate("last", b, config, "--target-version=1.29.1")
+    other = meshgate("last", b, config, "--target-version=1.30.0")
+
+    assert (none.code, closed.code, other.code) == (10, 1, 10)
+    assert f"{a}: NO VERDICT" in none.out
+    assert "The gate is CLOSED" in closed.out
+    assert f"{b}: NO VERDICT of 1.30.0" in other.out
+
+
+def test_a_restart_that_stops_exits_with_1(
+    meshgate: Meshgate, serve: Serve, tmp_path: Path
+) -> None:
+    api = serve({fakes.ANY: fakes.answer({"items": []})})
+    config = f"--kubeconfig={fakes.kubeconfig(tmp_path / 'kubeconfig', api.url)}"
+
+    done = meshgate("restart", "--target-version=1.29.1", config)
+    stopped = meshgate("restart", "--target-version=newest", config)
+
+    assert done.code == 0, done.out
+    assert "done: 0 workloads were restarted" in done.out
+    assert stopped.code == 1, stopped.out
+    assert "STOPPED: 'newest' is no version" in stopped.out

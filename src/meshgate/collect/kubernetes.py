@@ -28,6 +28,7 @@ __all__ = ["Cluster", "NoCluster", "Unreadable", "Version"]
 T = TypeVar("T")
 
 PAGE = 500
+_JSON = {"Content-Type": "application/json"}
 TOKENS = Path("/var/run/secrets/kubernetes.io/serviceaccount/token")
 
 
@@ -143,12 +144,25 @@ class Cluster:
     def put(self, path: str, name: str, value: object, *, right: str) -> None:
         """Creates or replaces the object `name` of the collection `path`."""
         body = msgspec.json.encode(value)
-        headers = {"Content-Type": "application/json"}
-        response = self.send("PUT", f"{path}/{name}", headers=headers, body=body)
+        response = self.send("PUT", f"{path}/{name}", headers=_JSON, body=body)
         if response.status == 404:
-            response = self.send("POST", path, headers=headers, body=body)
+            response = self.send("POST", path, headers=_JSON, body=body)
         if response.status not in (200, 201):
             raise self._refusal(response, f"{path}/{name}", right)
+
+    def create(self, path: str, value: object, *, right: str) -> None:
+        """Creates an object in the collection `path`."""
+        response = self.send("POST", path, headers=_JSON, body=msgspec.json.encode(value))
+        if response.status not in (200, 201):
+            raise self._refusal(response, path, right)
+
+    def merge(self, path: str, change: object, *, right: str) -> bytes:
+        """Changes one object by a merge patch; what it is then."""
+        headers = {"Content-Type": "application/merge-patch+json"}
+        response = self.send("PATCH", path, headers=headers, body=msgspec.json.encode(change))
+        if response.status != 200:
+            raise self._refusal(response, path, right)
+        return bytes(response.data)
 
     def delete(self, path: str, *, right: str) -> None:
         """Deletes one object; one that is gone already is no error."""

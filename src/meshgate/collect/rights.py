@@ -31,8 +31,21 @@ def cluster_role(name: str) -> dict[str, Any]:
     }
 
 
+# The Jobs of the gates: their names are what Argo CD's tree tells a failed stage by.
+GATES = (
+    "control-plane-precheck",
+    "control-plane-verification",
+    "ingress-gateway-verification",
+    "data-plane-verification",
+    "control-plane-before-ingress",
+    "control-plane-before-restart",
+    "ingress-gateway-before-restart",
+)
+
+
 def role(name: str, namespace: str) -> dict[str, Any]:
-    """What a verifier may write: ConfigMaps that it keeps baselines in, in one namespace."""
+    """What a verifier may write in one namespace: ConfigMaps that it keeps baselines and reports
+    in, its verdict on its own Job, Events."""
     return {
         "apiVersion": "rbac.authorization.k8s.io/v1",
         "kind": "Role",
@@ -42,6 +55,28 @@ def role(name: str, namespace: str) -> dict[str, Any]:
                 "apiGroups": [""],
                 "resources": ["configmaps"],
                 "verbs": ["create", "delete", "get", "update"],
-            }
+            },
+            {"apiGroups": [""], "resources": ["events"], "verbs": ["create"]},
+            {
+                "apiGroups": ["batch"],
+                "resources": ["jobs"],
+                "resourceNames": list(GATES),
+                "verbs": ["patch"],
+            },
+        ],
+    }
+
+
+def restart_role(name: str) -> dict[str, Any]:
+    """What the restart needs in all namespaces: to look, and to change workloads; no deletion."""
+    workloads = ["daemonsets", "deployments", "statefulsets"]
+    return {
+        "apiVersion": "rbac.authorization.k8s.io/v1",
+        "kind": "ClusterRole",
+        "metadata": {"name": name},
+        "rules": [
+            {"apiGroups": [""], "resources": ["namespaces", "pods"], "verbs": ["list"]},
+            {"apiGroups": ["policy"], "resources": ["poddisruptionbudgets"], "verbs": ["list"]},
+            {"apiGroups": ["apps"], "resources": workloads, "verbs": ["get", "list", "patch"]},
         ],
     }

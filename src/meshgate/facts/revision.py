@@ -49,6 +49,19 @@ class Revisions:
             and (revision := actual(pod))
         ]
 
+    @property
+    def users(self) -> dict[str, list[str]]:
+        """By revision: the pods that have its proxy, and what would give new pods one."""
+        found: defaultdict[str, list[str]] = defaultdict(list)
+        for pod, revision in self._running:
+            found[revision].append(pods.name(pod))
+        for subject, hook in self._tags.items():
+            found[hook.revision].append(f"{subject} (the tag {hook.tag})")
+        for namespace in enrolled(self._evidence.namespaces):
+            for hook in self._webhooks.selecting(namespace):
+                found[hook.revision].append(f"Namespace {namespace.metadata.name}")
+        return {revision: sorted(names) for revision, names in found.items()}
+
     # --- gone -----------------------------------------------------------------------------------
 
     @property

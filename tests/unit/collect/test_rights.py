@@ -3,7 +3,7 @@
 import pytest
 
 from meshgate.collect.plan import ALSO_READ, ANALYZE_READS, KINDS, PRECHECK_READS
-from meshgate.collect.rights import cluster_role, role
+from meshgate.collect.rights import GATES, cluster_role, restart_role, role
 
 RULES = cluster_role("verifier")["rules"]
 GRANTED = {
@@ -36,14 +36,28 @@ def test_all_that_is_read_is_granted_and_no_more() -> None:
     assert listed | asked == GRANTED
 
 
-def test_what_it_may_write_is_its_own_config_maps_in_one_namespace() -> None:
+def test_what_it_may_write_is_its_own_in_one_namespace() -> None:
     granted = role("verifier", "istio-system")
 
     assert granted["kind"] == "Role"
     assert granted["metadata"] == {"name": "verifier", "namespace": "istio-system"}
-    (rule,) = granted["rules"]
-    assert (rule["apiGroups"], rule["resources"]) == ([""], ["configmaps"])
-    assert not {"*", "list", "watch", "deletecollection", "patch"} & set(rule["verbs"])
+    maps, events, jobs = granted["rules"]
+    assert (maps["apiGroups"], maps["resources"]) == ([""], ["configmaps"])
+    assert not {"*", "list", "watch", "deletecollection", "patch"} & set(maps["verbs"])
+    assert (events["resources"], events["verbs"]) == (["events"], ["create"])
+    assert (jobs["resources"], jobs["verbs"]) == (["jobs"], ["patch"])
+    assert jobs["resourceNames"] == list(GATES)
+
+
+def test_the_restart_deletes_nothing_and_reads_no_secret() -> None:
+    rules = restart_role("restart")["rules"]
+
+    assert {verb for rule in rules for verb in rule["verbs"]} == {"get", "list", "patch"}
+    assert [rule["resources"] for rule in rules if "patch" in rule["verbs"]] == [
+        ["daemonsets", "deployments", "statefulsets"]
+    ]
+    names = {name for rule in rules for name in rule["resources"]}
+    assert not {name for name in names if "secret" in name or "*" in name or "/" in name}
 
 
 def test_every_group_has_one_rule() -> None:

@@ -115,3 +115,12 @@ def test_a_namespace_with_one_label_contradicts_nothing() -> None:
     one = (build.namespace(injection="enabled"), build.namespace("bank", rev="prod"))
 
     assert mesh(namespaces=one).revisions.contradicting == []
+
+
+def test_who_uses_a_revision_is_told() -> None:
+    users = mesh(**tagged("1-28"), pods=(of("1-28"), of("default"))).revisions.users
+
+    assert "Namespace shop" in users["1-28"]
+    assert any("(the tag prod)" in each for each in users["1-28"])
+    assert "Pod shop/web-1" in users["1-28"]
+    assert "Pod shop/web-1" in users["default"]

@@ -1,0 +1,146 @@
+{{- define "meshgate.image" -}}
+{{- with .Values.image -}}
+{{ .repository }}{{ if .digest }}@{{ .digest }}{{ else }}:{{ .tag | default $.Chart.AppVersion }}{{ end }}
+{{- end -}}
+{{- end -}}
+
+{{- define "meshgate.labels" -}}
+app.kubernetes.io/name: meshgate
+app.kubernetes.io/part-of: istio-upgrade
+{{- end -}}
+
+{{/* What stage a gate's name begins with: Argo CD's tree shows no more than that name. */}}
+{{- define "meshgate.subject" -}}
+{{- get (dict "precheck" "control-plane" "controlplane" "control-plane" "ingress" "ingress-gateway" "dataplane" "data-plane") . -}}
+{{- end -}}
+
+{{/* Where a Job's reports are kept; empty: nowhere. */}}
+{{- define "meshgate.reports" -}}
+{{- with .root.Values -}}
+{{- if .report.url -}}{{ trimSuffix "/" .report.url }}/{{ $.name }}
+{{- else if .report.keep -}}configmap://{{ .namespace }}/{{ $.name }}-reports
+{{- end -}}
+{{- end -}}
+{{- end -}}
+
+{{/* The container's own confinement: everything that a pod can be refused. */}}
+{{- define "meshgate.confined" -}}
+allowPrivilegeEscalation: false
+readOnlyRootFilesystem: true
+capabilities: { drop: [ALL] }
+{{- end -}}
+
+{{- define "meshgate.pod" -}}
+restartPolicy: Never
+automountServiceAccountToken: true
+enableServiceLinks: false
+{{- with .Values.imagePullSecrets }}
+imagePullSecrets: {{ toYaml . | nindent 2 }}
+{{- end }}
+{{- with .Values.nodeSelector }}
+nodeSelector: {{ toYaml . | nindent 2 }}
+{{- end }}
+{{- with .Values.tolerations }}
+tolerations: {{ toYaml . | nindent 2 }}
+{{- end }}
+securityContext:
+  runAsNonRoot: true
+  runAsUser: 65532
+  runAsGroup: 65532
+  fsGroup: 65532
+  seccompProfile: { type: RuntimeDefault }
+{{- end -}}
+
+{{- define "meshgate.podMetadata" -}}
+labels:
+  {{- include "meshgate.labels" . | nindent 2 }}
+  sidecar.istio.io/inject: "false"
+  {{- with .Values.podLabels }}
+  {{- toYaml . | nindent 2 }}
+  {{- end }}
+annotations:
+  sidecar.istio.io/inject: "false"
+{{- end -}}
+
+{{/* One gate: root, name, hook, stage. */}}
+{{- define "meshgate.gate" -}}
+{{- $root := .root -}}
+{{- with $root.Values -}}
+{{- if lt (int .deadline) (add (int .settle) 180) -}}
+{{- fail (printf "deadline (%v) must be at least 180 s more than settle (%v): Kubernetes would end the Job before it has a verdict" .deadline .settle) -}}
+{{- end -}}
+apiVersion: batch/v1
+kind: Job
+metadata:
+  name: {{ $.name }}
+  namespace: {{ .namespace }}
+  labels:
+    {{- include "meshgate.labels" $root | nindent 4 }}
+    meshgate/stage: {{ $.stage }}
+  annotations:
+    argocd.argoproj.io/hook: {{ $.hook }}
+    argocd.argoproj.io/hook-delete-policy: BeforeHookCreation
+    meshgate/expected-version: {{ required "targetVersion: the version that is upgraded to" .targetVersion | quote }}
+spec:
+  backoffLimit: 0
+  activeDeadlineSeconds: {{ int .deadline }}
+  podFailurePolicy:
+    rules:
+      # A Job's condition names the container, the code and the rule, counted from 0:
+      - { action: FailJob, onExitCodes: { containerName: verify, operator: In, values: [1] } } # a claim failed
+      - { action: FailJob, onExitCodes: { containerName: verify, operator: In, values: [10] } } # could not verify
+      - { action: FailJob, onExitCodes: { containerName: verify, operator: In, values: [2] } } # interrupted
+      - { action: FailJob, onExitCodes: { containerName: verify, operator: In, values: [3] } } # a defect of meshgate
+      - { action: FailJob, onExitCodes: { containerName: verify, operator: In, values: [4] } } # wrong usage, no cluster
+      - { action: FailJob, onExitCodes: { containerName: verify, operator: In, values: [5] } } # no claim was selected
+      # A pod that its node lost, or that was evicted, has said nothing about the mesh: another takes its place.
+      - { action: Ignore, onPodConditions: [{ type: DisruptionTarget }] }
+  template:
+    metadata:
+      {{- include "meshgate.podMetadata" $root | nindent 6 }}
+    spec:
+      {{- include "meshgate.pod" $root | nindent 6 }}
+      serviceAccountName: {{ .serviceAccount }}
+      containers:
+        - name: verify
+          image: {{ include "meshgate.image" $root }}
+          imagePullPolicy: {{ .image.pullPolicy }}
+          command: [pytest]
+          args:
+            - -m
+            - {{ $.stage }}
+            - --istio-namespace={{ .istioNamespace }}
+            - --target-version={{ .targetVersion }}
+            - --settle={{ int .settle }}
+            - --job={{ .namespace }}/{{ $.name }}@$(JOB_UID)
+            {{- with include "meshgate.reports" $ }}
+            - --report-to={{ . }}
+            {{- end }}
+            - --keep-reports={{ int .report.runs }}
+            {{- with .report.link }}
+            - --report-url={{ . }}
+            {{- end }}
+            {{- with .pushgateway }}
+            - --metrics={{ . }}
+            {{- end }}
+            {{- range concat .arguments (get .stageArguments $.stage | default list) }}
+            - {{ . | quote }}
+            {{- end }}
+          env:
+            - name: JOB_UID # with it the verdict cannot land on a later Job of this name
+              valueFrom: { fieldRef: { fieldPath: "metadata.labels['batch.kubernetes.io/controller-uid']" } }
+          securityContext: {{ include "meshgate.confined" . | nindent 12 }}
+          resources: {{ toYaml .resources | nindent 12 }}
+          volumeMounts:
+            - { name: reports, mountPath: /meshgate/reports }
+            - { name: tmp, mountPath: /tmp }
+            - { name: istiod-token, mountPath: /var/run/secrets/tokens, readOnly: true }
+      volumes:
+        - { name: reports, emptyDir: {} }
+        - { name: tmp, emptyDir: {} }
+        - name: istiod-token # istiod's debug endpoints take no other
+          projected:
+            sources:
+              - serviceAccountToken: { path: istio-token, audience: istio-ca, expirationSeconds: 3600 }
+{{- end -}}
+{{- end -}}

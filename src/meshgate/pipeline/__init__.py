@@ -1,0 +1,1 @@
+"""What is written into the cluster around the gates: verdicts that outlive their pods, restarts."""

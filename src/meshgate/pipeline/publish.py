@@ -1,0 +1,173 @@
+"""A verdict where people look for it after the pod is gone: its Job, an Event, reports, metrics.
+
+What cannot be published is told, and changes nothing: the verdict and the exit code stand.
+"""
+
+import re
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from meshgate.collect.errors import NoCluster, Unreadable
+from meshgate.pipeline import metrics
+from meshgate.pipeline.reports import Run, keep
+from meshgate.report.short import Short, cut
+
+if TYPE_CHECKING:
+    from meshgate.collect.kubernetes import Cluster
+
+ANNOTATION = "meshgate/"
+LINK = "link.argocd.argoproj.io/report"
+
+_JOB = re.compile(r"(?P<namespace>[^/@]+)/(?P<name>[^/@]+)(?:@(?P<uid>[^/@]*))?")
+
+
+class Job(msgspec.Struct, frozen=True):
+    """The Job that this run is of; with `uid` no later Job of that name is taken for it."""
+
+    namespace: str
+    name: str
+    uid: str = ""
+
+    @classmethod
+    def parse(cls, text: str) -> "Job":
+        """`namespace/name` or `namespace/name@uid`; raises ValueError."""
+        found = _JOB.fullmatch(text)
+        if not found:
+            raise ValueError(f"{text!r} is not NAMESPACE/NAME or NAMESPACE/NAME@UID")
+        return cls(found["namespace"], found["name"], found["uid"] or "")
+
+
+class Targets(msgspec.Struct, frozen=True):
+    """Where a verdict is published to; what is empty is left out."""
+
+    job: Job | None = None
+    report: str = ""
+    keep: int = 5
+    url: str = ""
+    metrics: str = ""
+
+    @property
+    def any(self) -> bool:
+        """Whether there is anything to do."""
+        return bool(self.job or self.report or self.metrics)
+
+
+def publish(
+    verdict: Short,
+    version: str,
+    targets: Targets,
+    files: dict[str, Path],
+    connect: "Callable[[], Cluster]",
+) -> list[str]:
+    """Publishes what it can; a line for each thing that it could not."""
+    return list(_Publisher(verdict, version, targets, files, connect).run())
+
+
+class _Publisher:
+    def __init__(
+        self,
+        verdict: Short,
+        version: str,
+        targets: Targets,
+        files: dict[str, Path],
+        connect: "Callable[[], Cluster]",
+    ) -> None:
+        self._verdict = verdict
+        self._version = version
+        self._targets = targets
+        self._files = files
+        self._connect = connect
+        self._at = datetime.now(UTC)
+        self._kept = ""
+
+    def run(self) -> Iterator[str]:
+        job = self._targets.job
+        steps: list[tuple[str, Callable[[], None]]] = []
+        if self._targets.report:
+            steps.append((f"the report to {self._targets.report}", self._keep))
+        if job:
+            where = f"Job {job.namespace}/{job.name}"
+            steps.append((f"the verdict to {where}", lambda: self._annotate(job)))
+            steps.append((f"an Event of {where}", lambda: self._event(job)))
+        if self._targets.metrics:
+            steps.append((f"metrics to {self._targets.metrics}", self._measure))
+        for what, step in steps:
+            try:
+                step()
+            except Unreadable as error:
+                yield f"could not publish {what}: {error.why}. Do: {error.remedy}"
+            except NoCluster as error:
+                yield f"could not publish {what}: no cluster ({error})"
+            except Exception as error:  # whatever it is, the verdict is to be heard
+                words = " ".join(str(error).split())
+                yield f"could not publish {what}: {type(error).__name__}: {words}"
+
+    def _keep(self) -> None:
+        place = self._targets.report
+        cluster = self._connect() if place.startswith("configmap://") else None
+        self._kept = keep(place, self._run, self._files, cluster, self._targets.keep)
+
+    @property
+    def _name(self) -> str:
+        return f"{self._at:%Y%m%d-%H%M%S}"
+
+    @property
+    def _run(self) -> Run:
+        verdict = self._verdict
+        return Run(self._name, self._at, self._version, verdict.exit, verdict.line, verdict.stages)
+
+    def _annotate(self, job: Job) -> None:
+        verdict = self._verdict
+        annotations = {
+            f"{ANNOTATION}gate": "open" if verdict.open else "closed",
+            f"{ANNOTATION}verdict": verdict.line,
+            f"{ANNOTATION}summary": verdict.page,
+            f"{ANNOTATION}exit": str(verdict.exit),
+            f"{ANNOTATION}judged": f"{self._at:%Y-%m-%dT%H:%M:%SZ}",
+            f"{ANNOTATION}target-version": self._version,
+            f"{ANNOTATION}report": self._kept,
+        }
+        if self._targets.url:
+            url = self._targets.url.replace("{run}", self._name).replace("{job}", job.name)
+            annotations[LINK] = url
+        metadata = {"annotations": annotations} | ({"uid": job.uid} if job.uid else {})
+        self._connect().merge(
+            f"/apis/batch/v1/namespaces/{job.namespace}/jobs/{job.name}",
+            {"metadata": metadata},
+            right=f"patch jobs.batch {job.name} in {job.namespace}",
+        )
+
+    def _event(self, job: Job) -> None:
+        verdict = self._verdict
+        at = f"{self._at:%Y-%m-%dT%H:%M:%SZ}"
+        event = {
+            "apiVersion": "v1",
+            "kind": "Event",
+            "metadata": {"generateName": f"{job.name}.", "namespace": job.namespace},
+            "involvedObject": {
+                "apiVersion": "batch/v1",
+                "kind": "Job",
+                "namespace": job.namespace,
+                "name": job.name,
+                "uid": job.uid,
+            },
+            "type": "Normal" if verdict.open else "Warning",
+            "reason": "GateOpen" if verdict.open else "GateClosed",
+            "message": cut(verdict.line, 1000),
+            "source": {"component": "meshgate"},
+            "firstTimestamp": at,
+            "lastTimestamp": at,
+            "count": 1,
+        }
+        self._connect().create(
+            f"/api/v1/namespaces/{job.namespace}/events",
+            event,
+            right=f"create events in {job.namespace}",
+        )
+
+    def _measure(self) -> None:
+        metrics.tell(self._verdict, self._at, self._targets.metrics)

@@ -1,0 +1,268 @@
+"""The chart: each Job as Argo CD and istiod need it, in each situation, and nothing that drifts."""
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from meshgate.catalogue import STAGES
+from meshgate.collect.rights import GATES, cluster_role, restart_role, role
+from meshgate.pipeline.restart import EXCLUDED
+from tests.chart.conftest import CHART, Helm, Render
+from tests.conftest import ROOT
+
+HOOK = "argocd.argoproj.io/hook"
+SITUATIONS = sorted(
+    path.name.removesuffix("-values.yaml") for path in (CHART / "ci").glob("*-values.yaml")
+)
+MANIFESTS = ROOT / "hooks/manifests"
+SHOWN = ["in-place-istiod", "ingress", "restart", "rights"]
+
+
+def jobs(objects: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The Jobs among them."""
+    return [each for each in objects if each["kind"] == "Job"]
+
+
+def gates(objects: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The Jobs that take claims."""
+    return [each for each in jobs(objects) if "meshgate/stage" in each["metadata"]["labels"]]
+
+
+def hooks(objects: list[dict[str, Any]]) -> dict[str, str]:
+    """Hook by Job."""
+    return {
+        each["metadata"]["name"]: each["metadata"]["annotations"][HOOK] for each in jobs(objects)
+    }
+
+
+@pytest.mark.parametrize("situation", SITUATIONS)
+def test_helm_finds_nothing_to_mend(helm: Helm, situation: str) -> None:
+    done = helm("lint", "--strict", CHART, "--values", CHART / f"ci/{situation}-values.yaml")
+
+    assert done.returncode == 0, done.stdout
+
+
+@pytest.mark.parametrize(
+    ("situation", "expected"),
+    [
+        (
+            "in-place-istiod",
+            {
+                "control-plane-precheck": "PreSync",
+                "control-plane-verification": "PostSync",
+                "control-plane-last-verdict": "SyncFail",
+            },
+        ),
+        (
+            "ingress",
+            {
+                "ingress-gateway-verification": "PostSync",
+                "control-plane-before-ingress": "PreSync",
+                "ingress-gateway-last-verdict": "SyncFail",
+            },
+        ),
+        (
+            "restart",
+            {
+                "data-plane-verification": "PostSync",
+                "control-plane-before-restart": "PreSync",
+                "ingress-gateway-before-restart": "PreSync",
+                "data-plane-last-verdict": "SyncFail",
+                "sequential-restart-all-istio-enabled-services": "Sync",
+            },
+        ),
+        ("rights", {}),
+    ],
+)
+def test_each_application_has_its_gates(
+    render: Render, situation: str, expected: dict[str, str]
+) -> None:
+    assert hooks(render(situation)) == expected
+
+
+@pytest.mark.parametrize("situation", SITUATIONS)
+def test_every_job_is_as_argo_cd_needs_it(render: Render, situation: str) -> None:
+    for job in jobs(render(situation)):
+        annotations, spec = job["metadata"]["annotations"], job["spec"]
+        assert annotations["argocd.argoproj.io/hook-delete-policy"] == "BeforeHookCreation"
+        assert "generateName" not in job["metadata"]
+        assert spec["backoffLimit"] == 0
+        assert spec["activeDeadlineSeconds"] > 0
+        assert "ttlSecondsAfterFinished" not in spec
+        assert spec["template"]["spec"]["restartPolicy"] == "Never"
+
+
+@pytest.mark.parametrize("situation", SITUATIONS)
+def test_every_pod_is_confined(render: Render, situation: str) -> None:
+    for job in jobs(render(situation)):
+        template = job["spec"]["template"]
+        assert template["metadata"]["labels"]["sidecar.istio.io/inject"] == "false"
+        pod = template["spec"]
+        assert pod["securityContext"]["runAsNonRoot"] is True
+        assert pod["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
+        (container,) = pod["containers"]
+        confined = container["securityContext"]
+        assert confined["readOnlyRootFilesystem"] is True
+        assert confined["allowPrivilegeEscalation"] is False
+        assert confined["capabilities"] == {"drop": ["ALL"]}
+        assert container["resources"]["requests"]
+        assert container["resources"]["limits"]
+
+
+@pytest.mark.parametrize("situation", [each for each in SITUATIONS if each != "rights"])
+def test_every_gate_takes_its_stage_and_tells_each_exit_code_apart(
+    render: Render, situation: str
+) -> None:
+    found = gates(render(situation))
+    assert found
+
+    for job in found:
+        (container,) = job["spec"]["template"]["spec"]["containers"]
+        name, words = job["metadata"]["name"], container["args"]
+        assert container["command"] == ["pytest"]
+        assert words[:2] == ["-m", job["metadata"]["labels"]["meshgate/stage"]]
+        assert words[1] in STAGES
+        assert name in GATES  # or it may not tell its verdict
+        namespace = job["metadata"]["namespace"]
+        assert f"--job={namespace}/{name}@$(JOB_UID)" in words
+        assert f"--report-to=configmap://{namespace}/{name}-reports" in words
+        rules = job["spec"]["podFailurePolicy"]["rules"]
+        codes = [rule["onExitCodes"]["values"] for rule in rules if rule["action"] == "FailJob"]
+        assert codes == [[1], [10], [2], [3], [4], [5]]
+        settle = next(int(w.removeprefix("--settle=")) for w in words if w.startswith("--settle="))
+        assert job["spec"]["activeDeadlineSeconds"] >= settle + 180
+
+
+def test_the_gates_show_istiod_a_token_that_it_takes(render: Render) -> None:
+    for job in gates(render("in-place-istiod")):
+        pod = job["spec"]["template"]["spec"]
+        (token,) = [
+            source["serviceAccountToken"]
+            for volume in pod["volumes"]
+            for source in volume.get("projected", {}).get("sources", [])
+        ]
+        assert (token["audience"], token["path"]) == ("istio-ca", "istio-token")
+        assert "/var/run/secrets/tokens" in [
+            mount["mountPath"] for mount in pod["containers"][0]["volumeMounts"]
+        ]
+
+
+@pytest.mark.parametrize(
+    ("situation", "namespace"),
+    [("in-place-istiod", "istio-system"), ("another-namespace", "af-toolkit")],
+)
+def test_all_of_it_is_in_one_namespace(render: Render, situation: str, namespace: str) -> None:
+    objects = render(situation, "--namespace", "somewhere-else")
+    namespaces = {each["metadata"].get("namespace") for each in objects}
+
+    assert namespaces == {namespace, None}
+    for each in objects:
+        assert each["metadata"].get("namespace") or each["kind"].startswith("ClusterRole")
+        for subject in each.get("subjects", []):
+            assert subject["namespace"] == namespace
+
+
+def without_labels(object: dict[str, Any]) -> dict[str, Any]:
+    """An object without what Argo CD is told by it."""
+    metadata = {
+        name: value
+        for name, value in object["metadata"].items()
+        if name not in ("labels", "annotations")
+    }
+    return {**object, "metadata": metadata}
+
+
+def test_the_rights_are_those_that_are_printed(render: Render) -> None:
+    found = [without_labels(each) for each in render("rights")]
+
+    assert cluster_role("istio-verification") in found
+    assert role("istio-verification", "istio-system") in found
+    assert {each["kind"] for each in found} == {
+        *("ServiceAccount", "ClusterRole", "ClusterRoleBinding", "Role", "RoleBinding")
+    }
+    assert restart_role("istio-restart") in [without_labels(each) for each in render("restart")]
+
+
+def test_as_hooks_the_rights_come_before_the_first_job(render: Render) -> None:
+    rights = [each for each in render("in-place-istiod") if each["kind"] != "Job"]
+    assert len(rights) == 5
+
+    for each in rights:
+        assert each["metadata"]["annotations"][HOOK] == "PreSync"
+        assert int(each["metadata"]["annotations"]["argocd.argoproj.io/sync-wave"]) < 0
+
+
+def test_the_restart_is_out_of_sync_with_each_version(render: Render) -> None:
+    (target,) = [each for each in render("restart") if each["kind"] == "ConfigMap"]
+
+    assert target["data"] == {"version": "1.29.1"}
+    assert HOOK not in target["metadata"].get("annotations", {})
+
+
+def test_a_registry_of_ones_own(render: Render) -> None:
+    for job in jobs(render("air-gapped")):
+        pod = job["spec"]["template"]["spec"]
+        assert pod["containers"][0]["image"].startswith("registry.example.com/mirror/meshgate@sha")
+        assert pod["imagePullSecrets"] == [{"name": "mirror"}]
+
+
+@pytest.mark.parametrize(
+    ("words", "why"),
+    [
+        ("stages={controlplan}", "controlplan"),
+        ("settle=590", "deadline"),
+        ("targetVersion=", "targetVersion"),
+        ("targetVersion=newest", "targetVersion"),
+        ("image.digest=sha256:1", "digest"),
+        ("stage={ingress}", "stage"),
+    ],
+)
+def test_values_that_cannot_be_meant_are_refused(helm: Helm, words: str, why: str) -> None:
+    values = CHART / "ci/in-place-istiod-values.yaml"
+    done = helm("template", "meshgate", CHART, "--values", values, "--set", words)
+
+    assert done.returncode != 0
+    assert why in done.stderr
+
+
+def test_every_value_has_a_line_that_says_what_it_is() -> None:
+    lines = (CHART / "values.yaml").read_text().splitlines()
+    bare = [
+        line
+        for before, line in zip(["", *lines], lines, strict=False)
+        if re.match(r"[a-zA-Z]+:", line) and not before.startswith("#")
+    ]
+
+    assert bare == []
+
+
+def test_the_schema_knows_every_value_and_no_other() -> None:
+    def names(value: Any, prefix: str = "") -> set[str]:
+        found = set()
+        for name, inner in value.items():
+            found.add(f"{prefix}{name}")
+            if prefix == "" and name in ("image", "report", "restart"):
+                found |= names(inner, f"{name}.")
+        return found
+
+    values = yaml.safe_load((CHART / "values.yaml").read_text())
+    properties = json.loads((CHART / "values.schema.json").read_text())["properties"]
+    schema = {name: each.get("properties", {}) for name, each in properties.items()}
+    del schema["global"]  # helm's own
+
+    assert names(schema) == names(values)
+
+
+@pytest.mark.parametrize("situation", SHOWN)
+def test_the_plain_manifests_are_what_the_chart_renders(render: Render, situation: str) -> None:
+    written = yaml.safe_load_all((MANIFESTS / f"{situation}.yaml").read_text())
+
+    assert [each for each in written if each] == render(situation)
+
+
+def test_the_annotation_that_excludes_is_documented() -> None:
+    assert EXCLUDED in (Path(ROOT) / "hooks/README.md").read_text()

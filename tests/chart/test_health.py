@@ -1,0 +1,162 @@
+"""The health checks for Argo CD, in a Lua without `string`, `os` and `io`, as Argo CD runs them."""
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import yaml
+from lupa import LuaRuntime
+
+from tests.conftest import ROOT
+
+FOLDER = ROOT / "hooks/argocd"
+SOURCE = {"repoURL": "https://example.com/charts", "targetRevision": "1.29.1"}
+
+Health = Callable[[Any], tuple[str, str]]
+
+
+def check(name: str) -> Health:
+    """One of the shipped checks."""
+    body = (FOLDER / f"{name}.lua").read_text()
+
+    def health(object: Any) -> tuple[str, str]:
+        lua = LuaRuntime(register_eval=False)
+        lua.execute("string, os, io, package, require, debug = nil")
+        lua.globals()["obj"] = lua.table_from(json.loads(json.dumps(object)), recursive=True)
+        found = lua.execute(body)
+        return found["status"], found["message"] or ""
+
+    return health
+
+
+job, application = check("job"), check("application")
+
+
+def the_job(*conditions: tuple[str, str], verdict: str = "", gate: bool = True) -> Any:
+    """A Job with these conditions."""
+    return {
+        "metadata": {
+            "labels": {"meshgate/stage": "ingress"} if gate else {},
+            "annotations": {"meshgate/verdict": verdict} if verdict else {},
+        },
+        "status": {
+            "conditions": [
+                {"type": type, "status": "True", "message": message} for type, message in conditions
+            ]
+        },
+    }
+
+
+@pytest.mark.parametrize(
+    ("object", "status", "words"),
+    [
+        (the_job(), "Progressing", "running"),
+        (the_job(("Complete", "")), "Healthy", "no verdict was published here"),
+        (the_job(("Complete", ""), verdict="The gate is OPEN"), "Healthy", "The gate is OPEN"),
+        (the_job(("Failed", "exit code 1"), verdict="CLOSED: 1"), "Degraded", "CLOSED: 1"),
+        (the_job(("Failed", "exit code 137")), "Degraded", "see the Job's log: exit code 137"),
+        (the_job(("Failed", "x"), ("Complete", "")), "Degraded", "x"),
+        (the_job(("Suspended", "held")), "Suspended", "held"),
+        (the_job(("Failed", "boom"), gate=False), "Degraded", "boom"),
+        ({"metadata": {}}, "Progressing", "running"),
+    ],
+)
+def test_a_job_says_its_verdict(object: Any, status: str, words: str) -> None:
+    found, message = job(object)
+
+    assert found == status
+    assert words in message
+    if not object.get("metadata", {}).get("labels"):
+        assert "verdict" not in message
+
+
+def hook(name: str, phase: str, message: str = "") -> Any:
+    """A row of a sync's result."""
+    return {"name": name, "hookType": "PostSync", "hookPhase": phase, "message": message}
+
+
+def the_application(
+    phase: str = "Succeeded",
+    *,
+    hooks: tuple[Any, ...] = (),
+    resources: tuple[Any, ...] = (),
+    automated: bool = False,
+    result: Any = SOURCE,
+    compared: Any = SOURCE,
+    history: Any = SOURCE,
+    sync: str = "Synced",
+    **more: Any,
+) -> Any:
+    """One whose last sync of its present spec succeeded, unless told otherwise."""
+    operation = {
+        "phase": phase,
+        "message": "one or more synchronization tasks completed unsuccessfully",
+        "operation": {
+            "sync": {"resources": list(resources)},
+            "initiatedBy": {"automated": automated},
+        },
+        "syncResult": {"source": result, "resources": list(hooks)},
+    }
+    return {
+        "metadata": {"annotations": more.pop("annotations", {})},
+        "spec": {"source": SOURCE},
+        "status": {
+            "health": {"status": "Healthy"},
+            "sync": {"status": sync, "comparedTo": {"source": compared}},
+            "operationState": operation,
+            "history": [{"source": history}] if history else [],
+        },
+        **more,
+    }
+
+
+OLD = {**SOURCE, "targetRevision": "1.28.2"}
+FAILED = hook("control-plane-verification", "Failed", "The gate is CLOSED: 1 of 12 claims failed")
+NEEDS = {"gate.meshgate/control-plane-verification": "required"}
+
+
+@pytest.mark.parametrize(
+    ("object", "status", "words"),
+    [
+        (the_application(), "Healthy", ""),
+        (the_application("Running"), "Progressing", ""),
+        (the_application("Terminating"), "Progressing", ""),
+        (the_application(operation={"sync": {}}), "Progressing", "about to start"),
+        (the_application("Failed", hooks=(FAILED,)), "Degraded", "control-plane-verification: The"),
+        (the_application("Error"), "Degraded", "completed unsuccessfully"),
+        (the_application("Failed", result=OLD), "Progressing", "not synced yet"),
+        (the_application(compared=OLD), "Progressing", "not compared"),
+        (the_application(sync="OutOfSync"), "Progressing", "OutOfSync"),
+        (the_application(history=OLD), "Progressing", "gates never ran"),
+        (the_application(history=None), "Progressing", "gates never ran"),
+        (the_application(resources=({"kind": "Service"},)), "Degraded", "selected resources"),
+        (the_application(resources=({"kind": "Service"},), automated=True), "Healthy", ""),
+        (the_application(annotations=NEEDS), "Degraded", "control-plane-verification did not run"),
+        (
+            the_application(
+                annotations=NEEDS, hooks=(hook("control-plane-verification", "Succeeded"),)
+            ),
+            "Healthy",
+            "",
+        ),
+        (the_application(compared={**SOURCE, "chart": ""}), "Healthy", ""),
+        ({"metadata": {}, "spec": {"source": SOURCE}}, "Progressing", "not compared"),
+    ],
+)
+def test_an_application_is_healthy_only_after_its_gates(
+    object: Any, status: str, words: str
+) -> None:
+    found, message = application(object)
+
+    assert found == status, message
+    assert words in message
+
+
+@pytest.mark.parametrize(
+    ("file", "key"), [("job", "batch_Job"), ("application", "argoproj.io_Application")]
+)
+def test_the_settings_hold_the_same_checks(file: str, key: str) -> None:
+    data = yaml.safe_load((FOLDER / "argocd-cm.yaml").read_text())["data"]
+
+    assert data[f"resource.customizations.health.{key}"] == (FOLDER / f"{file}.lua").read_text()

@@ -1,0 +1,126 @@
+"""The chart's objects, the told verdict and the restart, on a real API server with real rights."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from tests.lab.harness import ROOT, Lab
+
+MANIFESTS = ROOT / "hooks/manifests"
+NAMESPACE = "istio-system"
+VERIFIER, RESTARTER = f"{NAMESPACE}/istio-verification-sa", f"{NAMESPACE}/istio-restart-sa"
+GATE = "control-plane-verification"
+PLACE = f"configmap://{NAMESPACE}/{GATE}-reports"
+MESHGATE = str(ROOT / ".venv/bin/meshgate")
+
+
+def objects(situation: str) -> list[dict[str, Any]]:
+    """What the chart renders."""
+    return [
+        each for each in yaml.safe_load_all((MANIFESTS / f"{situation}.yaml").read_text()) if each
+    ]
+
+
+@pytest.fixture
+def job(lab: Lab) -> Iterator[str]:
+    """The gate's Job as the chart has it, suspended: no pod of it runs; NAMESPACE/NAME@UID."""
+    lab.apply(*objects("rights"))
+    (gate,) = [each for each in objects("in-place-istiod") if each["metadata"]["name"] == GATE]
+    gate["spec"]["suspend"] = True
+    lab.apply(gate)
+    uid = lab.get("job", GATE, "-n", NAMESPACE)["metadata"]["uid"]
+    yield f"{NAMESPACE}/{GATE}@{uid}"
+    lab.kubectl("delete", "job", GATE, "-n", NAMESPACE)
+
+
+@pytest.mark.parametrize("situation", sorted(path.stem for path in MANIFESTS.glob("*.yaml")))
+def test_the_api_server_takes_every_object(lab: Lab, situation: str) -> None:
+    everything = "\n".join(map(json.dumps, objects(situation)))
+
+    lab.kubectl("apply", "--dry-run=server", "--validate=strict", "-f", "-", input=everything)
+
+
+def test_a_verdict_is_told_with_the_printed_rights(lab: Lab, job: str, tmp_path: Path) -> None:
+    lab.kubectl("delete", "events", "--all", "-n", NAMESPACE)
+    stage = lab.pytest(
+        *("-m", "controlplane", "--settle=20", "--target-version=9.9.9"),
+        *(f"--job={job}", f"--report-to={PLACE}"),
+        identity=VERIFIER,
+    )
+    assert stage.exit == 1, stage.output
+    assert "could not publish" not in stage.output
+
+    annotations = lab.get("job", GATE, "-n", NAMESPACE)["metadata"]["annotations"]
+    assert annotations["meshgate/gate"] == "closed"
+    assert stage.first[:40] in annotations["meshgate/verdict"]
+    events = lab.get("events", "-n", NAMESPACE)["items"]
+    assert [each["reason"] for each in events if each["source"].get("component") == "meshgate"] == [
+        "GateClosed"
+    ]
+
+    last = lab.run(MESHGATE, "last", PLACE, "--target-version=9.9.9")
+    other = lab.run(MESHGATE, "last", PLACE, "--target-version=1.29.1")
+    assert (last.returncode, other.returncode) == (1, 10), last.stdout + other.stdout
+    assert "NO VERDICT of 1.29.1" in other.stdout
+    run = annotations["meshgate/report"].removeprefix(f"{PLACE}-")
+    fetched = lab.run(MESHGATE, "fetch", PLACE, run, str(tmp_path))
+    assert fetched.returncode == 0, fetched.stderr
+    snapshot = lab.pytest("-m", "controlplane", f"--snapshot={tmp_path}/snapshot.json.gz")
+    assert snapshot.exit == 1, snapshot.output
+
+
+def test_a_verdict_does_not_land_on_a_later_job(lab: Lab, job: str) -> None:
+    stage = lab.pytest(
+        *("-m", "controlplane", "--settle=20", f"--job={job[:-4]}dead"),
+        identity=VERIFIER,
+    )
+
+    assert stage.exit == 0, stage.output
+    assert f"could not publish the verdict to Job {NAMESPACE}/{GATE}" in stage.output
+    assert "meshgate/gate" not in lab.get("job", GATE, "-n", NAMESPACE)["metadata"]["annotations"]
+
+
+def test_a_right_that_is_missing_is_told_and_the_gate_stands(lab: Lab, job: str) -> None:
+    lab.kubectl("delete", "role", "istio-verification", "-n", NAMESPACE)
+
+    stage = lab.pytest(
+        *("-m", "controlplane", "--settle=20", f"--job={job}", f"--report-to={PLACE}"),
+        identity=VERIFIER,
+    )
+
+    assert stage.exit == 0, stage.output
+    assert stage.output.count("note could not publish") == 3
+
+
+def test_a_restart_stops_at_the_first_that_does_not_come_back_right(lab: Lab) -> None:
+    lab.apply(*(each for each in objects("restart") if each["kind"] != "Job"))
+    before = {each["metadata"]["name"]: each for each in lab.get("pods", "-A")["items"]}
+
+    done = lab.run(
+        MESHGATE, "restart", "--target-version=1.28.2", "--timeout=90", identity=RESTARTER
+    )
+
+    # istiod here makes proxies of 1.29.1, whatever is asked for
+    assert done.returncode == 1, done.stderr
+    assert "still runs another proxy than 1.28.2" in done.stderr
+    new = [
+        each["metadata"]["name"]
+        for each in lab.get("pods", "-A")["items"]
+        if each["metadata"]["name"] not in before and "deletionTimestamp" not in each["metadata"]
+    ]
+    started = [line for line in done.stderr.splitlines() if line.startswith("[")]
+    assert len(started) == 1
+    assert len({name.rsplit("-", 2)[0] for name in new}) == 1
+
+
+def test_a_restart_has_nothing_to_do_twice(lab: Lab) -> None:
+    lab.apply(*(each for each in objects("restart") if each["kind"] != "Job"))
+
+    done = lab.run(MESHGATE, "restart", "--target-version=1.29.1", identity=RESTARTER)
+
+    assert done.returncode == 0, done.stderr
+    assert "0 workloads run another proxy than 1.29.1" in done.stderr
