@@ -22,8 +22,8 @@ from meshgate.facts.ingress import sent
 from meshgate.facts.mesh import Mesh
 from meshgate.facts.upgrade import read_support
 from meshgate.pipeline.publish import Job, Targets, publish
-from meshgate.probe.burst import Target
 from meshgate.probe.ingress import INSIDE, OUTSIDE, Traffic
+from meshgate.probe.target import Target
 from meshgate.report import html, json, text
 from meshgate.report.short import Short, broken, short
 from meshgate.snapshot.model import Before, Expectations, Snapshot, before

@@ -1,5 +1,6 @@
 """Admission: are istiod's webhooks whole, do they inject, do they refuse what is invalid?"""
 
+from collections import defaultdict
 from collections.abc import Iterator
 from functools import cached_property
 
@@ -179,11 +180,7 @@ class AdmissionControl:
             yield from self._answers(subject, namespace, hook)
 
     def _answers(self, subject: str, namespace: Namespace, hook: Hook) -> Iterator[Finding]:
-        reviews = [
-            each
-            for each in self._reviews(hook)
-            if each.sample == "pod" and each.namespace == namespace.metadata.name
-        ]
+        reviews = self._reviews(hook, namespace.metadata.name, "pod")
         if not reviews:
             yield Finding(
                 subject,
@@ -218,13 +215,18 @@ class AdmissionControl:
             return f"gets the proxy {proxies[0].image}, and istiod is {expected}", False
         return None
 
-    def _reviews(self, hook: Hook) -> list[Review]:
-        return [
-            each
-            for each in self._evidence.admission.reviews
-            if (each.server_name, each.bundle, each.path)
-            == (hook.server_name, hook.bundle, hook.path)
-        ]
+    def _reviews(self, hook: Hook, namespace: str, sample: str) -> list[Review]:
+        return self._answered.get((hook.server_name, hook.bundle, hook.path, namespace, sample), [])
+
+    @cached_property
+    def _answered(self) -> dict[tuple[str, ...], list[Review]]:
+        """What istiod's replicas answered, by what they were asked."""
+        found: defaultdict[tuple[str, ...], list[Review]] = defaultdict(list)
+        for each in self._evidence.admission.reviews:
+            found[each.server_name, each.bundle, each.path, each.namespace, each.sample].append(
+                each
+            )
+        return found
 
     # --- validate -------------------------------------------------------------------------------
 
@@ -243,7 +245,7 @@ class AdmissionControl:
         return [finding for hook in self.webhooks.validators for finding in self._unvalidated(hook)]
 
     def _unvalidated(self, hook: Hook) -> Iterator[Finding]:
-        reviews = [each for each in self._reviews(hook) if each.sample in ("valid", "invalid")]
+        reviews = [*self._reviews(hook, "", "valid"), *self._reviews(hook, "", "invalid")]
         if not reviews:
             yield Finding(
                 hook.subject,

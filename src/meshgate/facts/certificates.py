@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Sequence
 from datetime import datetime
+from functools import lru_cache
 
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature
@@ -10,6 +11,7 @@ from cryptography.exceptions import InvalidSignature
 from meshgate.snapshot.wire import Certificate
 
 
+@lru_cache(maxsize=64)
 def fingerprint(pem: bytes) -> str:
     """A short name for a bundle: equal bundles, whatever their white space, have the same."""
     return hashlib.sha256(b"".join(pem.split())).hexdigest()[:16]

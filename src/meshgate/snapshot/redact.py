@@ -3,9 +3,11 @@
 The first line is the model: fields that are not named there are never decoded.
 """
 
+import operator
 import re
 from collections.abc import Iterator
-from typing import Any, TypeVar
+from functools import cache
+from typing import Any, TypeVar, get_args
 
 import msgspec
 
@@ -47,20 +49,40 @@ def redacted(value: T) -> T:
 
 
 def _walk(value: Any) -> Any:
+    # what has nothing to hide is returned as it is: a large mesh is not built twice
     if isinstance(value, tuple):
-        return tuple(_walk(item) for item in value)
+        items = tuple(map(_walk, value))
+        return value if all(map(operator.is_, items, value)) else items
     if isinstance(value, dict):
-        return {key: _walk(item) for key, item in value.items()}
+        entries = {key: _walk(item) for key, item in value.items()}
+        return value if all(entries[key] is value[key] for key in entries) else entries
     if isinstance(value, msgspec.Struct):
-        return msgspec.structs.replace(value, **dict(_changed(value)))
+        changed = dict(_changed(value))
+        return msgspec.structs.replace(value, **changed) if changed else value
     return value
 
 
 def _changed(struct: msgspec.Struct) -> Iterator[tuple[str, Any]]:
-    for name in struct.__struct_fields__:
+    for name in _speaking(type(struct)):
         before = getattr(struct, name)
-        if isinstance(before, str):
-            if name in FREE_TEXT:
-                yield name, text(before)
-        elif before:
-            yield name, _walk(before)
+        if before:
+            after = text(before) if isinstance(before, str) else _walk(before)
+            if after is not before:
+                yield name, after
+
+
+@cache
+def _speaking(struct: type[msgspec.Struct]) -> tuple[str, ...]:
+    """The fields of a struct that are free text, or in whose value there can be some."""
+    return tuple(
+        field.name
+        for field in msgspec.structs.fields(struct)
+        if field.name in FREE_TEXT or _holds_structs(field.type)
+    )
+
+
+def _holds_structs(kind: Any) -> bool:
+    """Whether a value of that type can have a struct in it that has something to say."""
+    if isinstance(kind, type) and issubclass(kind, msgspec.Struct):
+        return bool(_speaking(kind))
+    return kind is Any or any(map(_holds_structs, get_args(kind)))

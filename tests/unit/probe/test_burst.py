@@ -5,6 +5,7 @@ from collections.abc import Callable
 import pytest
 
 from meshgate.probe import burst
+from meshgate.probe.target import Target
 from meshgate.snapshot.retry_after import Burst
 from tests.conftest import Serve
 from tests.fakes import Answer, Request
@@ -60,4 +61,4 @@ def test_no_answer_is_told() -> None:
 )
 def test_what_is_no_target(text: str) -> None:
     with pytest.raises(ValueError, match="is no target"):
-        burst.Target.parse(text)
+        Target.parse(text)

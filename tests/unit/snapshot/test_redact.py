@@ -102,3 +102,12 @@ def test_every_free_text_of_a_snapshot_is_redacted_and_nothing_else_changes() ->
 
     assert redacted == mesh(f"{redact.REDACTED} was wrong")
     assert SECRET.encode() not in msgspec.json.encode(redacted)
+
+
+def test_a_mesh_that_has_nothing_to_hide_is_not_built_anew() -> None:
+    plain = snapshot(
+        pods=(sidecar(proxy=waiting("istio-proxy", "CrashLoopBackOff", "exit code 1")),),
+        istiod=(reading(proxies=[sync(listener=pushed(error="not.a.filter is unknown"))]),),
+    )
+
+    assert redact.redacted(plain) is plain
