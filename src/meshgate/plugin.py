@@ -575,8 +575,13 @@ class Gatekeeper(Worker):
         if self.snapshot is not None:
             waivers = self.snapshot.expectations.waivers
             notes = idle(waivers, outcomes, self.snapshot.taken.date())
-            if "CP006" in self._selected and "analysis" in self.snapshot.read:
-                notes += tuple(filter(None, [Mesh(self.snapshot).analysis.left_out]))
+            seen = Mesh(self.snapshot)
+            for id, item, facts in (
+                ("PC001", "precheck", seen.precheck),
+                ("CP006", "analysis", seen.analysis),
+            ):
+                if id in self._selected and item in self.snapshot.read and facts.left_out:
+                    notes += (facts.left_out,)
             stages = {row.stage for row in self._selected.values()}
             notes += sent(self.snapshot.ingress) if "ingress" in stages else ()
         return ruling(outcomes, {id: row.stage for id, row in checks().items()}, notes)

@@ -166,3 +166,11 @@ def test_a_support_matrix_that_is_none_is_wrong_usage(
 
     assert run.code == 4, run.out
     assert "cannot use the support matrix" in run.out
+
+
+def test_what_only_says_that_the_verifier_may_not_install_is_left_out_and_told(
+    gate: Gate, root: Path
+) -> None:
+    run = gate("-m", "precheck", f"--snapshot={root}/demo/healthy.json.gz")
+
+    assert "11 findings of istioctl x precheck (IST0141) were left out" in run.out

@@ -36,6 +36,17 @@ class Precheck:
         return [each for each in precheck.messages if each.code != OWN_RIGHTS]
 
     @property
+    def left_out(self) -> str:
+        """What was left out, in words; empty where nothing was."""
+        count = sum(each.code == OWN_RIGHTS for each in self._evidence.precheck.messages)
+        return (
+            f"{count} findings of istioctl x precheck ({OWN_RIGHTS}) were left out: they only say "
+            "that the verifier itself may not install Istio"
+            if count
+            else ""
+        )
+
+    @property
     def errors(self) -> list[Finding]:
         """What precheck calls an error."""
         return self._of("Error")
