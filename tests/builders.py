@@ -285,7 +285,7 @@ def numbers(
     **seen: Any,
 ) -> IstiodNumbers:
     """What one replica counted: nothing within the window, unless told otherwise."""
-    whole = {"process_start_time_seconds": 1.0, "process_resident_memory_bytes": 100 * 2.0**20}
+    whole = {"process_start_time_seconds": 1.0, "go_memstats_sys_bytes": 100 * 2.0**20}
     before = {**whole, **(before or {})}
     said = {"before": before, "after": {**before, **(after or {})}, "conflicts": Conflicts()}
     return IstiodNumbers(pod=replica, seconds=5.0, **{**said, **seen})

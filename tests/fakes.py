@@ -202,7 +202,8 @@ METRICS = b"""\
 # TYPE pilot_xds_pushes counter
 pilot_xds_pushes{type="cds"} 7
 process_start_time_seconds 1.7e+09
-process_resident_memory_bytes 1e+08
+go_memstats_sys_bytes 1.2e+08
+go_memstats_heap_released_bytes 2e+07
 """
 
 

@@ -21,7 +21,7 @@ from tests.builders import istiod, mesh, numbers, running
 
 BUCKET, COUNT = "pilot_proxy_convergence_time_bucket", "pilot_proxy_convergence_time_count"
 REJECTS = "pilot_total_xds_rejects|lds"
-MEMORY = "process_resident_memory_bytes"
+OBTAINED, GIVEN_BACK = "go_memstats_sys_bytes", "go_memstats_heap_released_bytes"
 
 
 def facts(*given: IstiodNumbers, **changes: Any) -> Numbers:
@@ -140,9 +140,26 @@ def test_one_kill_for_memory_is_one_too_many() -> None:
 def test_memory_near_its_limit_warns_and_then_fails(
     mebibytes: int, failing: int, shaken: int
 ) -> None:
-    taken = facts(numbers(after={MEMORY: mebibytes * 2.0**20}), pods=(limited("100Mi"),))
+    held = {OBTAINED: (mebibytes + 30) * 2.0**20, GIVEN_BACK: 30 * 2.0**20}
+    taken = facts(numbers(after=held), pods=(limited("100Mi"),))
 
     assert (len(taken.failing), len(taken.shaken)) == (failing, shaken)
+
+
+def test_a_limit_is_not_held_against_memory_that_nobody_told_of() -> None:
+    silent = numbers(before={}, after={})
+    silent = msgspec.structs.replace(
+        silent, after={key: value for key, value in silent.after.items() if key != OBTAINED}
+    )
+
+    with pytest.raises(CouldNotVerify, match="does not say how much memory it holds"):
+        _ = facts(silent, pods=(limited("100Mi"),)).failing
+
+
+def test_a_replica_that_was_killed_is_told_though_it_gives_no_numbers() -> None:
+    killed = istiod(discovery=restarted(1, "OOMKilled", 137))
+
+    assert "needed more memory" in only(facts(pods=(killed,)).failing).seen
 
 
 @pytest.mark.parametrize(
