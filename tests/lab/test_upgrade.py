@@ -99,6 +99,11 @@ def dataplane(lab: Lab) -> Stage:
 
 
 def test_an_upgrade_by_revision_with_a_tag(old: Lab) -> None:
+    ready = old.pytest(
+        "-m", "precheck", f"--target-version={NEW}", f"--istioctl=istioctl-{NEW}", "--settle=30"
+    )
+    assert ready.exit == 0, ready.output
+
     old.verb("revision", NEW, "--tag", "prod")
     before = old.pytest("-m", "controlplane", "--settle=60")
     assert before.exit == 0, before.output
