@@ -9,6 +9,7 @@ workloads not restarted yet (broken), and once all is mended and restarted (heal
 import json
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -65,8 +66,9 @@ FAULTS: tuple[dict[str, Any], ...] = (
 class Lab:
     """One lab, by its own program."""
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, target: str) -> None:
         self._name = name
+        self._target = target
 
     def verb(self, verb: str, *words: str) -> None:
         """One of its verbs; what it prints is shown."""
@@ -81,6 +83,9 @@ class Lab:
         """Every stage, taken as the verifier in the cluster; its exit code."""
         words = (
             "--target-version=" + NEW,
+            f"--shadow-istiod={self._target}/pilot-discovery",
+            f"--shadow-envoy={self._target}/envoy",
+            f"--shadow-manifests={self._target}/istiod.yaml",
             "--settle=60",
             f"--save-snapshot={ROOT / 'demo' / file}",
         )
@@ -95,7 +100,7 @@ class Lab:
 def verifier() -> list[dict[str, Any]]:
     """The ServiceAccount of a hook Job, with exactly the rights that `meshgate rbac` prints."""
     printed = subprocess.run(
-        [BIN / "meshgate", "rbac"], check=True, cwd=ROOT, capture_output=True, text=True
+        [BIN / "meshgate", "rbac", "--shadow"], check=True, cwd=ROOT, capture_output=True, text=True
     )
     roles = json.loads(printed.stdout)["items"]
     account = {"kind": "ServiceAccount", "name": ACCOUNT, "namespace": NAMESPACE}
@@ -116,9 +121,15 @@ def verifier() -> list[dict[str, Any]]:
 
 def main() -> None:
     """Both recordings; fails when they are not what the demos say that they are."""
-    lab = Lab(sys.argv[1] if len(sys.argv) > 1 else "demo")
+    with tempfile.TemporaryDirectory(prefix="meshgate-") as target:
+        record(Lab(sys.argv[1] if len(sys.argv) > 1 else "demo", target), target)
+
+
+def record(lab: Lab, target: str) -> None:
+    """The upgrade, in this lab; `target` is where the new version's programs are put."""
     lab.verb("up", "--istio", OLD)
     try:
+        lab.verb("target", NEW, target)
         lab.apply(*verifier())
         lab.verb("save")
         lab.verb("upgrade", NEW)

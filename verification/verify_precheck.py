@@ -92,5 +92,22 @@ def test_every_pod_would_come_back_into_the_mesh(mesh: Mesh, warn: Warn) -> None
     assert not lost, listed(lost)
 
 
+@pytest.mark.check("PC101")
+def test_the_targets_envoy_takes_what_its_istiod_would_send(mesh: Mesh) -> None:
+    """A sidecar that refuses its configuration is known before the first pod is restarted on it."""
+    refused = mesh.shadow.refused
+
+    assert not refused, listed(refused)
+
+
+@pytest.mark.check("PC102")
+def test_nothing_that_a_proxy_has_would_be_gone(mesh: Mesh, warn: Warn) -> None:
+    """A filter, a route or a rule that silently is not there any more is found by its victims."""
+    warn(mesh.shadow.changed)
+    gone = mesh.shadow.gone
+
+    assert not gone, listed(gone)
+
+
 if __name__ == "__main__":
     raise SystemExit(run_alone(__file__))

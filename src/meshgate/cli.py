@@ -18,10 +18,12 @@ from meshgate.collect.places import Place
 from meshgate.collect.rights import cluster_role, restart_role, role
 from meshgate.collect.shelf import Damaged, Missing
 from meshgate.facts.mesh import Mesh
+from meshgate.facts.shadow import findings, unseen
 from meshgate.pipeline import reports
 from meshgate.pipeline.restart import Stopped
 from meshgate.pipeline.restart import restart as restart_all
 from meshgate.report.json import read
+from meshgate.report.shadow import shadow_lines, shadow_page
 from meshgate.snapshot.model import Expectations
 from meshgate.snapshot.store import UnusableSnapshot
 from meshgate.verdict import CouldNotVerify, Gate
@@ -87,6 +89,67 @@ def capture(
 
 def _say(words: str) -> None:
     typer.echo(words, err=True)
+
+
+@app.command("shadow")
+def shadow_upgrade(
+    istiod: Annotated[str, typer.Option(help="the target's pilot-discovery")],
+    envoy: Annotated[str, typer.Option(help="the target's envoy")],
+    manifests: Annotated[
+        Path, typer.Option(help="the target's istiod as `helm template` renders it")
+    ],
+    kubeconfig: str | None = None,
+    context: str | None = None,
+    istio_namespace: str = "istio-system",
+    istiod_access: Literal["auto", "direct", "port-forward"] = "auto",
+    istiod_token_file: str | None = None,
+    accept: Annotated[
+        list[str] | None, typer.Option(help="a glob over `TYPE RESOURCE PATH` that may be gone")
+    ] = None,
+    classes: Annotated[int, typer.Option(help="as many classes of proxies, no more")] = 500,
+    ready_timeout: Annotated[float, typer.Option(help="seconds for one step")] = 60.0,
+    save: Annotated[Path | None, typer.Option(help="where the outcome is kept, as JSON")] = None,
+    html: Annotated[Path | None, typer.Option(help="where it is told as a page")] = None,
+) -> None:
+    """Tries an upgrade with nothing applied: what the target's istiod would send to every proxy,
+    whether the target's Envoy would take it, and what changes.  Exits with 1 if something would
+    break, with 10 if that could not be seen."""
+    # protobuf's messages: only where they are needed
+    from meshgate.collect import shadow
+    from meshgate.collect.programs import Programs
+
+    access = Access(
+        kubeconfig=kubeconfig,
+        context=context,
+        istiod_access=istiod_access,
+        istiod_token_file=istiod_token_file,
+    )
+    options = Programs(
+        istiod=istiod,
+        envoy=envoy,
+        manifests=manifests,
+        timeout=ready_timeout,
+        classes=classes,
+    )
+    try:
+        source = connect(access, Expectations(istio_namespace=istio_namespace), progress=_say)
+        seen = shadow.look(source.cluster, source.transport, options, istio_namespace, _say)
+    except NoCluster as error:
+        _say(f"no cluster to look at ({error}): name one with --kubeconfig and --context")
+        raise typer.Exit(4) from error
+    except Unreadable as error:
+        _say(f"could not verify: {error.why}. Do: {error.remedy}")
+        raise typer.Exit(int(Gate.COULD_NOT_VERIFY)) from error
+    if save:
+        save.write_bytes(msgspec.json.encode(seen))
+    if html:
+        html.write_text(shadow_page(seen, accept or ()))
+    for line in shadow_lines(seen, accept or ()):
+        typer.echo(line)
+    if findings(seen, accept or ()):
+        raise typer.Exit(1)
+    if unseen(seen):
+        raise typer.Exit(int(Gate.COULD_NOT_VERIFY))
 
 
 @app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
@@ -283,10 +346,11 @@ def rbac(
     name: Annotated[str, typer.Option(help="the roles' name")] = "istio-verification",
     namespace: Annotated[str, typer.Option(help="where it may keep its own")] = "istio-system",
     restart: Annotated[bool, typer.Option("--restart", help="of `meshgate restart`")] = False,
+    shadow: Annotated[bool, typer.Option("--shadow", help="also for `meshgate shadow`")] = False,
 ) -> None:
     """The rights that a verifier needs, for `kubectl apply -f -`: a ClusterRole that only reads,
     and a Role to keep baselines and reports, and to tell its verdict, in one namespace."""
-    verifier = [cluster_role(name), role(name, namespace)]
+    verifier = [cluster_role(name, shadow=shadow), role(name, namespace)]
     roles = {
         "apiVersion": "v1",
         "kind": "List",

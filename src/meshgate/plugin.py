@@ -16,6 +16,7 @@ from meshgate.catalogue import Check, check, checks
 from meshgate.collect.capture import Access, Live, Replay, Source, connect
 from meshgate.collect.errors import NoCluster, Unreadable
 from meshgate.collect.places import Place
+from meshgate.collect.programs import Programs
 from meshgate.collect.settle import Unsettled, settle
 from meshgate.excuses import UnusableWaivers, excuse, idle, key, read_waivers
 from meshgate.facts.ingress import sent
@@ -219,6 +220,35 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--dry-run",
         action="store_true",
         help="print every request that would be sent through the gateways; verify nothing",
+    )
+    shadow = parser.getgroup(
+        "meshgate-shadow", "meshgate: the upgrade, tried with nothing applied"
+    ).addoption
+    shadow("--shadow-istiod", metavar="PROGRAM", help="the target's pilot-discovery")
+    shadow("--shadow-envoy", metavar="PROGRAM", help="the target's envoy")
+    shadow(
+        "--shadow-manifests",
+        metavar="FILE",
+        help="the target's istiod as `helm template` renders it",
+    )
+    shadow(
+        "--shadow-timeout",
+        metavar="SECONDS",
+        type=_seconds,
+        default=60.0,
+        help="how long a single step of it may take (60)",
+    )
+    shadow(
+        "--require-shadow",
+        action="store_true",
+        default=None,
+        help="without the three of them it could not be verified, instead of not applicable",
+    )
+    shadow(
+        "--accept-loss",
+        metavar="GLOB",
+        action="append",
+        help="over `TYPE RESOURCE PATH`: what a proxy may lose by the upgrade; may be repeated",
     )
     told = parser.getgroup("meshgate-told", "meshgate: where the verdict is told").addoption
     told(
@@ -520,6 +550,7 @@ class Gatekeeper(Worker):
             istiod_access=option("--istiod-access"),
             istiod_token_file=option("--istiod-token-file"),
             istioctl=option("--istioctl"),
+            programs=_programs(option),
             analyze_timeout=option("--analyze-timeout"),
             window=option("--window"),
             retry_after_burst=option("--retry-after-burst"),
@@ -670,6 +701,21 @@ class Gatekeeper(Worker):
         prefix.extend(html.summary(self.ruling, self.snapshot))
 
 
+def _programs(option: Any) -> Programs | None:
+    names = ("--shadow-istiod", "--shadow-envoy", "--shadow-manifests")
+    istiod, envoy, manifests = given = [option(name) for name in names]
+    if not any(given):
+        return None
+    if not all(given):
+        raise pytest.UsageError(f"{', '.join(names)} are of use only together")
+    return Programs(
+        istiod=istiod,
+        envoy=envoy,
+        manifests=Path(manifests),
+        timeout=option("--shadow-timeout"),
+    )
+
+
 def _asked_for(option: Any, otherwise: Expectations, past: Past | None) -> Expectations:
     """What the command line says; what it leaves open is as the recording or the default has it."""
     outside = (INSIDE, OUTSIDE) if option("--ingress-url") else None
@@ -692,6 +738,8 @@ def _asked_for(option: Any, otherwise: Expectations, past: Past | None) -> Expec
         "known": () if option("--old-findings-fail") else known,
         "before": past.before if past else None,
         "vantages": tuple(option("--vantage") or ()) or outside,
+        "require_shadow": option("--require-shadow"),
+        "accepted_losses": _several(option("--accept-loss")),
     }
     return msgspec.structs.replace(
         otherwise, **{name: value for name, value in given.items() if value is not None}

@@ -13,30 +13,30 @@ NAMESPACE = "istio-system"
 VERIFIER = f"{NAMESPACE}/istio-verification-sa"
 
 
-def grant(lab: Lab) -> None:
-    """Makes it, and gives it what it needs."""
+def grant(lab: Lab, *options: str) -> None:
+    """Makes it, and gives it what it needs; `options` are those of `meshgate rbac`."""
     account = {"name": "istio-verification-sa", "namespace": NAMESPACE}
     lab.apply(
         {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": account},
         _binding("ClusterRole"),
         _binding("Role") | {"metadata": {"name": "istio-verification", "namespace": NAMESPACE}},
-        *roles(),
+        *roles(*options),
     )
 
 
 @cache
-def _printed() -> str:
+def _printed(*options: str) -> str:
     return subprocess.run(
-        [Path(sys.executable).with_name("meshgate"), "rbac"],
+        [Path(sys.executable).with_name("meshgate"), "rbac", *options],
         capture_output=True,
         text=True,
         check=True,
     ).stdout
 
 
-def roles() -> tuple[dict[str, Any], dict[str, Any]]:
+def roles(*options: str) -> tuple[dict[str, Any], dict[str, Any]]:
     """The ClusterRole that reads, and the Role that keeps baselines, as they are printed."""
-    reads, writes = json.loads(_printed())["items"]
+    reads, writes = json.loads(_printed(*options))["items"]
     return reads, writes
 
 

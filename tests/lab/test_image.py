@@ -24,6 +24,14 @@ subprocess.run(["pytest", "-m", "controlplane", "--snapshot=/demo/healthy.json.g
 used = resource.getrusage(resource.RUSAGE_CHILDREN)
 print("seconds:", used.ru_utime + used.ru_stime)
 """
+# All that the shadow of an upgrade loads of Envoy's messages, and a bootstrap made of them.
+BOOTSTRAP = """
+from meshgate.collect import envoy, shadow
+from meshgate.probe import ads
+types = (ads.CLUSTERS, ads.ENDPOINTS, ads.LISTENERS, ads.ROUTES, ads.EXTENSIONS)
+node = ads.node("sidecar~192.0.2.1~a.b~c", "a.b", {"LABELS": {"app": "a"}}, {"region": "here"})
+print(envoy.bootstrap(ads.Configuration(node, dict.fromkeys(types, ()))))
+"""
 
 
 @pytest.fixture(scope="module")
@@ -81,6 +89,14 @@ def test_a_hook_job_pulls_it_and_passes(lab: Lab, image: str) -> None:
     log = _run(lab, image, "pytest", "-m", "controlplane", "--settle=20")
 
     assert "The gate is OPEN" in log
+
+
+def test_what_was_left_out_of_it_is_not_missed(lab: Lab, image: str) -> None:
+    grant(lab)
+
+    log = _run(lab, image, "python3", "-c", BOOTSTRAP)
+
+    assert "internal_listener" in log
 
 
 def test_it_starts_fast(lab: Lab, image: str) -> None:

@@ -22,7 +22,7 @@ def precheck_error(recording: Recording) -> None:
 
 
 def downgrade(recording: Recording) -> None:
-    recording["expectations"]["targetVersion"] = "1.29.0"
+    recording["expectations"]["targetVersion"] = recording["shadow"]["version"] = "1.29.0"
 
 
 def old_kubernetes(recording: Recording) -> None:
@@ -71,6 +71,32 @@ def a_label_that_is_gone(recording: Recording) -> None:
     del payments["metadata"]["labels"]["istio-injection"]
 
 
+def a_filter_that_the_new_envoy_does_not_know(recording: Recording) -> None:
+    recording["shadow"]["classes"][0]["refusals"] = [
+        {
+            "part": "listener virtualInbound",
+            "words": "Didn't find a registered implementation for 'not.a.filter'",
+            "culprits": ["EnvoyFilter shop/unknown"],
+        }
+    ]
+
+
+def a_filter_that_would_be_gone(recording: Recording) -> None:
+    recording["shadow"]["classes"][0]["changes"] = [
+        {
+            "kind": "removed",
+            "type": "listener",
+            "resource": "virtualInbound",
+            "path": "/filterChains[a]/filters[b]/httpFilters[lua]",
+            "broughtBy": "EnvoyFilter shop/lua",
+        }
+    ]
+
+
+def a_class_that_was_not_seen(recording: Recording) -> None:
+    recording["shadow"]["classes"][0]["error"] = "it ended the stream"
+
+
 def precheck_not_run(recording: Recording) -> None:
     del recording["precheck"]
     recording["read"].remove("precheck")
@@ -98,8 +124,14 @@ FAILED = [
     (routes_of_an_old_version, "PC007", "CustomResourceDefinition httproutes."),
     (a_second_injector, "PC008", "Namespace istio-ingress: its pods are injected by"),
     (a_label_that_is_gone, "PC009", "Pod payments/api-"),
+    (a_filter_that_the_new_envoy_does_not_know, "PC101", "EnvoyFilter shop/unknown: the Envoy of"),
+    (a_filter_that_would_be_gone, "PC102", "EnvoyFilter shop/lua: this filter would be gone"),
 ]
-UNKNOWN = [(precheck_not_run, {"PC001"}), (an_unknown_target, {"PC003"})]
+UNKNOWN = [
+    (precheck_not_run, {"PC001"}),
+    (an_unknown_target, {"PC003", "PC101", "PC102"}),
+    (a_class_that_was_not_seen, {"PC101", "PC102"}),
+]
 
 
 @pytest.fixture
@@ -143,6 +175,33 @@ def test_one_thing_not_seen_is_never_a_pass(
 
     assert run.code == 10, run.out
     assert {line.split()[1] for line in run.lines if line.startswith("???? ")} == checks
+
+
+def shadow_not_tried(recording: Recording) -> None:
+    recording["shadow"] = {"notTried": "the target's programs are not given"}
+
+
+def test_an_upgrade_that_was_not_tried_in_the_shadow_proves_nothing_of_it(
+    broken: Callable[[Break], Path], gate: Gate
+) -> None:
+    file = broken(shadow_not_tried)
+
+    run = gate("-m", "precheck", f"--snapshot={file}")
+    required = gate("-m", "precheck", "--require-shadow", f"--snapshot={file}")
+
+    assert run.code == 0, run.out
+    assert "the target's programs are not given" in run.out
+    assert required.code == 10, required.out
+
+
+def test_a_loss_that_is_accepted_closes_no_gate(
+    broken: Callable[[Break], Path], gate: Gate
+) -> None:
+    accepted = "--accept-loss=listener virtualInbound *lua*"
+
+    run = gate("-m", "precheck", accepted, f"--snapshot={broken(a_filter_that_would_be_gone)}")
+
+    assert run.code == 0, run.out
 
 
 def test_a_rollback_that_was_asked_for_is_a_warning(

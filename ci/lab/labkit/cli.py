@@ -66,6 +66,9 @@ def _parser() -> argparse.ArgumentParser:
     sub = verb(_upgrade, "upgrade")
     sub.add_argument("istio", choices=known)
     sub.add_argument("--restart", action="store_true", help="restart the workloads too")
+    sub = verb(_target, "target")
+    sub.add_argument("istio", choices=known)
+    sub.add_argument("folder", type=Path, metavar="DIR")
     sub = verb(_revision, "revision")
     sub.add_argument("istio", choices=known)
     sub.add_argument("--tag", help="point this revision tag to it")
@@ -161,6 +164,11 @@ def _upgrade(args: argparse.Namespace) -> None:
     with _changing(args) as running:
         mesh.upgrade(running, build(), args.istio, restart=args.restart)
         golden.save(running)
+
+
+def _target(args: argparse.Namespace) -> None:
+    """Write what `meshgate shadow` is given of a version: two programs and its manifests."""
+    mesh.write_target(Node.get(LabDir(args.name)), build(), args.istio, args.folder)
 
 
 def _revision(args: argparse.Namespace) -> None:

@@ -125,18 +125,35 @@ def _make_certificate(node: Node) -> None:
 
 def _install_istio(node: Node, built: Built, wanted: Installed) -> None:
     """Install Istio, or upgrade in place what is there under this revision."""
-    settings = {"tag": wanted.istio, "components.pilot.k8s.replicaCount": wanted.replicas}
-    if wanted.revision:
-        settings["revision"] = wanted.revision
     with step(" ".join(["istioctl install", wanted.istio, wanted.revision]).strip()):
         node.run(
             f"istioctl-{wanted.istio}", "install", "--skip-confirmation",
-            "--readiness-timeout=120s",
-            "--manifests", built.programs.istio[wanted.istio] / "manifests",
-            "--filename", MANIFESTS / "iop.yaml",
-            *(word for name, value in settings.items() for word in ("--set", f"{name}={value}")),
+            "--readiness-timeout=120s", *_chosen(built, wanted),
             timeout=300,
         )  # fmt: skip
+
+
+def _chosen(built: Built, wanted: Installed) -> list[str | Path]:
+    """What istioctl is told of the Istio that is wanted."""
+    settings = {"tag": wanted.istio, "components.pilot.k8s.replicaCount": wanted.replicas}
+    if wanted.revision:
+        settings["revision"] = wanted.revision
+    return [
+        *("--manifests", built.programs.istio[wanted.istio] / "manifests"),
+        *("--filename", MANIFESTS / "iop.yaml"),
+        *(word for name, value in settings.items() for word in ("--set", f"{name}={value}")),
+    ]
+
+
+def write_target(node: Node, built: Built, version: str, folder: Path) -> None:
+    """What is known of a version before it is there: its programs, and what would be applied."""
+    folder.mkdir(parents=True, exist_ok=True)
+    shutil.copy(built.programs.istio[version] / "bin/pilot-discovery", folder)
+    shutil.copy(built.programs.envoy[version] / "envoy", folder)
+    (folder / "envoy").chmod(0o755)
+    wanted = Installed(version, "", Installed.load(node.lab).replicas)
+    command = [f"istioctl-{version}", "manifest", "generate", *_chosen(built, wanted)]
+    (folder / "istiod.yaml").write_text(node.run(*command))
 
 
 def _set_tag(node: Node, installed: Installed, tag: str) -> None:

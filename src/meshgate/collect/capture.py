@@ -18,6 +18,7 @@ from meshgate.collect.plan import (
     REQUIRES,
     closure,
 )
+from meshgate.collect.programs import Programs
 from meshgate.probe.ingress import Traffic
 from meshgate.snapshot.istiod import ProxySync
 from meshgate.snapshot.model import Expectations, Gap, Snapshot
@@ -79,6 +80,7 @@ class Access(msgspec.Struct, frozen=True, kw_only=True):
     retry_after_burst: int = 20
     probe_rate: float = 500.0
     traffic: Traffic = Traffic()
+    programs: Programs | None = None
 
 
 def connect(
@@ -107,6 +109,7 @@ def connect(
         retry_after_burst=access.retry_after_burst,
         probe_rate=access.probe_rate,
         traffic=access.traffic,
+        programs=access.programs,
     )
     return Live(context, progress)
 
@@ -123,6 +126,7 @@ class Live:
 
     def __init__(self, context: "Context", progress: Progress = lambda words: None) -> None:
         self.cluster = context.cluster
+        self.transport = context.transport
         self._context = context
         self._progress = progress
 

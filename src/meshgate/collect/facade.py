@@ -11,12 +11,13 @@ import json
 import re
 import secrets
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, cast
 from urllib.parse import parse_qsl, urlsplit
 
+import msgspec
 import urllib3
 
 from meshgate.collect.kubernetes import Cluster, Unreadable
@@ -24,13 +25,15 @@ from meshgate.collect.kubernetes import Cluster, Unreadable
 # /api/v1/pods, /apis/apps/v1/namespaces/x/deployments/y: no subresource is ever matched
 _RESOURCE = re.compile(
     r"/(?:api/v1|apis/(?P<group>[\w.-]+)/\w+)"
-    r"(?:/namespaces/[\w.-]+(?=/[a-z]))?/(?P<resource>[a-z]+)(?:/[\w.:-]+)?"
+    r"(?:/namespaces/(?P<namespace>[\w.-]+)(?=/[a-z]))?/(?P<resource>[a-z]+)"
+    r"(?:/(?P<name>[\w.:-]+))?"
 )
 # what a client asks before it asks for resources
 _DISCOVERY = re.compile(r"/(?:api|apis|version|openapi/v[23]|api/v1|apis/[\w.-]+(?:/\w+)?)/?")
 
 _LONGEST_REVIEW = 64 * 1024
 _ACCESS_REVIEWS = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews"
+_JSON = "application/json"
 
 _NO_SECRETS = {
     "kind": "SecretList",
@@ -40,16 +43,79 @@ _NO_SECRETS = {
 }
 
 
+class Changed(msgspec.Struct, frozen=True):
+    """What a program is to see other than it is: the future, while nothing is applied.
+
+    Keys are (group, resource, namespace, name).  `replaced` objects are there as they are given
+    here, whatever the cluster has; `hidden` ones are not there.
+    """
+
+    replaced: Mapping[tuple[str, str, str, str], dict[str, Any]] = {}
+    hidden: frozenset[tuple[str, str, str, str]] = frozenset()
+
+    def touches(self, kind: tuple[str, str]) -> bool:
+        """Whether any object of a kind is changed."""
+        return any(key[:2] == kind for key in (*self.replaced, *self.hidden))
+
+    def single(self, kind: tuple[str, str], namespace: str, name: str) -> dict[str, Any] | None:
+        """The object that stands for another one, if any."""
+        return self.replaced.get((*kind, namespace, name))
+
+    def listing(self, kind: tuple[str, str], page: Any, asked: "Asked") -> Any:
+        """A list as it is to be seen."""
+        items = [item for item in page.get("items") or () if not self.concerns(kind, item)]
+        version = page.get("metadata", {}).get("resourceVersion", "1")
+        last = not page.get("metadata", {}).get("continue")
+        for (*of, namespace, name), item in self.replaced.items():
+            if last and tuple(of) == kind and asked.fits(namespace, name):
+                items.append(item | {"metadata": item["metadata"] | {"resourceVersion": version}})
+        return page | {"items": items}
+
+    def concerns(self, kind: tuple[str, str], item: Any) -> bool:
+        """Whether the cluster's object is not to be seen."""
+        metadata = item.get("metadata", {})
+        key = (*kind, metadata.get("namespace", ""), metadata.get("name", ""))
+        return key in self.replaced or key in self.hidden
+
+
+class Asked(msgspec.Struct, frozen=True):
+    """Of which objects a list is: a namespace, a name, or all."""
+
+    namespace: str
+    fields: str
+    labels: str
+
+    def fits(self, namespace: str, name: str) -> bool:
+        """Whether an object belongs to the list."""
+        wanted = {"metadata.name": name, "metadata.namespace": namespace}
+        return (
+            self.namespace in ("", namespace)
+            and not self.labels
+            and all(
+                wanted.get(field) == value
+                for field, _, value in (row.partition("=") for row in self.fields.split(",") if row)
+                if not field.endswith("!")
+            )
+        )
+
+
 class Facade:
     """The view, while `serving`.
 
     Args:
         cluster: whose rights it reads with.
         readable: the resources that are passed on, by API group.
+        changed: what it shows other than it is.
     """
 
-    def __init__(self, cluster: Cluster, readable: Iterable[tuple[str, Iterable[str]]]) -> None:
+    def __init__(
+        self,
+        cluster: Cluster,
+        readable: Iterable[tuple[str, Iterable[str]]],
+        changed: Changed | None = None,
+    ) -> None:
         self.cluster = cluster
+        self.changed = changed or Changed()
         self.prefix = f"/{secrets.token_urlsafe(24)}"
         self.closing = threading.Event()
         self._readable = {(group, name) for group, names in readable for name in names}
@@ -169,7 +235,9 @@ class _Handler(BaseHTTPRequestHandler):
         match = _RESOURCE.fullmatch(url.path)
         group, resource = (match["group"] or "", match["resource"]) if match else ("", "")
         if (group, resource) == ("", "secrets"):
-            self._no_secrets(watching=asked.get("watch") in ("1", "true"))
+            self._no_secrets(match, asked)
+        elif match and self._facade.changed.touches((group, resource)):
+            self._pass_changed(match, query)
         elif resource and self._facade.may_read(group, resource):
             self._pass_on(url.path, query, (group, resource))
         elif _DISCOVERY.fullmatch(url.path):
@@ -201,9 +269,12 @@ class _Handler(BaseHTTPRequestHandler):
 
     do_PUT = do_PATCH = do_DELETE = do_HEAD = do_OPTIONS = _refuse
 
-    def _no_secrets(self, *, watching: bool) -> None:
-        if not watching:
-            self._json(200, _NO_SECRETS)
+    def _no_secrets(self, match: re.Match[str] | None, asked: dict[str, str]) -> None:
+        """None of the cluster's: at the most those that were invented for this view."""
+        if asked.get("watch") not in ("1", "true"):
+            namespace = (match and match["namespace"]) or ""
+            of = Asked(namespace, asked.get("fieldSelector", ""), asked.get("labelSelector", ""))
+            self._json(200, self._facade.changed.listing(("", "secrets"), _NO_SECRETS, of))
             return
         self._start(200, "application/json")
         self._facade.closing.wait(60)
@@ -233,6 +304,47 @@ class _Handler(BaseHTTPRequestHandler):
                 self.wfile.write(f"{len(part):x}\r\n".encode() + part + b"\r\n")
                 self.wfile.flush()
             self._end()
+
+    def _pass_changed(self, match: re.Match[str], query: list[tuple[str, str]]) -> None:
+        """An answer of which some objects are other than the cluster's."""
+        kind, asked = (match["group"] or "", match["resource"]), dict(query)
+        namespace, name = match["namespace"] or "", match["name"]
+        if name and (single := self._facade.changed.single(kind, namespace, name)):
+            self._json(200, single)
+            return
+        of = Asked(namespace, asked.get("fieldSelector", ""), asked.get("labelSelector", ""))
+        watching = asked.get("watch") in ("1", "true")
+        try:
+            answer = self._facade.cluster.send(
+                "GET", match.string, query=query, stream=True, headers={"Accept": _JSON}
+            )
+        except Unreadable as error:
+            self._status(503, "ServiceUnavailable", error.why)
+            return
+        with answer, self._facade.passing_on(answer):
+            if answer.status == 403:
+                self._facade.note_denied(*kind)
+            if answer.status != 200 or name:
+                body = json.loads(answer.read())
+                gone = answer.status == 200 and self._facade.changed.concerns(kind, body)
+                self._status(404, "NotFound", "hidden") if gone else self._json(answer.status, body)
+            elif watching:
+                self._start(200, _JSON)
+                self._events(answer, kind)
+                self._end()
+            else:
+                page = json.loads(answer.read())
+                self._json(200, self._facade.changed.listing(kind, page, of))
+
+    def _events(self, answer: urllib3.BaseHTTPResponse, kind: tuple[str, str]) -> None:
+        """A watch without the events of what is not to be seen as it is."""
+        rest = b""
+        while not self._facade.closing.is_set() and (part := answer.read1()):
+            *lines, rest = (rest + part).split(b"\n")
+            for line in lines:
+                if line and not self._facade.changed.concerns(kind, json.loads(line)["object"]):
+                    self.wfile.write(f"{len(line) + 1:x}\r\n".encode() + line + b"\n\r\n")
+                    self.wfile.flush()
 
     def _start(self, status: int, content_type: str) -> None:
         self.send_response(status)

@@ -160,6 +160,7 @@ PRECHECK = "precheck"
 SETTINGS = "settings"
 WORKLOADS = "workloads"
 INGRESS = "ingress"
+SHADOW = "shadow"
 
 # What else must have been read for a source: istiod's replicas are pods.
 REQUIRES = {
@@ -206,6 +207,7 @@ ITEMS = frozenset(
         SETTINGS,
         WORKLOADS,
         INGRESS,
+        SHADOW,
     }
 )
 
@@ -249,6 +251,53 @@ ANALYZE_READS = (
             "workloadgroups",
         ),
     ),
+    (
+        "security.istio.io",
+        ("authorizationpolicies", "peerauthentications", "requestauthentications"),
+    ),
+    ("telemetry.istio.io", ("telemetries",)),
+)
+
+
+# What an istiod reads to make configuration, where it may write nothing.
+SHADOW_READS = (
+    ("", ("configmaps", "endpoints", "namespaces", "nodes", "pods", "serviceaccounts", "services")),
+    (
+        "admissionregistration.k8s.io",
+        ("mutatingwebhookconfigurations", "validatingwebhookconfigurations"),
+    ),
+    ("apiextensions.k8s.io", ("customresourcedefinitions",)),
+    ("discovery.k8s.io", ("endpointslices",)),
+    ("extensions.istio.io", ("wasmplugins",)),
+    (
+        "gateway.networking.k8s.io",
+        (
+            "backendtlspolicies",
+            "gatewayclasses",
+            "gateways",
+            "grpcroutes",
+            "httproutes",
+            "referencegrants",
+            "tcproutes",
+            "tlsroutes",
+        ),
+    ),
+    ("inference.networking.k8s.io", ("inferencepools",)),
+    (
+        "networking.istio.io",
+        (
+            "destinationrules",
+            "envoyfilters",
+            "gateways",
+            "proxyconfigs",
+            "serviceentries",
+            "sidecars",
+            "virtualservices",
+            "workloadentries",
+            "workloadgroups",
+        ),
+    ),
+    ("networking.k8s.io", ("ingressclasses", "ingresses")),
     (
         "security.istio.io",
         ("authorizationpolicies", "peerauthentications", "requestauthentications"),

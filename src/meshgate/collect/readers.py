@@ -32,9 +32,11 @@ from meshgate.collect.plan import (
     REQUIRES,
     RETRY_FILTERS,
     SETTINGS,
+    SHADOW,
     SIGNING,
     WORKLOADS,
 )
+from meshgate.collect.programs import Programs
 from meshgate.facts.listeners import Lists, WaysIn
 from meshgate.facts.webhooks import Backend, Webhooks, enrolled
 from meshgate.facts.workloads import chosen
@@ -48,6 +50,7 @@ from meshgate.snapshot.kubernetes import Pod
 from meshgate.snapshot.model import Expectations
 from meshgate.snapshot.mtls import Contacts
 from meshgate.snapshot.retry_after import Burst, RetryFilters
+from meshgate.snapshot.shadow import Shadow
 from meshgate.snapshot.upgrade import Settings, Workload
 from meshgate.snapshot.wire import Admission, Signing
 
@@ -56,6 +59,9 @@ Found = Mapping[str, Any]
 NO_WIRE = (
     "a port-forward ends inside the pod, behind its sidecar: from here no port is seen as others "
     "see it"
+)
+NO_PROGRAMS = (
+    "the target's programs are not given (--shadow-istiod, --shadow-envoy, --shadow-manifests)"
 )
 WHY_NOT_ASKED = (
     "no token of audience istio-ca: run inside the cluster, or name one with --istiod-token-file"
@@ -68,7 +74,7 @@ class Context(msgspec.Struct, frozen=True, kw_only=True):
     `analyze_timeout`: seconds for one run of istioctl; `window`: seconds over which istiod's own
     numbers are watched; `probe_rate`: connections a second to the workloads' ports;
     `retry_after_burst`: requests to a declared target, at the most; `traffic`: what may go through
-    the gateways.
+    the gateways; `programs`: what an upgrade is tried with in the shadow.
     """
 
     cluster: Cluster
@@ -80,6 +86,7 @@ class Context(msgspec.Struct, frozen=True, kw_only=True):
     probe_rate: float
     retry_after_burst: int = 20
     traffic: gateways.Traffic = gateways.Traffic()
+    programs: Programs | None = None
 
 
 def read_istiod(context: Context, found: Found) -> tuple[IstiodReading, ...]:
@@ -231,6 +238,20 @@ def plan_ingress(context: Context, found: Found) -> tuple[list[gateways.Planned]
     return gateways.plan(ways, context.traffic, context.transport.enter)
 
 
+def read_shadow(context: Context, found: Found) -> Shadow:
+    """What the target's istiod would send, and whether the target's Envoy would take it."""
+    if context.programs is None:
+        return Shadow(not_tried=NO_PROGRAMS)
+    from meshgate.collect import shadow  # protobuf's messages take a second to load
+
+    return shadow.look(
+        context.cluster,
+        context.transport,
+        context.programs,
+        context.expectations.istio_namespace,
+    )
+
+
 READERS: dict[str, Callable[[Context, Found], Any]] = {
     ISTIOD: read_istiod,
     NUMBERS: read_numbers,
@@ -245,4 +266,5 @@ READERS: dict[str, Callable[[Context, Found], Any]] = {
     SETTINGS: read_settings,
     WORKLOADS: read_workloads,
     INGRESS: read_ingress,
+    SHADOW: read_shadow,
 }

@@ -6,15 +6,19 @@ Resources are named one by one: on Kubernetes 1.34 a wildcard reader may exec an
 from collections import defaultdict
 from typing import Any
 
-from meshgate.collect.plan import ALSO_READ, ANALYZE_READS, KINDS, PRECHECK_READS
+from meshgate.collect.plan import ALSO_READ, ANALYZE_READS, KINDS, PRECHECK_READS, SHADOW_READS
 
 
-def cluster_role(name: str) -> dict[str, Any]:
-    """A ClusterRole that reads and does nothing else: no Secret, no subresource."""
+def cluster_role(name: str, *, shadow: bool = False) -> dict[str, Any]:
+    """A ClusterRole that reads and does nothing else: no Secret, no subresource.
+
+    `shadow`: also what the target's istiod reads, when an upgrade is tried with nothing applied.
+    """
     resources: defaultdict[str, set[str]] = defaultdict(set)
     for kind in KINDS.values():
         resources[kind.group].add(kind.resource)
-    for group, names in (*ANALYZE_READS, *PRECHECK_READS, *ALSO_READ):
+    also = SHADOW_READS if shadow else ()
+    for group, names in (*ANALYZE_READS, *PRECHECK_READS, *ALSO_READ, *also):
         resources[group].update(names)
     return {
         "apiVersion": "rbac.authorization.k8s.io/v1",

@@ -29,6 +29,7 @@ from meshgate.snapshot.kubernetes import (
 from meshgate.snapshot.model import Expectations, Gap, Snapshot
 from meshgate.snapshot.mtls import Contacts
 from meshgate.snapshot.retry_after import Burst, RetryFilters
+from meshgate.snapshot.shadow import Shadow
 from meshgate.snapshot.upgrade import (
     Definition,
     Node,
@@ -258,6 +259,13 @@ class Evidence:
         if self.snapshot.ingress is None:
             raise CouldNotVerify("the traffic through the gateways is missing", "capture it again")
         return self.snapshot.ingress
+
+    @property
+    def shadow(self) -> Shadow:
+        self.need("shadow")
+        if self.snapshot.shadow is None:
+            raise CouldNotVerify("the upgrade in the shadow is missing", "capture it again")
+        return self.snapshot.shadow
 
     def need(self, item: str) -> None:
         """Raises CouldNotVerify, with the gap's own words, unless this item was read in full."""

@@ -21,6 +21,7 @@ from meshgate.facts.proxy import Proxies
 from meshgate.facts.restart import Restart
 from meshgate.facts.retry_after import RetryAfter
 from meshgate.facts.revision import Revisions
+from meshgate.facts.shadow import ShadowUpgrade
 from meshgate.facts.sidecars import Sidecars
 from meshgate.facts.upgrade import Upgrade
 from meshgate.snapshot.model import Snapshot
@@ -134,3 +135,8 @@ class Mesh:
     def restart(self) -> Restart:
         """What the restart of the workloads will and will not reach."""
         return Restart(self.evidence)
+
+    @cached_property
+    def shadow(self) -> ShadowUpgrade:
+        """The upgrade as it was tried with nothing applied."""
+        return ShadowUpgrade(self.evidence)

@@ -17,7 +17,7 @@ from meshgate.facts.overview import STATES, overview
 from meshgate.snapshot.model import Snapshot
 from meshgate.verdict import Finding, Gate, Outcome, Ruling, Verdict
 
-_TEMPLATES = Environment(
+TEMPLATES = Environment(
     loader=PackageLoader("meshgate", "report"),
     autoescape=True,
     trim_blocks=True,
@@ -63,7 +63,7 @@ def summary(ruling: Ruling, snapshot: Snapshot | None) -> Iterable[str]:
     told = [Told(check(each.check), each) for each in ruling.outcomes]
     asked = {each.row.stage for each in told}
     glance = overview(Evidence(snapshot)) if snapshot else None
-    yield _TEMPLATES.get_template("page.html.jinja").render(
+    yield TEMPLATES.get_template("page.html.jinja").render(
         ruling=ruling,
         is_open=ruling.gate is Gate.OPEN,
         told=told,

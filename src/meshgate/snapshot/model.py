@@ -38,6 +38,7 @@ from meshgate.snapshot.kubernetes import (
 )
 from meshgate.snapshot.mtls import Contacts
 from meshgate.snapshot.retry_after import Burst, RetryFilters
+from meshgate.snapshot.shadow import Shadow
 from meshgate.snapshot.upgrade import (
     Definition,
     Node,
@@ -88,6 +89,8 @@ class Expectations(Base, frozen=True):
     `known`: the keys (verdict.py) of the findings of the baseline, None where there is none.
     `support`: another support matrix than the one that travels with meshgate.
     `before`: what it saw.  `vantages`: where traffic must have been sent from.
+    `require_shadow`: an upgrade that was not tried in the shadow could not be verified;
+    `accepted_losses`: globs of `TYPE RESOURCE PATH` that a proxy may lose by it.
     """
 
     istio_namespace: str = "istio-system"
@@ -106,6 +109,8 @@ class Expectations(Base, frozen=True):
     support: Support | None = None
     before: Before | None = None
     vantages: tuple[str, ...] = ("inside",)
+    require_shadow: bool = False
+    accepted_losses: tuple[str, ...] = ()
 
 
 class Snapshot(Base, frozen=True):
@@ -164,6 +169,7 @@ class Snapshot(Base, frozen=True):
     definitions: tuple[Definition, ...] = ()
     service_entries: tuple[ServiceEntry, ...] = ()
     ingress: Ingress | None = None
+    shadow: Shadow | None = None
 
     def __repr__(self) -> str:
         # A failing test prints its fixtures: one line, never the mesh.

@@ -14,7 +14,7 @@ import msgspec
 REDACTED = "[redacted]"
 
 # Names and labels are the mesh's own vocabulary; only these hold words that somebody else composed.
-FREE_TEXT = frozenset({"message", "last_error", "why", "error", "denied", "distrust"})
+FREE_TEXT = frozenset({"message", "last_error", "why", "error", "denied", "distrust", "words"})
 
 _SECRETS = (
     # PEM blocks that hold a private key, whole or cut off

@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from meshgate.collect.facade import Facade
+from meshgate.collect.facade import Changed, Facade
 from meshgate.collect.kubernetes import Cluster
 from meshgate.collect.plan import ANALYZE_READS
 from tests import fakes
@@ -344,3 +344,82 @@ def test_its_kubeconfig_leads_there_and_holds_no_credential(facade: Facade) -> N
 
     assert [each["cluster"] for each in config["clusters"]] == [{"server": facade.url}]
     assert "users" not in config
+
+
+# --- other than it is ---------------------------------------------------------------------------
+
+SHOP = {"name": "istio", "namespace": "istio-system", "resourceVersion": "7"}
+MAPS = {
+    "kind": "ConfigMapList",
+    "metadata": {"resourceVersion": "9"},
+    "items": [
+        {"metadata": SHOP, "data": {"mesh": "live"}},
+        {"metadata": {"name": "other", "namespace": "shop"}, "data": {}},
+        {"metadata": {"name": "unwanted", "namespace": "shop"}, "data": {}},
+    ],
+}
+TARGET = {"metadata": {"name": "istio", "namespace": "istio-system"}, "data": {"mesh": "target"}}
+
+
+@pytest.fixture
+def changed(api: Server, tmp_path: Path) -> Iterator[Client]:
+    """A program that is shown another ConfigMap than there is, and one less."""
+    api.answers["/api/v1/configmaps"] = answer(MAPS)
+    api.answers["/api/v1/namespaces/istio-system/configmaps"] = answer(MAPS | {"items": []})
+    api.answers["/api/v1/namespaces/istio-system/configmaps/istio"] = answer(MAPS["items"][0])  # type: ignore[index]
+    api.answers["/api/v1/namespaces/shop/configmaps/unwanted"] = answer(MAPS["items"][2])  # type: ignore[index]
+    config = fakes.kubeconfig(tmp_path / "kubeconfig", api.url)
+    view = Changed(
+        {("", "configmaps", "istio-system", "istio"): TARGET},
+        frozenset({("", "configmaps", "shop", "unwanted")}),
+    )
+    with Facade(Cluster(config=str(config), patience=0.0), ANALYZE_READS, view).serving() as facade:
+        client = Client(facade.url)
+        yield client
+        client.close()
+
+
+def data(body: Any) -> dict[str, Any]:
+    """The objects of a list: their data by name."""
+    return {item["metadata"]["name"]: item["data"] for item in body["items"]}
+
+
+def test_a_list_has_the_other_object_and_not_the_hidden_one(changed: Client) -> None:
+    _, body = changed.ask("/api/v1/configmaps")
+
+    assert data(body) == {"istio": {"mesh": "target"}, "other": {}}
+    assert {item["metadata"].get("resourceVersion") for item in body["items"]} == {None, "9"}
+
+
+@pytest.mark.parametrize(
+    ("query", "seen"),
+    [("", {"istio"}), ("?fieldSelector=metadata.name%3Distio", {"istio"})]
+    + [(f"?{each}", set()) for each in ("fieldSelector=metadata.name%3Dx", "labelSelector=a%3Db")],
+)
+def test_an_object_that_the_cluster_lacks_is_in_the_lists_that_it_belongs_to(
+    changed: Client, query: str, seen: set[str]
+) -> None:
+    _, body = changed.ask(f"/api/v1/namespaces/istio-system/configmaps{query}")
+
+    assert set(data(body)) == seen
+
+
+def test_single_objects_are_what_the_lists_say(changed: Client) -> None:
+    assert changed.ask("/api/v1/namespaces/istio-system/configmaps/istio") == (200, TARGET)
+    assert changed.ask("/api/v1/namespaces/shop/configmaps/unwanted")[0] == 404
+
+
+def test_a_watch_tells_nothing_of_what_is_not_seen_as_it_is(changed: Client, api: Server) -> None:
+    events = [{"type": "MODIFIED", "object": item} for item in MAPS["items"]]
+    lines = "\n".join(map(json.dumps, events)) + "\n"
+    api.answers["/api/v1/configmaps"] = Answer(200, lines.encode())
+
+    read = changed.open("/api/v1/configmaps?watch=1").read().decode().splitlines()
+
+    assert [json.loads(line)["object"]["metadata"]["name"] for line in read] == ["other"]
+
+
+def test_what_is_changed_still_cannot_be_written(changed: Client) -> None:
+    path = "/api/v1/namespaces/istio-system/configmaps/istio"
+
+    assert changed.ask(path, "PUT", "{}")[0] == 403

@@ -2,7 +2,7 @@
 
 import pytest
 
-from meshgate.collect.plan import ALSO_READ, ANALYZE_READS, KINDS, PRECHECK_READS
+from meshgate.collect.plan import ALSO_READ, ANALYZE_READS, KINDS, PRECHECK_READS, SHADOW_READS
 from meshgate.collect.rights import GATES, cluster_role, restart_role, role
 
 RULES = cluster_role("verifier")["rules"]
@@ -34,6 +34,16 @@ def test_all_that_is_read_is_granted_and_no_more() -> None:
     asked = {(group, name) for group, names in others for name in names}
 
     assert listed | asked == GRANTED
+
+
+def test_what_the_shadow_reads_is_granted_only_where_it_is_wanted() -> None:
+    rules = cluster_role("verifier", shadow=True)["rules"]
+    granted = {(rule["apiGroups"][0], name) for rule in rules for name in rule["resources"]}
+    read = {(group, name) for group, names in SHADOW_READS for name in names}
+
+    assert granted == GRANTED | read != GRANTED
+    assert {verb for rule in rules for verb in rule["verbs"]} == {"get", "list", "watch"}
+    assert not [name for _, name in granted if "secret" in name or "/" in name]
 
 
 def test_what_it_may_write_is_its_own_in_one_namespace() -> None:

@@ -1,0 +1,55 @@
+"""What the target's istiod would send, and whether the target's Envoy would take it."""
+
+from meshgate.snapshot.base import Base
+
+
+class Refusal(Base, frozen=True):
+    """What the target's Envoy does not take of one configuration, in its own words.
+
+    `part` is the listener or cluster, `culprits` are the objects that bring it alone.
+    """
+
+    part: str
+    words: str
+    culprits: tuple[str, ...] = ()
+
+
+class Change(Base, frozen=True):
+    """One difference between what the running istiod gives a proxy and what the target would.
+
+    `kind` is removed, added, changed or reordered.  Values are shown only where they can be no
+    secret.  `brought_by` is the object that names what was removed.
+    """
+
+    kind: str
+    type: str
+    resource: str
+    path: str
+    before: str = ""
+    after: str = ""
+    brought_by: str = ""
+
+
+class ProxyClass(Base, frozen=True):
+    """Proxies that nothing tells apart which istiod reads; the first stands for all.
+
+    `resources` counts what was compared; `error` says why nothing could be.
+    """
+
+    proxies: tuple[str, ...]
+    resources: int = 0
+    refusals: tuple[Refusal, ...] = ()
+    changes: tuple[Change, ...] = ()
+    error: str = ""
+
+
+class Shadow(Base, frozen=True):
+    """One look at an upgrade before it is applied; `refused` is what the target was not allowed.
+
+    `not_tried` says why there was none.
+    """
+
+    version: str = ""
+    classes: tuple[ProxyClass, ...] = ()
+    refused: tuple[str, ...] = ()
+    not_tried: str = ""

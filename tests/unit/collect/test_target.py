@@ -1,0 +1,149 @@
+"""The target's istiod as a process: what it is made of, and what is told when it does not come up.
+
+What it does once it is up is proven in the lab.
+"""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from meshgate.collect.kubernetes import Cluster, Unreadable
+from meshgate.collect.target import Rendered, rendered, running
+from tests import fakes
+from tests.conftest import Serve
+from tests.fakes import answer, refusal
+
+MESH = {
+    "kind": "ConfigMap",
+    "metadata": {"name": "istio", "namespace": "istio-system"},
+    "data": {"mesh": "rootNamespace: istio-system"},
+}
+TEMPLATE = {
+    "kind": "ConfigMap",
+    "metadata": {"name": "istio-sidecar-injector", "namespace": "istio-system"},
+    "data": {"config": "policy: enabled"},
+}
+ISTIOD = {
+    "kind": "Deployment",
+    "metadata": {"name": "istiod", "labels": {"app": "istiod"}},
+    "spec": {
+        "template": {
+            "spec": {
+                "containers": [
+                    {
+                        "env": [
+                            {"name": "PILOT_ENABLE_ALPN_FILTER", "value": "false"},
+                            {"name": "POD_NAME", "valueFrom": {}},
+                        ]
+                    }
+                ]
+            }
+        }
+    },
+}
+
+Written = Callable[..., Path]
+
+
+@pytest.fixture
+def written(tmp_path: Path) -> Written:
+    """Manifests in a file."""
+
+    def write(*objects: dict[str, Any]) -> Path:
+        file = tmp_path / "target.yaml"
+        file.write_text("\n---\n".join(map(json.dumps, objects)))
+        return file
+
+    return write
+
+
+@pytest.fixture
+def cluster(serve: Serve, tmp_path: Path) -> Cluster:
+    """A cluster without the Gateway API."""
+    path = "/apis/gateway.networking.k8s.io/v1/gateways"
+    api = serve({path: refusal(404, "no such kind"), "/api/v1/pods": answer({"items": []})})
+    return Cluster(config=str(fakes.kubeconfig(tmp_path / "config", api.url)), patience=0.0)
+
+
+@pytest.fixture
+def manifests(written: Written) -> Rendered:
+    """A whole istiod."""
+    return rendered(written(MESH, TEMPLATE, ISTIOD))
+
+
+def script(folder: Path, text: str) -> str:
+    """A program."""
+    program = folder / "pilot-discovery"
+    program.write_text(f"#!/bin/sh\n{text}\n")
+    program.chmod(0o755)
+    return str(program)
+
+
+def why_not(program: str, manifests: Rendered, cluster: Cluster, timeout: float = 10) -> str:
+    """What is told of a program that does not come up."""
+    with (
+        pytest.raises(Unreadable) as told,
+        running(program, manifests, cluster, istio_namespace="istio-system", timeout=timeout),
+    ):
+        pass
+    return told.value.why
+
+
+def test_what_configuration_hangs_on_is_taken_from_the_manifests(manifests: Rendered) -> None:
+    assert {name for *_, name in manifests.maps} == {"istio", "istio-sidecar-injector"}
+    assert manifests.mesh() == {"rootNamespace": "istio-system"}
+    # what refers to a field of the pod has no value here
+    assert manifests.environment == {"PILOT_ENABLE_ALPN_FILTER": "false"}
+
+
+@pytest.mark.parametrize("objects", [(), (MESH, TEMPLATE), (MESH, ISTIOD)])
+def test_manifests_without_an_istiod_are_none(
+    objects: tuple[dict[str, Any], ...], written: Written
+) -> None:
+    with pytest.raises(Unreadable, match="holds no istiod"):
+        rendered(written(*objects))
+
+
+def test_manifests_that_are_not_there(tmp_path: Path) -> None:
+    with pytest.raises(Unreadable, match="cannot read the target's manifests"):
+        rendered(tmp_path / "missing")
+
+
+def test_a_program_that_is_not_there(manifests: Rendered, cluster: Cluster) -> None:
+    assert why_not("/no/such/program", manifests, cluster) == "there is no program /no/such/program"
+
+
+def test_a_program_that_ends_is_told_in_its_own_words(
+    tmp_path: Path, manifests: Rendered, cluster: Cluster
+) -> None:
+    program = script(tmp_path, 'echo "Error: function omitNil not defined"; exit 3')
+
+    told = why_not(program, manifests, cluster)
+
+    assert told == "the target's istiod ended with 3: Error: function omitNil not defined"
+
+
+def test_a_program_that_is_never_ready_is_not_waited_for_forever(
+    tmp_path: Path, manifests: Rendered, cluster: Cluster
+) -> None:
+    program = script(tmp_path, "exec /usr/bin/tail -f /dev/null")
+
+    assert "was not ready within 0.2 s" in why_not(program, manifests, cluster, timeout=0.2)
+
+
+def test_it_is_given_no_environment_of_ours(
+    tmp_path: Path, manifests: Rendered, cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MESHGATE_TEST_TOKEN", "hidden")
+    program = script(tmp_path, f"/usr/bin/env > {tmp_path}/environment; exit 1")
+
+    why_not(program, manifests, cluster)
+
+    given = dict(row.split("=", 1) for row in (tmp_path / "environment").read_text().splitlines())
+    assert "MESHGATE_TEST_TOKEN" not in given
+    assert given["PILOT_ENABLE_ALPN_FILTER"] == "false"
+    # whatever the manifests say: nothing that writes
+    assert given["INJECTION_WEBHOOK_CONFIG_NAME"] == given["VALIDATION_WEBHOOK_CONFIG_NAME"] == ""

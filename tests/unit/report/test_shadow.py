@@ -1,0 +1,64 @@
+"""An upgrade that was tried, as a person reads it: everything is told, and nothing is markup."""
+
+from html.parser import HTMLParser
+
+from meshgate.report.shadow import shadow_lines, shadow_page
+from meshgate.snapshot.shadow import Change, ProxyClass, Refusal, Shadow
+
+WIDE = Change(kind="changed", type="cluster", resource="a", path="/x", before="1", after="2")
+SOME = Change(kind="added", type="route", resource="80", path="/y", before="-", after="15s")
+REFUSAL = Refusal(part="listener <in>", words="no <script>", culprits=("EnvoyFilter a/b",))
+SEEN = Shadow(
+    version="1.29.1",
+    classes=(
+        ProxyClass(proxies=("x", "x2"), resources=3, changes=(WIDE,), refusals=(REFUSAL,)),
+        ProxyClass(proxies=("y",), resources=4, changes=(WIDE, SOME)),
+        ProxyClass(proxies=("z",), error="no answer"),
+    ),
+)
+
+
+class Text(HTMLParser):
+    """What a page shows, and of which elements it is."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.words: list[str] = []
+        self.elements: set[str] = set()
+        self.feed(page)
+
+    def handle_starttag(self, tag: str, attributes: object) -> None:
+        self.elements.add(tag)
+
+    def handle_data(self, data: str) -> None:
+        self.words += data.split()
+
+
+def test_the_lines_say_all_and_the_last_one_sums_it_up() -> None:
+    lines = shadow_lines(SEEN, ())
+
+    assert [line[:5].strip() for line in lines] == ["FAIL", "????", "all", "some", "With"]
+    assert lines[2] == "all   changed in 2 places: cluster a /x 1 -> 2"
+    assert lines[3] == "some  added for y: route 80 /y - -> 15s"
+    told = "With 1.29.1 one thing would break (4 proxies in 3 classes, 7 resources compared)."
+    assert lines[4] == told
+
+
+def test_nothing_breaks_only_where_all_was_seen() -> None:
+    whole = Shadow(version="1.29.1", classes=(ProxyClass(proxies=("y",), resources=4),))
+    blind = Shadow(version="1.29.1", classes=(ProxyClass(proxies=("z",), error="no answer"),))
+
+    assert "nothing would break" in shadow_lines(whole, ())[-1]
+    assert "not all could be seen" in shadow_lines(blind, ())[-1]
+
+
+def test_the_page_says_the_same_and_takes_nothing_for_markup() -> None:
+    page = Text(shadow_page(SEEN, ()))
+
+    shown = " ".join(page.words)
+    assert "With 1.29.1 one thing would break" in shown
+    assert "the Envoy of 1.29.1 would refuse listener <in> of x, x2: no <script>" in shown
+    assert "Proxy z: no answer" in shown
+    assert "added route 80 /y - 15s" in shown
+    assert "script" not in page.elements
+    assert "x x2" in shown  # who stands for whom
