@@ -78,5 +78,13 @@ def test_what_answered_before_answers_in_the_same_way(mesh: Mesh) -> None:
     assert not changed, listed(changed)
 
 
+@pytest.mark.check("IG009")
+def test_every_declared_request_gets_its_declared_answer(mesh: Mesh) -> None:
+    """Only who owns a service knows which answer is right."""
+    others = mesh.declared.others
+
+    assert not others, listed(others)
+
+
 if __name__ == "__main__":
     raise SystemExit(run_alone(__file__))

@@ -4,6 +4,7 @@ The only module of the package that imports pytest.  With xdist the controller c
 its workers load the file that it wrote, so that all claims are taken on the same evidence.
 """
 
+import os
 import sys
 from collections.abc import Generator, Iterable
 from pathlib import Path
@@ -19,6 +20,7 @@ from meshgate.collect.places import Place
 from meshgate.collect.programs import Programs
 from meshgate.collect.settle import Unsettled, settle
 from meshgate.excuses import UnusableWaivers, excuse, idle, key, read_waivers
+from meshgate.facts.declared import missing, read_answers
 from meshgate.facts.ingress import sent
 from meshgate.facts.mesh import Mesh
 from meshgate.facts.upgrade import read_support
@@ -27,6 +29,7 @@ from meshgate.probe.ingress import INSIDE, OUTSIDE, Traffic
 from meshgate.probe.target import Target
 from meshgate.report import html, json, text
 from meshgate.report.short import Short, broken, short
+from meshgate.snapshot.ingress import Answer
 from meshgate.snapshot.model import Before, Expectations, Snapshot, before
 from meshgate.snapshot.store import UnusableSnapshot, load, save
 from meshgate.snapshot.upgrade import Support
@@ -196,6 +199,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         action="append",
         choices=(INSIDE, OUTSIDE),
         help="where requests must have been sent from (inside; outside too with --ingress-url)",
+    )
+    traffic(
+        "--expect",
+        metavar="FILE",
+        help="requests that somebody declared, and the answers that they must get (YAML)",
     )
     traffic("--ingress-ca", metavar="FILE", help="roots that gateways' certificates must lead to")
     traffic(
@@ -511,7 +519,8 @@ class Gatekeeper(Worker):
     def _cluster(self) -> "Cluster":
         from meshgate.collect.kubernetes import Cluster  # a second to load: only where it is needed
 
-        return Cluster(config=self._access.kubeconfig, context=self._access.context)
+        access = self._access()
+        return Cluster(config=access.kubeconfig, context=access.context)
 
     def _rehearse(self, source: Live) -> None:
         """Prints what would be sent, and ends the run: nothing is verified, no gate is opened."""
@@ -538,10 +547,13 @@ class Gatekeeper(Worker):
         # what an earlier run left must not pass for this one's evidence
         self._snapshot_file.unlink(missing_ok=True)
         asked = _asked_for(option, Expectations(), past)
-        return connect(self._access, asked, progress=self._say)
+        if unset := missing(asked.answers, os.environ):
+            raise ValueError(
+                f"{option('--expect')} names {', '.join(unset)}: not in the environment"
+            )
+        return connect(self._access(asked.answers), asked, progress=self._say)
 
-    @property
-    def _access(self) -> Access:
+    def _access(self, answers: tuple[Answer, ...] = ()) -> Access:
         option = self._config.getoption
         return Access(
             kubeconfig=option("--kubeconfig"),
@@ -557,6 +569,7 @@ class Gatekeeper(Worker):
             probe_rate=option("--probe-rate"),
             traffic=Traffic(
                 urls=tuple(option("--ingress-url")),
+                answers=answers,
                 ca=Path(option("--ingress-ca")) if option("--ingress-ca") else None,
                 proxy_protocol=option("--ingress-proxy-protocol"),
                 rate=option("--ingress-rate"),
@@ -740,10 +753,20 @@ def _asked_for(option: Any, otherwise: Expectations, past: Past | None) -> Expec
         "vantages": tuple(option("--vantage") or ()) or outside,
         "require_shadow": option("--require-shadow"),
         "accepted_losses": _several(option("--accept-loss")),
+        "answers": _answers(option("--expect")),
     }
     return msgspec.structs.replace(
         otherwise, **{name: value for name, value in given.items() if value is not None}
     )
+
+
+def _answers(file: str | None) -> tuple[Answer, ...] | None:
+    if file is None:
+        return None
+    try:
+        return read_answers(Path(file).read_text())
+    except (OSError, ValueError) as error:
+        raise ValueError(f"cannot use the answers {file}: {error}") from error
 
 
 def _several(values: list[str] | None) -> tuple[str, ...] | None:

@@ -9,6 +9,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, get_args
 
+import msgspec
 import pytest
 
 from meshgate import cli
@@ -17,6 +18,7 @@ from meshgate.collect.plan import ITEMS
 from meshgate.facts.evidence import Evidence
 from meshgate.facts.mesh import Mesh
 from meshgate.plugin import ARGUMENTS
+from meshgate.snapshot.ingress import Answer
 from meshgate.snapshot.model import Snapshot
 from meshgate.snapshot.store import load
 from meshgate.verdict import CouldNotVerify, NotApplicable
@@ -190,6 +192,10 @@ MESHES = {
         destination_rules=(destination_rule(),),
     ),
     "recorded healthy": load(ROOT / "demo/healthy.json.gz"),
+    "with a declared answer": msgspec.structs.replace(
+        load(ROOT / "demo/healthy.json.gz"),
+        **expecting(answers=(Answer(host="shop.example.com"), Answer(host="other.example.com"))),
+    ),
     "recorded broken": load(ROOT / "demo/broken.json.gz"),
 }
 

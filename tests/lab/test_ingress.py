@@ -3,6 +3,7 @@
 Faults that do not touch each other are put in together and found in one run.
 """
 
+import gzip
 import json
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
@@ -342,6 +343,96 @@ def test_an_envoy_filter_that_breaks_the_listener(lab: Lab, ingress: Run) -> Non
 
     assert stage.exit == 1, stage.output
     failure(stage, "IG007 VirtualService shop/shop: ", "got 503 from the gateway itself")
+
+
+@pytest.mark.usefixtures("mended")
+def test_a_load_balancer_and_a_gateway_on_its_node(lab: Lab, ingress: Run) -> None:
+    address = "172.30.0.7"
+    lab.kubectl(
+        *("patch", "service", "istio-ingressgateway", *INGRESS, "--type=merge", "-p"),
+        json.dumps({"spec": {"type": "LoadBalancer"}}),
+    )
+    waits = ingress("--ingress-url=https://172.30.0.2:30443")
+    lab.kubectl(
+        *("patch", "service", "istio-ingressgateway", *INGRESS, "--type=merge", "-p"),
+        json.dumps({"status": {"loadBalancer": {"ingress": [{"ip": address}]}}}),
+        "--subresource=status",
+    )
+    lab.apply(
+        on_node(lab),
+        gateway("faults", server("node.faults.example.com", 8099), app="on-node"),
+        virtual_service("node", "node.faults.example.com"),
+    )
+    lab.kubectl("wait", "pod/on-node", *INGRESS, "--for=condition=Ready", "--timeout=60s")
+
+    both = ingress("--settle=20", "--vantage=inside", "--vantage=outside")
+    planned = ingress("--dry-run").output
+
+    assert waits.exit == 0, waits.output
+    assert "has no address" not in waits.output
+    assert both.exit == 0, both.output
+    assert " from inside, " in both.output
+    assert f"GET https://shop.example.com:443/ by {address}:443 (outside)" in planned
+    assert "GET http://node.faults.example.com:8099/ by Gateway istio-ingress/faults" in planned
+
+
+def on_node(lab: Lab) -> dict[str, Any]:
+    """A gateway on its node's network: the other one's pod, which nothing injects."""
+    (pod,) = lab.get("pods", *INGRESS, "-l", "app=istio-ingressgateway")["items"]
+    network = {"hostNetwork": True, "dnsPolicy": "ClusterFirstWithHostNet"}
+    spec = pod["spec"] | network | {"securityContext": {"fsGroup": 1337}}
+    for container in spec["containers"]:
+        container["ports"] = []
+    labels = {"istio": "on-node", "sidecar.istio.io/inject": "false"}
+    metadata = {"name": "on-node", "namespace": "istio-ingress", "labels": labels}
+    return {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": spec}
+
+
+@pytest.mark.usefixtures("mended")
+def test_answers_that_were_declared(
+    lab: Lab, ingress: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SHOP_TOKEN", "not-to-be-kept")
+    answers = tmp_path / "answers.yaml"
+    answers.write_text(ANSWERS)
+    outside = tmp_path / "outside.yaml"
+    outside.write_text(ANSWERS.replace("[inside]", "[outside]"))
+
+    right = ingress(f"--expect={answers}")
+    lab.kubectl(
+        *("patch", "virtualservice", "shop", *SHOP, "--type=json", "-p"),
+        json.dumps([{"op": "remove", "path": "/spec/http/0"}]),
+    )
+    wrong = ingress(f"--expect={answers}")
+    replay = lab.pytest("-m", "ingress", f"--snapshot={wrong.reports}/snapshot.json.gz")
+    unasked = ingress(f"--expect={outside}")
+
+    assert right.exit == 0, right.output
+    assert "pass IG009" in right.output
+    assert wrong.exit == 1, wrong.output
+    asked = "IG009 POST https://shop.example.com:443/orders/new from inside: "
+    failure(wrong, asked, "without the declared text", "orders")
+    assert replay.failures == wrong.failures
+    assert unasked.exit == 10, unasked.output
+    assert any("IG009" in line and "outside" in line for line in unasked.failures)
+    kept = gzip.decompress((wrong.reports / "snapshot.json.gz").read_bytes())
+    assert b"SHOP_TOKEN" in kept
+    assert b"not-to-be-kept" not in kept
+
+
+ANSWERS = """
+answers:
+  - host: shop.example.com
+    path: /orders/new
+    method: POST
+    headers: {authorization: "Bearer ${SHOP_TOKEN}"}
+    send: "an order"
+    from: [inside]
+    expect:
+      headers: {content-type: application/json}
+      body: '"app":"orders"'
+  - {host: secure.example.com, scheme: http, expect: {status: 301}}
+"""
 
 
 def test_from_outside_too_and_not_where_nothing_listens(ingress: Run) -> None:

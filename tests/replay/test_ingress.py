@@ -68,6 +68,16 @@ def answered_otherwise_before(recording: Recording) -> None:
     exchange(recording, "request", "")["status"] = 403
 
 
+def declared_otherwise(recording: Recording) -> None:
+    seen = exchange(recording, "request")
+    asked = copy.deepcopy(seen)
+    asked["request"] |= {"declared": True, "path": "/declared"}
+    asked["status"] = 404
+    recording["ingress"]["exchanges"].append(asked)
+    answer = {"host": asked["request"]["host"], "path": "/declared"}
+    recording["expectations"]["answers"] = [answer]
+
+
 FAILED = [
     (an_old_gateway, "IG001", "Pod istio-ingress/istio-ingressgateway-"),
     (no_endpoint, "IG002", "Service istio-ingress/istio-ingressgateway: port 443"),
@@ -77,6 +87,7 @@ FAILED = [
     (anybody_let_in, "IG006", "Gateway istio-ingress/tls port 443/HTTPS host partners"),
     (no_route, "IG007", "VirtualService shop/shop: GET http://shop.example.com:80"),
     (answered_otherwise_before, "IG008", "VirtualService shop/shop: GET http://shop.example.com"),
+    (declared_otherwise, "IG009", "GET https://shop.example.com:443/declared from inside: got 404"),
 ]
 
 

@@ -104,9 +104,8 @@ class Direct:
         return connection
 
     def enter(self, door: Door) -> socket.socket:
-        for address in door.service.spec.cluster_ips:
-            if address != "None":
-                return socket.create_connection((address, door.port), self._timeout)
+        if door.addresses:
+            return socket.create_connection((door.addresses[0], door.port), self._timeout)
         return self.dial(_ready(door))
 
 

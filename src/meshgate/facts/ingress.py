@@ -156,8 +156,9 @@ class IngressGateways:
                 found[
                     Finding(
                         listener.words,
-                        f"no Service has this port (there is {names or 'none'})",
-                        f"a Service with port {listener.port}",
+                        f"no Service has this port (there is {names or 'none'}), and its pods "
+                        "open none on their nodes",
+                        f"a Service with port {listener.port}, a hostPort or hostNetwork",
                         "add the port to the gateway's Service",
                     )
                 ] = None
@@ -167,21 +168,24 @@ class IngressGateways:
 
     @staticmethod
     def _door(door: Door) -> Iterator[Finding]:
-        namespace = door.service.metadata.namespace
-        name = door.service.metadata.name
-        port = next(each for each in door.service.spec.ports if each.port == door.port)
+        kind, _, name = door.subject.partition(" ")
+        namespace, _, name = name.partition("/")
         if not door.backends:
             yield Finding(
                 door.subject,
-                f"port {door.port} (targetPort {port.target_port}) has no ready endpoint",
+                f"port {door.port} (targetPort {door.target}) has no ready endpoint",
                 "a gateway behind it",
-                f"kubectl -n {namespace} get endpointslices -l kubernetes.io/service-name={name}",
+                f"kubectl -n {namespace} get endpointslices -l kubernetes.io/service-name={name}"
+                if kind == "Service"
+                else "look at its pods, which are to open it on their nodes",
                 heals=True,
             )
 
     @property
     def addressless(self) -> list[Finding]:
-        """LoadBalancers that have no address: fine where clients come in another way."""
+        """LoadBalancers that have no address, and were not reached from outside another way."""
+        sent = self._evidence.ingress.exchanges
+        reached = {each.request.service for each in sent if each.request.vantage == "outside"}
         return [
             Finding(
                 f"Service {each.metadata.namespace}/{each.metadata.name}",
@@ -193,7 +197,9 @@ class IngressGateways:
                 for listener in self.ways.listeners
                 for service in self.ways.services_of(listener)
             }.values()
-            if each.spec.type == "LoadBalancer" and not each.status.load_balancer.ingress
+            if each.spec.type == "LoadBalancer"
+            and not each.status.load_balancer.ingress
+            and f"Service {each.metadata.namespace}/{each.metadata.name}" not in reached
         ]
 
     # --- the Gateway API's own word -------------------------------------------------------------

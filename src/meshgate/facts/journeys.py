@@ -26,6 +26,8 @@ class Journey(NamedTuple):
     route: str = ""
     backends: tuple[str, ...] = ()
     expected: int = 0
+    declared: bool = False
+    send: str = ""
 
     def request(self, listener: Listener, vantage: str, service: str) -> Request:
         """The request from one vantage point."""
@@ -43,6 +45,8 @@ class Journey(NamedTuple):
             route=self.route,
             backends=self.backends,
             expected=self.expected,
+            declared=self.declared,
+            send=self.send,
         )
 
 

@@ -7,10 +7,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import NamedTuple
 
+from meshgate.facts.pods import ready
 from meshgate.facts.webhooks import Backend
 from meshgate.snapshot.gateway_api import ApiGateway, Route
 from meshgate.snapshot.istio import DestinationRule, Gateway, VirtualService
-from meshgate.snapshot.kubernetes import Deployment, EndpointSlice, Pod, Service
+from meshgate.snapshot.kubernetes import Deployment, EndpointSlice, Pod, PodSpec, Service
 
 GATEWAY_NAME = "gateway.networking.k8s.io/gateway-name"
 HTTP = frozenset({"HTTP", "HTTP2", "GRPC", "HTTPS"})
@@ -68,16 +69,19 @@ class Lists(NamedTuple):
 
 
 class Door(NamedTuple):
-    """A port of a Service that leads to a listener, and its ready endpoints."""
+    """A port that leads to a listener: a Service's, or the gateway's own on its nodes.
 
-    service: Service
+    `addresses` are the Service's from inside, `outside` its LoadBalancer's; `backends` the ready
+    endpoints behind it, on their port `target`.
+    """
+
+    subject: str
     port: int
-    node_port: int
+    target: int | str
     backends: tuple[Backend, ...]
-
-    @property
-    def subject(self) -> str:
-        return f"Service {self.service.metadata.namespace}/{self.service.metadata.name}"
+    node_port: int = 0
+    addresses: tuple[str, ...] = ()
+    outside: tuple[str, ...] = ()
 
 
 class WaysIn:
@@ -182,12 +186,36 @@ class WaysIn:
         ]
 
     def doors(self, listener: Listener) -> list[Door]:
-        """The Service ports that lead to it."""
+        """What leads to it: the Service ports, or where there is none the nodes' own."""
         return [
-            Door(service, port.port, port.node_port, self._backends(service, port.name))
+            Door(
+                f"Service {service.metadata.namespace}/{service.metadata.name}",
+                port.port,
+                port.target_port,
+                self._backends(service, port.name),
+                port.node_port,
+                tuple(each for each in service.spec.cluster_ips if each != "None"),
+                tuple(each.ip or each.hostname for each in service.status.load_balancer.ingress),
+            )
             for service in self.services_of(listener)
             for port in service.spec.ports
             if port.port == listener.port
+        ] or self._on_nodes(listener)
+
+    def _on_nodes(self, listener: Listener) -> list[Door]:
+        """Without a Service's port Envoy takes the listener's own: open where it is the node's."""
+        replicas = self.pods_of(listener)
+        specs = [each.spec for each in replicas]
+        specs += [each.spec.template.spec for each in self.deployments_of(listener)]
+        ports = {port for spec in specs if (port := _node_port(spec, listener.port))}
+        backends = sorted(
+            Backend(pod.metadata.namespace, pod.metadata.name, pod.status.pod_ip, listener.port)
+            for pod in replicas
+            if ready(pod) and _node_port(pod.spec, listener.port)
+        )
+        return [
+            Door(listener.subject, listener.port, listener.port, tuple(backends), port)
+            for port in sorted(ports)
         ]
 
     @cached_property
@@ -228,6 +256,14 @@ class WaysIn:
 def short(host: str, namespace: str) -> str:
     """A host as Istio completes it: `web` of `shop` is `web.shop.svc.cluster.local`."""
     return host if "." in host else f"{host}.{namespace}.svc.cluster.local"
+
+
+def _node_port(spec: PodSpec, port: int) -> int:
+    """The node's port that leads to this one of a pod, 0 for none."""
+    if spec.host_network:
+        return port
+    declared = (each for container in spec.containers for each in container.ports)
+    return next((each.host_port for each in declared if each.container_port == port), 0)
 
 
 def _within(namespace: str, scope: str) -> bool:

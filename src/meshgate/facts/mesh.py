@@ -7,6 +7,7 @@ from meshgate.facts.analysis import Findings
 from meshgate.facts.authority import Authority
 from meshgate.facts.authorization import Authorization
 from meshgate.facts.changes import Changes
+from meshgate.facts.declared import DeclaredAnswers
 from meshgate.facts.destination import DestinationRules
 from meshgate.facts.envoyfilter import EnvoyFilters
 from meshgate.facts.evidence import Evidence
@@ -75,6 +76,11 @@ class Mesh:
     def ingress(self) -> IngressGateways:
         """The gateways, and what was sent through them."""
         return IngressGateways(self.evidence)
+
+    @cached_property
+    def declared(self) -> DeclaredAnswers:
+        """Answers that somebody declared."""
+        return DeclaredAnswers(self.evidence, self.ingress)
 
     @cached_property
     def revisions(self) -> Revisions:

@@ -4,6 +4,7 @@ Every request has a connection of its own: what is proven is that a new client g
 """
 
 import hashlib
+import os
 import re
 import socket
 import ssl
@@ -12,7 +13,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, suppress
-from functools import cached_property
+from functools import cached_property, partial
 from http.client import HTTPConnection, HTTPException, HTTPResponse
 from pathlib import Path
 from typing import NamedTuple
@@ -23,9 +24,11 @@ from cryptography import x509
 
 from meshgate import __version__
 from meshgate.facts.certificates import described
-from meshgate.facts.journeys import journeys
+from meshgate.facts.declared import VARIABLE, journey
+from meshgate.facts.journeys import Journey, journeys
 from meshgate.facts.listeners import Door, Listener, WaysIn
-from meshgate.snapshot.ingress import Exchange, Ingress, Request, Vantage
+from meshgate.snapshot.ingress import Answer, Exchange, Expected, Ingress, Request, Vantage
+from meshgate.snapshot.redact import text
 
 AGENT = f"meshgate/{__version__} (verifies an Istio upgrade)"
 INSIDE, OUTSIDE = "inside", "outside"
@@ -42,10 +45,12 @@ class Traffic(msgspec.Struct, frozen=True, kw_only=True):
     """What may be sent, and where to; times in seconds.
 
     `urls`: addresses from outside, `[NAMESPACE/SERVICE=]http[s]://host[:port]`.
+    `answers`: what somebody declared.
     `ca`: roots that the gateways' certificates must lead to, beside the public ones.
     """
 
     urls: tuple[str, ...] = ()
+    answers: tuple[Answer, ...] = ()
     ca: Path | None = None
     proxy_protocol: bool = False
     rate: float = 200.0
@@ -61,6 +66,7 @@ class Planned(NamedTuple):
     way: str
     connect: Connect
     proxied: bool = False
+    expect: Expected = Expected()
 
     def __str__(self) -> str:
         asked = self.request
@@ -73,13 +79,22 @@ def plan(ways: WaysIn, traffic: Traffic, enter: Enter) -> tuple[list[Planned], l
     """Every request that would be sent, and the points that it would be sent from."""
     planned: list[Planned] = []
     for listener in ways.listeners:
-        sent = journeys(ways, listener)
+        sent: list[tuple[Journey, Answer | None]]
+        sent = [(each, None) for each in journeys(ways, listener)]
+        sent += [(made, each) for each in traffic.answers if (made := journey(each, listener))]
         for door in ways.doors(listener):
-            for vantage, way, connect in _vantages(door, listener, traffic, enter):
+            for vantage, service, way, connect in _vantages(door, listener, traffic, enter):
                 proxied = traffic.proxy_protocol and vantage == INSIDE
                 planned += [
-                    Planned(each.request(listener, vantage, door.subject), way, connect, proxied)
-                    for each in sent
+                    Planned(
+                        each.request(listener, vantage, service),
+                        way,
+                        connect,
+                        proxied,
+                        answer.expect if answer else Expected(),
+                    )
+                    for each, answer in sent
+                    if answer is None or vantage in answer.vantages
                 ]
     unique = {(each.request.key, each.way): each for each in planned}
     outside = any(each.request.vantage == OUTSIDE for each in planned)
@@ -90,19 +105,23 @@ def plan(ways: WaysIn, traffic: Traffic, enter: Enter) -> tuple[list[Planned], l
 
 def _vantages(
     door: Door, listener: Listener, traffic: Traffic, enter: Enter
-) -> Iterator[tuple[str, str, Connect]]:
-    timeout = traffic.timeout
-    yield INSIDE, f"{door.subject} port {door.port}", lambda: enter(door)
+) -> Iterator[tuple[str, str, str, Connect]]:
+    """A vantage point, what leads in from there, that with the port, and how it is connected to."""
+    timeout, name = traffic.timeout, door.subject
+    yield INSIDE, name, f"{name} port {door.port}", lambda: enter(door)
+    for second in door.addresses[1:]:  # a Service of both families
+        only = door._replace(addresses=(second,))
+        there = f"{name} ({second})"
+        yield INSIDE, there, f"{there} port {door.port}", partial(enter, only)
     given = [url for url in traffic.urls if _leads(url, door, listener)]
     for url in given:
         parts = urlsplit(url.rpartition("=")[2])
         port = parts.port or (443 if parts.scheme == "https" else 80)
         address = (parts.hostname or "", port)
-        yield OUTSIDE, f"{address[0]}:{port}", _dialling(address, timeout)
+        yield OUTSIDE, name, f"{address[0]}:{port}", _dialling(address, timeout)
     if not given:
-        for each in door.service.status.load_balancer.ingress:
-            address = (each.ip or each.hostname, door.port)
-            yield OUTSIDE, f"{address[0]}:{door.port}", _dialling(address, timeout)
+        for each in door.outside:
+            yield OUTSIDE, name, f"{each}:{door.port}", _dialling((each, door.port), timeout)
 
 
 def _dialling(address: tuple[str, int], timeout: float) -> Connect:
@@ -116,7 +135,7 @@ def _leads(url: str, door: Door, listener: Listener) -> bool:
     if (parts.scheme == "https") != bool(listener.tls):
         return False
     if name:
-        return door.subject == f"Service {name}"
+        return door.subject.partition(" ")[2] == name
     port = parts.port or (443 if parts.scheme == "https" else 80)
     return port in (door.port, door.node_port)
 
@@ -192,7 +211,7 @@ class _Client:
                     connection.sendall(UNPROXIED)
                 if not request.tls:
                     stage = "request"
-                    seen = self._ask(seen, connection)
+                    seen = self._ask(seen, connection, planned.expect)
                 else:
                     stage = "handshake"
                     asks = request.kind == "request"
@@ -202,7 +221,7 @@ class _Client:
                         stage = "request"
                         if request.tls == "MUTUAL":
                             self._await_refusal(secured)
-                        seen = self._ask(seen, secured)
+                        seen = self._ask(seen, secured, planned.expect)
             if request.tls and request.kind == "connect":
                 seen = msgspec.structs.replace(seen, distrust=self._distrust(planned))
         except (OSError, HTTPException, ValueError) as error:
@@ -231,7 +250,7 @@ class _Client:
         except ssl.SSLCertVerificationError as error:
             return error.verify_message or str(error)
 
-    def _ask(self, seen: Exchange, connection: socket.socket) -> Exchange:
+    def _ask(self, seen: Exchange, connection: socket.socket, expect: Expected) -> Exchange:
         request = seen.request
         if request.kind != "request":
             return seen
@@ -239,8 +258,10 @@ class _Client:
         http.sock = connection
         default = 443 if request.tls else 80
         host = request.host if request.port == default else f"{request.host}:{request.port}"
-        headers = {"Host": host, "User-Agent": AGENT, "Connection": "close", **request.headers}
-        http.request(request.method, request.path, headers=headers)
+        headers = {"Host": host, "User-Agent": AGENT, "Connection": "close"}
+        headers |= {name: _filled(value) for name, value in request.headers.items()}
+        sent = _filled(request.send).encode() if request.send else None
+        http.request(request.method, request.path, body=sent, headers=headers)
         answer = http.getresponse()
         body = answer.read(BODY).decode(errors="replace")
         upstream = answer.getheader("x-envoy-upstream-service-time") is not None
@@ -251,6 +272,12 @@ class _Client:
             location=_plain(answer.getheader("location") or ""),
             upstream=upstream,
             reason="" if upstream else _reason(answer, body),
+            headers={
+                name.lower(): text(value)
+                for name in expect.headers
+                if (value := answer.getheader(name)) is not None
+            },
+            body_holds=expect.body in body,
         )
 
 
@@ -271,6 +298,11 @@ def _shaken(seen: Exchange, secured: ssl.SSLSocket) -> Exchange:
         certificate=described(x509.load_der_x509_certificate(der)) if der else None,
         fingerprint=hashlib.sha256(der).hexdigest()[:16] if der else "",
     )
+
+
+def _filled(declared: str) -> str:
+    """The text with what the environment holds in place of its variables; it is kept nowhere."""
+    return VARIABLE.sub(lambda found: os.environ[found[1]], declared)
 
 
 def _plain(location: str) -> str:

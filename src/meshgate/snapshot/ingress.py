@@ -1,7 +1,47 @@
 """What was sent through the gateways, and what came back."""
 
+from typing import Literal
+
+import msgspec
+
 from meshgate.snapshot.base import Base
 from meshgate.snapshot.wire import Certificate
+
+
+class Expected(Base, frozen=True, forbid_unknown_fields=True):
+    """What a declared request must get: a status, headers word for word, a text in the body."""
+
+    status: int = 200
+    headers: dict[str, str] = {}
+    body: str = ""
+
+
+class Answer(Base, frozen=True, forbid_unknown_fields=True):
+    """A request that somebody declared, where it is sent from, and what it must get.
+
+    A `${NAME}` in a header or in `send` stands for what the environment holds; what it is replaced
+    by is sent and kept nowhere.
+    """
+
+    host: str
+    path: str = "/"
+    scheme: Literal["http", "https"] = "https"
+    port: int = 0
+    method: str = "GET"
+    headers: dict[str, str] = {}
+    send: str = ""
+    vantages: tuple[str, ...] = msgspec.field(default=("inside",), name="from")
+    expect: Expected = Expected()
+
+    @property
+    def number(self) -> int:
+        """The listener's port."""
+        return self.port or (443 if self.scheme == "https" else 80)
+
+    @property
+    def words(self) -> str:
+        """What a person would say."""
+        return f"{self.method} {self.scheme}://{self.host}:{self.number}{self.path}"
 
 
 class Request(Base, frozen=True):
@@ -10,7 +50,8 @@ class Request(Base, frozen=True):
     `kind`: `connect` opens a connection (over TLS: shakes hands), `request` sends an HTTP request
     too.  `tls` is the listener's mode, empty for plain HTTP.  `route` names what leads the request
     to `backends`; it is empty where only the listener is meant.  `expected` is the status that the
-    gateway gives by itself (a redirect, a fixed answer), 0 where a backend answers.
+    gateway gives by itself (a redirect, a fixed answer), 0 where a backend answers.  `declared`:
+    it is a person's own, with the body `send`.
     """
 
     vantage: str
@@ -26,6 +67,8 @@ class Request(Base, frozen=True):
     route: str = ""
     backends: tuple[str, ...] = ()
     expected: int = 0
+    declared: bool = False
+    send: str = ""
 
     @property
     def url(self) -> str:
@@ -37,7 +80,8 @@ class Request(Base, frozen=True):
     def key(self) -> str:
         """What the same request has in another capture: the words that it is compared by."""
         headers = ",".join(f"{name}={value}" for name, value in sorted(self.headers.items()))
-        return f"{self.vantage} {self.service} {self.method} {self.kind} {self.url} {headers}"
+        more = f" declared {self.send}" if self.declared else ""
+        return f"{self.vantage} {self.service} {self.method} {self.kind} {self.url} {headers}{more}"
 
 
 class Exchange(Base, frozen=True):
@@ -46,7 +90,8 @@ class Exchange(Base, frozen=True):
     `error` says where there was no answer (`stage`: connect, handshake, request); `alert` is TLS's
     own word for a refusal.  `reason` explains what Envoy answered by itself, `upstream` that a
     backend answered.  `fingerprint` is the served certificate's, `distrust` why it leads to no
-    root that is known here.  `body_holds`: whether a declared text was in the body.
+    root that is known here.  `headers` are those that were declared; `body_holds`: whether the
+    declared text was in the body.
     """
 
     request: Request
@@ -64,6 +109,8 @@ class Exchange(Base, frozen=True):
     certificate: Certificate | None = None
     fingerprint: str = ""
     distrust: str = ""
+    headers: dict[str, str] = {}
+    body_holds: bool = True
 
 
 class Vantage(Base, frozen=True):

@@ -114,6 +114,7 @@ class Resources(Base, frozen=True):
 
 class ContainerPort(Base, frozen=True):
     container_port: int
+    host_port: int = 0
     name: str = ""
     protocol: str = "TCP"
 

@@ -11,7 +11,7 @@ import msgspec
 
 from meshgate.snapshot.base import Base
 from meshgate.snapshot.gateway_api import ApiGateway, Route
-from meshgate.snapshot.ingress import Ingress
+from meshgate.snapshot.ingress import Answer, Ingress
 from meshgate.snapshot.istio import (
     AuthorizationPolicy,
     DestinationRule,
@@ -88,9 +88,10 @@ class Expectations(Base, frozen=True):
     ports of each workload are, 0 for all; `shard`: `I/N`, the share of them that is ours.
     `known`: the keys (verdict.py) of the findings of the baseline, None where there is none.
     `support`: another support matrix than the one that travels with meshgate.
-    `before`: what it saw.  `vantages`: where traffic must have been sent from.
     `require_shadow`: an upgrade that was not tried in the shadow could not be verified;
     `accepted_losses`: globs of `TYPE RESOURCE PATH` that a proxy may lose by it.
+    `before`: what it saw.  `vantages`: where traffic must have been sent from.  `answers`: what
+    declared requests must get.
     """
 
     istio_namespace: str = "istio-system"
@@ -111,6 +112,7 @@ class Expectations(Base, frozen=True):
     vantages: tuple[str, ...] = ("inside",)
     require_shadow: bool = False
     accepted_losses: tuple[str, ...] = ()
+    answers: tuple[Answer, ...] = ()
 
 
 class Snapshot(Base, frozen=True):

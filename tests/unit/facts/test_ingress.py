@@ -7,8 +7,15 @@ import msgspec
 import pytest
 
 from meshgate.snapshot.ingress import Exchange, Ingress, Vantage
+from meshgate.snapshot.kubernetes import (
+    Container,
+    ContainerPort,
+    LoadBalancer,
+    PodSpec,
+    PodStatus,
+    ServiceStatus,
+)
 from meshgate.snapshot.kubernetes import Ingress as Address
-from meshgate.snapshot.kubernetes import LoadBalancer, ServiceStatus
 from meshgate.snapshot.model import Before
 from meshgate.verdict import CouldNotVerify, Finding, NotApplicable
 from tests import builders
@@ -80,13 +87,65 @@ def test_a_listener_that_nobody_leads_to(lists: dict[str, Any], words: str) -> N
     assert words in told(build.ingress(**lists).unserved)
 
 
+def node_ports(**spec: Any) -> dict[str, Any]:
+    """A gateway that no Service leads to, and a pod of this shape."""
+    front = build.gateway_pod()
+    there = msgspec.structs.replace(front, spec=PodSpec(**spec))
+    return {
+        "services": (),
+        "endpoint_slices": (),
+        "gateways": (build.gateway(build.server()),),
+        "pods": (builders.istiod(), there),
+    }
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [
+        {"host_network": True},
+        {
+            "containers": (
+                Container(name="p", ports=(ContainerPort(container_port=80, host_port=8),)),
+            )
+        },
+    ],
+)
+def test_a_gateway_on_its_nodes_ports_needs_no_service(spec: dict[str, Any]) -> None:
+    lists = node_ports(**spec)
+    (door,) = build.ways(**lists).doors(build.ways(**lists).listeners[0])
+
+    assert build.ingress(**lists).unserved == []
+    assert [each.pod for each in door.backends] == ["front-1"]
+    assert build.requests(**lists)[0].service == "Gateway ways/front"
+
+
+def test_a_gateway_that_nothing_leads_to_and_one_that_is_not_ready() -> None:
+    inside = node_ports()
+    waits = node_ports(host_network=True)
+    (istiod, pod) = waits["pods"]
+    waits["pods"] = (istiod, msgspec.structs.replace(pod, status=PodStatus(phase="Running")))
+
+    assert "no Service has this port (there is none)" in told(build.ingress(**inside).unserved)
+    assert "port 80 (targetPort 80) has no ready endpoint" in told(build.ingress(**waits).unserved)
+
+
 def test_a_load_balancer_without_an_address_warns() -> None:
     waits = build.service(type="LoadBalancer")
     there = msgspec.structs.replace(
         waits, status=ServiceStatus(load_balancer=LoadBalancer(ingress=(Address(ip="192.0.2.1"),)))
     )
 
+    reached = build.well(services=(waits,))
+    sent = reached["ingress"]
+    outside = [
+        msgspec.structs.replace(
+            each, request=msgspec.structs.replace(each.request, vantage="outside")
+        )
+        for each in sent.exchanges
+    ]
+
     assert "has no address" in told(build.ingress(services=(waits,)).addressless)
+    assert build.ingress(**reached | {"ingress": build.traffic(*outside)}).addressless == []
     assert build.ingress(services=(there,)).addressless == []
 
 

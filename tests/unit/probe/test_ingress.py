@@ -9,12 +9,14 @@ from threading import Thread
 from typing import Any
 from urllib.parse import urlsplit
 
+import msgspec
 import pytest
 from cryptography import x509
 
 from meshgate.facts.listeners import Door
 from meshgate.probe.ingress import OUTSIDE, Planned, Traffic, plan, send
-from meshgate.snapshot.ingress import Exchange, Request, Vantage
+from meshgate.snapshot.ingress import Answer as Declared
+from meshgate.snapshot.ingress import Exchange, Expected, Request, Vantage
 from meshgate.snapshot.kubernetes import Ingress as Address
 from meshgate.snapshot.kubernetes import LoadBalancer, Service, ServiceStatus
 from tests import fakes
@@ -75,6 +77,26 @@ def test_a_request_says_what_it_is_and_what_was_planned(serve: Serve) -> None:
     assert request.headers["x-c"] == "d"
     assert request.headers["host"] == "shop.example.com:8080"
     assert request.headers["user-agent"].startswith("meshgate/")
+
+
+def test_a_declared_request_is_sent_as_declared_and_its_secret_is_kept_nowhere(
+    serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("A_TOKEN", "abc")
+    server = serve({"/": Answer(200, b"yes, all", headers={"x-a": "1"})})
+    declared = asked(
+        method="POST", headers={"authorization": "Bearer ${A_TOKEN}"}, send="${A_TOKEN}"
+    )
+    expect = Expected(headers={"X-A": "1", "x-none": "2"}, body="yes")
+    planned = Planned(declared, "a way", towards(server.url), expect=expect)
+
+    (seen,) = send([planned], INSIDE, Traffic()).exchanges
+
+    (request,) = server.requests
+    assert str(request) == "POST /"
+    assert request.headers["authorization"] == "Bearer abc"
+    assert (seen.headers, seen.body_holds) == ({"x-a": "1"}, True)
+    assert b"abc" not in msgspec.json.encode(seen)
 
 
 def test_a_redirect_is_kept_without_its_query_and_not_followed(serve: Serve) -> None:
@@ -204,6 +226,41 @@ def test_a_plan_is_sent_from_inside_alone_where_nothing_leads_in() -> None:
 
     assert {each.request.vantage for each in planned} == {"inside"}
     assert "no Service has a LoadBalancer address" in outside.unused
+
+
+def test_a_declared_request_goes_where_it_is_declared_from() -> None:
+    answers = tuple(
+        Declared(host=build.HOST, path=f"/{name}", vantages=(name,)) for name in ("inside", OUTSIDE)
+    )
+    traffic = Traffic(answers=answers, urls=("https://192.0.2.9",))
+
+    planned, _ = plan(build.ways(), traffic, never)
+
+    declared = [each.request for each in planned if each.request.declared]
+    assert [(each.vantage, each.path) for each in declared] == [
+        ("inside", "/inside"),
+        ("outside", "/outside"),
+    ]
+
+
+def test_a_service_of_both_families_is_entered_by_either() -> None:
+    both = build.service(80, cluster_ips=("10.96.0.1", "fd00::1"))
+    entered: list[tuple[str, ...]] = []
+
+    def enter(door: Door) -> socket.socket:
+        entered.append(door.addresses)
+        raise OSError
+
+    ways = build.ways(services=(both,), gateways=(build.gateway(build.server()),))
+    planned, vantages = plan(ways, Traffic(), enter)
+    sent = send(planned, vantages, Traffic())
+
+    assert [each.request.service for each in sent.exchanges] == [
+        "Service ways/front",
+        "Service ways/front (fd00::1)",
+    ]
+    assert sorted(each[-1] for each in entered) == ["fd00::1", "fd00::1"]
+    assert ("fd00::1",) in entered
 
 
 def test_a_plan_uses_what_is_given_or_the_load_balancer_in_both_families() -> None:
