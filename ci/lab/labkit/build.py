@@ -47,6 +47,7 @@ def build() -> Built:
         envoy={i.version: _envoy(i) for i in versions().istio.values()},
         app=_app_programs(),
         proxy_base=_cached("proxy", _PROXY_BASE, _make_proxy_base),
+        python_base=_python_base(),
     )
 
     def make_image_store(place: Path) -> None:
@@ -85,7 +86,7 @@ def build_ingredients() -> Ingredients:
 
     istio = versions().istio_release(versions().default_istio)
     return Ingredients(
-        base=_cached("python", _PYTHON_BASE, _make_python_base),
+        base=_python_base(),
         wheels=_cached("wheels", _digest(pins), make_wheels),
         istioctl=_istio_programs(istio) / "bin",
     )
@@ -281,6 +282,10 @@ _PROXY_BASE = ["--variant=extract", *_SLIM, f"--include={','.join(versions().pro
 
 def _make_node_root(place: Path) -> None:
     _mmdebstrap(_NODE_ROOT, place)
+
+
+def _python_base() -> Path:
+    return _cached("python", _PYTHON_BASE, _make_python_base)
 
 
 def _make_python_base(place: Path) -> None:

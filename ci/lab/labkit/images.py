@@ -6,6 +6,8 @@ The same inputs give the same bytes: no times, no owners, sorted entries.
 import hashlib
 import io
 import json
+import os
+import stat
 import tarfile
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
@@ -16,6 +18,7 @@ from labkit.versions import versions
 
 ISTIO_HUB = "docker.io/istio"
 APP_IMAGE = "docker.io/lab/app:1"
+PYTHON_IMAGE = "docker.io/lab/python:1"
 
 _PATH = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _PASSWD = b"root:x:0:0:root:/root:/bin/sh\nistio-proxy:x:1337:1337::/home/istio-proxy:/bin/sh\n"
@@ -34,6 +37,7 @@ class Programs:
     envoy: dict[str, Path]
     app: Path
     proxy_base: Path
+    python_base: Path
 
 
 @dataclass(frozen=True)
@@ -80,6 +84,7 @@ def all_images(programs: Programs) -> list[Image]:
         Image(f"registry.k8s.io/pause:{v.pause}", [pause], ["/pause"]),
         Image(f"registry.k8s.io/coredns/coredns:v{v.coredns}", [coredns], ["coredns"]),
         Image(APP_IMAGE, [app], ["labapp"]),
+        Image(PYTHON_IMAGE, [list(_tree(programs.python_base))]),
         *(_pilot(version, place) for version, place in programs.istio.items()),
         *(_proxy(version, programs, base) for version in programs.istio),
     ]
@@ -139,6 +144,18 @@ def _copied(tar: tarfile.TarFile, member: tarfile.TarInfo) -> Entry:
         return Entry(name, link=member.linkname)
     file = tar.extractfile(member)  # follows hard links; None for a folder
     return Entry(name, file.read() if file else None, mode=member.mode)
+
+
+def _tree(folder: Path) -> Iterator[Entry]:
+    """What is under a folder; links stay links."""
+    for place, folders, files in os.walk(folder):
+        for path in (Path(place, name) for name in (*folders, *files)):
+            name = str(path.relative_to(folder))
+            if path.is_symlink():
+                yield Entry(name, link=str(path.readlink()))
+            else:
+                content = path if path.is_file() else None
+                yield Entry(name, content, mode=stat.S_IMODE(path.stat().st_mode))
 
 
 def _busybox(base: list[Entry]) -> list[Entry]:
