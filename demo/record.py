@@ -79,7 +79,7 @@ class Lab:
         text = "\n".join(map(json.dumps, objects))
         self._run("exec", "kubectl", "apply", "-f", "-", check=True, input=text)
 
-    def record(self, file: str) -> int:
+    def record(self, file: str, *options: str) -> int:
         """Every stage, taken as the verifier in the cluster; its exit code."""
         words = (
             "--target-version=" + NEW,
@@ -88,6 +88,7 @@ class Lab:
             f"--shadow-manifests={self._target}/istiod.yaml",
             "--settle=60",
             f"--save-snapshot={ROOT / 'demo' / file}",
+            *options,
         )
         account = ("--as", f"{NAMESPACE}/{ACCOUNT}")
         return self._run("exec", *account, str(BIN / "pytest"), *words, check=False)
@@ -102,9 +103,9 @@ def verifier() -> list[dict[str, Any]]:
     printed = subprocess.run(
         [BIN / "meshgate", "rbac", "--shadow"], check=True, cwd=ROOT, capture_output=True, text=True
     )
-    roles = json.loads(printed.stdout)["items"]
     account = {"kind": "ServiceAccount", "name": ACCOUNT, "namespace": NAMESPACE}
     group = "rbac.authorization.k8s.io"
+    items = json.loads(printed.stdout)["items"]
     bindings = [
         {
             "apiVersion": f"{group}/v1",
@@ -113,10 +114,11 @@ def verifier() -> list[dict[str, Any]]:
             "roleRef": {"apiGroup": group, "kind": role["kind"], "name": role["metadata"]["name"]},
             "subjects": [account],
         }
-        for role in roles
+        for role in items
+        if role["kind"].endswith("Role")
     ]
     metadata = {"name": ACCOUNT, "namespace": NAMESPACE}
-    return [{"apiVersion": "v1", "kind": "ServiceAccount", "metadata": metadata}, *roles, *bindings]
+    return [{"apiVersion": "v1", "kind": "ServiceAccount", "metadata": metadata}, *items, *bindings]
 
 
 def main() -> None:
@@ -142,7 +144,7 @@ def record(lab: Lab, target: str) -> None:
         lab.verb("exec", "kubectl", "uncordon", "node")
         lab.verb("reset")
         lab.verb("upgrade", NEW, "--restart")
-        healthy = lab.record("healthy.json.gz")
+        healthy = lab.record("healthy.json.gz", "--probe-pair=docker.io/lab/python:1")
     finally:
         lab.verb("down")
     if (broken, healthy) != (1, 0):

@@ -36,6 +36,7 @@ from meshgate.snapshot.kubernetes import (
     Waiting,
 )
 from meshgate.snapshot.model import Expectations, Gap, Snapshot
+from meshgate.snapshot.pair import Pair
 from meshgate.snapshot.retry_after import (
     GivenConfig,
     Place,
@@ -356,6 +357,7 @@ def snapshot(**changes: Any) -> Snapshot:
         "istiod_numbers": (numbers(),),
         "analysis": Analysis(istioctl_version=VERSION),
         "retry_filters": RetryFilters(seen=1, filters=(retry_filter(),), given=(given(),)),
+        "pair": Pair(not_asked="no probe pair was asked for"),
         **upgrade_builders.HEALTHY,
     }
     return Snapshot(**{**healthy, **changes})

@@ -118,7 +118,7 @@ class Server:
                 readable, _, _ = select.select([self.connection], [], [], seconds)
                 return bool(readable) and self.connection.recv(1, socket.MSG_PEEK) == b""
 
-            do_GET = do_HEAD = do_POST = do_PUT = do_PATCH = do_DELETE = _answer  # noqa: N815
+            do_GET = do_HEAD = do_OPTIONS = do_POST = do_PUT = do_PATCH = do_DELETE = _answer  # noqa: N815
 
             def _send(self, answer: Answer) -> None:
                 dated = {name.lower() for name in answer.headers} & {"date"}

@@ -71,5 +71,23 @@ def test_a_stranger_is_denied_where_policies_say_so(mesh: Mesh) -> None:
     assert not misjudged, listed(misjudged)
 
 
+@pytest.mark.check("DP008")
+def test_a_new_pod_is_given_its_sidecar(mesh: Mesh, warn: Warn) -> None:
+    """What is restarted tonight, or scales up tomorrow, is as good as the injector is now."""
+    warn(mesh.probe_pair.unknown_versions)
+    uninjected = mesh.probe_pair.uninjected
+
+    assert not uninjected, listed(uninjected)
+
+
+@pytest.mark.check("DP009")
+def test_new_pods_reach_each_other(mesh: Mesh, warn: Warn) -> None:
+    """Sidecar to sidecar is what applications do: it takes both ends, and istiod between them."""
+    broken = mesh.probe_pair.broken
+    warn(mesh.probe_pair.unreached)
+
+    assert not broken, listed(broken)
+
+
 if __name__ == "__main__":
     raise SystemExit(run_alone(__file__))

@@ -36,5 +36,13 @@ def test_every_declared_target_says_when(mesh: Mesh) -> None:
     assert not unannounced, listed(unannounced)
 
 
+@pytest.mark.check("RA004")
+def test_a_proxy_waits_as_it_is_told(mesh: Mesh) -> None:
+    """A proxy that comes again at once makes an overload worse, in everybody's name."""
+    impatient = mesh.retry_after.impatient
+
+    assert not impatient, listed(impatient)
+
+
 if __name__ == "__main__":
     raise SystemExit(run_alone(__file__))

@@ -15,7 +15,13 @@ from meshgate.catalogue import check, checks
 from meshgate.collect.capture import Access, connect
 from meshgate.collect.errors import NoCluster, Unreadable
 from meshgate.collect.places import Place
-from meshgate.collect.rights import cluster_role, restart_role, role
+from meshgate.collect.rights import (
+    cluster_role,
+    probes_namespace,
+    probes_role,
+    restart_role,
+    role,
+)
 from meshgate.collect.shelf import Damaged, Missing
 from meshgate.facts.mesh import Mesh
 from meshgate.facts.shadow import findings, unseen
@@ -349,8 +355,14 @@ def rbac(
     shadow: Annotated[bool, typer.Option("--shadow", help="also for `meshgate shadow`")] = False,
 ) -> None:
     """The rights that a verifier needs, for `kubectl apply -f -`: a ClusterRole that only reads,
-    and a Role to keep baselines and reports, and to tell its verdict, in one namespace."""
-    verifier = [cluster_role(name, shadow=shadow), role(name, namespace)]
+    a Role to keep baselines and reports, and to tell its verdict, in one namespace, and a namespace
+    with a Role for the probe pair."""
+    verifier = [
+        cluster_role(name, shadow=shadow),
+        role(name, namespace),
+        probes_namespace(),
+        probes_role(f"{name}-probes"),
+    ]
     roles = {
         "apiVersion": "v1",
         "kind": "List",

@@ -26,6 +26,7 @@ from meshgate.facts.mesh import Mesh
 from meshgate.facts.upgrade import read_support
 from meshgate.pipeline.publish import Job, Targets, publish
 from meshgate.probe.ingress import INSIDE, OUTSIDE, Traffic
+from meshgate.probe.plan import Plan
 from meshgate.probe.target import Target
 from meshgate.report import html, json, text
 from meshgate.report.short import Short, broken, short
@@ -184,6 +185,44 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         choices=("Error", "Warning"),
         help="from which level on a message of istioctl analyze fails (Error)",
     )
+    pair = parser.getgroup(
+        "meshgate-probes", "meshgate: two pods that call each other from inside the mesh"
+    ).addoption
+    pair(
+        "--probe-pair",
+        metavar="IMAGE",
+        default="",
+        help="make them, of this image (it needs Python; meshgate's own will do)",
+    )
+    pair(
+        "--probe-namespace",
+        metavar="NAME",
+        default=Plan().namespace,
+        help="where: a namespace of their own, labelled for injection (%(default)s)",
+    )
+    pair(
+        "--probe-call",
+        metavar="URL",
+        action="append",
+        default=[],
+        type=_call,
+        help="http://SERVICE.NAMESPACE[:PORT]/PATH, which they call too, with OPTIONS; may be "
+        "repeated",
+    )
+    pair(
+        "--probe-sample",
+        metavar="N",
+        type=_count,
+        default=3,
+        help="so many other HTTP Services are called too, and only warn (3)",
+    )
+    pair(
+        "--probe-deadline",
+        metavar="SECONDS",
+        type=_seconds,
+        default=Plan().seconds,
+        help="how long they may take, at each look (60)",
+    )
     traffic = parser.getgroup(
         "meshgate-ingress", "meshgate: traffic through the gateways"
     ).addoption
@@ -301,6 +340,12 @@ def _target(text: str) -> str:
     return text
 
 
+def _call(text: str) -> str:
+    if Target.parse(text).address or not text.startswith("http://"):
+        raise ValueError(f"{text!r} is no Service of the mesh: http://SERVICE.NAMESPACE/PATH")
+    return text
+
+
 def _pattern(text: str) -> str:
     if ":" not in text:
         raise ValueError(f"{text!r} names no port: NAMESPACE/WORKLOAD:PORT")
@@ -310,7 +355,7 @@ def _pattern(text: str) -> str:
 
 def _count(text: str) -> int:
     if not text.isdigit():
-        raise ValueError(f"{text!r} is no number of ports")
+        raise ValueError(f"{text!r} is no number")
     return int(text)
 
 
@@ -567,6 +612,13 @@ class Gatekeeper(Worker):
             window=option("--window"),
             retry_after_burst=option("--retry-after-burst"),
             probe_rate=option("--probe-rate"),
+            pair=Plan(
+                image=option("--probe-pair"),
+                namespace=option("--probe-namespace"),
+                declared=tuple(option("--probe-call")),
+                seconds=option("--probe-deadline"),
+            ),
+            pair_sample=option("--probe-sample"),
             traffic=Traffic(
                 urls=tuple(option("--ingress-url")),
                 answers=answers,

@@ -20,10 +20,22 @@ from meshgate.facts.mesh import Mesh
 from meshgate.plugin import ARGUMENTS
 from meshgate.snapshot.ingress import Answer
 from meshgate.snapshot.model import Snapshot
+from meshgate.snapshot.retry_after import Place, RetryFilters
 from meshgate.snapshot.store import load
 from meshgate.verdict import CouldNotVerify, NotApplicable
 from tests import upgrade_builders
-from tests.builders import HTTP, expecting, istiod, pushed, reading, sidecar, snapshot, sync
+from tests.builders import (
+    HTTP,
+    expecting,
+    istiod,
+    pushed,
+    reading,
+    retry_filter,
+    retry_patch,
+    sidecar,
+    snapshot,
+    sync,
+)
 from tests.conftest import ROOT
 from tests.mtls_builders import SILENT, contact, contacts, destination_rule, service
 
@@ -190,6 +202,9 @@ MESHES = {
         pods=(istiod(), sidecar(labels={"app": "web"}, ports=(HTTP,))),
         services=(service(),),
         destination_rules=(destination_rule(),),
+    ),
+    "with a proxy that is to wait": snapshot(
+        retry_filters=RetryFilters(filters=(retry_filter(retry_patch(Place(kind="back-off"))),))
     ),
     "recorded healthy": load(ROOT / "demo/healthy.json.gz"),
     "with a declared answer": msgspec.structs.replace(

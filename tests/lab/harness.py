@@ -37,14 +37,14 @@ class Lab:
     """The lab's verbs, as the tests use them."""
 
     def __init__(self, name: str, workspace: Path) -> None:
-        self._name = name
+        self.name = name
         self._workspace = workspace
         self._runs = 0
 
     def verb(self, verb: str, *words: str, input: str | None = None) -> str:
         """One verb of the lab's own program: what it printed; a failure is the test's."""
         done = subprocess.run(
-            [LAB, verb, "--name", self._name, *words],
+            [LAB, verb, "--name", self.name, *words],
             capture_output=True,
             text=True,
             check=False,
@@ -67,7 +67,7 @@ class Lab:
         """A command in the lab's network; `identity` (namespace/name) is a ServiceAccount."""
         actor = ["--as", identity] if identity else []
         return subprocess.run(
-            [LAB, "exec", "--name", self._name, *actor, *command],
+            [LAB, "exec", "--name", self.name, *actor, *command],
             capture_output=True,
             text=True,
             check=False,

@@ -7,6 +7,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from meshgate.collect.rights import PROBES
 from tests.lab.harness import Lab
 
 NAMESPACE = "istio-system"
@@ -19,9 +20,11 @@ def grant(lab: Lab, *options: str) -> None:
     lab.apply(
         {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": account},
         _binding("ClusterRole"),
-        _binding("Role") | {"metadata": {"name": "istio-verification", "namespace": NAMESPACE}},
+        _binding("Role", NAMESPACE),
         *roles(*options),
     )
+    # their namespace is the lab's own, whatever a test makes of it
+    lab.apply(_items()[3], _binding("Role", PROBES, "istio-verification-probes"))
 
 
 @cache
@@ -36,19 +39,24 @@ def _printed(*options: str) -> str:
 
 def roles(*options: str) -> tuple[dict[str, Any], dict[str, Any]]:
     """The ClusterRole that reads, and the Role that keeps baselines, as they are printed."""
-    reads, writes = json.loads(_printed(*options))["items"]
+    reads, writes, *_ = _items(*options)
     return reads, writes
 
 
-def _binding(kind: str) -> dict[str, Any]:
+def _items(*options: str) -> list[dict[str, Any]]:
+    items: list[dict[str, Any]] = json.loads(_printed(*options))["items"]
+    return items
+
+
+def _binding(kind: str, namespace: str = "", name: str = "istio-verification") -> dict[str, Any]:
     return {
         "apiVersion": "rbac.authorization.k8s.io/v1",
         "kind": f"{kind}Binding",
-        "metadata": {"name": "istio-verification"},
+        "metadata": {"name": name} | ({"namespace": namespace} if namespace else {}),
         "roleRef": {
             "apiGroup": "rbac.authorization.k8s.io",
             "kind": kind,
-            "name": "istio-verification",
+            "name": name,
         },
         "subjects": [
             {"kind": "ServiceAccount", "name": "istio-verification-sa", "namespace": NAMESPACE}

@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from meshgate.collect.rights import PROBES
 from tests.lab.harness import Lab, Stage
 from tests.lab.rights import VERIFIER, grant
-from tests.lab.test_mtls import FILE
+from tests.lab.test_pair import IMAGE
 
 OLD, NEW = "1.28.2", "1.29.1"
 
@@ -94,8 +95,11 @@ def test_an_upgrade_in_place(old: Lab, tmp_path: Path) -> None:
 
 
 def dataplane(lab: Lab) -> Stage:
-    """check_mtls.py as the verifier in the cluster."""
-    return lab.pytest(FILE, f"--target-version={NEW}", "--settle=30", identity=VERIFIER)
+    """Stage D as the verifier in the cluster, from outside and with the probe pair."""
+    return lab.pytest(
+        *("-m", "dataplane", f"--target-version={NEW}", f"--probe-pair={IMAGE}", "--settle=60"),
+        identity=VERIFIER,
+    )
 
 
 def test_an_upgrade_by_revision_with_a_tag(old: Lab) -> None:
@@ -105,15 +109,22 @@ def test_an_upgrade_by_revision_with_a_tag(old: Lab) -> None:
     assert ready.exit == 0, ready.output
 
     old.verb("revision", NEW, "--tag", "prod")
+    grant(old)
     before = old.pytest("-m", "controlplane", "--settle=60")
     assert before.exit == 0, before.output
 
-    for namespace in ("shop", "payments"):
+    for namespace in ("shop", "payments", PROBES):
         old.kubectl("label", "namespace", namespace, "istio-injection-", "istio.io/rev=prod")
     between = old.pytest("-m", "controlplane", "--settle=30")
     assert between.exit == 0, between.output
     # the workloads are of the old revision until their own stage: told and not fatal
     assert "WARN CP012 Namespace shop: " in between.output
+    behind = dataplane(old)
+    assert behind.exit == 1, behind.output
+    assert "its sidecar is 1.28.2: Deployment api was not restarted since" in behind.first
+    # what is made now is of the new revision already, and speaks with the old
+    assert "pass DP008" in behind.output, behind.output
+    assert "pass DP009" in behind.output, behind.output
 
     for namespace in ("shop", "payments"):
         for kind in ("deployment", "statefulset"):
@@ -124,3 +135,6 @@ def test_an_upgrade_by_revision_with_a_tag(old: Lab) -> None:
     after = old.pytest("-m", "controlplane", "--settle=90")
     assert after.exit == 0, after.output
     assert "WARN CP012" not in after.output
+    restarted = dataplane(old)
+    assert restarted.exit == 0, restarted.output
+    assert "WARN DP009" not in restarted.output

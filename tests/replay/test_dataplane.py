@@ -103,6 +103,29 @@ def not_signed(recording: Recording) -> None:
     recording["contacts"].update(unsigned="istiod-1: UNAUTHENTICATED", identity="")
 
 
+def no_sidecar_for_a_new_pod(recording: Recording) -> None:
+    recording["pair"]["peers"][0]["proxyImage"] = ""
+
+
+def a_call_that_does_not_arrive(recording: Recording) -> None:
+    recording["pair"]["calls"][0] = {
+        "peer": "a",
+        "kind": "peer",
+        "target": "b",
+        "status": 503,
+        "local": True,
+        "words": "upstream connect error",
+    }
+
+
+def a_call_without_mtls(recording: Recording) -> None:
+    recording["pair"]["calls"][0]["caller"] = ""
+
+
+def a_pair_that_could_not_be_run(recording: Recording) -> None:
+    recording["pair"]["peers"][0]["unmade"] = "container call is in ImagePullBackOff"
+
+
 FAILED = [
     (no_sidecar, "DP001", "Pod shop/web-"),
     (an_old_sidecar, "DP002", "Pod shop/web-"),
@@ -118,11 +141,15 @@ FAILED = [
     (a_rule_without_tls, "DP006", "DestinationRule shop/plain"),
     (a_policy_that_is_not_enforced, "DP007", "Pod shop/web-"),
     (a_policy_that_lets_nobody_in, "DP007", "Pod shop/web-"),
+    (no_sidecar_for_a_new_pod, "DP008", "Probe istio-verification-probes/a: was given no sidecar"),
+    (a_call_that_does_not_arrive, "DP009", "Probe istio-verification-probes/a: its call to b is"),
+    (a_call_without_mtls, "DP009", "Probe istio-verification-probes/a: its call to b came"),
 ]
 
 UNKNOWN = [
     (the_port_is_silent, {"DP004"}),
     (from_a_laptop, {"DP004", "DP005", "DP007"}),
+    (a_pair_that_could_not_be_run, {"DP008", "DP009"}),
     (not_signed, {"DP004", "DP005", "DP007"}),
 ]
 

@@ -53,10 +53,32 @@ def not_told(recording: Recording) -> None:
         given.update(denied="istiod answered 403", places=[])
 
 
+def a_proxy_that_comes_too_early(recording: Recording) -> None:
+    patient = {
+        "name": "patient",
+        "namespace": "istio-system",
+        "patches": [
+            {
+                "number": 1,
+                "applyTo": "HTTP_ROUTE",
+                "context": "SIDECAR_OUTBOUND",
+                "places": [{"kind": "back-off"}],
+            }
+        ],
+    }
+    recording["retryFilters"]["filters"].append(patient)
+    for given in recording["retryFilters"]["given"]:
+        given["places"].append({"kind": "back-off", "side": "OUTBOUND"})
+    for call in recording["pair"]["calls"]:
+        if call["kind"] == "later":
+            call.update(status=200, gap=0.03)
+
+
 FAILED = [
     (only_the_old_version, "RA001", "EnvoyFilter shop/retry-after-web: patch 1 "),
     (not_given, "RA001", "EnvoyFilter istio-ingress/rate-limit: patch 2 "),
     (no_number, "RA002", "EnvoyFilter shop/retry-after-web: patch 1 sends Retry-After 'soon'"),
+    (a_proxy_that_comes_too_early, "RA004", "EnvoyFilter istio-system/patient: a proxy that it"),
     (an_answer_without_it, "RA003", "Target http://web.shop/: answers 429 without Retry-After"),
 ]
 

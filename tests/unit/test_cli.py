@@ -8,7 +8,7 @@ import pytest
 
 from meshgate.catalogue import checks
 from meshgate.collect.plan import ITEMS
-from meshgate.collect.rights import cluster_role, role
+from meshgate.collect.rights import cluster_role, probes_namespace, probes_role, role
 from meshgate.snapshot.model import Snapshot
 from meshgate.snapshot.store import load
 from tests import fakes
@@ -83,7 +83,12 @@ def test_the_rights_are_printed_as_kubectl_takes_them(meshgate: Meshgate) -> Non
     assert run.code == 0, run.out
     printed = json.loads(run.out)
     assert (printed["apiVersion"], printed["kind"]) == ("v1", "List")
-    assert printed["items"] == [cluster_role("mine"), role("mine", "there")]
+    assert printed["items"] == [
+        cluster_role("mine"),
+        role("mine", "there"),
+        probes_namespace(),
+        probes_role("mine-probes"),
+    ]
 
 
 HELD = snapshot(pods=(istiod(ip=fakes.address()), sidecar()))

@@ -20,6 +20,7 @@ from meshgate.collect.plan import (
 )
 from meshgate.collect.programs import Programs
 from meshgate.probe.ingress import Traffic
+from meshgate.probe.plan import Plan
 from meshgate.snapshot.istiod import ProxySync
 from meshgate.snapshot.model import Expectations, Gap, Snapshot
 from meshgate.snapshot.redact import redacted
@@ -81,6 +82,8 @@ class Access(msgspec.Struct, frozen=True, kw_only=True):
     probe_rate: float = 500.0
     traffic: Traffic = Traffic()
     programs: Programs | None = None
+    pair: Plan = Plan()
+    pair_sample: int = 0
 
 
 def connect(
@@ -110,6 +113,8 @@ def connect(
         probe_rate=access.probe_rate,
         traffic=access.traffic,
         programs=access.programs,
+        pair=access.pair,
+        pair_sample=access.pair_sample,
     )
     return Live(context, progress)
 

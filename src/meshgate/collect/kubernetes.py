@@ -150,11 +150,12 @@ class Cluster:
         if response.status not in (200, 201):
             raise self._refusal(response, f"{path}/{name}", right)
 
-    def create(self, path: str, value: object, *, right: str) -> None:
-        """Creates an object in the collection `path`."""
+    def create(self, path: str, value: object, *, right: str) -> bytes:
+        """Creates an object in the collection `path`; what it is then."""
         response = self.send("POST", path, headers=_JSON, body=msgspec.json.encode(value))
         if response.status not in (200, 201):
             raise self._refusal(response, path, right)
+        return bytes(response.data)
 
     def merge(self, path: str, change: object, *, right: str) -> bytes:
         """Changes one object by a merge patch; what it is then."""
@@ -164,9 +165,9 @@ class Cluster:
             raise self._refusal(response, path, right)
         return bytes(response.data)
 
-    def delete(self, path: str, *, right: str) -> None:
+    def delete(self, path: str, *, right: str, query: list[tuple[str, str]] | None = None) -> None:
         """Deletes one object; one that is gone already is no error."""
-        response = self.send("DELETE", path)
+        response = self.send("DELETE", path, query=query)
         if response.status not in (200, 202, 404):
             raise self._refusal(response, path, right)
 

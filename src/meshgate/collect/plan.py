@@ -155,6 +155,7 @@ SIGNING = "signing"
 RETRY_FILTERS = "retry_filters"
 BURSTS = "bursts"
 CONTACTS = "contacts"
+PAIR = "pair"
 ISTIOCTL = "istioctl"
 PRECHECK = "precheck"
 SETTINGS = "settings"
@@ -176,6 +177,8 @@ REQUIRES = {
     SIGNING: ("pods", "root_certificates"),
     RETRY_FILTERS: ("pods", ISTIOD),
     CONTACTS: ("pods", "services", "root_certificates"),
+    # after istiod, or it would tell of two proxies that no list of pods has
+    PAIR: ("namespaces", "pods", "services", ISTIOD),
     INGRESS: (
         "services",
         "endpoint_slices",
@@ -202,6 +205,7 @@ ITEMS = frozenset(
         RETRY_FILTERS,
         BURSTS,
         CONTACTS,
+        PAIR,
         ISTIOCTL,
         PRECHECK,
         SETTINGS,

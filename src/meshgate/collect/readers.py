@@ -18,6 +18,7 @@ from meshgate.collect import (
     settings,
     workloads,
 )
+from meshgate.collect.errors import Unreadable
 from meshgate.collect.kubernetes import Cluster
 from meshgate.collect.plan import (
     ADMISSION,
@@ -28,6 +29,7 @@ from meshgate.collect.plan import (
     ISTIOCTL,
     ISTIOD,
     NUMBERS,
+    PAIR,
     PRECHECK,
     REQUIRES,
     RETRY_FILTERS,
@@ -38,10 +40,13 @@ from meshgate.collect.plan import (
 )
 from meshgate.collect.programs import Programs
 from meshgate.facts.listeners import Lists, WaysIn
+from meshgate.facts.pair import sample
 from meshgate.facts.webhooks import Backend, Webhooks, enrolled
 from meshgate.facts.workloads import chosen
 from meshgate.probe import admission, burst, mtls, signing
 from meshgate.probe import ingress as gateways
+from meshgate.probe import pair as probes
+from meshgate.probe.plan import Plan
 from meshgate.probe.tls import CannotKeep
 from meshgate.snapshot.ingress import Ingress, Vantage
 from meshgate.snapshot.istioctl import Analysis
@@ -49,6 +54,7 @@ from meshgate.snapshot.istiod import IstiodNumbers, IstiodReading
 from meshgate.snapshot.kubernetes import Pod
 from meshgate.snapshot.model import Expectations
 from meshgate.snapshot.mtls import Contacts
+from meshgate.snapshot.pair import Pair
 from meshgate.snapshot.retry_after import Burst, RetryFilters
 from meshgate.snapshot.shadow import Shadow
 from meshgate.snapshot.upgrade import Settings, Workload
@@ -74,7 +80,8 @@ class Context(msgspec.Struct, frozen=True, kw_only=True):
     `analyze_timeout`: seconds for one run of istioctl; `window`: seconds over which istiod's own
     numbers are watched; `probe_rate`: connections a second to the workloads' ports;
     `retry_after_burst`: requests to a declared target, at the most; `traffic`: what may go through
-    the gateways; `programs`: what an upgrade is tried with in the shadow.
+    the gateways; `programs`: what an upgrade is tried with in the shadow; `pair`: which pods are
+    made, and how many Services they call of their own accord.
     """
 
     cluster: Cluster
@@ -87,6 +94,8 @@ class Context(msgspec.Struct, frozen=True, kw_only=True):
     retry_after_burst: int = 20
     traffic: gateways.Traffic = gateways.Traffic()
     programs: Programs | None = None
+    pair: Plan = Plan()
+    pair_sample: int = 0
 
 
 def read_istiod(context: Context, found: Found) -> tuple[IstiodReading, ...]:
@@ -167,6 +176,28 @@ def read_contacts(context: Context, found: Found) -> Contacts:
     return Contacts(
         identity=identity.name if identity else "", unsigned=unsigned, contacts=contacts
     )
+
+
+def read_pair(context: Context, found: Found) -> Pair:
+    """What two new pods see of the mesh from inside."""
+    plan, asked = context.pair, context.expectations
+    if not plan.image:
+        return Pair(not_asked="no probe pair was asked for (--probe-pair=IMAGE)")
+    if asked.shard and not asked.shard.startswith("0/"):
+        return Pair(not_asked=f"this is shard {asked.shard}: the first one makes the probe pair")
+    if plan.namespace not in {each.metadata.name for each in found["namespaces"]}:
+        raise Unreadable(
+            f"there is no namespace {plan.namespace} for the probe pair",
+            "create it, labelled as the others of the mesh are (the chart does), or name another "
+            "with --probe-namespace",
+        )
+    others = [
+        each
+        for each in found["services"]
+        if each.metadata.namespace not in (plan.namespace, asked.istio_namespace)
+    ]
+    sampled = sample(found["pods"], others, asked, context.pair_sample)
+    return probes.ask(context.cluster, plan._replace(sampled=sampled))
 
 
 def _root(context: Context, found: Found, credential: signing.Credential) -> str:
@@ -261,6 +292,7 @@ READERS: dict[str, Callable[[Context, Found], Any]] = {
     RETRY_FILTERS: read_retry_filters,
     BURSTS: read_bursts,
     CONTACTS: read_contacts,
+    PAIR: read_pair,
     ISTIOCTL: read_istioctl,
     PRECHECK: read_precheck,
     SETTINGS: read_settings,

@@ -71,6 +71,28 @@ def role(name: str, namespace: str) -> dict[str, Any]:
     }
 
 
+PROBES = "istio-verification-probes"
+
+
+def probes_namespace(name: str = PROBES) -> dict[str, Any]:
+    """Where the probe pair is made: injected as the namespaces of an upgrade in place are."""
+    labels = {"istio-injection": "enabled"}
+    return {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": labels}}
+
+
+def probes_role(name: str, namespace: str = PROBES) -> dict[str, Any]:
+    """What makes the probe pair, in a namespace of its own: Jobs, and a Service for each."""
+    return {
+        "apiVersion": "rbac.authorization.k8s.io/v1",
+        "kind": "Role",
+        "metadata": {"name": name, "namespace": namespace},
+        "rules": [
+            {"apiGroups": [""], "resources": ["services"], "verbs": ["create", "delete"]},
+            {"apiGroups": ["batch"], "resources": ["jobs"], "verbs": ["create", "delete", "list"]},
+        ],
+    }
+
+
 def restart_role(name: str) -> dict[str, Any]:
     """What the restart needs in all namespaces: to look, and to change workloads; no deletion."""
     workloads = ["daemonsets", "deployments", "statefulsets"]

@@ -28,6 +28,7 @@ from meshgate.snapshot.kubernetes import (
 )
 from meshgate.snapshot.model import Expectations, Gap, Snapshot
 from meshgate.snapshot.mtls import Contacts
+from meshgate.snapshot.pair import Pair
 from meshgate.snapshot.retry_after import Burst, RetryFilters
 from meshgate.snapshot.shadow import Shadow
 from meshgate.snapshot.upgrade import (
@@ -247,6 +248,13 @@ class Evidence:
         if self.snapshot.contacts is None:
             raise CouldNotVerify("what the workloads' ports did is missing", "capture it again")
         return self.snapshot.contacts
+
+    @property
+    def pair(self) -> Pair:
+        self.need("pair")
+        if self.snapshot.pair is None:
+            raise CouldNotVerify("what the probe pair saw is missing", "capture it again")
+        return self.snapshot.pair
 
     @property
     def service_entries(self) -> tuple[ServiceEntry, ...]:

@@ -17,6 +17,7 @@ from meshgate.facts.istiod import ControlPlane
 from meshgate.facts.mtls import Wire
 from meshgate.facts.numbers import Numbers
 from meshgate.facts.ownership import Ownership
+from meshgate.facts.pair import ProbePair
 from meshgate.facts.precheck import Precheck
 from meshgate.facts.proxy import Proxies
 from meshgate.facts.restart import Restart
@@ -106,6 +107,11 @@ class Mesh:
     def authorization(self) -> Authorization:
         """What a stranger may."""
         return Authorization(self.evidence)
+
+    @cached_property
+    def probe_pair(self) -> ProbePair:
+        """Two new pods, and what they reach."""
+        return ProbePair(self.evidence)
 
     @cached_property
     def precheck(self) -> Precheck:

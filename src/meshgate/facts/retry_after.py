@@ -2,7 +2,7 @@
 
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from functools import cached_property
@@ -27,12 +27,20 @@ _OF_ONE_POD = frozenset(
     }
 )
 _SIDE = {"SIDECAR_INBOUND": "INBOUND", "SIDECAR_OUTBOUND": "OUTBOUND", "GATEWAY": "OUTBOUND"}
+BACK_OFF = "back-off"
+EARLY = 0.05  # seconds by which the other side's clock may be off
 _GATEWAY_NAME = "gateway.networking.k8s.io/gateway-name"
 
 
 def reaches(each: RetryFilter, pod: Pod, root_namespace: str) -> bool:
     """Whether istiod applies the filter to this pod's proxy, versions and contexts apart."""
-    namespace, labels = pod.metadata.namespace, pod.metadata.labels
+    return aims_at(each, pod.metadata.namespace, pod.metadata.labels, root_namespace)
+
+
+def aims_at(
+    each: RetryFilter, namespace: str, labels: Mapping[str, str], root_namespace: str
+) -> bool:
+    """The same, of a pod that is not there."""
     if each.gateways:
         return namespace == each.namespace and labels.get(_GATEWAY_NAME) in each.gateways
     return each.namespace in (namespace, root_namespace) and (
@@ -160,6 +168,71 @@ class RetryAfter:
         if not self._evidence.expectations.retry_after_targets:
             raise NotApplicable("no target was declared (--retry-after-target)")
         return [finding for burst in self._evidence.bursts for finding in _unannounced(burst)]
+
+    @property
+    def impatient(self) -> list[Finding]:
+        """What should make a proxy wait as an upstream asks, and does not."""
+        subject = ", ".join(_subject(each) for each in self._back_offs)
+        calls = [each for each in self._evidence.pair.calls if each.kind == "later"]
+        if not calls or any(call.error or call.local or call.denied for call in calls):
+            raise CouldNotVerify(
+                "the probe pair does not reach itself: no second try could be seen",
+                "see what the claim about its calls says",
+                heals=True,
+            )
+        found = [
+            Finding(
+                subject,
+                f"a proxy that it reaches tried again {call.gap:.2f} s after {call.code} with "
+                f"Retry-After: {call.asked}",
+                f"at least {call.asked} s",
+                "its reset_headers must name retry-after, and its max_interval be long enough",
+                heals=True,  # a filter that has just changed is on its way
+            )
+            for call in calls
+            if call.gap is not None and call.gap < call.asked - EARLY
+        ]
+        if all(call.gap is None for call in calls):
+            codes = " and ".join(str(call.code) for call in calls)
+            found.append(
+                Finding(
+                    subject,
+                    f"a proxy that it reaches passes {codes} on and never tries again",
+                    "a second try, when Retry-After says",
+                    "its retry_on must say retriable-status-codes, and name one of those codes",
+                    heals=True,
+                )
+            )
+        return found
+
+    @property
+    def _back_offs(self) -> list[RetryFilter]:
+        """The filters about waiting that reach the probe pair; raises NotApplicable without one."""
+        about = [
+            each
+            for each in self._evidence.retry_filters.filters
+            if any(place.kind == BACK_OFF for patch in each.patches for place in patch.places)
+        ]
+        seen = self._evidence.retry_filters.seen
+        if not about:
+            raise NotApplicable(
+                f"none of the {seen} EnvoyFilters makes proxies wait as Retry-After asks"
+            )
+        pair = self._evidence.pair
+        if pair.not_asked:
+            raise NotApplicable(pair.not_asked)
+        root = self._evidence.expectations.istio_namespace
+        reaching = [
+            each
+            for each in about
+            if any(aims_at(each, pair.namespace, peer.labels, root) for peer in pair.peers)
+        ]
+        if not reaching:
+            raise NotApplicable(
+                f"none of the {len(about)} EnvoyFilters that make proxies wait reaches the probes: "
+                f"{_subject(about[0])} is for others (one in {pair.namespace} would be measured)"
+            )
+        return reaching
 
     def _unapplied(self, each: RetryFilter) -> Iterator[Finding]:
         reached = self._reached(each)

@@ -161,7 +161,7 @@ def chosen(pods: Iterable[Pod], services: Iterable[Service], asked: Expectations
     kept = [each for each in ports(pods, services) if not _excluded(each, asked.excluded)]
     if asked.sample:
         of_workload: defaultdict[tuple[str, str], list[Port]] = defaultdict(list)
-        for each in sorted(kept, key=lambda each: _hash(each.key)):
+        for each in sorted(kept, key=lambda each: hashed(each.key)):
             of_workload[each.pod.metadata.namespace, workload(each.pod)].append(each)
         kept = [each for some in of_workload.values() for each in some[: asked.sample]]
     return sorted((each for each in kept if in_shard(each.key, asked.shard)), key=lambda p: p.key)
@@ -172,10 +172,11 @@ def in_shard(key: str, shard: str) -> bool:
     if not shard:
         return True
     index, _, count = shard.partition("/")
-    return _hash(key) % int(count) == int(index)
+    return hashed(key) % int(count) == int(index)
 
 
-def _hash(key: str) -> int:
+def hashed(key: str) -> int:
+    """A number that hangs on the key alone."""
     return int.from_bytes(hashlib.sha256(key.encode()).digest()[:8])
 
 

@@ -37,6 +37,7 @@ from meshgate.snapshot.kubernetes import (
     WebhookConfiguration,
 )
 from meshgate.snapshot.mtls import Contacts
+from meshgate.snapshot.pair import Pair
 from meshgate.snapshot.retry_after import Burst, RetryFilters
 from meshgate.snapshot.shadow import Shadow
 from meshgate.snapshot.upgrade import (
@@ -163,6 +164,7 @@ class Snapshot(Base, frozen=True):
     authorization_policies: tuple[AuthorizationPolicy, ...] = ()
     workload_entries: tuple[WorkloadEntry, ...] = ()
     contacts: Contacts | None = None
+    pair: Pair | None = None
     istioctl: str = ""
     precheck: Analysis | None = None
     settings: tuple[Settings, ...] = ()

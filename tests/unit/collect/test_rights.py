@@ -3,7 +3,7 @@
 import pytest
 
 from meshgate.collect.plan import ALSO_READ, ANALYZE_READS, KINDS, PRECHECK_READS, SHADOW_READS
-from meshgate.collect.rights import GATES, cluster_role, restart_role, role
+from meshgate.collect.rights import GATES, PROBES, cluster_role, probes_role, restart_role, role
 
 RULES = cluster_role("verifier")["rules"]
 GRANTED = {
@@ -57,6 +57,16 @@ def test_what_it_may_write_is_its_own_in_one_namespace() -> None:
     assert (events["resources"], events["verbs"]) == (["events"], ["create"])
     assert (jobs["resources"], jobs["verbs"]) == (["jobs"], ["patch"])
     assert jobs["resourceNames"] == list(GATES)
+
+
+def test_what_makes_probes_is_for_their_namespace_alone() -> None:
+    granted = probes_role("probes")
+
+    assert (granted["kind"], granted["metadata"]["namespace"]) == ("Role", PROBES)
+    assert {name for rule in granted["rules"] for name in rule["resources"]} == {"jobs", "services"}
+    assert {verb for rule in granted["rules"] for verb in rule["verbs"]} == {
+        *("create", "delete", "list")
+    }
 
 
 def test_the_restart_deletes_nothing_and_reads_no_secret() -> None:

@@ -1,0 +1,51 @@
+"""What two pods that were made for it saw of the mesh, from inside."""
+
+from meshgate.snapshot.base import Base
+
+
+class PeerCall(Base, frozen=True):
+    """One call of a peer, tried until it was answered or the time was over.
+
+    `kind`: `peer` (the other one), `declared` or `sampled` (a Service), `later` (the other one,
+    which at first says `code` and Retry-After: `asked`).
+    `caller`: the name that the receiver's sidecar read from our certificate.  `local`: our own
+    sidecar answered, for it could not reach what was called; `words` are its own.  `denied`: an
+    AuthorizationPolicy refused us.  `gap`: seconds from "not now" to the sidecar's second try.
+    """
+
+    peer: str
+    kind: str
+    target: str
+    status: int = 0
+    caller: str = ""
+    local: bool = False
+    words: str = ""
+    denied: bool = False
+    code: int = 0
+    asked: int = 0
+    gap: float | None = None
+    error: str = ""
+
+
+class Peer(Base, frozen=True):
+    """One pod of the pair, `a` or `b`, with the image of its sidecar.
+
+    `unmade`: why it could not be run, which says nothing of the mesh; `stuck`: it ran, and told
+    nothing, or its sidecar never let it begin.
+    """
+
+    name: str
+    proxy_image: str = ""
+    labels: dict[str, str] = {}
+    unmade: str = ""
+    stuck: str = ""
+
+
+class Pair(Base, frozen=True):
+    """The pair in its namespace, or why there was none (`not_asked`)."""
+
+    not_asked: str = ""
+    namespace: str = ""
+    account: str = "default"
+    peers: tuple[Peer, ...] = ()
+    calls: tuple[PeerCall, ...] = ()

@@ -1,0 +1,243 @@
+"""The probe pair: what its report means."""
+
+from typing import Any
+
+import msgspec
+import pytest
+
+from meshgate.facts.pair import ProbePair, sample
+from meshgate.snapshot.kubernetes import ServicePort
+from meshgate.snapshot.model import Expectations
+from meshgate.snapshot.pair import Pair, Peer, PeerCall
+from meshgate.snapshot.retry_after import Place, RetryFilters
+from meshgate.verdict import CouldNotVerify, NotApplicable
+from tests.builders import HTTP, LUA, expecting, mesh, retry_filter, retry_patch, sidecar
+from tests.mtls_builders import service
+
+NAMESPACE = "istio-verification-probes"
+US = f"spiffe://cluster.local/ns/{NAMESPACE}/sa/default"
+PROXY = "docker.io/istio/proxyv2:1.29.1"
+BOTH = (Peer(name="a", proxy_image=PROXY), Peer(name="b", proxy_image=PROXY))
+
+
+def call(**changes: Any) -> PeerCall:
+    """a calls b, and is known."""
+    return PeerCall(
+        **{"peer": "a", "kind": "peer", "target": "b", "status": 200, "caller": US, **changes}
+    )
+
+
+def seen(*calls: PeerCall, peers: tuple[Peer, ...] = BOTH, **more: Any) -> ProbePair:
+    """What is known of a pair that made these calls."""
+    pair = Pair(namespace=NAMESPACE, peers=peers, calls=calls)
+    return mesh(pair=pair, **more).probe_pair
+
+
+def lines(findings: list[Any]) -> list[str]:
+    """As they are printed."""
+    return [str(each) for each in findings]
+
+
+# --- injection ----------------------------------------------------------------------------------
+
+
+def test_new_pods_with_the_expected_sidecar() -> None:
+    assert seen(**expecting(target_version="1.29.1")).uninjected == []
+    assert seen().uninjected == []
+
+
+def test_a_pod_without_a_sidecar_or_with_an_old_one() -> None:
+    old = Peer(name="b", proxy_image="docker.io/istio/proxyv2:1.28.2")
+
+    pair = seen(peers=(Peer(name="a"), old), **expecting(target_version="1.29.1"))
+
+    assert lines(pair.uninjected) == [
+        f"Probe {NAMESPACE}/a: was given no sidecar; expected one of 1.29.1",
+        f"Probe {NAMESPACE}/b: was given a sidecar of 1.28.2; expected 1.29.1",
+    ]
+
+
+def test_a_sidecar_that_is_named_by_a_digest_alone_is_told() -> None:
+    peers = (Peer(name="a", proxy_image="istio/proxyv2@sha256:12"), BOTH[1])
+
+    pair = seen(peers=peers, **expecting(target_version="1.29.1"))
+
+    assert pair.uninjected == []
+    assert [each.subject for each in pair.unknown_versions] == [f"Probe {NAMESPACE}/a"]
+    assert seen(peers=peers).unknown_versions == []
+
+
+def test_a_pod_that_could_not_be_run_says_nothing_of_the_mesh() -> None:
+    pair = seen(peers=(Peer(name="a", unmade="ImagePullBackOff"), BOTH[1]))
+
+    for claim in ("uninjected", "broken"):
+        with pytest.raises(CouldNotVerify, match="a could not be run: ImagePullBackOff"):
+            getattr(pair, claim)
+
+
+def test_without_a_pair_nothing_is_claimed() -> None:
+    pair = mesh(pair=Pair(not_asked="no probe pair was asked for")).probe_pair
+
+    for claim in ("uninjected", "broken", "unreached"):
+        with pytest.raises(NotApplicable, match="no probe pair was asked for"):
+            getattr(pair, claim)
+
+
+# --- calls --------------------------------------------------------------------------------------
+
+
+def test_calls_that_arrive_as_the_caller() -> None:
+    declared = call(kind="declared", target="http://web.shop/", caller="")
+
+    assert seen(call(), call(peer="b", target="a"), declared).broken == []
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"error": "timed out", "status": 0}, "its call to b is not answered: timed out"),
+        (
+            {"local": True, "status": 503, "words": "reset", "caller": ""},
+            "its call to b is answered 503 by its own sidecar: reset",
+        ),
+        ({"caller": ""}, "its call to b came without mTLS"),
+        ({"caller": "spiffe://x/ns/other/sa/default"}, "came as spiffe://x/ns/other/sa/default"),
+        (
+            {"kind": "declared", "target": "http://web.shop/", "local": True, "status": 503},
+            "its call to http://web.shop/ is answered 503",
+        ),
+    ],
+)
+def test_calls_that_do_not(changes: dict[str, Any], words: str) -> None:
+    (line,) = lines(seen(call(**changes)).broken)
+
+    assert line.startswith(f"Probe {NAMESPACE}/a: ")
+    assert words in line
+
+
+def test_a_service_may_deny_us_or_be_out_of_order_by_itself() -> None:
+    denied = call(kind="declared", target="http://web.shop/", denied=True, status=403, caller="")
+    out_of_order = call(kind="declared", target="http://web.shop/", status=503, caller="")
+
+    assert seen(denied, out_of_order).broken == []
+
+
+def test_a_sample_only_warns() -> None:
+    pair = seen(call(kind="sampled", target="http://web.shop/", error="timed out"))
+
+    assert pair.broken == []
+    assert len(pair.unreached) == 1
+
+
+def test_a_pair_that_may_not_call_itself_cannot_tell() -> None:
+    denied = call(denied=True, status=403, caller="")
+
+    with pytest.raises(CouldNotVerify, match="denied by an AuthorizationPolicy"):
+        _ = seen(denied).broken
+    both = seen(denied, call(peer="b", target="a", error="timed out"))
+    assert len(both.broken) == 1
+
+
+def test_a_pod_that_told_nothing() -> None:
+    peers = (Peer(name="a", proxy_image=PROXY, stuck="it told nothing within 60 s"), BOTH[1])
+
+    assert "told nothing" in lines(seen(peers=peers).broken)[0]
+
+
+# --- the sample ---------------------------------------------------------------------------------
+
+
+def sampled(count: int = 3, *names: str, **asked: Any) -> tuple[str, ...]:
+    """Of a mesh of these Services."""
+    pods = [
+        sidecar(f"{name}-1", labels={"app": name}, ip="10.0.0.1", ports=(HTTP,)) for name in names
+    ]
+    tcp = service("ledger", ports=(ServicePort(port=9000, name="tcp", target_port=9000),))
+    services = [*map(service, names), tcp, service("elsewhere")]
+    return sample(pods, services, Expectations(**asked), count)
+
+
+def test_only_http_services_with_a_sidecar_behind_them_are_sampled() -> None:
+    assert sampled(3, "web") == ("http://web.shop:80/",)
+    assert sampled(0, "web") == ()
+
+
+def test_a_sample_is_the_same_each_time_and_no_larger_than_asked() -> None:
+    names = [f"web{n}" for n in range(9)]
+
+    assert len(sampled(3, *names)) == 3
+    assert sampled(3, *names) == sampled(3, *reversed(names))
+
+
+def test_what_is_excluded_is_not_called() -> None:
+    assert sampled(3, "web", "api", excluded=("shop/web*:*",)) == ("http://api.shop:80/",)
+
+
+def test_a_headless_service_is_not_called() -> None:
+    headless = service()
+    spec = msgspec.structs.replace(headless.spec, cluster_ips=("None",))
+    pods = [sidecar(labels={"app": "web"}, ip="10.0.0.1", ports=(HTTP,))]
+
+    assert sample(pods, [msgspec.structs.replace(headless, spec=spec)], Expectations(), 3) == ()
+
+
+# --- Retry-After --------------------------------------------------------------------------------
+
+ROOT = "istio-system"
+PATIENT = retry_filter(
+    retry_patch(Place(kind="back-off")), name="patient", namespace=ROOT, selector={}
+)
+
+
+def impatient(*calls: PeerCall, filters: tuple[Any, ...] = (PATIENT,)) -> list[str]:
+    """What is wrong with the filters, as it is printed."""
+    pair = Pair(namespace=NAMESPACE, peers=BOTH, calls=calls)
+    filters_seen = RetryFilters(seen=5, filters=filters)
+    return lines(mesh(pair=pair, retry_filters=filters_seen).retry_after.impatient)
+
+
+def later(code: int, gap: float | None = None, **changes: Any) -> PeerCall:
+    """The other peer said "not now" for 2 s."""
+    return call(kind="later", code=code, asked=2, gap=gap, caller="", **changes)
+
+
+def test_a_proxy_that_waits() -> None:
+    assert impatient(later(503, 2.0), later(429, 2.9)) == []
+    # filters choose which statuses they are about
+    assert impatient(later(503, 2.4), later(429, None, status=429)) == []
+
+
+def test_a_proxy_that_comes_too_early_or_never() -> None:
+    subject = "EnvoyFilter istio-system/patient: a proxy that it reaches"
+    assert impatient(later(503, 0.03), later(429, 2.9)) == [
+        f"{subject} tried again 0.03 s after 503 with Retry-After: 2; expected at least 2 s"
+    ]
+    assert impatient(later(503), later(429)) == [
+        f"{subject} passes 503 and 429 on and never tries again; "
+        "expected a second try, when Retry-After says"
+    ]
+
+
+def test_filters_that_are_not_about_it_or_not_about_the_probes() -> None:
+    other = retry_filter(retry_patch(LUA))
+    elsewhere = msgspec.structs.replace(PATIENT, namespace="shop")
+
+    with pytest.raises(NotApplicable, match="none of the 5 EnvoyFilters makes proxies wait"):
+        impatient(later(503, 2.0), filters=(other,))
+    with pytest.raises(NotApplicable, match="EnvoyFilter shop/patient is for others"):
+        impatient(later(503, 2.0), filters=(elsewhere,))
+
+
+@pytest.mark.parametrize("changes", [{"error": "timed out"}, {"local": True}, {"denied": True}])
+def test_a_pair_that_does_not_reach_itself_cannot_tell(changes: dict[str, Any]) -> None:
+    with pytest.raises(CouldNotVerify, match="does not reach itself"):
+        impatient(later(503, **changes))
+    with pytest.raises(CouldNotVerify, match="does not reach itself"):
+        impatient()
+
+
+def test_without_a_pair_no_wait_is_measured() -> None:
+    filters = RetryFilters(seen=5, filters=(PATIENT,))
+
+    with pytest.raises(NotApplicable, match="no probe pair"):
+        _ = mesh(pair=Pair(not_asked="no probe pair"), retry_filters=filters).retry_after.impatient

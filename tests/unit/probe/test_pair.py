@@ -1,0 +1,205 @@
+"""The probe pair, against an API server on loopback that runs pods in no time."""
+
+import json
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from meshgate.collect.errors import Unreadable
+from meshgate.collect.kubernetes import Cluster
+from meshgate.probe import pair
+from meshgate.probe.plan import Plan
+from meshgate.snapshot.pair import PeerCall
+from tests import fakes
+from tests.conftest import Serve
+from tests.fakes import Answer, Request, answer, refusal
+
+PLAN = Plan(image="example.test/python:1", declared=("http://web.shop/",), seconds=1)
+JOBS = f"/apis/batch/v1/namespaces/{PLAN.namespace}/jobs"
+SERVICES = f"/api/v1/namespaces/{PLAN.namespace}/services"
+PODS = f"/api/v1/namespaces/{PLAN.namespace}/pods"
+US = f"spiffe://cluster.local/ns/{PLAN.namespace}/sa/default"
+
+REPORTS = {
+    "a": [{"status": 200, "caller": US}, {"status": 200}, {"status": 503}, {"gap": 2.5}],
+    "b": [{"status": 403, "denied": True}, {"error": "timed out"}],
+}
+
+
+class Kubernetes:
+    """Jobs, and a pod for each that `runs` says what it looks like."""
+
+    def __init__(self, runs: Callable[[str], dict[str, Any] | None]) -> None:
+        self.jobs: dict[str, dict[str, Any]] = {}
+        self.services: list[dict[str, Any]] = []
+        self.made: list[dict[str, Any]] = []
+        self._runs = runs
+
+    def __call__(self, request: Request) -> Answer:
+        name = request.path.rpartition("/")[2]
+        match request.verb:
+            case "POST" if request.path == JOBS:
+                job = json.loads(request.body)
+                job["metadata"]["uid"] = f"uid-{len(self.jobs)}"
+                self.jobs[job["metadata"]["name"]] = job
+                self.made.append(job)
+                return answer(job, 201)
+            case "POST" if request.path == SERVICES:
+                self.services.append(json.loads(request.body))
+                return answer({}, 201)
+            case "DELETE" if name in self.jobs:
+                assert request.query["propagationPolicy"] == ["Background"]
+                del self.jobs[name]
+                return answer({})
+            case "GET" if request.path == JOBS:
+                return answer({"items": list(self.jobs.values())})
+            case "GET" if request.path == PODS:
+                return answer(
+                    {"items": [pod for job in self.jobs.values() if (pod := self._pod(job))]}
+                )
+        return refusal(404, "not found")
+
+    def _pod(self, job: dict[str, Any]) -> dict[str, Any] | None:
+        template = job["spec"]["template"]
+        status = self._runs(template["metadata"]["labels"][pair.PEER])
+        if status is None:
+            return None
+        metadata = {"name": f"{job['metadata']['name']}-x", **template["metadata"]}
+        proxy = {"name": "istio-proxy", "image": "docker.io/istio/proxyv2:1.29.1"}
+        spec = {"containers": template["spec"]["containers"], "initContainers": [proxy]}
+        return {"metadata": metadata, "spec": spec, "status": status}
+
+
+def told(words: str) -> dict[str, Any]:
+    """A pod whose caller ended with these words."""
+    ended = {"name": pair.CALLER, "state": {"terminated": {"message": words}}}
+    return {"phase": "Running", "containerStatuses": [ended]}
+
+
+def waits(reason: str) -> dict[str, Any]:
+    """A pod whose server waits for that."""
+    status = {"name": pair.SERVER, "state": {"waiting": {"reason": reason, "message": "words"}}}
+    return {"phase": "Pending", "containerStatuses": [status]}
+
+
+@pytest.fixture
+def cluster(serve: Serve, tmp_path: Path) -> Callable[[Any], Cluster]:
+    """A connection to an API server that answers so."""
+
+    def connected(kubernetes: Any) -> Cluster:
+        server = serve({"*": kubernetes})
+        config = fakes.kubeconfig(tmp_path / "kubeconfig", server.url)
+        return Cluster(config=str(config), patience=0)
+
+    return connected
+
+
+Connected = Callable[[Any], Cluster]
+
+
+def test_both_peers_report_and_nothing_is_left(cluster: Connected) -> None:
+    kubernetes = Kubernetes(lambda peer: told(json.dumps(REPORTS[peer])))
+
+    seen = pair.ask(cluster(kubernetes), PLAN)
+
+    assert seen.calls == (
+        PeerCall(peer="a", kind="peer", target="b", status=200, caller=US),
+        PeerCall(peer="a", kind="declared", target="http://web.shop/", status=200),
+        PeerCall(peer="a", kind="later", target="b", status=503, code=503, asked=2),
+        PeerCall(peer="a", kind="later", target="b", code=429, asked=2, gap=2.5),
+        PeerCall(peer="b", kind="peer", target="a", status=403, denied=True),
+        PeerCall(peer="b", kind="declared", target="http://web.shop/", error="timed out"),
+    )
+    assert {peer.proxy_image for peer in seen.peers} == {"docker.io/istio/proxyv2:1.29.1"}
+    assert not any(peer.unmade or peer.stuck for peer in seen.peers)
+    assert kubernetes.jobs == {}
+
+
+def test_what_is_made_ends_by_itself_and_takes_its_service_along(cluster: Connected) -> None:
+    kubernetes = Kubernetes(lambda peer: told(json.dumps(REPORTS[peer])))
+
+    pair.ask(cluster(kubernetes), PLAN)
+
+    for job, service in zip(kubernetes.made, kubernetes.services, strict=True):
+        spec, (owner,) = job["spec"], service["metadata"]["ownerReferences"]
+        assert (owner["name"], owner["uid"]) == (job["metadata"]["name"], job["metadata"]["uid"])
+        assert PLAN.seconds < spec["activeDeadlineSeconds"] <= PLAN.seconds + pair.GRACE
+        assert spec["ttlSecondsAfterFinished"] == spec["backoffLimit"] == 0
+        pod = spec["template"]["spec"]
+        assert pod["automountServiceAccountToken"] is False
+        for container in pod["containers"]:
+            assert container["image"] == PLAN.image
+            assert container["securityContext"]["readOnlyRootFilesystem"] is True
+        assert service["spec"]["selector"].items() <= spec["template"]["metadata"]["labels"].items()
+        assert "sidecar.istio.io/inject" not in spec["template"]["metadata"]["labels"]
+
+
+@pytest.mark.parametrize(
+    ("runs", "unmade", "stuck"),
+    [
+        (None, "no pod was made", ""),
+        ({"phase": "Pending"}, "is Pending and not Ready", ""),
+        (waits("ImagePullBackOff"), "container serve is in ImagePullBackOff (words)", ""),
+        (told("Traceback"), "it ended with 'Traceback'", ""),
+        (waits("PodInitializing"), "", "it told nothing within 1 s"),
+    ],
+)
+def test_a_pod_that_tells_nothing(
+    cluster: Connected, runs: dict[str, Any] | None, unmade: str, stuck: str
+) -> None:
+    kubernetes = Kubernetes(lambda peer: runs)
+
+    seen = pair.ask(cluster(kubernetes), PLAN)
+
+    for peer in seen.peers:
+        assert peer.unmade.startswith(unmade) if unmade else not peer.unmade
+        assert peer.stuck.startswith(stuck) if stuck else not peer.stuck
+    assert seen.calls == ()
+    assert kubernetes.jobs == {}
+
+
+def test_what_a_killed_run_left_is_removed_and_what_another_needs_is_not(
+    cluster: Connected,
+) -> None:
+    kubernetes = Kubernetes(lambda peer: told(json.dumps(REPORTS[peer])))
+    for name, age in (("stale", 100), ("beside-us", 10)):
+        job = pair.manifest(PLAN._replace(seconds=45), name, "a")
+        born = datetime.now(UTC) - timedelta(seconds=age)
+        job["metadata"]["creationTimestamp"] = born.isoformat()
+        kubernetes.jobs[f"probe-{name}-a"] = job
+
+    # the other one's pods are not ours to wait for
+    kubernetes._runs = lambda peer: told(json.dumps(REPORTS[peer]))
+    api = cluster(lambda request: _of_one_run(kubernetes, request))
+    pair.ask(api, PLAN)
+
+    assert list(kubernetes.jobs) == ["probe-beside-us-a"]
+
+
+def _of_one_run(kubernetes: Kubernetes, request: Request) -> Answer:
+    """Pods as the label selector of a request asks for them."""
+    found = kubernetes(request)
+    if request.path != PODS:
+        return found
+    name, _, value = request.query["labelSelector"][0].partition("=")
+    items = json.loads(found.body)["items"]
+    return answer({"items": [each for each in items if each["metadata"]["labels"][name] == value]})
+
+
+def test_a_right_that_is_missing_is_named_and_what_was_made_is_removed(
+    cluster: Connected,
+) -> None:
+    kubernetes = Kubernetes(lambda peer: None)
+
+    def refuses(request: Request) -> Answer:
+        refused = request.verb == "POST" and request.path == SERVICES
+        return refusal(403, "forbidden") if refused else kubernetes(request)
+
+    with pytest.raises(Unreadable, match=f"no right to create services in {PLAN.namespace}"):
+        pair.ask(cluster(refuses), PLAN)
+
+    assert len(kubernetes.made) == 1
+    assert kubernetes.jobs == {}

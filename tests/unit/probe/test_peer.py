@@ -1,0 +1,136 @@
+"""What runs in the pods of the probe pair, on loopback: with a server that plays the sidecar."""
+
+import http.client
+import json
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from meshgate.probe import peer
+from tests.conftest import Serve
+from tests.fakes import Answer, Request
+
+XFCC = (
+    'By=spiffe://d/ns/p/sa/default;Hash=1;Subject="";URI=spiffe://d/ns/other/sa/first,'
+    'By=spiffe://d/ns/p/sa/default;Hash=2;Subject="";URI=spiffe://d/ns/p/sa/default'
+)
+BEHIND = {"server": "envoy", "x-envoy-upstream-service-time": "1"}
+
+
+@pytest.fixture
+def served() -> Iterator[str]:
+    """The address of one peer's server."""
+    server = peer.server(0, "127.0.0.1")
+    thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+    thread.start()
+    yield f"127.0.0.1:{server.server_address[1]}"
+    server.shutdown()
+    server.server_close()
+    thread.join()
+
+
+def get(where: str, path: str, **headers: str) -> tuple[int, dict[str, str], Any]:
+    """One request, as the sidecar would pass it on."""
+    connection = http.client.HTTPConnection(where, timeout=5)
+    connection.request("GET", path, headers=headers)
+    response = connection.getresponse()
+    try:
+        return response.status, dict(response.getheaders()), json.loads(response.read())
+    finally:
+        connection.close()
+
+
+def test_the_server_says_who_called(served: str) -> None:
+    _, _, stranger = get(served, "/")
+    _, _, caller = get(served, "/", **{"x-forwarded-client-cert": XFCC})
+
+    assert stranger == {"caller": ""}
+    assert caller == {"caller": "spiffe://d/ns/p/sa/default"}
+
+
+def test_the_server_says_not_now_once(served: str) -> None:
+    first = get(served, "/later/429/7/key")
+    second = get(served, "/later/429/7/key")
+    another = get(served, "/later/503/7/other")
+
+    assert (first[0], first[1]["Retry-After"]) == (429, "7")
+    assert second[0] == 200
+    assert second[2]["gap"] > 0
+    assert another[0] == 503
+
+
+def one(url: str, method: str = "GET", seconds: float = 0) -> dict[str, Any]:
+    """What the caller reports of one call."""
+    (seen,) = peer.call([{"method": method, "url": url}], seconds)
+    return seen
+
+
+def test_what_was_called_is_told_from_the_sidecar_before_it(serve: Serve) -> None:
+    server = serve(
+        {
+            "/caller": Answer(200, b'{"caller": "me", "other": 1}', headers=BEHIND),
+            "/app": Answer(503, b"too much", headers=BEHIND),
+            "/envoy": Answer(503, b"upstream connect error", headers={"server": "envoy"}),
+            "/rbac": Answer(403, b"RBAC: access denied", headers=BEHIND),
+        }
+    )
+
+    assert one(f"{server.url}/caller") == {"status": 200, "caller": "me"}
+    assert one(f"{server.url}/app", "OPTIONS") == {"status": 503}
+    words = {"local": True, "words": "upstream connect error"}
+    assert one(f"{server.url}/envoy") == {"status": 503, **words}
+    assert one(f"{server.url}/rbac") == {"status": 403, "denied": True}
+    assert "refused" in one("http://127.0.0.1:1/")["error"]
+    assert server.asked == ["GET /caller", "OPTIONS /app", "GET /envoy", "GET /rbac"]
+
+
+def test_a_sidecar_that_is_not_ready_is_asked_again(serve: Serve) -> None:
+    answers = iter([Answer(503, headers={"server": "envoy"}), Answer(200, b"{}", headers=BEHIND)])
+    server = serve({"/": lambda request: next(answers)})
+
+    assert one(f"{server.url}/", seconds=30) == {"status": 200}
+
+
+def test_a_second_try_is_left_to_the_sidecar(serve: Serve, served: str) -> None:
+    asked: list[Request] = []
+
+    def sidecar(request: Request) -> Answer:
+        asked.append(request)
+        get(served, request.path)
+        status, _, seen = get(served, request.path)
+        return Answer(status, json.dumps(seen).encode(), headers=BEHIND)
+
+    with_it = serve({"*": sidecar})
+
+    assert one(f"{with_it.url}/later/503/1", "LATER")["gap"] > 0
+    assert one(f"http://{served}/later/503/1", "LATER", seconds=30) == {"status": 503}
+    assert len(asked) == 1
+
+
+def test_a_pod_that_is_handed_the_text_alone_reports_and_ends(serve: Serve, tmp_path: Path) -> None:
+    server = serve({"/": Answer(200, b'{"caller": "me"}', headers=BEHIND)})
+    text = Path(peer.__file__).read_text().replace("/dev/termination-log", f"{tmp_path}/report")
+    calls = json.dumps([{"method": "GET", "url": f"{server.url}/"}])
+
+    subprocess.run([sys.executable, "-I", "-c", text, "call", calls, "5"], check=True, timeout=60)
+
+    assert json.loads((tmp_path / "report").read_text()) == [{"status": 200, "caller": "me"}]
+
+
+def test_a_report_is_never_longer_than_the_kubelet_keeps(
+    serve: Serve, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server = serve({"*": Answer(503, b"w" * 500, headers={"server": "envoy"})})
+    monkeypatch.setattr(peer, "REPORT", tmp_path / "report")
+    calls = [{"method": "GET", "url": f"{server.url}/{n}"} for n in range(40)]
+
+    peer.main("call", json.dumps(calls), "0")
+
+    report = (tmp_path / "report").read_text()
+    assert len(report) <= peer.LONGEST
+    assert json.loads(report) == [{"status": 503, "local": True}] * 40
