@@ -728,6 +728,7 @@ class Gatekeeper(Worker):
         option = self._config.getoption
         targets = Targets(
             job=option("--job"),
+            shard=option("--shard") or "",
             report=option("--report-to"),
             keep=option("--keep-reports"),
             url=option("--report-url"),

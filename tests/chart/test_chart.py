@@ -9,7 +9,15 @@ import pytest
 import yaml
 
 from meshgate.catalogue import STAGES
-from meshgate.collect.rights import GATES, cluster_role, restart_role, role
+from meshgate.collect.rights import (
+    GATES,
+    PROBES,
+    cluster_role,
+    probes_namespace,
+    probes_role,
+    restart_role,
+    role,
+)
 from meshgate.pipeline.restart import EXCLUDED
 from tests.chart.conftest import CHART, Helm, Render
 from tests.conftest import ROOT
@@ -155,13 +163,18 @@ def test_the_gates_show_istiod_a_token_that_it_takes(render: Render) -> None:
     ("situation", "namespace"),
     [("in-place-istiod", "istio-system"), ("another-namespace", "af-toolkit")],
 )
-def test_all_of_it_is_in_one_namespace(render: Render, situation: str, namespace: str) -> None:
+def test_all_of_it_is_in_one_namespace_but_what_is_for_the_probes(
+    render: Render, situation: str, namespace: str
+) -> None:
     objects = render(situation, "--namespace", "somewhere-else")
-    namespaces = {each["metadata"].get("namespace") for each in objects}
+    probes = [each for each in objects if each["metadata"].get("namespace") == PROBES]
+    namespaces = {each["metadata"].get("namespace") for each in objects if each not in probes}
 
     assert namespaces == {namespace, None}
+    assert [each["kind"] for each in probes] == ["Role", "RoleBinding"]
     for each in objects:
-        assert each["metadata"].get("namespace") or each["kind"].startswith("ClusterRole")
+        clusterwide = each["kind"].startswith("ClusterRole") or each["kind"] == "Namespace"
+        assert each["metadata"].get("namespace") or clusterwide
         for subject in each.get("subjects", []):
             assert subject["namespace"] == namespace
 
@@ -181,19 +194,73 @@ def test_the_rights_are_those_that_are_printed(render: Render) -> None:
 
     assert cluster_role("istio-verification") in found
     assert role("istio-verification", "istio-system") in found
+    assert probes_role("istio-verification-probes") in found
     assert {each["kind"] for each in found} == {
-        *("ServiceAccount", "ClusterRole", "ClusterRoleBinding", "Role", "RoleBinding")
+        *("ServiceAccount", "ClusterRole", "ClusterRoleBinding", "Role", "RoleBinding"),
+        "Namespace",
     }
     assert restart_role("istio-restart") in [without_labels(each) for each in render("restart")]
 
 
 def test_as_hooks_the_rights_come_before_the_first_job(render: Render) -> None:
     rights = [each for each in render("in-place-istiod") if each["kind"] != "Job"]
-    assert len(rights) == 5
+    assert len(rights) == 8
 
     for each in rights:
         assert each["metadata"]["annotations"][HOOK] == "PreSync"
         assert int(each["metadata"]["annotations"]["argocd.argoproj.io/sync-wave"]) < 0
+
+
+def test_the_namespace_of_the_probes_is_never_deleted_and_labelled_as_told(render: Render) -> None:
+    def namespaces(situation: str, *words: str) -> list[dict[str, Any]]:
+        return [each for each in render(situation, *words) if each["kind"] == "Namespace"]
+
+    (plain,) = namespaces("rights")
+    assert probes_namespace()["metadata"]["labels"].items() <= plain["metadata"]["labels"].items()
+    (hook,) = namespaces("in-place-istiod", "--set-json", 'probes.labels={"istio.io/rev":"prod"}')
+    annotations, labels = hook["metadata"]["annotations"], hook["metadata"]["labels"]
+    assert annotations["argocd.argoproj.io/hook-delete-policy"] == "HookFailed"
+    assert labels["istio.io/rev"] == "prod"
+
+
+def test_the_probes_are_made_of_the_gates_own_image_or_not_at_all(render: Render) -> None:
+    def words(*more: str) -> list[str]:
+        (gate,) = [
+            each
+            for each in gates(render("restart", *more))
+            if each["metadata"]["labels"]["meshgate/stage"] == "dataplane"
+        ]
+        (container,) = gate["spec"]["template"]["spec"]["containers"]
+        assert f"--probe-pair={container['image']}" in container["args"] or more
+        return [word for word in container["args"] if word.startswith("--probe-")]
+
+    assert len(words()) == 1
+    called = words("--set", "probes.calls={http://web.shop/}")
+    assert called[1:] == ["--probe-call=http://web.shop/"]
+    assert words("--set", "probes.enabled=false") == []
+    rights = render("rights", "--set", "probes.enabled=false")
+    assert PROBES not in json.dumps(rights)
+
+
+def test_the_data_plane_can_be_shared_out_among_pods(render: Render) -> None:
+    objects = render("restart", "--set", "shards=3")
+    found = {each["metadata"]["labels"]["meshgate/stage"]: each for each in gates(objects)}
+
+    shared = found.pop("dataplane")["spec"]
+    assert (shared["completionMode"], shared["completions"], shared["parallelism"]) == (
+        *("Indexed", 3),
+        3,
+    )
+    (container,) = shared["template"]["spec"]["containers"]
+    place = "configmap://istio-system/data-plane-verification-reports"
+    assert {"--shard=$(SHARD)/3", f"--report-to={place}-$(SHARD)"} <= set(container["args"])
+    (index,) = [each["valueFrom"] for each in container["env"] if each["name"] == "SHARD"]
+    assert "job-completion-index" in index["fieldRef"]["fieldPath"]
+    for each in found.values():
+        assert "completionMode" not in each["spec"]
+    (last,) = [each for each in jobs(objects) if each["metadata"]["name"].endswith("last-verdict")]
+    (container,) = last["spec"]["template"]["spec"]["containers"]
+    assert container["args"][:3] == [f"{place}-{shard}" for shard in range(3)]
 
 
 def test_the_restart_is_out_of_sync_with_each_version(render: Render) -> None:
@@ -245,7 +312,7 @@ def test_the_schema_knows_every_value_and_no_other() -> None:
         found = set()
         for name, inner in value.items():
             found.add(f"{prefix}{name}")
-            if prefix == "" and name in ("image", "report", "restart"):
+            if prefix == "" and name in ("image", "probes", "report", "restart"):
                 found |= names(inner, f"{name}.")
         return found
 

@@ -73,6 +73,22 @@ def test_a_verdict_is_told_with_the_printed_rights(lab: Lab, job: str, tmp_path:
     assert snapshot.exit == 1, snapshot.output
 
 
+def test_a_job_of_shards_is_open_only_when_every_shard_is(lab: Lab, job: str) -> None:
+    def shard(index: int, *words: str) -> dict[str, str]:
+        lab.pytest(
+            *("verification/check_mtls.py", "--settle=0", f"--job={job}", f"--shard={index}/2"),
+            *words,
+            identity=VERIFIER,
+        )
+        found: dict[str, str] = lab.get("job", GATE, "-n", NAMESPACE)["metadata"]["annotations"]
+        return found
+
+    assert "1 of 2 shards have no verdict" in shard(0)["meshgate/verdict"]
+    assert shard(1)["meshgate/gate"] == "open"
+    assert shard(0, "--target-version=9.9.9")["meshgate/gate"] == "closed"
+    assert shard(1)["meshgate/gate"] == "closed"
+
+
 def test_a_verdict_does_not_land_on_a_later_job(lab: Lab, job: str) -> None:
     stage = lab.pytest(
         *("-m", "controlplane", "--settle=20", f"--job={job[:-4]}dead"),

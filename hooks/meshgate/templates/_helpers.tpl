@@ -66,6 +66,7 @@ annotations:
 {{- define "meshgate.gate" -}}
 {{- $root := .root -}}
 {{- with $root.Values -}}
+{{- $shards := ternary (int .shards) 1 (eq $.stage "dataplane") -}}
 {{- if lt (int .deadline) (add (int .settle) 180) -}}
 {{- fail (printf "deadline (%v) must be at least 180 s more than settle (%v): Kubernetes would end the Job before it has a verdict" .deadline .settle) -}}
 {{- end -}}
@@ -83,6 +84,11 @@ metadata:
     meshgate/expected-version: {{ required "targetVersion: the version that is upgraded to" .targetVersion | quote }}
 spec:
   backoffLimit: 0
+  {{- if gt $shards 1 }}
+  completionMode: Indexed
+  completions: {{ $shards }}
+  parallelism: {{ $shards }}
+  {{- end }}
   activeDeadlineSeconds: {{ int .deadline }}
   podFailurePolicy:
     rules:
@@ -114,7 +120,7 @@ spec:
             - --settle={{ int .settle }}
             - --job={{ .namespace }}/{{ $.name }}@$(JOB_UID)
             {{- with include "meshgate.reports" $ }}
-            - --report-to={{ . }}
+            - --report-to={{ . }}{{ if gt $shards 1 }}-$(SHARD){{ end }}
             {{- end }}
             - --keep-reports={{ int .report.runs }}
             {{- with .report.link }}
@@ -123,12 +129,25 @@ spec:
             {{- with .pushgateway }}
             - --metrics={{ . }}
             {{- end }}
+            {{- if gt $shards 1 }}
+            - --shard=$(SHARD)/{{ $shards }}
+            {{- end }}
+            {{- if and (eq $.stage "dataplane") .probes.enabled }}
+            - --probe-pair={{ include "meshgate.image" $root }}
+            {{- range .probes.calls }}
+            - --probe-call={{ . }}
+            {{- end }}
+            {{- end }}
             {{- range concat .arguments (get .stageArguments $.stage | default list) }}
             - {{ . | quote }}
             {{- end }}
           env:
             - name: JOB_UID # with it the verdict cannot land on a later Job of this name
               valueFrom: { fieldRef: { fieldPath: "metadata.labels['batch.kubernetes.io/controller-uid']" } }
+            {{- if gt $shards 1 }}
+            - name: SHARD
+              valueFrom: { fieldRef: { fieldPath: "metadata.annotations['batch.kubernetes.io/job-completion-index']" } }
+            {{- end }}
           securityContext: {{ include "meshgate.confined" . | nindent 12 }}
           resources: {{ toYaml .resources | nindent 12 }}
           volumeMounts:

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from meshgate.collect.kubernetes import Cluster
 
 ANNOTATION = "meshgate/"
+GATE, VERDICT = f"{ANNOTATION}gate", f"{ANNOTATION}verdict"
+OPEN, CLOSED = "open", "closed"
 LINK = "link.argocd.argoproj.io/report"
 
 _JOB = re.compile(r"(?P<namespace>[^/@]+)/(?P<name>[^/@]+)(?:@(?P<uid>[^/@]*))?")
@@ -41,10 +43,22 @@ class Job(msgspec.Struct, frozen=True):
         return cls(found["namespace"], found["name"], found["uid"] or "")
 
 
+class _Metadata(msgspec.Struct, frozen=True):
+    annotations: dict[str, str] = {}
+
+
+class _Annotated(msgspec.Struct, frozen=True):
+    metadata: _Metadata = _Metadata()
+
+
 class Targets(msgspec.Struct, frozen=True):
-    """Where a verdict is published to; what is empty is left out."""
+    """Where a verdict is published to; what is empty is left out.
+
+    `shard`: `I/N`, where the Job has N pods and this run is the verdict of one of them.
+    """
 
     job: Job | None = None
+    shard: str = ""
     report: str = ""
     keep: int = 5
     url: str = ""
@@ -123,8 +137,8 @@ class _Publisher:
     def _annotate(self, job: Job) -> None:
         verdict = self._verdict
         annotations = {
-            f"{ANNOTATION}gate": "open" if verdict.open else "closed",
-            f"{ANNOTATION}verdict": verdict.line,
+            GATE: OPEN if verdict.open else CLOSED,
+            VERDICT: verdict.line,
             f"{ANNOTATION}summary": verdict.page,
             f"{ANNOTATION}exit": str(verdict.exit),
             f"{ANNOTATION}judged": f"{self._at:%Y-%m-%dT%H:%M:%SZ}",
@@ -134,15 +148,47 @@ class _Publisher:
         if self._targets.url:
             url = self._targets.url.replace("{run}", self._name).replace("{job}", job.name)
             annotations[LINK] = url
+        if self._targets.shard:
+            self._annotate_shard(job, annotations)
+        else:
+            self._merge(job, annotations)
+
+    def _merge(self, job: Job, annotations: dict[str, str]) -> dict[str, str]:
+        """Writes these; all that the Job has then."""
         metadata = {"annotations": annotations} | ({"uid": job.uid} if job.uid else {})
-        self._connect().merge(
+        written = self._connect().merge(
             f"/apis/batch/v1/namespaces/{job.namespace}/jobs/{job.name}",
             {"metadata": metadata},
             right=f"patch jobs.batch {job.name} in {job.namespace}",
         )
+        return msgspec.json.decode(written, type=_Annotated).metadata.annotations
+
+    def _annotate_shard(self, job: Job, annotations: dict[str, str]) -> None:
+        """Tells this shard's verdict, and what all of them come to as far as they have told."""
+        index, _, count = self._targets.shard.partition("/")
+        names = [f"{ANNOTATION}shard-{each}" for each in range(int(count))]
+        own = names[int(index)]
+        all_told = self._merge(job, {own: f"{annotations[GATE]}: {self._verdict.line}"})
+        told: list[str] = []
+        # another shard may write between our two: whoever writes last has seen all
+        while told != (told := [all_told.get(name, "") for name in names]):
+            closed = next((name for name in names if all_told.get(name, "").startswith(CLOSED)), "")
+            missing = told.count("")
+            if closed:
+                line = all_told[closed].partition(": ")[2]
+            elif missing:
+                line = f"The gate is CLOSED so far: {missing} of {count} shards have no verdict"
+            else:
+                line = f"The gate is OPEN: all {count} shards are"
+            common = {
+                **({} if closed and closed != own else annotations),
+                GATE: CLOSED if closed or missing else OPEN,
+                VERDICT: line,
+            }
+            all_told = self._merge(job, common)
 
     def _event(self, job: Job) -> None:
-        verdict = self._verdict
+        verdict, shard = self._verdict, self._targets.shard
         at = f"{self._at:%Y-%m-%dT%H:%M:%SZ}"
         event = {
             "apiVersion": "v1",
@@ -156,8 +202,8 @@ class _Publisher:
                 "uid": job.uid,
             },
             "type": "Normal" if verdict.open else "Warning",
-            "reason": "GateOpen" if verdict.open else "GateClosed",
-            "message": cut(verdict.line, 1000),
+            "reason": ("Shard" if shard else "Gate") + ("Open" if verdict.open else "Closed"),
+            "message": cut(f"shard {shard}: {verdict.line}" if shard else verdict.line, 1000),
             "source": {"component": "meshgate"},
             "firstTimestamp": at,
             "lastTimestamp": at,

@@ -105,6 +105,77 @@ def test_the_job_says_its_verdict(api: Server, connect: Any) -> None:
     assert event["message"] == annotations["meshgate/verdict"]
 
 
+class Shared(msgspec.Struct):
+    """A Job that several pods annotate; `between` comes first at the second write."""
+
+    annotations: dict[str, str] = {}
+    between: dict[str, str] = {}
+    writes: int = 0
+
+    def answer(self, request: Request) -> Answer:
+        """As an API server merges."""
+        if request.path != JOB:
+            return answer({}, 201)
+        self.writes += 1
+        if self.writes == 2:
+            self.annotations |= self.between
+        self.annotations |= json.loads(request.body)["metadata"]["annotations"]
+        return answer({"metadata": {"annotations": self.annotations}})
+
+
+@pytest.fixture
+def shared() -> Shared:
+    """Nobody has told anything yet."""
+    return Shared()
+
+
+@pytest.fixture
+def tell(serve: Serve, shared: Shared, tmp_path: Path) -> Callable[[Any, str], None]:
+    """Tells the verdict of one shard."""
+    config = fakes.kubeconfig(tmp_path / "kubeconfig", serve({ANY: shared.answer}).url)
+
+    def told(verdict: Any, shard: str) -> None:
+        targets = Targets(job=TARGET, shard=shard)
+        connect = lambda: Cluster(config=str(config), patience=0.0)  # noqa: E731
+        assert publish(verdict, "1.29.1", targets, {}, connect) == []
+
+    return told
+
+
+def test_a_job_of_shards_is_open_only_when_all_are(
+    shared: Shared, tell: Callable[[Any, str], None]
+) -> None:
+    tell(OPEN, "1/2")
+    assert shared.annotations["meshgate/gate"] == "closed"
+    assert "1 of 2 shards have no verdict" in shared.annotations["meshgate/verdict"]
+
+    tell(OPEN, "0/2")
+    assert shared.annotations["meshgate/gate"] == "open"
+    assert shared.annotations["meshgate/exit"] == "0"
+
+
+def test_a_shard_that_closes_is_not_taken_back_by_another(
+    shared: Shared, tell: Callable[[Any, str], None]
+) -> None:
+    tell(CLOSED, "0/2")
+    tell(OPEN, "1/2")
+
+    assert shared.annotations["meshgate/gate"] == "closed"
+    assert shared.annotations["meshgate/exit"] == "1"
+    assert "FAIL CP004 Pod shop/web" in shared.annotations["meshgate/verdict"]
+
+
+@pytest.mark.parametrize(("other", "gate"), [("open: well", "open"), ("closed: bad", "closed")])
+def test_shards_that_end_at_the_same_time(
+    shared: Shared, tell: Callable[[Any, str], None], other: str, gate: str
+) -> None:
+    shared.between = {"meshgate/shard-1": other}
+
+    tell(OPEN, "0/2")
+
+    assert shared.annotations["meshgate/gate"] == gate
+
+
 def test_a_link_leads_to_the_report_of_this_run(api: Server, connect: Any) -> None:
     targets = Targets(job=TARGET, report=PLACE, url="https://example.com/{job}/{run}")
 
