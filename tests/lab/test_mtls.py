@@ -5,16 +5,20 @@ Faults that do not touch each other are put in together and found in one run, ea
 
 import json
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+from cryptography import x509
 
 from tests.lab.harness import Lab, Stage
 from tests.lab.rights import VERIFIER, grant
+from tests.webhook_builders import issued
 
 Run = Callable[..., Stage]
 
 FILE = "verification/check_mtls.py"
+NOW = datetime.now(UTC) - timedelta(hours=1)
 
 
 @pytest.fixture
@@ -103,6 +107,30 @@ def proxy_config(**metadata: str) -> dict[str, str]:
     return {"proxy.istio.io/config": json.dumps({"proxyMetadata": metadata})}
 
 
+def of_another_root() -> tuple[dict[str, Any], dict[str, str]]:
+    """A Secret, and the annotations with which a sidecar takes its certificate from it.
+
+    Where an agent finds one in /etc/certs it asks no CA.  With a root beside it, it would not even
+    follow istiod.
+    """
+    root = issued("another root", begins=NOW)
+    name = x509.UniformResourceIdentifier("spiffe://cluster.local/ns/shop/sa/default")
+    own = issued("workload", root, ca=False, begins=NOW, sans=(name,))
+    files = {"cert-chain.pem": own.pem + root.pem, "key.pem": own.key_pem.decode()}
+    secret = {
+        "apiVersion": "v1",
+        "kind": "Secret",
+        "metadata": {"name": "foreign", "namespace": "shop"},
+        "stringData": files,
+    }
+    volume = [{"name": "foreign", "secret": {"secretName": "foreign"}}]
+    mount = [{"name": "foreign", "mountPath": "/etc/certs", "readOnly": True}]
+    return secret, {
+        "sidecar.istio.io/userVolume": json.dumps(volume),
+        "sidecar.istio.io/userVolumeMount": json.dumps(mount),
+    }
+
+
 def test_a_healthy_mesh_opens_the_gate_and_a_laptop_cannot_tell(lab: Lab, dataplane: Run) -> None:
     stage = dataplane(settle=30)
     assert stage.exit == 0, stage.output
@@ -178,14 +206,17 @@ def test_sidecars_that_are_not_as_they_should_be(lab: Lab, dataplane: Run) -> No
     lab.kubectl("rollout", "status", "-n", "shop", "deployment/bare", "--timeout=60s")
     lab.kubectl("label", "namespace", "shop", "istio-injection=enabled")
     old = {"sidecar.istio.io/proxyImage": "docker.io/istio/proxyv2:1.28.2"}
+    secret, foreign = of_another_root()
     lab.apply(
+        secret,
+        workload("foreign", foreign),
         workload("pinned", old),
         workload("past", {"traffic.sidecar.istio.io/excludeInboundPorts": "8080"}),
         workload("uncaptured", {"traffic.sidecar.istio.io/includeInboundPorts": ""}),
         # Istio dates a certificate two minutes back: of one for 20 s little is left at once
         workload("short", proxy_config(SECRET_TTL="20s")),
     )
-    for name in ("pinned", "past", "uncaptured", "short"):
+    for name in ("foreign", "pinned", "past", "uncaptured", "short"):
         lab.kubectl("rollout", "status", "-n", "shop", f"deployment/{name}", "--timeout=90s")
 
     stage = dataplane()
@@ -197,6 +228,7 @@ def test_sidecars_that_are_not_as_they_should_be(lab: Lab, dataplane: Run) -> No
     found(stage, "DP004", "Pod shop/past-", "excludeInboundPorts: 8080")
     found(stage, "DP004", "Pod shop/uncaptured-", "includeInboundPorts")
     found(stage, "DP005", "Pod shop/short-", "of its lifetime is left")
+    found(stage, "DP005", "Pod shop/foreign-", "its sidecar's certificate is not trusted")
 
 
 def test_a_proxy_that_is_stopped_is_not_taken_for_a_refusal(lab: Lab, dataplane: Run) -> None:
@@ -210,6 +242,74 @@ def test_a_proxy_that_is_stopped_is_not_taken_for_a_refusal(lab: Lab, dataplane:
         line.startswith("???? DP004") and f"Pod {pod} port 8080 does not answer" in line
         for line in stage.failures
     ), stage.output
+
+
+def test_what_is_out_of_reach_is_counted_and_closes_nothing(lab: Lab, dataplane: Run) -> None:
+    lab.kubectl("label", "namespace", "legacy", "istio.io/dataplane-mode=ambient")
+    lab.apply(
+        {
+            "apiVersion": "networking.istio.io/v1",
+            "kind": "WorkloadEntry",
+            "metadata": {"name": "machine", "namespace": "shop"},
+            "spec": {"address": "192.0.2.7", "labels": {"app": "machine"}},
+        },
+        _on_the_node(),
+    )
+    lab.kubectl("wait", "pod/on-the-node", "-n", "shop", "--for=condition=Ready", "--timeout=60s")
+
+    stage = dataplane(settle=30)
+
+    assert stage.exit == 0, stage.output
+    words = "1 pods are in ambient mode (HBONE) and 1 WorkloadEntries stand for machines"
+    assert f"WARN DP004 the mesh: {words}: not covered yet" in stage.output
+    assert "on-the-node" not in stage.output
+
+
+def _on_the_node() -> dict[str, Any]:
+    """A pod on the node's network, which no sidecar can be for."""
+    container = {
+        "name": "app",
+        "image": "docker.io/lab/app:1",
+        "imagePullPolicy": "Never",
+        "command": ["/bin/busybox", "sleep", "3600"],
+    }
+    return {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {"name": "on-the-node", "namespace": "shop"},
+        "spec": {
+            "hostNetwork": True,
+            "terminationGracePeriodSeconds": 1,
+            "containers": [container],
+        },
+    }
+
+
+@pytest.fixture
+def let_nobody_in(lab: Lab) -> Iterator[str]:
+    """A NetworkPolicy for web, and what a network that knows such policies does: packets vanish."""
+    (pod,) = lab.get("pods", "-n", "shop", "-l", "app=web")["items"]
+    lab.apply(
+        {
+            "apiVersion": "networking.k8s.io/v1",
+            "kind": "NetworkPolicy",
+            "metadata": {"name": "nobody", "namespace": "shop"},
+            "spec": {"podSelector": {"matchLabels": {"app": "web"}}, "policyTypes": ["Ingress"]},
+        }
+    )
+    rule = ("OUTPUT", "-p", "tcp", "-d", pod["status"]["podIP"], "--dport", "8080", "-j", "DROP")
+    lab.verb("node", "iptables", "-I", *rule)
+    yield f"shop/{pod['metadata']['name']}"
+    lab.verb("node", "iptables", "-D", *rule)
+
+
+def test_a_network_policy_that_keeps_us_out_is_named(let_nobody_in: str, dataplane: Run) -> None:
+    stage = dataplane()
+
+    assert stage.exit == 10, stage.output
+    (line,) = [line for line in stage.failures if line.startswith("???? DP004")]
+    assert f"Pod {let_nobody_in} port 8080 does not answer" in line
+    assert "NetworkPolicy shop/nobody selects it" in stage.output
 
 
 def test_shards_together_see_what_one_run_sees(lab: Lab, dataplane: Run) -> None:
