@@ -6,7 +6,7 @@ NAME ?= default
 demo-record: NAME = demo
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo demo-broken demo-record check test test-page test-chart test-lab format lock lab-up lab-image lab-shell lab-reset lab-down
+.PHONY: help setup demo demo-broken demo-record check test test-readme test-page test-chart test-lab format lock lab-up lab-image lab-shell lab-reset lab-down
 
 help: ## what there is to do
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
@@ -38,6 +38,9 @@ check: setup ## ruff, mypy and the allowed imports
 
 test: check ## everything that needs no lab
 	$(BIN)/pytest tests -n 2
+
+test-readme: setup ## the README's commands, in a fresh copy with a fresh .venv
+	$(BIN)/pytest tests/readme
 
 test-page: setup ## the report in a real browser (Debian's Chromium; as root it is installed)
 	@command -v chromium >/dev/null || \

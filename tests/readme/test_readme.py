@@ -1,0 +1,147 @@
+"""Every command of the README, as it is written there, in a fresh copy with a fresh .venv."""
+
+import re
+import subprocess
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from meshgate.excuses import read_waivers
+from tests.conftest import ROOT
+from tests.conventions.test_tree import FILES
+
+README = (ROOT / "README.md").read_text()
+PROGRAMS = ("make", "docker", ".venv/bin/")
+
+
+class Expected(msgspec.Struct, frozen=True):
+    """What a command comes to on a machine without a cluster; `words` are in what it prints."""
+
+    code: int
+    words: str
+
+
+OPEN = Expected(0, "The gate is OPEN")
+# it was understood to its last word, and then looked for a cluster; tests/lab has the rest
+NO_CLUSTER = Expected(4, "no cluster to ")
+
+# in the README's order
+RUN = {
+    "make demo": OPEN,
+    "make demo-broken": Expected(0, "The gate is CLOSED"),
+    "make setup": Expected(0, ""),
+    ".venv/bin/pytest -m controlplane": NO_CLUSTER,
+    ".venv/bin/pytest -m controlplane --context=prod --target-version=1.29.1": NO_CLUSTER,
+    ".venv/bin/python verification/verify_controlplane.py --context=prod": NO_CLUSTER,
+    ".venv/bin/pytest -m ingress --dry-run": NO_CLUSTER,
+    ".venv/bin/pytest -m ingress --ingress-url=https://shop.example.com --ingress-ca=ca.pem": (
+        NO_CLUSTER
+    ),
+    ".venv/bin/pytest -m precheck --target-version=1.29.1": NO_CLUSTER,
+    ".venv/bin/pytest --snapshot=reports/snapshot.json.gz": OPEN,
+    ".venv/bin/meshgate capture mesh.json.gz": NO_CLUSTER,
+    ".venv/bin/meshgate diff demo/healthy.json.gz demo/broken.json.gz": Expected(0, "new   CP004"),
+}
+
+# what is not run here, and where it is
+ELSEWHERE = {
+    "docker build": "the lab builds the same Dockerfile with buildah (tests/lab/test_image.py)",
+    "docker run": "the lab's containerd runs the image as a hook Job (tests/lab/test_image.py)",
+    "make test": "this is part of it",
+    "make test-page": "CI runs it",
+    "make test-chart": "CI runs it",
+    "make test-lab": "CI runs it",
+    "make test-readme": "this is it",
+    "make lab-up": "the lab's tests put one up",
+    "make lab-image": "tests/lab/test_image.py",
+}
+
+
+def commands(readme: str) -> list[str]:
+    """The lines of the README's blocks that are commands, without their comments."""
+    blocks = [line[4:] for line in readme.splitlines() if line.startswith("    ")]
+    return [re.split(r"\s+#", line)[0] for line in blocks if line.startswith(PROGRAMS)]
+
+
+@pytest.fixture(scope="module")
+def fresh(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What a clone has, and the files that the README's commands find already there."""
+    folder = tmp_path_factory.mktemp("fresh")
+    for file in FILES:
+        copy = folder / file.relative_to(ROOT)
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        copy.write_bytes(file.read_bytes())
+        copy.chmod(file.stat().st_mode)
+    (folder / "ca.pem").touch()
+    return folder
+
+
+def run(fresh: Path, home: Path, command: str) -> "subprocess.CompletedProcess[str]":
+    """What a shell makes of it, for somebody who has nothing but what Debian brings."""
+    return subprocess.run(
+        ["bash", "-c", command],
+        cwd=fresh,
+        env={"PATH": "/usr/local/bin:/usr/bin:/bin", "HOME": str(home)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=600,
+        check=False,
+    )
+
+
+def test_every_command_is_run_or_said_to_be_run_elsewhere() -> None:
+    written = commands(README)
+    elsewhere = [each for each in written if each not in RUN]
+
+    assert [each for each in elsewhere if not each.startswith(tuple(ELSEWHERE))] == []
+    assert [each for each in RUN if each not in written] == [], "the README has it no more"
+    assert [each for each in ELSEWHERE if not any(e.startswith(each) for e in elsewhere)] == []
+
+
+@pytest.mark.parametrize("command", [each for each in commands(README) if each in RUN])
+def test_a_command_does_what_the_readme_says(fresh: Path, tmp_path: Path, command: str) -> None:
+    expected = RUN[command]
+    if "reports/snapshot.json.gz" in command:
+        # a run on a cluster would have left it
+        (fresh / "reports/snapshot.json.gz").write_bytes(
+            (ROOT / "demo/healthy.json.gz").read_bytes()
+        )
+
+    done = run(fresh, tmp_path, command)
+
+    assert done.returncode == expected.code, done.stdout
+    assert expected.words in done.stdout
+
+
+def test_the_words_after_the_demo_are_those_that_it_says(fresh: Path, tmp_path: Path) -> None:
+    told = README.split("The second one ends with:")[1].split("## ")[0]
+
+    done = run(fresh, tmp_path, "make demo-broken")
+
+    said = _steady(done.stdout)
+    assert [part for part in _steady(told).split(" … ") if part not in said] == []
+
+
+def _steady(words: str) -> str:
+    """On one line, without what every new recording changes: names of pods, how many claims."""
+    return re.sub(r"-[a-z0-9]{8,10}-[a-z0-9]{5}\b|\b\d+(?= )", "#", " ".join(words.split()))
+
+
+def test_the_waiver_that_is_shown_is_one(tmp_path: Path) -> None:
+    shown = README.split("    [[waiver]]")[1].split("\n\n")[0]
+    file = tmp_path / "waivers.toml"
+    file.write_text("[[waiver]]" + shown.replace("\n    ", "\n"))
+
+    (waiver,) = read_waivers(file)
+
+    assert waiver.subject == "VirtualService shop/lost"
+
+
+def test_every_option_that_is_named_exists(fresh: Path, tmp_path: Path) -> None:
+    ours = run(fresh, tmp_path, ".venv/bin/pytest --help").stdout
+    named = set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", README.split("## The image")[0]))
+
+    assert named
+    assert sorted(each for each in named if each not in ours) == []
