@@ -28,7 +28,7 @@ from meshgate.facts.shadow import findings, unseen
 from meshgate.pipeline import reports
 from meshgate.pipeline.restart import Stopped
 from meshgate.pipeline.restart import restart as restart_all
-from meshgate.report.json import read
+from meshgate.report.json import read, schema
 from meshgate.report.shadow import shadow_lines, shadow_page
 from meshgate.snapshot.model import Expectations
 from meshgate.snapshot.store import UnusableSnapshot
@@ -345,6 +345,12 @@ def explain(id: Annotated[str, typer.Argument(metavar="ID")]) -> None:
     )
     _, _, page = row.text.partition("\n")
     typer.echo(page.strip())
+
+
+@app.command("schema")
+def print_schema() -> None:
+    """The JSON Schema of `reports/verdict.json`."""
+    typer.echo(msgspec.json.format(msgspec.json.encode(schema()), indent=2).decode())
 
 
 @app.command()

@@ -23,6 +23,7 @@ from meshgate.excuses import UnusableWaivers, excuse, idle, key, read_waivers
 from meshgate.facts.declared import missing, read_answers
 from meshgate.facts.ingress import sent
 from meshgate.facts.mesh import Mesh
+from meshgate.facts.overview import standing
 from meshgate.facts.upgrade import read_support
 from meshgate.pipeline.publish import Job, Targets, publish
 from meshgate.probe.ingress import INSIDE, OUTSIDE, Traffic
@@ -431,13 +432,9 @@ class Worker:
         if row is None or (call.when != "call" and raised is None):
             return (yield)
         warnings: list[Finding] = item.stash.get(_WARNINGS, [])
-        taken = _excused(outcome(row.id, raised, warnings), self._evidence())
-        item.user_properties += [
-            ("check", row.id),
-            ("stage", row.stage),
-            ("claim", row.claim),
-            ("verdict", taken.verdict.word),
-        ]
+        mesh = self._evidence()
+        taken = _excused(outcome(row.id, raised, warnings), mesh)
+        item.user_properties += _properties(row, taken, mesh)
         report = yield
         report.meshgate = msgspec.to_builtins(taken)  # type: ignore[attr-defined]
         lines = "\n".join(text.outcome_lines(taken))
@@ -454,6 +451,16 @@ class Worker:
         if taken.warnings:
             report.sections.append(("warnings", lines))
         return report
+
+
+def _properties(row: Check, taken: Outcome, mesh: Mesh) -> Iterable[tuple[str, str]]:
+    """What JUnit says of a claim beside its words; an `object` for each that it is about."""
+    yield from (("check", row.id), ("stage", row.stage), ("claim", row.claim))
+    yield ("verdict", taken.verdict.word)
+    istiod = standing(mesh.evidence)
+    yield from (("version", istiod.versions), ("revision", istiod.revisions))
+    for finding in (*taken.findings, *taken.warnings):
+        yield ("object", finding.subject)
 
 
 def _row(item: pytest.Item) -> Check | None:

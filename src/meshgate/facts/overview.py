@@ -6,6 +6,7 @@ from typing import NamedTuple
 from meshgate.facts.evidence import Evidence
 from meshgate.facts.istiod import ControlPlane
 from meshgate.facts.proxy import Proxies
+from meshgate.facts.revision import Revisions
 from meshgate.facts.version import Version
 from meshgate.snapshot.istiod import ProxySync
 from meshgate.verdict import CouldNotVerify
@@ -27,6 +28,26 @@ class Overview(NamedTuple):
 
     replicas: tuple[Replica, ...]
     proxies: dict[str, Counter[str]]
+
+
+class Standing(NamedTuple):
+    """The versions and the revisions of the istiods that were seen; empty where none was."""
+
+    versions: str
+    revisions: str
+
+
+def standing(evidence: Evidence) -> Standing:
+    """Which control planes a verdict is about."""
+    try:
+        versions = {_version(each.version) for each in ControlPlane(evidence).answers}
+    except CouldNotVerify:
+        versions = set()
+    try:
+        revisions = Revisions(evidence).alive
+    except CouldNotVerify:
+        revisions = frozenset()
+    return Standing(", ".join(sorted(versions)), ", ".join(sorted(revisions)))
 
 
 def overview(evidence: Evidence) -> Overview | None:

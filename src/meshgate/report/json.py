@@ -2,15 +2,19 @@
 
 from datetime import datetime
 from pathlib import Path
+from typing import Any, Literal
 
 import msgspec
 
 from meshgate.catalogue import check
 from meshgate.excuses import key
 from meshgate.snapshot.model import Snapshot
-from meshgate.verdict import Finding, Ruling
+from meshgate.verdict import Finding, Ruling, Verdict
 
 VERSION = 1
+SCHEMA = "https://json-schema.org/draft/2020-12/schema"
+
+Word = Literal["not applicable", "pass", "warn", "fail", "could not verify"]
 
 
 class Offender(msgspec.Struct, frozen=True):
@@ -33,23 +37,32 @@ class Claim(msgspec.Struct, frozen=True):
     id: str
     stage: str
     claim: str
-    verdict: str
+    verdict: Word
     findings: tuple[Offender, ...]
     warnings: tuple[Offender, ...]
     why: str
 
 
 class Report(msgspec.Struct, frozen=True):
-    """The document; `taken` and `source` say of what the evidence is."""
+    """The outcomes of one run of meshgate.
+
+    `taken` and `source` say of what the evidence is, `target` which version had to run.
+    """
 
     version: int
-    gate: str
+    gate: Literal["open", "closed"]
     sentence: str
     exit: int
     taken: datetime | None
     source: str
     claims: tuple[Claim, ...]
     notes: tuple[str, ...]
+    target: str = ""
+
+
+def schema() -> dict[str, Any]:
+    """What every such document is held to, as JSON Schema; docs/verdict.schema.json."""
+    return {"$schema": SCHEMA, "title": "meshgate's verdict", **msgspec.json.schema(Report)}
 
 
 def write(ruling: Ruling, snapshot: Snapshot | None, file: Path) -> None:
@@ -66,7 +79,7 @@ def write(ruling: Ruling, snapshot: Snapshot | None, file: Path) -> None:
                 id=each.check,
                 stage=check(each.check).stage,
                 claim=check(each.check).claim,
-                verdict=each.verdict.word,
+                verdict=_word(each.verdict),
                 findings=_offenders(each.check, each.findings),
                 warnings=_offenders(each.check, each.warnings),
                 why=each.why,
@@ -74,6 +87,7 @@ def write(ruling: Ruling, snapshot: Snapshot | None, file: Path) -> None:
             for each in ruling.outcomes
         ),
         notes=ruling.notes,
+        target=(snapshot and snapshot.expectations.target_version) or "",
     )
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_bytes(msgspec.json.format(msgspec.json.encode(report), indent=2) + b"\n")
@@ -82,6 +96,11 @@ def write(ruling: Ruling, snapshot: Snapshot | None, file: Path) -> None:
 def read(file: Path) -> Report:
     """The document of an earlier run."""
     return msgspec.json.decode(file.read_bytes(), type=Report)
+
+
+def _word(verdict: Verdict) -> Word:
+    word: Word = msgspec.convert(verdict.word, Word)
+    return word
 
 
 def _offenders(id: str, findings: tuple[Finding, ...]) -> tuple[Offender, ...]:
