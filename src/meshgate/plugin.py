@@ -4,11 +4,14 @@ The only module of the package that imports pytest.  With xdist the controller c
 its workers load the file that it wrote, so that all claims are taken on the same evidence.
 """
 
+import io
 import os
 import sys
-from collections.abc import Generator, Iterable
+import time
+from collections.abc import Generator, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import IO, TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 import pytest
@@ -39,6 +42,7 @@ from meshgate.verdict import PROVEN, Finding, Gate, Outcome, Ruling, Verdict, Wa
 
 if TYPE_CHECKING:
     from meshgate.collect.kubernetes import Cluster
+    from meshgate.report.live import View
 
 
 class Past(NamedTuple):
@@ -50,6 +54,9 @@ class Past(NamedTuple):
 
 # The arguments that a claim may take: with no other it can be taken without pytest, to settle.
 ARGUMENTS = frozenset({"mesh", "warn"})
+
+# pytest's verbosity as pytest.ini has it; with another -q there is nothing but the last line
+USUAL = -1
 
 DEFAULT_SNAPSHOT = "reports/snapshot.json.gz"
 
@@ -485,6 +492,8 @@ class Gatekeeper(Worker):
         self._outcomes: dict[str, Outcome] = {}
         self._snapshot_file = Path(config.getoption("--save-snapshot"))
         self._why_broken = ""
+        self._view: View | None = None
+        self._held: tuple[IO[str], io.StringIO] | None = None
         self.snapshot: Snapshot | None = None
 
     @property
@@ -496,6 +505,14 @@ class Gatekeeper(Worker):
         """Tells an xdist worker where the evidence will be."""
         chosen = self._config.getoption("--snapshot") or self._snapshot_file
         node.workerinput["meshgate_snapshot"] = str(Path(chosen).absolute())
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_sessionstart(self) -> None:
+        """With -q nothing is printed but the last line, whoever has more to say."""
+        if self._config.get_verbosity() < USUAL and not self._config.option.collectonly:
+            writer = self._config.get_terminal_writer()
+            self._held = writer._file, io.StringIO()
+            writer._file = self._held[1]
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_collection(self, session: pytest.Session) -> Generator[None, object, object]:
@@ -523,13 +540,14 @@ class Gatekeeper(Worker):
             source = self._source(self._past(claims))
             if isinstance(source, Live) and self._config.getoption("--dry-run"):
                 self._rehearse(source)
-            snapshot = settle(
-                source,
-                {item for row in rows for item in row.reads},
-                lambda snapshot: _judge(claims, snapshot),
-                deadline=self._config.getoption("--settle"),
-                watcher=self._watch,
-            )
+            with self._viewed():
+                snapshot = settle(
+                    source,
+                    {item for row in rows for item in row.reads},
+                    lambda snapshot: _judge(claims, snapshot),
+                    deadline=self._config.getoption("--settle"),
+                    watcher=self._watch,
+                )
             if isinstance(source, Live):
                 save(snapshot, self._snapshot_file)
                 if kept:
@@ -603,7 +621,7 @@ class Gatekeeper(Worker):
             raise ValueError(
                 f"{option('--expect')} names {', '.join(unset)}: not in the environment"
             )
-        return connect(self._access(asked.answers), asked, progress=self._say)
+        return connect(self._access(asked.answers), asked, progress=self._progress)
 
     def _access(self, answers: tuple[Answer, ...] = ()) -> Access:
         option = self._config.getoption
@@ -638,7 +656,33 @@ class Gatekeeper(Worker):
             ),
         )
 
+    @contextmanager
+    def _viewed(self) -> Iterator[None]:
+        """Shows somebody who watches what is being done, in lines that change in place."""
+        terminal = self._config.pluginmanager.get_plugin("terminalreporter")
+        if terminal is None or not terminal.isatty or self._config.get_verbosity() != USUAL:
+            yield
+            return
+        from meshgate.report.live import View  # only where it is looked at
+
+        writer = self._config.get_terminal_writer()
+        stages = dict.fromkeys(row.stage for row in self._selected.values())
+        with View(writer._file, stages, time.monotonic, writer.fullwidth) as self._view:
+            try:
+                yield
+            finally:
+                self._view = None
+
+    def _progress(self, words: str) -> None:
+        if self._view:
+            self._view.reading(words)
+        else:
+            self._say(words)
+
     def _watch(self, waits_for: tuple[str, ...], seconds_left: float) -> None:
+        if self._view:
+            self._view.waiting(waits_for, seconds_left)
+            return
         more = f" and {len(waits_for) - 1} more" if len(waits_for) > 1 else ""
         self._say(f"waiting, {seconds_left:.0f} s at the most, for {waits_for[0]}{more}")
 
@@ -724,12 +768,23 @@ class Gatekeeper(Worker):
         if status != verdict.gate:
             last = f"The gate is CLOSED: a test that is in no catalogue failed (exit {status})"
         self._publish(short(verdict, status, last))
+        self._release()
         self._say(last)
 
     def _broken_off(self, last: str, status: int, why: str = "") -> None:
         stages = {row.stage for row in self._selected.values()}
         self._publish(broken(f"{last}{why}", status, stages))
+        # a usage error is told by pytest itself
+        self._release(told=bool(why))
         self._say(last)
+
+    def _release(self, *, told: bool = True) -> None:
+        """Lets words through again; what was held back too, unless all that counts is told."""
+        if self._held:
+            out, held = self._held
+            self._config.get_terminal_writer()._file = out
+            if not told:
+                out.write(held.getvalue())
 
     def _publish(self, verdict: Short) -> None:
         option = self._config.getoption
