@@ -26,8 +26,10 @@ from meshgate.collect.shelf import Damaged, Missing
 from meshgate.facts.mesh import Mesh
 from meshgate.facts.shadow import findings, unseen
 from meshgate.pipeline import reports
+from meshgate.pipeline.index import index as index_all
 from meshgate.pipeline.restart import Stopped
 from meshgate.pipeline.restart import restart as restart_all
+from meshgate.report.index import places
 from meshgate.report.json import read, schema
 from meshgate.report.shadow import shadow_lines, shadow_page
 from meshgate.snapshot.model import Expectations
@@ -278,6 +280,26 @@ def fetch(
 
 
 @app.command()
+def index(
+    place: Annotated[str, typer.Argument(metavar="FOLDER|URL")],
+    last: Annotated[int, typer.Option(help="runs of each gate that the page links to")] = 10,
+) -> None:
+    """One page over all reports below a folder, or a URL that fsspec knows: `index.html`, beside
+    them.  1 where the latest verdict of a gate is closed, 10 where one has no verdict."""
+    with _telling("index"):
+        found, page = index_all(place, last)
+    latest = [each.latest for each in places(found)]
+    for entry in latest:
+        words = entry.report.sentence if entry.report else entry.why
+        typer.echo(f"{entry.state:6} {entry.place}: {words}")
+    _say(f"{len(found)} runs of {len(latest)} gates are in {page}")
+    states = {each.state for each in latest}
+    if "silent" in states:
+        raise typer.Exit(int(Gate.COULD_NOT_VERIFY))
+    raise typer.Exit(int(Gate.CLOSED if "closed" in states else Gate.OPEN))
+
+
+@app.command()
 def revisions(
     place: Annotated[str, typer.Argument(metavar="SNAPSHOT")],
     unused: Annotated[str, typer.Option(help="the revision that nothing should use")] = "",
@@ -329,8 +351,16 @@ def list_checks(stage: Stage = None) -> None:
             typer.echo(f"{row.id}  {row.stage:13} {row.claim}")
 
 
+def _ids(incomplete: str) -> list[tuple[str, str]]:
+    """For the shell: the checks that a word may become."""
+    known = checks().values()
+    return [(row.id, row.claim) for row in known if row.id.startswith(incomplete.upper())]
+
+
 @app.command()
-def explain(id: Annotated[str, typer.Argument(metavar="ID")]) -> None:
+def explain(
+    id: Annotated[str, typer.Argument(metavar="ID", autocompletion=_ids)],
+) -> None:
     """One check: what it claims, what it reads, what to do."""
     try:
         row = check(id.upper())

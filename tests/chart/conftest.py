@@ -17,19 +17,36 @@ Render = Callable[..., list[dict[str, Any]]]
 Helm = Callable[..., "subprocess.CompletedProcess[str]"]
 
 
-@pytest.fixture(scope="session")
-def program() -> Path:
-    """helm, as go.sum vouches for it; built the first time (about a minute), then cached."""
+def built(name: str, module: str) -> Path:
+    """A program, as go.sum vouches for it; built the first time (about a minute), then cached."""
     found = subprocess.run(
-        ["go", "tool", "-n", "helm"],
-        cwd=ROOT / "ci/lab/go/helm",
+        ["go", "tool", "-n", name],
+        cwd=ROOT / module,
         env={**os.environ, "GOFLAGS": "-buildvcs=false"},
         capture_output=True,
         text=True,
         check=False,
     )
-    assert found.returncode == 0, f"the chart's tests need Go: {found.stderr}"
+    assert found.returncode == 0, f"these tests need Go: {found.stderr}"
     return Path(found.stdout.strip())
+
+
+@pytest.fixture(scope="session")
+def program() -> Path:
+    """helm."""
+    return built("helm", "ci/lab/go/helm")
+
+
+@pytest.fixture(scope="session")
+def actionlint() -> Path:
+    """The linter of workflows."""
+    return built("actionlint", "ci/tools")
+
+
+@pytest.fixture(scope="session")
+def kustomize() -> Path:
+    """What Argo CD builds a kustomization with."""
+    return built("kustomize", "ci/tools")
 
 
 @pytest.fixture

@@ -1,0 +1,65 @@
+"""Looks through a place for the runs that were kept there, and leaves one page over them."""
+
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from meshgate.collect.errors import Unreadable
+from meshgate.report.index import Entry, page
+from meshgate.report.json import Report
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+# what a run leaves: a folder that has one of these is the folder of a run
+FILES = ("verdict.json", "index.html", "junit.xml", "snapshot.json.gz")
+PAGE = "index.html"
+
+
+def index(place: str, last: int) -> tuple[list[Entry], str]:
+    """Writes `index.html` into the place; what was found, and where the page is.
+
+    Args:
+        place: a folder, or a URL that fsspec knows.
+        last: how many runs of each gate the page links to.
+
+    Raises Unreadable, OSError, ValueError.
+    """
+    try:
+        from fsspec.core import url_to_fs  # noqa: PLC0415 - an extra
+    except ImportError as error:
+        raise Unreadable(
+            f"{place} needs fsspec", "install meshgate[storage] and the storage's own package"
+        ) from error
+    files, root = url_to_fs(place)
+    files.invalidate_cache()
+    found = sorted(_runs(files, root), key=lambda each: each.folder)
+    if not found:
+        raise ValueError(f"there is no report below {place}: nothing is not a page of open gates")
+    target = f"{root.rstrip('/')}/{PAGE}"
+    with files.open(target, "wb") as out:
+        out.write(page(found, datetime.now(UTC), last).encode())
+    return found, files.unstrip_protocol(target) if "://" in place else target
+
+
+def _runs(files: Any, root: str) -> "Iterator[Entry]":
+    base = root.rstrip("/") + "/"
+    folders: dict[str, set[str]] = {}
+    for path in files.find(root):
+        folder, _, name = path.removeprefix(base).rpartition("/")
+        # the page itself is at the top
+        if folder and name in FILES:
+            folders.setdefault(folder, set()).add(name)
+    for folder, names in folders.items():
+        link = f"{folder}/{PAGE}" if PAGE in names else ""
+        if "verdict.json" not in names:
+            why = "the run was broken off before it came to a verdict"
+            yield Entry(folder, page=link, why=why)
+            continue
+        try:
+            read = msgspec.json.decode(files.cat_file(f"{base}{folder}/verdict.json"), type=Report)
+        except msgspec.MsgspecError as error:
+            yield Entry(folder, page=link, why=f"its verdict.json cannot be read: {error}")
+        else:
+            yield Entry(folder, read, link)
