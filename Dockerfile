@@ -37,6 +37,9 @@ import meshgate.collect.shadow; loaded = {getattr(module, "__file__", None) for 
 trees = ("cel", "envoy", "google/api", "google/logging", "google/longrunning", "google/rpc", "google/type", "opencensus", \
 "opentelemetry", "udpa", "xds"); \
 [file.unlink() for tree in trees for file in pathlib.Path(tree).rglob("*.py") if str(file.absolute()) not in loaded]'
+# What is in it now, by name and version, in CycloneDX: from what is installed, not from what was asked for.
+RUN /opt/build/bin/cyclonedx-py environment --output-reproducible --pyproject pyproject.toml \
+    --output-file /opt/meshgate/sbom.cdx.json /opt/meshgate/bin/python
 # A gate on a recording proves that all is there. Byte-code is made of what it loads, and no more: the root of a gate is
 # read-only, so what is not there now never will be. Hashed, so that it does not depend on the files' times.
 COPY conftest.py pytest.ini ./
@@ -65,6 +68,7 @@ ARG ISTIO=1.29.1
 LABEL org.opencontainers.image.title=meshgate \
       org.opencontainers.image.description="Gates for Istio upgrades" \
       org.opencontainers.image.licenses=Apache-2.0 \
+      io.meshgate.sbom=/opt/meshgate/sbom.cdx.json \
       org.opencontainers.image.version=${VERSION} \
       org.opencontainers.image.revision=${REVISION} \
       io.istio.version=${ISTIO}

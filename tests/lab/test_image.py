@@ -58,10 +58,18 @@ def files(
     return found
 
 
-def _layers(layout: Path) -> list[str]:
+def _manifest(layout: Path) -> str:
     (manifest,) = json.loads((layout / "index.json").read_text())["manifests"]
-    digest = manifest["digest"].removeprefix("sha256:")
-    layers = json.loads((layout / "blobs/sha256" / digest).read_text())["layers"]
+    digest: str = manifest["digest"].removeprefix("sha256:")
+    return digest
+
+
+def _blob(layout: Path, digest: str) -> Any:
+    return json.loads((layout / "blobs/sha256" / digest.removeprefix("sha256:")).read_text())
+
+
+def _layers(layout: Path) -> list[str]:
+    layers = _blob(layout, _manifest(layout))["layers"]
     return [layer["digest"].removeprefix("sha256:") for layer in layers]
 
 
@@ -81,6 +89,48 @@ def test_no_layer_has_a_secret_or_what_is_not_needed(
     unwanted = {".git", "tests", ".netrc", "pip.conf", "sources.list", "id_rsa"}
     ours = [name for name in names if not str(name).startswith(("usr/lib", "opt"))]
     assert [str(name) for name in ours if unwanted.intersection(name.parts)] == []
+
+
+def test_its_list_of_contents_is_what_is_in_it(
+    files: dict[str, tuple[tarfile.TarInfo, bytes]],
+) -> None:
+    paths = {name.partition("/")[2]: content for name, (_, content) in files.items()}
+    installed = re.compile(
+        r"opt/meshgate/lib/.*/site-packages/([^/]+)-([^-/]+)\.dist-info/METADATA"
+    )
+    found = {(_plain(match[1]), match[2]) for path in paths if (match := installed.fullmatch(path))}
+
+    listed = json.loads(paths["opt/meshgate/sbom.cdx.json"])
+
+    assert listed["bomFormat"] == "CycloneDX"
+    components = [listed["metadata"]["component"], *listed["components"]]
+    assert {(_plain(each["name"]), each["version"]) for each in components} == found
+    assert found
+
+
+def _plain(name: str) -> str:
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
+def test_it_says_what_it_is(running_lab: Lab, tmp_path: Path) -> None:
+    running_lab.verb("image", f"--layout={tmp_path}")
+
+    config = _blob(tmp_path, _blob(tmp_path, _manifest(tmp_path))["config"]["digest"])["config"]
+
+    labels = config["Labels"]
+    assert labels["org.opencontainers.image.title"] == "meshgate"
+    assert re.fullmatch(r"[0-9a-f]{40}|unknown", labels["org.opencontainers.image.revision"])
+    assert labels["org.opencontainers.image.version"]
+    assert labels["io.istio.version"] == "1.29.1"
+    assert labels["io.meshgate.sbom"] == "/opt/meshgate/sbom.cdx.json"
+    assert config["User"] == "65532:65532"
+
+
+def test_built_twice_it_is_the_same_to_the_byte(running_lab: Lab, tmp_path: Path) -> None:
+    for name, words in (("once", []), ("again", ["--anew"])):
+        running_lab.verb("image", *words, f"--layout={tmp_path / name}")
+
+    assert _manifest(tmp_path / "once") == _manifest(tmp_path / "again")
 
 
 def test_a_hook_job_pulls_it_and_passes(lab: Lab, image: str) -> None:

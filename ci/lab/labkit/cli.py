@@ -75,6 +75,7 @@ def _parser() -> argparse.ArgumentParser:
     verb(_save, "save")
     sub = verb(_image, "image")
     sub.add_argument("--layout", type=Path, help="only write it there, as an OCI layout")
+    sub.add_argument("--anew", action="store_true", help="take no layer of its from the cache")
     verb(_status, "status")
     verb(_list, "list")
     verb(_down, "down")
@@ -180,7 +181,7 @@ def _revision(args: argparse.Namespace) -> None:
 
 def _image(args: argparse.Namespace) -> None:
     """Build meshgate's image, push it to a registry in the lab, print its name there."""
-    gates.build_image()
+    gates.build_image(anew=args.anew)
     if args.layout:
         gates.export(args.layout)
         return

@@ -18,14 +18,18 @@ IMAGE = "localhost/meshgate:lab"
 _BASE, _ISTIOCTL = "localhost/meshgate-base", "localhost/istioctl"
 
 
-def build_image() -> str:
-    """Build it in buildah's storage; what has not changed comes from its cache of layers."""
+def build_image(*, anew: bool = False) -> str:
+    """Build it in buildah's storage; what has not changed comes from its cache of layers.
+
+    With `anew` none of the project's own layers does.
+    """
     host_program("buildah")
     made = build_ingredients()
     with locked(paths.cache() / "image.lock"), step("build the image"):
         _layer(_BASE, made.base, "COPY . /")
         _layer(_ISTIOCTL, made.istioctl, "COPY istioctl /usr/local/bin/istioctl")
-        run(_buildah("build", *_build_options(made), "--tag", IMAGE, paths.PROJECT))
+        cache = ["--no-cache"] if anew else []
+        run(_buildah("build", *_build_options(made), *cache, "--tag", IMAGE, paths.PROJECT))
     return IMAGE
 
 
