@@ -5,8 +5,18 @@ LAB := ci/lab/lab
 NAME ?= default
 demo-record: NAME = demo
 
+# The image: one is loaded here, or one for several machines is pushed and signed.
+ENGINE ?= docker
+REGISTRY ?= localhost:5000
+IMAGE ?= meshgate
+VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
+PLATFORMS ?= linux/amd64,linux/arm64
+COMMIT = $$(git rev-parse HEAD)
+EPOCH = $$(git log -1 --format=%ct)
+BUILD = --build-arg VERSION=$(VERSION) --build-arg REVISION=$(COMMIT) $(IMAGE_OPTIONS)
+
 .DEFAULT_GOAL := help
-.PHONY: help setup demo demo-broken demo-record check test test-readme test-page test-chart test-lab format lock lab-up lab-image lab-shell lab-reset lab-down
+.PHONY: help setup demo demo-broken demo-record check test test-readme test-page test-chart test-lab format lock docs image image-push chart-push e2e-kind lab-up lab-image lab-shell lab-reset lab-down
 
 help: ## what there is to do
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
@@ -47,7 +57,7 @@ test-page: setup ## the report in a real browser (Debian's Chromium; as root it 
 	  { apt-get update -q && apt-get install -qy --no-install-recommends chromium; }
 	$(BIN)/pytest tests/browser
 
-test-chart: setup ## the Helm chart and the health checks for Argo CD (Go: builds helm the first time)
+test-chart: setup ## the chart, the examples and health checks for Argo CD, the workflows (Go: builds helm and others once)
 	$(BIN)/pytest tests/chart
 
 test-lab: setup ## the rest: real faults in a real mesh (root, Go; builds what is not cached)
@@ -65,6 +75,26 @@ lock: setup ## pin the newest allowed versions of all Python packages
 
 UV := --quiet --upgrade --universal --generate-hashes --no-emit-index-url --no-annotate --no-header \
   --python-version 3.11
+
+docs: setup ## the site, in site/; nothing of it may lead nowhere
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
+
+image: ## the image, by docker (ENGINE=podman), under the name IMAGE
+	$(ENGINE) build $(BUILD) --tag $(IMAGE):$(VERSION) .
+
+image-push: ## the image for both machines, pushed to REGISTRY with its list of contents, and signed (buildx, cosign)
+	docker buildx build $(BUILD) --build-arg SOURCE_DATE_EPOCH=$(EPOCH) --platform $(PLATFORMS) --sbom=true \
+	  --provenance=mode=max --output type=image,name=$(REGISTRY)/meshgate:$(VERSION),push=true,rewrite-timestamp=true \
+	  --metadata-file image.json .
+	cosign sign --yes "$(REGISTRY)/meshgate@$$(sed -n 's/.*"containerimage.digest": "\([^"]*\)".*/\1/p' image.json)"
+
+chart-push: ## the chart, pushed to REGISTRY/charts and signed (helm, cosign)
+	helm package hooks/meshgate --destination dist
+	helm push dist/meshgate-*.tgz oci://$(REGISTRY)/charts 2>&1 | tee dist/chart.txt
+	cosign sign --yes "$(REGISTRY)/charts/meshgate@$$(sed -n 's/^Digest: //p' dist/chart.txt)"
+
+e2e-kind: setup ## an upgrade in kind, gate after gate, with that image (docker, kind, kubectl, helm)
+	IMAGE=$(IMAGE) VERSION=$(VERSION) ci/kind/e2e
 
 lab-up: ## a real Kubernetes with a real Istio (NAME=other for a second one)
 	$(LAB) up --name $(NAME)
