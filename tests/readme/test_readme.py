@@ -42,18 +42,24 @@ RUN = {
     ".venv/bin/pytest --snapshot=reports/snapshot.json.gz": OPEN,
     ".venv/bin/meshgate capture mesh.json.gz": NO_CLUSTER,
     ".venv/bin/meshgate diff demo/healthy.json.gz demo/broken.json.gz": Expected(0, "new   CP004"),
+    ".venv/bin/meshgate index reports-of-all": Expected(1, "1 runs of 1 gates"),
 }
+
+CLOSED = """{"version": 1, "gate": "closed", "sentence": "The gate is CLOSED.", "exit": 1,
+ "taken": null, "source": "", "claims": [], "notes": []}"""
 
 # what is not run here, and where it is
 ELSEWHERE = {
     "docker build": "the lab builds the same Dockerfile with buildah (tests/lab/test_image.py)",
     "docker run": "the lab's containerd runs the image as a hook Job (tests/lab/test_image.py)",
     "make test": "this is part of it",
+    "make docs": "tests/conventions/test_site.py",
     "make test-page": "CI runs it",
     "make test-chart": "CI runs it",
     "make test-lab": "CI runs it",
     "make test-readme": "this is it",
     "make lab-up": "the lab's tests put one up",
+    "make image": "it needs docker; make lab-image builds the same",
     "make lab-image": "tests/lab/test_image.py",
 }
 
@@ -74,6 +80,9 @@ def fresh(tmp_path_factory: pytest.TempPathFactory) -> Path:
         copy.write_bytes(file.read_bytes())
         copy.chmod(file.stat().st_mode)
     (folder / "ca.pem").touch()
+    run = folder / "reports-of-all/eu-1/control-plane/1"
+    run.mkdir(parents=True)
+    (run / "verdict.json").write_text(CLOSED)
     return folder
 
 
