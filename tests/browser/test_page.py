@@ -69,6 +69,12 @@ def test_the_verdict_is_what_one_sees_first(page: Page) -> None:
     assert box["y"] + box["height"] < 200
 
 
+def test_the_verdict_is_the_pages_heading(page: Page) -> None:
+    (heading,) = page.get_by_role("heading", level=1).all()
+
+    assert heading.inner_text().startswith("The gate is CLOSED")
+
+
 def test_failures_come_before_all_else(page: Page) -> None:
     headings = page.locator("main h2").all_inner_texts()
 
@@ -77,7 +83,8 @@ def test_failures_come_before_all_else(page: Page) -> None:
 
 
 def test_every_text_can_be_read(page: Page) -> None:
-    texts = page.locator("main :is(p, small, h2, h3, b, dt, dd, td, th, li, summary)").all()
+    texts = page.locator("main :is(p, small, h1, h2, h3, b, dt, dd, td, th, li, summary)").all()
+    texts += page.locator("#results-table :is(td, th, .log)").all()
 
     poor = [each.inner_text() for each in texts if each.evaluate(CONTRAST) < 4.5]
 

@@ -12,6 +12,7 @@ from markdown_it import MarkdownIt
 from markupsafe import Markup, escape
 
 from meshgate.catalogue import STAGES, Check, check, checks
+from meshgate.excuses import key
 from meshgate.facts.evidence import Evidence
 from meshgate.facts.overview import STATES, overview
 from meshgate.snapshot.model import Snapshot
@@ -63,6 +64,12 @@ def summary(ruling: Ruling, snapshot: Snapshot | None) -> Iterable[str]:
     told = [Told(check(each.check), each) for each in ruling.outcomes]
     asked = {each.row.stage for each in told}
     glance = overview(Evidence(snapshot)) if snapshot else None
+    known = snapshot.expectations.known if snapshot else None
+    seen = {
+        key(each.check, finding)
+        for each in ruling.outcomes
+        for finding in (*each.findings, *each.warnings)
+    }
     yield TEMPLATES.get_template("page.html.jinja").render(
         ruling=ruling,
         is_open=ruling.gate is Gate.OPEN,
@@ -74,7 +81,13 @@ def summary(ruling: Ruling, snapshot: Snapshot | None) -> Iterable[str]:
         excused=[each for each in told if each.of(excused=True)],
         spared=[each for each in told if each.outcome.verdict is Verdict.NOT_APPLICABLE],
         snapshot=snapshot,
-        compared=snapshot is not None and snapshot.expectations.known is not None,
+        compared=known is not None,
+        new=[
+            f"{each.row.id} {finding.subject}: {finding.seen}"
+            for each in told
+            for finding in each.outcome.findings
+        ],
+        mended=sorted(set(known or ()) - seen),
         replicas=glance.replicas if glance else (),
         bars=[_bar(version, states) for version, states in glance.proxies.items()]
         if glance

@@ -80,6 +80,26 @@ def test_whether_it_was_compared_is_told(known: tuple[str, ...] | None) -> None:
     assert ("Not compared with a baseline" in told) is (known is None)
 
 
+def test_what_changed_since_the_baseline_is_told() -> None:
+    known = ("CP001 Pod shop/old: is red", "CP002 Pod shop/gone: is red")
+    old = Finding("Pod shop/old", "is red", excuse="so before this upgrade")
+    new = Finding("Pod shop/new", "is pale")
+
+    told = words(
+        page(
+            Outcome("CP001", Verdict.FAIL, findings=(new,), warnings=(old,)),
+            Outcome("CP002", Verdict.PASS),
+            expectations=Expectations(known=known),
+        )
+    )
+
+    changed = told.split("What changed since the baseline")[1].split("Before this upgrade")[0]
+    assert "1 became wrong, 1 mended." in changed
+    assert "new CP001 Pod shop/new: is pale" in changed
+    assert "mended CP002 Pod shop/gone: is red" in changed
+    assert "shop/old" not in changed
+
+
 def test_what_is_excused_stands_apart_with_its_reason() -> None:
     old = Finding("Pod shop/web", "is red", excuse="so before this upgrade")
     new = Finding("Pod shop/api", "is pale")
