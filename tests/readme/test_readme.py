@@ -12,7 +12,7 @@ from tests.conftest import ROOT
 from tests.conventions.test_tree import FILES
 
 README = (ROOT / "README.md").read_text()
-PROGRAMS = ("make", "docker", ".venv/bin/")
+PROGRAMS = ("make", "docker", "helm", ".venv/bin/")
 
 
 class Expected(msgspec.Struct, frozen=True):
@@ -42,6 +42,10 @@ RUN = {
     ".venv/bin/pytest --snapshot=reports/snapshot.json.gz": OPEN,
     ".venv/bin/meshgate capture mesh.json.gz": NO_CLUSTER,
     ".venv/bin/meshgate diff demo/healthy.json.gz demo/broken.json.gz": Expected(0, "new   CP004"),
+    (
+        ".venv/bin/meshgate shadow --istiod=./pilot-discovery --envoy=./envoy"
+        " --manifests=target.yaml"
+    ): NO_CLUSTER,
     ".venv/bin/meshgate index reports-of-all": Expected(1, "1 runs of 1 gates"),
 }
 
@@ -51,6 +55,7 @@ CLOSED = """{"version": 1, "gate": "closed", "sentence": "The gate is CLOSED.", 
 # what is not run here, and where it is
 ELSEWHERE = {
     "docker build": "the lab builds the same Dockerfile with buildah (tests/lab/test_image.py)",
+    "helm template": "it needs helm and Istio's charts; tests/lab/test_shadow.py renders them",
     "docker run": "the lab's containerd runs the image as a hook Job (tests/lab/test_image.py)",
     "make test": "this is part of it",
     "make docs": "tests/conventions/test_site.py",
