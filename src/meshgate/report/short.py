@@ -37,7 +37,8 @@ def short(verdict: Ruling, exit: int, sentence: str) -> Short:
         for outcome in verdict.of(each)
         for line in text.outcome_lines(outcome, text.SHOWN)
     ]
-    worst = wrong[0] if wrong and not wrong[0].startswith("WARN") else ""
+    wrong.sort(key=_warns)  # an outcome that failed may have warnings too, and they come first
+    worst = wrong[0] if wrong and not _warns(wrong[0]) else ""
     stages = {check(each.check).stage for each in verdict.outcomes}
     # closed by something that is in no catalogue: then no stage is open either
     believed = exit == Gate.OPEN or verdict.gate is not Gate.OPEN
@@ -54,6 +55,10 @@ def broken(sentence: str, exit: int, stages: Iterable[str]) -> Short:
     return Short(
         exit, cut(sentence, LINE), cut(sentence, PAGE), dict.fromkeys(sorted(stages), False)
     )
+
+
+def _warns(line: str) -> bool:
+    return line.startswith("WARN")
 
 
 def _open(verdict: Ruling, stage: str) -> bool:

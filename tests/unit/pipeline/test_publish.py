@@ -200,6 +200,16 @@ def test_what_is_long_is_cut_visibly() -> None:
     assert found.line.endswith("…")
 
 
+def test_what_fails_is_told_before_what_only_warns() -> None:
+    outcome = Outcome("CP004", Verdict.FAIL, (LOST,), warnings=(Finding("Pod shop/web", "slow"),))
+    verdict = ruling([outcome], STAGES)
+
+    found = short(verdict, 1, verdict.sentence)
+
+    assert found.line.startswith(f"{verdict.sentence} FAIL CP004 Pod shop/web")
+    assert found.page.index("FAIL CP004") < found.page.index("WARN CP004")
+
+
 def test_a_run_that_was_broken_off_opens_no_stage() -> None:
     assert broken("The gate is CLOSED: no cluster", 4, ["ingress"]).stages == {"ingress": False}
     assert not broken("The gate is CLOSED", 4, []).open
