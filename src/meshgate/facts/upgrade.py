@@ -144,7 +144,8 @@ class Upgrade:
             Finding(
                 subject,
                 f"runs {version}, which is rolled back to {self.target}",
-                remedy="roll the proxies back first: none may be newer than istiod",
+                remedy="move the proxies back first where they follow a revision, else restart "
+                "them right after: none may be newer than istiod for long",
             )
             for subject, version in self.running.items()
             if version > self.target and self.target.minor - version.minor >= -1
@@ -228,9 +229,28 @@ class Upgrade:
         behind = self.target.minor - version.minor
         if behind > self._support.skew:
             return [(f"{behind} minor versions behind the target", "restart its workload first")]
-        if behind < 0:
+        if behind < 0 and not self._rolled_back(version):
             return [("ahead of the target", "roll it back first: istiod must never be older")]
         return []
+
+    def _rolled_back(self, version: Version) -> bool:
+        """Whether it is what a rollback in place leaves ahead, until the workloads restart."""
+        return (
+            self._evidence.expectations.allow_rollback and self.target.minor - version.minor == -1
+        )
+
+    @property
+    def ahead_for_now(self) -> list[Finding]:
+        """Proxies that a rollback in place makes newer than istiod, where that was allowed."""
+        return [
+            Finding(
+                subject,
+                f"its proxy is of {version}, and will be ahead of istiod {self.target}",
+                remedy="restart it as soon as istiod is rolled back: no istiod is made for it",
+            )
+            for subject, version in self.proxies.items()
+            if version is not None and self._rolled_back(version)
+        ]
 
 
 def _image(pod: Pod) -> Version | None:

@@ -120,6 +120,18 @@ def test_a_proxy_out_of_skew_is_named(version: str, words: str) -> None:
     assert (found.subject, found.seen) == ("Pod shop/web-1", f"its proxy is of {version}, {words}")
 
 
+def test_a_rollback_in_place_leaves_proxies_ahead_for_a_while() -> None:
+    asked = {"target_version": "1.28.2", "allow_rollback": True}
+    found = mesh(istiod=runs("1.29.1", "1.29.1"), **expecting(**asked)).upgrade
+    further = mesh(istiod=runs("1.29.1", "1.30.0"), **expecting(**asked)).upgrade
+
+    assert found.out_of_skew == []
+    (warning,) = found.ahead_for_now
+    assert warning.seen == "its proxy is of 1.29.1, and will be ahead of istiod 1.28.2"
+    assert [each.subject for each in further.out_of_skew] == ["Pod shop/web-1"]
+    assert mesh(istiod=runs("1.28.2", "1.29.1")).upgrade.ahead_for_now == []
+
+
 def test_a_proxy_one_behind_is_within_it() -> None:
     assert mesh(istiod=runs("1.28.2", "1.28.2")).upgrade.out_of_skew == []
 
