@@ -22,7 +22,7 @@ def built(name: str, module: str) -> Path:
     found = subprocess.run(
         ["go", "tool", "-n", name],
         cwd=ROOT / module,
-        env={**os.environ, "GOFLAGS": "-buildvcs=false"},
+        env={**os.environ, "GOFLAGS": "-buildvcs=false -trimpath", "CGO_ENABLED": "0"},
         capture_output=True,
         text=True,
         check=False,

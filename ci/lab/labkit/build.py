@@ -60,8 +60,28 @@ def build() -> Built:
     return Built(programs, node_root, _cached("images", recipe, make_image_store))
 
 
+@dataclass(frozen=True)
+class ArgoCD:
+    """Argo CD, and what it runs beside itself."""
+
+    argocd: Path
+    helm: Path
+    services: Path
+
+
+def build_argocd() -> ArgoCD:
+    """Make what is not there yet."""
+    _check_host()
+    stamps = {"github.com/argoproj/argo-cd/v3/common.version": versions().argocd}
+    return ArgoCD(
+        argocd=_go_programs("argocd", stamps, _copy_argocd_crds),
+        helm=_go_programs("helm", {}),
+        services=build_services(),
+    )
+
+
 def build_services() -> Path:
-    """A root filesystem with Debian's registry; make it if it is not there."""
+    """A root filesystem with Debian's registry and redis; make it if it is not there."""
     return _cached("services", _SERVICES, _make_services)
 
 
@@ -74,7 +94,7 @@ class Ingredients:
     istioctl: Path
 
 
-def build_ingredients() -> Ingredients:
+def build_ingredients(istio: str) -> Ingredients:
     """Make what is not there yet."""
     _check_host()
     pins = [paths.PROJECT / "requirements" / f"{name}.txt" for name in ("build", "run")]
@@ -84,11 +104,10 @@ def build_ingredients() -> Ingredients:
             options = ["--require-hashes", "--only-binary=:all:", "--quiet"]
             run([*_pip(), "download", *options, "--dest", place, "--requirement", file])
 
-    istio = versions().istio_release(versions().default_istio)
     return Ingredients(
         base=_python_base(),
         wheels=_cached("wheels", _digest(pins), make_wheels),
-        istioctl=_istio_programs(istio) / "bin",
+        istioctl=_istio_programs(versions().istio_release(istio)) / "bin",
     )
 
 
@@ -216,6 +235,13 @@ def _istio_programs(istio: Istio) -> Path:
         f"{package}.buildHub": images.ISTIO_HUB,
     }
     return _go_programs(f"istio-{istio.version}", stamps, _copy_istio_files)
+
+
+def _copy_argocd_crds(module: Path, place: Path) -> None:
+    crds = _go_module_dir(module, "github.com/argoproj/argo-cd/v3") / "manifests" / "crds"
+    (place / "crds").mkdir()
+    for file in crds.glob("*-crd.yaml"):
+        shutil.copyfile(file, place / "crds" / file.name)
 
 
 def _copy_istio_files(module: Path, place: Path) -> None:

@@ -9,8 +9,8 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from labkit import enter, gates, golden, health, lock, mesh, node, paths, signals
-from labkit.build import build
+from labkit import argocd, enter, gates, golden, health, lock, mesh, node, paths, signals
+from labkit.build import build, build_argocd
 from labkit.node import Node
 from labkit.paths import LabDir
 from labkit.steps import LabError, locked, step, tail
@@ -74,8 +74,10 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("--tag", help="point this revision tag to it")
     verb(_save, "save")
     sub = verb(_image, "image")
+    sub.add_argument("--istio", default=versions().default_istio, choices=known)
     sub.add_argument("--layout", type=Path, help="only write it there, as an OCI layout")
     sub.add_argument("--anew", action="store_true", help="take no layer of its from the cache")
+    verb(_argocd, "argocd")
     verb(_status, "status")
     verb(_list, "list")
     verb(_down, "down")
@@ -181,12 +183,23 @@ def _revision(args: argparse.Namespace) -> None:
 
 def _image(args: argparse.Namespace) -> None:
     """Build meshgate's image, push it to a registry in the lab, print its name there."""
-    gates.build_image(anew=args.anew)
+    image = gates.build_image(args.istio, anew=args.anew)
     if args.layout:
-        gates.export(args.layout)
+        gates.export(image, args.layout)
         return
     with _changing(args) as running:
-        print(f"image: {gates.push(running)}")
+        print(f"image: {gates.push(running, image)}")
+
+
+def _argocd(args: argparse.Namespace) -> None:
+    """Start Argo CD in the lab, with a git repository and Istio's charts."""
+    parts = build_argocd()
+    with _changing(args) as running:
+        argocd.up(running, build(), parts)
+        golden.save(running)
+        print(f"repository: {argocd.repository(running)}")
+        print(f"charts: {argocd.CHARTS}")
+        print(f"server: {argocd.SERVER}")
 
 
 def _status(args: argparse.Namespace) -> None:

@@ -10,42 +10,43 @@ from labkit import guests, paths
 from labkit.build import Ingredients, build_ingredients, build_services, host_program
 from labkit.node import Node
 from labkit.steps import locked, run, step
-from labkit.versions import versions
 
 REGISTRY = "localhost:5000"  # a name for which containerd speaks plain HTTP by itself
-IMAGE = "localhost/meshgate:lab"
 
 _BASE, _ISTIOCTL = "localhost/meshgate-base", "localhost/istioctl"
 
 
-def build_image(*, anew: bool = False) -> str:
-    """Build it in buildah's storage; what has not changed comes from its cache of layers.
+def build_image(istio: str, *, anew: bool = False) -> str:
+    """Build it, with the istioctl of that Istio, in buildah's storage; what has not changed comes
+    from its cache of layers.
 
     With `anew` none of the project's own layers does.
     """
     host_program("buildah")
-    made = build_ingredients()
+    made = build_ingredients(istio)
+    image = f"localhost/meshgate:{istio}"
     with locked(paths.cache() / "image.lock"), step("build the image"):
         _layer(_BASE, made.base, "COPY . /")
-        _layer(_ISTIOCTL, made.istioctl, "COPY istioctl /usr/local/bin/istioctl")
+        _layer(f"{_ISTIOCTL}:{istio}", made.istioctl, "COPY istioctl /usr/local/bin/istioctl")
         cache = ["--no-cache"] if anew else []
-        run(_buildah("build", *_build_options(made), *cache, "--tag", IMAGE, paths.PROJECT))
-    return IMAGE
+        options = [*_build_options(made, istio), *cache]
+        run(_buildah("build", *options, "--tag", image, paths.PROJECT))
+    return image
 
 
-def export(layout: Path) -> None:
+def export(image: str, layout: Path) -> None:
     """Write it to that folder."""
-    run(_buildah("push", IMAGE, f"oci:{layout}:lab"))
+    run(_buildah("push", image, f"oci:{layout}:lab"))
 
 
-def push(node: Node) -> str:
+def push(node: Node, image: str) -> str:
     """Push it to the lab's registry; returns by what name and digest pods get it."""
     digest_file = node.lab.path / "image.digest"
     start_registry(node)
     with step("push the image"):
-        target = f"docker://{REGISTRY}/meshgate:lab"
+        target = f"docker://{REGISTRY}/meshgate:{image.rpartition(':')[2]}"
         options = ["--tls-verify=false", f"--digestfile={digest_file}"]
-        node.run(*_buildah("push", *options, IMAGE, target), timeout=600)
+        node.run(*_buildah("push", *options, image, target), timeout=600)
     return f"{REGISTRY}/meshgate@{digest_file.read_text().strip()}"
 
 
@@ -69,12 +70,12 @@ def _layer(name: str, context: Path, instruction: str) -> None:
     run(_buildah("build", *_SAME_BYTES, "--file", "-", "--tag", name, context), stdin=file)
 
 
-def _build_options(made: Ingredients) -> list[str]:
+def _build_options(made: Ingredients, istio: str) -> list[str]:
     arguments = {
         "BASE": _BASE,
-        "ISTIOCTL": _ISTIOCTL,
+        "ISTIOCTL": f"{_ISTIOCTL}:{istio}",
         "PIP_OPTIONS": "--no-index --find-links=/wheels",
-        "ISTIO": versions().default_istio,
+        "ISTIO": istio,
         "REVISION": _revision(),
     }
     words = [f"--build-arg={name}={value}" for name, value in arguments.items()]

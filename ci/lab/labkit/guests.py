@@ -9,6 +9,11 @@ from labkit.node import Node
 from labkit.steps import LabError, poll, tail
 
 
+def answers(node: Node, url: str) -> bool:
+    """Whether something answers there."""
+    return not _silent(node, url)
+
+
 def start(
     node: Node,
     name: str,
@@ -18,7 +23,7 @@ def start(
     ready: str | None = None,
 ) -> None:
     """Start it and wait until it answers at the URL `ready`, unless it does so already."""
-    if ready and not _silent(node, ready):
+    if ready and answers(node, ready):
         return
     place = node.lab.path / "guests" / name
     place.mkdir(parents=True, exist_ok=True)

@@ -43,10 +43,13 @@ def _modules() -> list[_Module]:
     kubernetes = tuple(f"k8s.io/kubernetes/cmd/{name}" for name in _KUBERNETES)
     istio = tuple(f"istio.io/istio/{name}" for name in _ISTIO)
     etcd, coredns = "go.etcd.io/etcd/server/v3", "github.com/coredns/coredns"
+    argocd, helm = "github.com/argoproj/argo-cd/v3", "helm.sh/helm/v3"
     return [
         _Module("kubernetes", "k8s.io/kubernetes", f"v{v.kubernetes}", kubernetes),
         _Module("etcd", etcd, f"v{v.etcd}", (etcd,)),
         _Module("coredns", coredns, f"v{v.coredns}", (coredns,)),
+        _Module("argocd", argocd, f"v{v.argocd}", (f"{argocd}/cmd",)),
+        _Module("helm", helm, f"v{v.helm}", (f"{helm}/cmd/helm",)),
         *(
             _Module(f"istio-{i.version}", "istio.io/istio", i.module_version, istio, i.replace)
             for i in v.istio.values()

@@ -98,10 +98,7 @@ def link_programs(lab: LabDir, built: Built, istio: str) -> None:
     }
     for version, place in programs.istio.items():
         links[f"istioctl-{version}"] = place / "bin/istioctl"
-    shutil.rmtree(lab.bin, ignore_errors=True)
-    lab.bin.mkdir(parents=True)
-    for name, program in links.items():
-        (lab.bin / name).symlink_to(program)
+    lab.link(links)
 
 
 def _make_certificate(node: Node) -> None:

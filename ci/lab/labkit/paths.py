@@ -2,6 +2,7 @@
 
 import os
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -68,6 +69,13 @@ class LabDir:
     def bin(self) -> Path:
         """First in PATH for `lab exec`."""
         return self.path / "bin"
+
+    def link(self, programs: Mapping[str, Path]) -> None:
+        """Put programs there, or others of the same names in their place."""
+        self.bin.mkdir(parents=True, exist_ok=True)
+        for name, program in programs.items():
+            (self.bin / name).unlink(missing_ok=True)
+            (self.bin / name).symlink_to(program)
 
     @property
     def cgroup(self) -> str:

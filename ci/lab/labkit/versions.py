@@ -33,6 +33,8 @@ class Versions:
     etcd_image_tag: str
     coredns: str
     pause: str
+    argocd: str
+    helm: str
     default_istio: str
     istio: dict[str, Istio]
     node_packages: tuple[str, ...]
@@ -59,6 +61,8 @@ def versions() -> Versions:
         etcd_image_tag=data["etcd"]["image_tag"],
         coredns=data["coredns"]["version"],
         pause=data["pause"]["version"],
+        argocd=data["argocd"]["version"],
+        helm=data["helm"]["version"],
         default_istio=data["default_istio"],
         istio={
             version: Istio(version=version, **{**row, "replace": tuple(row.get("replace", ()))})
