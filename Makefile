@@ -16,7 +16,7 @@ EPOCH = $$(git log -1 --format=%ct)
 BUILD = --build-arg VERSION=$(VERSION) --build-arg REVISION=$(COMMIT) $(IMAGE_OPTIONS)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo demo-broken demo-record check test test-readme test-page test-chart test-lab format lock docs image image-push chart-push e2e-kind lab-up lab-image lab-shell lab-reset lab-down
+.PHONY: help setup demo demo-broken demo-record check test test-readme test-page test-chart test-lab test-argocd format lock docs image image-push chart-push e2e-kind lab-up lab-image lab-shell lab-reset lab-down
 
 help: ## what there is to do
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
@@ -62,6 +62,9 @@ test-chart: setup ## the chart, the examples and health checks for Argo CD, the 
 
 test-lab: setup ## the rest: real faults in a real mesh (root, Go; builds what is not cached)
 	$(BIN)/pytest tests/lab
+
+test-argocd: setup ## upgrades in a real Argo CD, in a lab of their own (as test-lab; builds Argo CD the first time)
+	$(BIN)/pytest tests/argocd
 
 format: setup ## rewrite the code as ruff would have it
 	$(BIN)/ruff check --fix .

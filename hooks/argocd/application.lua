@@ -30,7 +30,10 @@ local function same(one, other)
 end
 
 local function of_this_spec(seen)
-  return seen ~= nil and same(seen.source, spec.source) and same(seen.sources, spec.sources)
+  if seen == nil then return false end
+  -- beside several sources Argo CD writes a single one that says nothing
+  if not empty(spec.sources) then return same(seen.sources, spec.sources) end
+  return empty(seen.sources) and same(seen.source, spec.source)
 end
 
 if obj.operation ~= nil then
@@ -41,12 +44,9 @@ if operation ~= nil and (operation.phase == "Running" or operation.phase == "Ter
 end
 
 local result = (operation or {}).syncResult or {}
-if operation ~= nil and (operation.phase == "Failed" or operation.phase == "Error") then
-  if result.source ~= nil or result.sources ~= nil then
-    if not of_this_spec(result) then
-      return is("Progressing", "the spec changed after a sync that failed: it is not synced yet")
-    end
-  end
+-- A sync of another spec says nothing of this one: a commit that was refused and taken back leaves what was there before.
+local current = (result.source == nil and result.sources == nil) or of_this_spec(result)
+if operation ~= nil and current and (operation.phase == "Failed" or operation.phase == "Error") then
   local failed = ""
   for _, each in ipairs(result.resources or {}) do
     if each.hookType ~= nil and (each.hookPhase == "Failed" or each.hookPhase == "Error") then
@@ -71,10 +71,10 @@ if #history == 0 or not of_this_spec(history[#history]) then
 end
 local asked = ((operation or {}).operation or {})
 local partial = not empty((asked.sync or {}).resources)
-if partial and not ((asked.initiatedBy or {}).automated) then
+if current and partial and not ((asked.initiatedBy or {}).automated) then
   return is("Degraded", "no verdict: the last sync was of selected resources, for which no hook runs. Sync all of it")
 end
-if not partial then
+if current and not partial then
   local ran = {}
   for _, each in ipairs(result.resources or {}) do
     if each.hookType ~= nil and each.hookPhase == "Succeeded" then ran[each.name] = true end

@@ -112,6 +112,20 @@ def the_application(
 
 
 OLD = {**SOURCE, "targetRevision": "1.28.2"}
+
+
+def of_several(compared: Any = (SOURCE, SOURCE), history: Any = (SOURCE, SOURCE)) -> Any:
+    """One of several sources, beside which Argo CD writes a single one of its own."""
+    none = {"repoURL": ""}
+    found = the_application(result=none, compared=none, history=none)
+    found["spec"] = {"sources": [SOURCE, SOURCE]}
+    status = found["status"]
+    status["sync"]["comparedTo"]["sources"] = list(compared)
+    status["operationState"]["syncResult"]["sources"] = [SOURCE, SOURCE]
+    status["history"][0]["sources"] = list(history)
+    return found
+
+
 FAILED = hook("control-plane-verification", "Failed", "The gate is CLOSED: 1 of 12 claims failed")
 NEEDS = {"gate.meshgate/control-plane-verification": "required"}
 
@@ -125,7 +139,10 @@ NEEDS = {"gate.meshgate/control-plane-verification": "required"}
         (the_application(operation={"sync": {}}), "Progressing", "about to start"),
         (the_application("Failed", hooks=(FAILED,)), "Degraded", "control-plane-verification: The"),
         (the_application("Error"), "Degraded", "completed unsuccessfully"),
-        (the_application("Failed", result=OLD), "Progressing", "not synced yet"),
+        # a commit that was refused and taken back; and one that left something behind
+        (the_application("Failed", result=OLD, annotations=NEEDS), "Healthy", ""),
+        (the_application("Failed", result=OLD, sync="OutOfSync"), "Progressing", "OutOfSync"),
+        (the_application("Failed", result=OLD, history=OLD), "Progressing", "gates never ran"),
         (the_application(compared=OLD), "Progressing", "not compared"),
         (the_application(sync="OutOfSync"), "Progressing", "OutOfSync"),
         (the_application(history=OLD), "Progressing", "gates never ran"),
@@ -141,6 +158,9 @@ NEEDS = {"gate.meshgate/control-plane-verification": "required"}
             "",
         ),
         (the_application(compared={**SOURCE, "chart": ""}), "Healthy", ""),
+        (of_several(), "Healthy", ""),
+        (of_several(compared=[SOURCE, OLD]), "Progressing", "not compared"),
+        (of_several(history=[OLD, SOURCE]), "Progressing", "gates never ran"),
         ({"metadata": {}, "spec": {"source": SOURCE}}, "Progressing", "not compared"),
     ],
 )

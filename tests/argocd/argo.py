@@ -1,0 +1,186 @@
+"""Argo CD in the lab, as a platform team uses it: commits, Applications, what became of syncs."""
+
+import json
+import shutil
+import subprocess
+import time
+from collections.abc import Callable, Iterable
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from tests.lab.harness import ROOT, Lab
+
+Object = dict[str, Any]
+
+_SERVER = ("--server=127.0.0.1:18080", "--plaintext")
+
+
+class Application:
+    """An Application as the API has it."""
+
+    def __init__(self, body: Object) -> None:
+        status = body.get("status", {})
+        self.name: str = body["metadata"]["name"]
+        self.pending = "operation" in body
+        self.operation: Object = status.get("operationState") or {}
+        self.phase: str = self.operation.get("phase", "")
+        self.message: str = self.operation.get("message", "")
+        self.synced: str = status.get("sync", {}).get("status", "")
+        self.health: str = status.get("health", {}).get("status", "")
+        self.resources: list[Object] = status.get("resources", [])
+        started = self.operation.get("operation", {}).get("initiatedBy", {})
+        self.automated: bool = started.get("automated", False)
+
+    @property
+    def over(self) -> bool:
+        """Whether a sync has ended and none is about to begin."""
+        return bool(self.operation.get("finishedAt")) and not self.pending
+
+    @property
+    def done(self) -> bool:
+        """Whether all that it asks for is so."""
+        return self.over and (self.phase, self.synced, self.health) == (
+            *("Succeeded", "Synced"),
+            "Healthy",
+        )
+
+    @property
+    def gates(self) -> dict[str, str]:
+        """What became of each hook of the last sync; one that never ran is absent."""
+        return {row["name"]: row.get("hookPhase", "") for row in self._hooks}
+
+    @property
+    def told(self) -> dict[str, str]:
+        """What the last sync's result says of each hook: what `argocd app get` and the UI show."""
+        return {row["name"]: row.get("message", "") for row in self._hooks}
+
+    @property
+    def _hooks(self) -> Iterable[Object]:
+        rows: list[Object] = self.operation.get("syncResult", {}).get("resources", [])
+        return (row for row in rows if row.get("hookType"))
+
+    def __repr__(self) -> str:
+        state = f"{self.phase} {self.synced} {self.health}"
+        return f"{self.name}: {state} {self.message}\n  {self.gates}\n  {self.told}"
+
+
+class Argo:
+    """What the tests do with it."""
+
+    def __init__(self, lab: Lab) -> None:
+        self.lab = lab
+        printed = dict(
+            line.split(": ", 1) for line in lab.verb("argocd").splitlines() if ": " in line
+        )
+        self.repository = Path(printed["repository"])
+        self.charts = printed["charts"]
+
+    def commit(
+        self,
+        message: str,
+        objects: dict[str, list[Object]],
+        folders: dict[str, Path] | None = None,
+    ) -> None:
+        """Puts files of objects, and folders, into the repository."""
+        for name, source in (folders or {}).items():
+            shutil.rmtree(self.repository / name, ignore_errors=True)
+            shutil.copytree(source, self.repository / name)
+        for name, items in objects.items():
+            file = self.repository / name
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_text("\n---\n".join(json.dumps(item, indent=1) for item in items) + "\n")
+        self._git("add", "--all")
+        self._git("commit", "--quiet", "--message", message)
+
+    def application(self, name: str) -> Application:
+        """As it is now."""
+        return Application(self.lab.get("-n", "argocd", f"application/{name}"))
+
+    def sync(self, name: str, *, only: list[Object] | None = None) -> Application:
+        """A sync that somebody starts, from its start to its end."""
+        self.begin(name, only=only)
+        return self.until(name, lambda app: app.over)
+
+    def begin(self, name: str, *, only: list[Object] | None = None) -> None:
+        """The same, without waiting for its end.
+
+        The old state goes with the same patch: else the new operation can inherit its result.
+        """
+        self.refresh(name)
+        sync: Object = {"syncStrategy": {"hook": {}}}
+        if only:
+            sync["resources"] = only
+        operation = {"initiatedBy": {"username": "test"}, "sync": sync}
+        self._patch(name, {"operation": operation, "status": {"operationState": None}})
+
+    def names(self) -> list[str]:
+        """Of all Applications."""
+        return [each["metadata"]["name"] for each in self.lab.get("-n", "argocd", "app")["items"]]
+
+    def refresh(self, name: str) -> None:
+        """Has Argo CD look at the repository and the cluster now, and waits until it has."""
+        asked = {"metadata": {"annotations": {"argocd.argoproj.io/refresh": "hard"}}}
+        self._patch(name, asked)
+        deadline = time.monotonic() + 60
+        while time.monotonic() < deadline:
+            metadata = self.lab.get("-n", "argocd", f"application/{name}")["metadata"]
+            if "argocd.argoproj.io/refresh" not in metadata.get("annotations", {}):
+                return
+            time.sleep(0.5)
+        raise AssertionError(f"{name} was not refreshed")
+
+    def until(
+        self, name: str, holds: Callable[[Application], bool], timeout: float = 300
+    ) -> Application:
+        """The Application, once that holds."""
+        deadline = time.monotonic() + timeout
+        while not holds(app := self.application(name)):
+            assert time.monotonic() < deadline, f"after {timeout:.0f} s: {app}"
+            time.sleep(1)
+        return app
+
+    def cli(self, *words: str) -> subprocess.CompletedProcess[str]:
+        """`argocd`, as a person or a pipeline runs it."""
+        return self.lab.run("argocd", *words, *_SERVER)
+
+    def chain(self) -> subprocess.CompletedProcess[str]:
+        """The chain of the examples, as a pipeline runs it."""
+        options = f"ARGOCD_OPTS={' '.join(_SERVER)}"
+        return self.lab.run("env", options, "sh", str(ROOT / "hooks/examples/chain.sh"))
+
+    def health(self, parent: str, child: str) -> str:
+        """What the parent takes its child's health to be, in the API's words."""
+        return self._healths(parent)[child]
+
+    def unhealthy(self, parent: str) -> dict[str, str]:
+        """The parent's children that it does not take to be healthy."""
+        found = self._healths(parent)
+        return {name: words for name, words in found.items() if not words.startswith("Healthy ")}
+
+    def _healths(self, parent: str) -> dict[str, str]:
+        url = f"http://127.0.0.1:18080/api/v1/applications/{parent}/resource-tree"
+        answer = self.lab.run("labapp", "get", url).stdout.partition("\n\n")[2]
+        return {
+            each["name"]: f"{each['health']['status']} {each['health'].get('message', '')}"
+            for each in json.loads(answer)["nodes"]
+            if each["kind"] == "Application"
+        }
+
+    def fresh(self, app: Application) -> bool:
+        """Whether its last sync was of the repository's last commit."""
+        head = self._git("rev-parse", "HEAD").strip()
+        return bool(app.operation.get("syncResult", {}).get("revision") == head)
+
+    def _patch(self, name: str, patch: Object) -> None:
+        words = ("-n", "argocd", f"application/{name}", "--type=merge", "--patch")
+        self.lab.kubectl("patch", *words, json.dumps(patch))
+
+    def _git(self, *words: str) -> str:
+        command = ["git", "-C", str(self.repository), *words]
+        return subprocess.run(command, check=True, capture_output=True, text=True).stdout
+
+
+def moment(text: str) -> datetime:
+    """A time of the API's."""
+    return datetime.fromisoformat(text)

@@ -1,0 +1,57 @@
+"""A mesh of the old version that Argo CD has taken over, with this project's images beside it."""
+
+import os
+from collections.abc import Iterator
+
+import pytest
+
+from tests.argocd import pipeline
+from tests.argocd.argo import Argo
+from tests.lab.harness import ROOT, Lab
+
+OLD, NEW = "1.28.2", "1.29.1"
+
+
+@pytest.fixture(scope="session")
+def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
+    """$MESHGATE_ARGOCD_LAB if that is named, fresh or as an earlier test left it; else our own."""
+    given = os.environ.get("MESHGATE_ARGOCD_LAB")
+    lab = Lab(given or f"argocd-{os.getpid()}", tmp_path_factory.mktemp("runs"))
+    if given:
+        yield lab
+        return
+    try:
+        lab.verb("up", "--istio", OLD)
+        yield lab
+    finally:
+        lab.verb("down")
+
+
+@pytest.fixture(scope="session")
+def images(lab: Lab) -> dict[str, str]:
+    """This project's image for each target: it has the istioctl of that version."""
+    return {version: lab.printed("image", "image", "--istio", version) for version in (OLD, NEW)}
+
+
+@pytest.fixture(scope="session")
+def argo(lab: Lab, images: dict[str, str]) -> Argo:
+    """Argo CD with our health checks, which has the old Istio in hand and no gates yet."""
+    argo = Argo(lab)
+    if argo.names():
+        return argo
+    checks = ROOT / "hooks/argocd/argocd-cm.yaml"
+    lab.kubectl("patch", "configmap/argocd-cm", "-n", "argocd", f"--patch-file={checks}")
+    project, parent = pipeline.example("app-of-apps", argo, OLD)
+    bare = {"stages": [], "before": [], "restart": {"enabled": False}}
+    applications = pipeline.applications(argo, OLD, images[OLD], **bare)
+    chart = {"hooks/meshgate": ROOT / "hooks/meshgate"}
+    argo.commit("Istio without gates", {"hooks/examples/applications.yaml": applications}, chart)
+    assert (project["kind"], parent["kind"]) == ("AppProject", "Application")
+    lab.apply(project)
+    for name in (pipeline.BASE, pipeline.ISTIOD, pipeline.INGRESS):
+        lab.apply(*(each for each in applications if pipeline.name(each) == name))
+        argo.until(name, lambda app: app.done)
+        if name == pipeline.ISTIOD:
+            # the lab's installer injects by a tag's webhook, the chart by its own
+            lab.kubectl("delete", "mutatingwebhookconfiguration", "istio-revision-tag-default")
+    return argo

@@ -1,0 +1,353 @@
+"""One upgrade's life in a real Argo CD: each gate closes once, and what comes after it stays as it
+was. The tests are one story, in this order: each goes on where the one before it has stopped."""
+
+import json
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from itertools import pairwise
+from typing import Any
+
+from tests.argocd import pipeline
+from tests.argocd.argo import Argo, Object, moment
+from tests.argocd.conftest import NEW, OLD
+from tests.argocd.pipeline import BASE, INGRESS, ISTIOD, PARENT, RESTART
+from tests.lab.harness import Lab
+
+FILE = "hooks/examples/applications.yaml"
+WORKLOADS = ("shop", "payments")
+MADE_BY_ISTIOD = "gateway.networking.k8s.io/gateway-name"
+SYSTEM = "istio-system"
+ALL = (BASE, ISTIOD, INGRESS, RESTART)
+
+
+def pods(lab: Lab, *namespaces: str) -> set[str]:
+    """Every pod there, as no other pod is called: its UID. A gateway of the Gateway API is left
+    out: istiod itself makes it anew, as soon as it is of another version."""
+    return {
+        each["metadata"]["uid"]
+        for namespace in namespaces
+        for each in lab.get("pods", "-n", namespace)["items"]
+        if MADE_BY_ISTIOD not in each["metadata"]["labels"]
+    }
+
+
+def versions(lab: Lab, argo: Argo, name: str) -> dict[str, str]:
+    """The resourceVersion of every resource of an Application."""
+    found = {}
+    for each in argo.application(name).resources:
+        if each.get("hook"):
+            continue
+        kind = f"{each['kind']}.{each['version']}.{each.get('group', '')}"
+        where = ("-n", each["namespace"]) if each.get("namespace") else ()
+        body = lab.get(f"{kind}/{each['name']}", *where)
+        found[f"{kind}/{each['name']}"] = body["metadata"]["resourceVersion"]
+    return found
+
+
+def commit(argo: Argo, version: str, image: str, **gates: Any) -> None:
+    """One commit that asks for that version."""
+    objects = pipeline.applications(argo, version, image, **gates)
+    argo.commit(f"Istio {version}", {FILE: objects})
+
+
+# --- faults, each seen by one stage alone ---------------------------------------------------------
+
+
+def resource(kind: str, name: str, spec: Object) -> Object:
+    """An object of Istio's in shop."""
+    return {
+        "apiVersion": f"networking.istio.io/{'v1alpha3' if kind == 'EnvoyFilter' else 'v1'}",
+        "kind": kind,
+        "metadata": {"name": name, "namespace": "shop"},
+        "spec": spec,
+    }
+
+
+PRECHECK = resource(
+    "EnvoyFilter",
+    "only-old",
+    {
+        "workloadSelector": {"labels": {"app": "nobody"}},
+        "priority": 30,
+        "configPatches": [
+            {
+                "applyTo": "CLUSTER",
+                "match": {"context": "SIDECAR_INBOUND", "proxy": {"proxyVersion": r"^1\.28.*"}},
+                "patch": {"operation": "MERGE", "value": {"connect_timeout": "1s"}},
+            }
+        ],
+    },
+)
+CONTROL_PLANE = resource(
+    "VirtualService",
+    "lost",
+    {
+        "hosts": ["lost.example.com"],
+        "gateways": ["istio-ingress/no-such-gateway"],
+        "http": [{"route": [{"destination": {"host": "web.shop.svc.cluster.local"}}]}],
+    },
+)
+INGRESS_FAULT = resource(
+    "Gateway",
+    "portless",
+    {
+        "selector": {"istio": "ingressgateway"},
+        "servers": [
+            {
+                "port": {"number": 8888, "protocol": "HTTP", "name": "portless"},
+                "hosts": ["portless.example.com"],
+            }
+        ],
+    },
+)
+DATA_PLANE = resource(
+    "DestinationRule",
+    "plain",
+    {
+        "host": "ledger.shop.svc.cluster.local",
+        "trafficPolicy": {"tls": {"mode": "DISABLE"}},
+    },
+)
+
+
+@contextmanager
+def fault(lab: Lab, body: Object) -> Iterator[None]:
+    """It is there while the block runs."""
+    lab.apply(body)
+    try:
+        yield
+    finally:
+        lab.kubectl("delete", "-f", "-", input=json.dumps(body))
+
+
+# --- the story ------------------------------------------------------------------------------------
+
+
+def test_a_precheck_that_closes_changes_nothing(
+    lab: Lab, argo: Argo, images: dict[str, str]
+) -> None:
+    before = versions(lab, argo, ISTIOD)
+    everything = pods(lab, "istio-system", "istio-ingress", *WORKLOADS)
+    _, parent = pipeline.example("app-of-apps", argo, NEW)
+
+    with fault(lab, PRECHECK):
+        commit(argo, NEW, images[NEW])
+        lab.apply(parent)
+        upgrade = argo.until(PARENT, lambda app: app.over)
+
+    istiod = argo.application(ISTIOD)
+    assert (upgrade.phase, istiod.phase) == ("Failed", "Failed"), istiod
+    assert istiod.gates["control-plane-precheck"] == "Failed"
+    assert "control-plane-verification" not in istiod.gates
+    assert "FAIL PC006 EnvoyFilter shop/only-old" in istiod.told["control-plane-precheck"]
+    # and it is no secret that this version has no verdict
+    assert istiod.gates["control-plane-last-verdict"] == "Failed"
+    assert "NO VERDICT of 1.29.1" in log(lab, "control-plane-last-verdict")
+    assert before.items() <= versions(lab, argo, ISTIOD).items()
+    assert everything <= pods(lab, "istio-system", "istio-ingress", *WORKLOADS)
+
+
+def test_a_control_plane_gate_that_closes_restarts_nothing(
+    lab: Lab, argo: Argo, images: dict[str, str]
+) -> None:
+    everything = pods(lab, "istio-ingress", *WORKLOADS)
+    untouched = argo.application(INGRESS).operation
+
+    with fault(lab, CONTROL_PLANE):
+        chain = argo.chain()
+        istiod = argo.application(ISTIOD)
+        assert chain.returncode != 0
+        assert istiod.phase == "Failed", istiod
+        assert istiod.gates["control-plane-precheck"] == "Succeeded"
+        assert istiod.gates["control-plane-verification"] == "Failed"
+        assert "FAIL CP006 VirtualService shop/lost" in istiod.told["control-plane-verification"]
+        # what Argo CD says of it without the strict health check, and what its parent sees with it
+        assert (istiod.synced, istiod.health) == ("Synced", "Healthy")
+        assert argo.health(PARENT, ISTIOD).startswith("Degraded control-plane-verification: ")
+
+        assert argo.sync(PARENT).phase == "Failed"
+        assert argo.application(INGRESS).operation == untouched
+
+        # somebody goes on all the same: it syncs by itself, as its spec has changed
+        lab.apply(*one(argo, INGRESS, images[NEW]))
+        ingress = argo.until(INGRESS, lambda app: app.over and app.gates != {})
+        assert ingress.phase == "Failed"
+        assert ingress.gates["control-plane-before-ingress"] == "Failed"
+        assert "ingress-gateway-verification" not in ingress.gates
+        assert everything <= pods(lab, "istio-ingress", *WORKLOADS)
+
+
+def test_an_ingress_gate_that_closes_restarts_no_workload(
+    lab: Lab, argo: Argo, images: dict[str, str]
+) -> None:
+    workloads = pods(lab, *WORKLOADS)
+    assert argo.sync(ISTIOD).done
+
+    with fault(lab, INGRESS_FAULT):
+        chain = argo.cli("app", "sync", INGRESS)
+        ingress = argo.application(INGRESS)
+        assert chain.returncode != 0
+        assert ingress.gates["control-plane-before-ingress"] == "Succeeded"
+        assert ingress.gates["ingress-gateway-verification"] == "Failed"
+        assert "FAIL IG002 Gateway shop/portless" in ingress.told["ingress-gateway-verification"]
+        assert argo.sync(PARENT).phase == "Failed"
+        assert RESTART not in argo.names()
+
+        lab.apply(*one(argo, RESTART, images[NEW]))
+        restart = argo.until(RESTART, lambda app: app.over)
+        assert restart.phase == "Failed"
+        assert restart.gates["control-plane-before-restart"] == "Succeeded"
+        assert restart.gates["ingress-gateway-before-restart"] == "Failed"
+        assert RESTART not in restart.gates
+        assert workloads <= pods(lab, *WORKLOADS)
+
+
+def test_a_data_plane_gate_that_closes_is_told_by_the_api_alone(lab: Lab, argo: Argo) -> None:
+    workloads = pods(lab, *WORKLOADS)
+    assert argo.sync(INGRESS).done
+
+    with fault(lab, DATA_PLANE):
+        restart = argo.sync(RESTART)
+        seen = argo.cli("app", "get", RESTART)
+
+    assert restart.phase == "Failed", restart
+    assert restart.gates[RESTART] == "Succeeded"
+    assert restart.gates["data-plane-verification"] == "Failed"
+    (row,) = [line for line in seen.stdout.splitlines() if "data-plane-verification" in line]
+    assert "Failed" in row
+    assert "FAIL DP006 DestinationRule shop/plain" in row
+    assert argo.health(PARENT, RESTART).startswith("Degraded data-plane-verification: ")
+    assert not workloads & pods(lab, *WORKLOADS)
+
+
+def test_a_rollback_is_one_commit_and_goes_through_the_same_gates(
+    lab: Lab, argo: Argo, images: dict[str, str]
+) -> None:
+    commit(argo, OLD, images[OLD], stageArguments={"precheck": ["--allow-rollback"]})
+
+    all_went_through(lab, argo, OLD)
+
+
+def test_an_upgrade_right_after_it_is_one_commit(
+    lab: Lab, argo: Argo, images: dict[str, str]
+) -> None:
+    commit(argo, NEW, images[NEW])
+
+    all_went_through(lab, argo, NEW)
+
+
+def test_a_selective_sync_runs_no_gate_and_that_is_told(argo: Argo) -> None:
+    istiod = argo.sync(ISTIOD, only=[{"group": "apps", "kind": "Deployment", "name": "istiod"}])
+
+    assert istiod.phase == "Succeeded"
+    assert istiod.gates == {}
+    assert argo.health(PARENT, ISTIOD).startswith("Degraded no verdict: ")
+
+
+def test_a_gate_whose_image_cannot_be_pulled_never_opens(lab: Lab, argo: Argo) -> None:
+    (app,) = one(argo, ISTIOD, "localhost:5000/meshgate@sha256:" + 64 * "0")
+    lab.apply(app)
+
+    argo.begin(ISTIOD)
+    waiting = argo.until(ISTIOD, lambda _: "ErrImagePull" in pods_of(lab, "control-plane-precheck"))
+    assert (waiting.phase, waiting.gates["control-plane-precheck"]) == ("Running", "Running")
+    # hours are not waited for: the Job has a deadline, which is brought forward here
+    soon = '{"spec": {"activeDeadlineSeconds": 5}}'
+    lab.kubectl("patch", "job/control-plane-precheck", "-n", SYSTEM, "--type=merge", "-p", soon)
+    istiod = argo.until(ISTIOD, lambda app: app.over)
+
+    assert istiod.phase == "Failed"
+    assert istiod.gates["control-plane-precheck"] == "Failed"
+    assert "no verdict was published" in istiod.told["control-plane-precheck"]
+
+
+def test_a_gate_that_is_cut_off_never_opens(lab: Lab, argo: Argo, images: dict[str, str]) -> None:
+    lab.apply(*one(argo, ISTIOD, images[NEW]))
+    argo.begin(ISTIOD)
+    argo.until(ISTIOD, lambda _: "running" in pods_of(lab, "control-plane-precheck"))
+    lab.kubectl(
+        *("delete", "pod", "-n", SYSTEM, "-l", "job-name=control-plane-precheck"),
+        *("--grace-period=0", "--force"),
+    )
+    killed = argo.until(ISTIOD, lambda app: app.over)
+    assert killed.phase == "Failed", killed
+    assert killed.gates["control-plane-precheck"] == "Failed"
+
+    argo.begin(ISTIOD)
+    argo.until(ISTIOD, lambda _: "running" in pods_of(lab, "control-plane-verification"))
+    lab.verb("node", "sh", "-c", "kill -9 $(pidof kube-apiserver)")
+    until_the_api_answers(lab)
+    restarted = argo.until(ISTIOD, lambda app: app.over)
+    # the gate may have been through, or have come back: but it is open only by its own verdict
+    annotations = lab.get("job", "control-plane-verification", "-n", SYSTEM)["metadata"][
+        "annotations"
+    ]
+    opened = annotations.get("meshgate/gate") == "open"
+    assert (restarted.phase == "Succeeded") == opened, restarted
+
+    assert argo.sync(ISTIOD).done
+
+
+# --- what the tests see -------------------------------------------------------------------------
+
+
+def one(argo: Argo, name: str, image: str) -> list[Object]:
+    """That Application of the new version, as somebody applies it who does not wait."""
+    return [
+        each for each in pipeline.applications(argo, NEW, image) if each["metadata"]["name"] == name
+    ]
+
+
+def until_the_api_answers(lab: Lab) -> None:
+    """Waits for an API server that was ended to be back."""
+    deadline = time.monotonic() + 120
+    while lab.run("kubectl", "get", "--raw=/readyz").returncode != 0:
+        assert time.monotonic() < deadline, "the API server did not come back"
+        time.sleep(0.5)
+
+
+def log(lab: Lab, job: str) -> str:
+    """What a hook's Job has printed."""
+    return lab.kubectl("logs", f"job/{job}", "-n", SYSTEM)
+
+
+def pods_of(lab: Lab, job: str) -> str:
+    """How the containers of a hook's Job are, in the API's words."""
+    found = lab.get("pods", "-n", SYSTEM, "-l", f"job-name={job}")["items"]
+    return str([each["status"].get("containerStatuses") for each in found])
+
+
+def all_went_through(lab: Lab, argo: Argo, version: str) -> None:
+    """Every Application was synced by itself, every gate ran, in order, and opened."""
+    # the parent's own sync ends when the last Application is applied: its health says the rest
+    upgrade = argo.until(
+        PARENT,
+        lambda app: (
+            app.over and argo.fresh(app) and (app.phase == "Failed" or argo.unhealthy(PARENT) == {})
+        ),
+        timeout=600,
+    )
+    assert upgrade.phase == "Succeeded", [upgrade, argo.unhealthy(PARENT)]
+    for name in ALL:
+        app = argo.application(name)
+        assert app.done, app
+        assert app.automated, f"{name} was synced by somebody"
+    jobs = [
+        lab.get("job", name, "-n", SYSTEM)
+        for name in (
+            *("control-plane-precheck", "control-plane-verification"),
+            *("control-plane-before-ingress", "ingress-gateway-verification"),
+            *("ingress-gateway-before-restart", RESTART, "data-plane-verification"),
+        )
+    ]
+    for one, other in pairwise(jobs):
+        assert moment(one["status"]["completionTime"]) <= moment(other["status"]["startTime"])
+    for each in jobs:
+        if each["metadata"]["name"] != RESTART:
+            annotations = each["metadata"]["annotations"]
+            assert annotations["meshgate/gate"] == "open"
+            assert annotations["meshgate/expected-version"] == version
+    for namespace in WORKLOADS:
+        for pod in lab.get("pods", "-n", namespace)["items"]:
+            assert f"proxyv2:{version}" in str(pod["spec"])
