@@ -253,7 +253,12 @@ def answered(request: Request, **seen: Any) -> Exchange:
     well: dict[str, Any] = {"certificate": certificate(), "fingerprint": "f1", "alpn": "h2"}
     well |= {"tls_version": "TLSv1.3"}
     given = well if request.tls else {}
-    if request.tls == "MUTUAL":
+    if request.tls_version in ("TLSv1", "TLSv1.1"):
+        alert = "TLSV1_ALERT_PROTOCOL_VERSION"
+        given = {"stage": "handshake", "error": "refused", "alert": alert}
+    elif request.tls_version:
+        given |= {"tls_version": request.tls_version}
+    elif request.tls == "MUTUAL" and not request.certificate:
         given |= {"stage": "request", "error": "refused", "alert": "TLSV13_CERTIFICATE_REQUIRED"}
     elif request.kind == "request":
         given |= {"status": request.expected or 200, "upstream": not request.expected}
@@ -268,14 +273,14 @@ def ways(**lists: Any) -> WaysIn:
     return WaysIn(Lists(**filled, slices=held["endpoint_slices"]))
 
 
-def requests(**lists: Any) -> list[Request]:
+def requests(identified: bool = False, /, **lists: Any) -> list[Request]:
     """All that would be sent from inside."""
     there = ways(**lists)
     return [
         journey.request(listener, "inside", door.subject)
         for listener in there.listeners
         for door in there.doors(listener)
-        for journey in journeys(there, listener)
+        for journey in journeys(there, listener, identified=identified)
     ]
 
 

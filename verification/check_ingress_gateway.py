@@ -71,8 +71,9 @@ def test_every_route_is_answered_by_its_backend(mesh: Mesh) -> None:
 
 
 @pytest.mark.check("IG008")
-def test_what_answered_before_answers_in_the_same_way(mesh: Mesh) -> None:
+def test_what_answered_before_answers_in_the_same_way(mesh: Mesh, warn: Warn) -> None:
     """Only a comparison finds what is well-formed, and not what it was."""
+    warn(mesh.ingress.drifted)
     changed = mesh.ingress.changed
 
     assert not changed, listed(changed)
@@ -82,6 +83,17 @@ def test_what_answered_before_answers_in_the_same_way(mesh: Mesh) -> None:
 def test_every_declared_request_gets_its_declared_answer(mesh: Mesh) -> None:
     """Only who owns a service knows which answer is right."""
     others = mesh.declared.others
+
+    assert not others, listed(others)
+
+
+@pytest.mark.check("IG010")
+def test_every_listener_takes_the_tls_versions_that_its_gateway_says(
+    mesh: Mesh, warn: Warn
+) -> None:
+    """An old version that came back lets weak clients in, one that went away shuts others out."""
+    warn(mesh.tls_versions.old)
+    others = mesh.tls_versions.others
 
     assert not others, listed(others)
 

@@ -29,9 +29,9 @@ from meshgate.facts.mesh import Mesh
 from meshgate.facts.overview import standing
 from meshgate.facts.upgrade import read_support
 from meshgate.pipeline.publish import Job, Targets, publish
-from meshgate.probe.ingress import INSIDE, OUTSIDE, Traffic
 from meshgate.probe.plan import Plan
 from meshgate.probe.target import Target
+from meshgate.probe.traffic import INSIDE, OUTSIDE, PROBER, Traffic
 from meshgate.report import html, json, text
 from meshgate.report.short import Short, broken, short
 from meshgate.snapshot.ingress import Answer
@@ -244,8 +244,25 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     traffic(
         "--vantage",
         action="append",
-        choices=(INSIDE, OUTSIDE),
-        help="where requests must have been sent from (inside; outside too with --ingress-url)",
+        choices=(INSIDE, OUTSIDE, PROBER),
+        help="where requests must have been sent from (inside, and what the options below name)",
+    )
+    traffic(
+        "--ingress-resolver",
+        metavar="ADDRESS[:PORT]",
+        default="",
+        help="resolves the public names that are then asked from outside",
+    )
+    traffic(
+        "--ingress-prober",
+        metavar="URL",
+        default="",
+        help="a prober elsewhere that answers as Prometheus' blackbox exporter does",
+    )
+    traffic(
+        "--ingress-client-cert",
+        metavar="FILE",
+        help="shown to listeners with mutual TLS: certificate, chain and key in one file (PEM)",
     )
     traffic(
         "--expect",
@@ -621,7 +638,12 @@ class Gatekeeper(Worker):
             raise ValueError(
                 f"{option('--expect')} names {', '.join(unset)}: not in the environment"
             )
-        return connect(self._access(asked.answers), asked, progress=self._progress)
+        from meshgate.probe.ingress import unusable  # as above: not for a replay
+
+        access = self._access(asked.answers)
+        if why := unusable(access.traffic):
+            raise ValueError(why)
+        return connect(access, asked, progress=self._progress)
 
     def _access(self, answers: tuple[Answer, ...] = ()) -> Access:
         option = self._config.getoption
@@ -647,7 +669,10 @@ class Gatekeeper(Worker):
             traffic=Traffic(
                 urls=tuple(option("--ingress-url")),
                 answers=answers,
-                ca=Path(option("--ingress-ca")) if option("--ingress-ca") else None,
+                ca=_path(option("--ingress-ca")),
+                identity=_path(option("--ingress-client-cert")),
+                resolver=option("--ingress-resolver"),
+                prober=option("--ingress-prober"),
                 proxy_protocol=option("--ingress-proxy-protocol"),
                 rate=option("--ingress-rate"),
                 limit=option("--ingress-limit"),
@@ -846,7 +871,9 @@ def _programs(option: Any) -> Programs | None:
 
 def _asked_for(option: Any, otherwise: Expectations, past: Past | None) -> Expectations:
     """What the command line says; what it leaves open is as the recording or the default has it."""
-    outside = (INSIDE, OUTSIDE) if option("--ingress-url") else None
+    public = option("--ingress-url") or option("--ingress-resolver")
+    places = {INSIDE: True, OUTSIDE: public, PROBER: option("--ingress-prober")}
+    named = tuple(name for name, wanted in places.items() if wanted)
     known = past.known if past else None
     given = {
         "istio_namespace": option("--istio-namespace"),
@@ -865,7 +892,7 @@ def _asked_for(option: Any, otherwise: Expectations, past: Past | None) -> Expec
         "support": _support(option("--support-matrix")),
         "known": () if option("--old-findings-fail") else known,
         "before": past.before if past else None,
-        "vantages": tuple(option("--vantage") or ()) or outside,
+        "vantages": tuple(option("--vantage") or ()) or (named if len(named) > 1 else None),
         "require_shadow": option("--require-shadow"),
         "accepted_losses": _several(option("--accept-loss")),
         "answers": _answers(option("--expect")),
@@ -882,6 +909,10 @@ def _answers(file: str | None) -> tuple[Answer, ...] | None:
         return read_answers(Path(file).read_text())
     except (OSError, ValueError) as error:
         raise ValueError(f"cannot use the answers {file}: {error}") from error
+
+
+def _path(file: str | None) -> Path | None:
+    return Path(file) if file else None
 
 
 def _several(values: list[str] | None) -> tuple[str, ...] | None:

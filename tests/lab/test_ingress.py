@@ -16,6 +16,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
+from meshgate.snapshot.store import load
 from tests.lab.harness import Lab, Stage
 from tests.lab.rights import grant
 
@@ -65,7 +66,7 @@ def gateway(name: str, *servers: dict[str, Any], app: str = "ingressgateway") ->
     }
 
 
-def server(host: str, port: int = 80, protocol: str = "HTTP", **tls: str) -> dict[str, Any]:
+def server(host: str, port: int = 80, protocol: str = "HTTP", **tls: Any) -> dict[str, Any]:
     first = host.partition(".")[0]
     named = {"number": port, "protocol": protocol, "name": f"{first}-{port}"}
     made: dict[str, Any] = {"port": named, "hosts": [host]}
@@ -389,6 +390,96 @@ def on_node(lab: Lab) -> dict[str, Any]:
 
 
 @pytest.mark.usefixtures("mended")
+def test_versions_of_tls_and_certificates_of_clients(
+    lab: Lab, ingress: Run, tmp_path: Path
+) -> None:
+    ours, others = (pair("client.example.com", days=30) for _ in range(2))
+    for name, made in (("ours", ours), ("others", others)):
+        (tmp_path / f"{name}.pem").write_text(made["tls.crt"] + made["tls.key"])
+    lab.apply(
+        {
+            "apiVersion": "v1",
+            "kind": "Secret",
+            "metadata": {"name": "mutual-cert", "namespace": "istio-ingress"},
+            "stringData": pair("mutual.faults.example.com", days=30) | {"ca.crt": ours["tls.crt"]},
+        },
+        {
+            "apiVersion": "v1",
+            "kind": "Secret",
+            "type": "kubernetes.io/tls",
+            "metadata": {"name": "old-cert", "namespace": "istio-ingress"},
+            "stringData": pair("old.faults.example.com", days=30),
+        },
+        gateway(
+            "faults",
+            server(
+                *("mutual.faults.example.com", 443, "HTTPS"),
+                mode="MUTUAL",
+                credentialName="mutual-cert",
+            ),
+            server(
+                *("old.faults.example.com", 443, "HTTPS"),
+                mode="SIMPLE",
+                credentialName="old-cert",
+                minProtocolVersion="TLSV1_1",
+                cipherSuites=["ECDHE-ECDSA-AES128-SHA"],
+            ),
+        ),
+        virtual_service("mutual", "mutual.faults.example.com"),
+        only_tls_1_3("secure.example.com"),
+    )
+
+    stage = ingress(f"--ingress-client-cert={tmp_path}/others.pem")
+    lab.kubectl("delete", "envoyfilter", "only-tls-1-3", *INGRESS)
+    # partners.example.com has another certificate authority than this client
+    lab.kubectl("delete", "virtualservice", "partners", *SHOP)
+    lab.kubectl("delete", "gateways.networking.istio.io", "tls", *INGRESS)
+    right = ingress(f"--ingress-client-cert={tmp_path}/ours.pem", "--settle=20")
+
+    mutual = "Gateway istio-ingress/faults port 443/HTTPS: "
+    assert stage.exit == 1, stage.output
+    failure(stage, "IG010 Gateway istio-ingress/tls port 443/HTTPS: ", "refuses TLSv1.2")
+    failure(stage, f"IG004 {mutual}", "refuses the client's certificate")
+    assert right.exit == 0, right.output
+    assert f"WARN IG010 {mutual}takes TLSv1.1, as its Gateway says" in right.output
+    sent = load(right.reports / "snapshot.json.gz").ingress
+    assert sent is not None
+    shown = [
+        each
+        for each in sent.exchanges
+        if each.request.certificate and each.request.kind == "request"
+    ]
+    assert {(each.alpn, each.status) for each in shown} == {("http/1.1", 200), ("h2", 200)}
+
+
+def only_tls_1_3(host: str) -> dict[str, Any]:
+    """An EnvoyFilter that takes the older versions from one host."""
+    context = "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.DownstreamTlsContext"
+    least = {"tls_params": {"tls_minimum_protocol_version": "TLSv1_3"}}
+    socket = {
+        "name": "envoy.transport_sockets.tls",
+        "typed_config": {"@type": context, "common_tls_context": least},
+    }
+    return {
+        "apiVersion": "networking.istio.io/v1alpha3",
+        "kind": "EnvoyFilter",
+        "metadata": {"name": "only-tls-1-3", "namespace": "istio-ingress"},
+        "spec": {
+            "configPatches": [
+                {
+                    "applyTo": "FILTER_CHAIN",
+                    "match": {
+                        "context": "GATEWAY",
+                        "listener": {"filterChain": {"sni": host}},
+                    },
+                    "patch": {"operation": "MERGE", "value": {"transport_socket": socket}},
+                }
+            ]
+        },
+    }
+
+
+@pytest.mark.usefixtures("mended")
 def test_answers_that_were_declared(
     lab: Lab, ingress: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -444,6 +535,45 @@ def test_from_outside_too_and_not_where_nothing_listens(ingress: Run) -> None:
     assert " from outside" in both.output
     assert none.exit == 10, none.output
     assert "nothing was sent from outside" in none.first
+
+
+@pytest.mark.usefixtures("mended")
+def test_public_names_that_a_given_resolver_knows(lab: Lab, ingress: Run) -> None:
+    name = "istio-ingressgateway.istio-ingress.svc.cluster.local"
+    lab.apply(gateway("faults", server("*.svc.cluster.local")), virtual_service("named", name))
+    (dns,) = lab.get("service", "kube-dns", "-n", "kube-system")["spec"]["clusterIPs"]
+
+    stage = ingress(f"--ingress-resolver={dns}")
+    planned = ingress(f"--ingress-resolver={dns}", "--dry-run").output
+
+    # the others' names are in no DNS here, and that is told; nothing is wrong inside
+    assert stage.exit == 1, stage.output
+    failure(stage, "IG004 Gateway istio-ingress/shop port 80/HTTP: ", "shop.example.com")
+    assert not any(name in line for line in stage.failures), stage.output
+    assert f"GET http://{name}:80/ by its public name, as {dns} has it" in planned
+    assert "nothing was sent from outside" not in stage.output
+
+
+@pytest.mark.usefixtures("mended")
+def test_a_gateway_that_expects_the_proxy_protocol(lab: Lab, ingress: Run) -> None:
+    expects = {"proxy.istio.io/config": '{"gatewayTopology": {"proxyProtocol": {}}}'}
+    lab.kubectl(
+        *("patch", "deployment", "istio-ingressgateway", *INGRESS, "--type=merge", "-p"),
+        json.dumps({"spec": {"template": {"metadata": {"annotations": expects}}}}),
+    )
+    # the other gateway expects none
+    lab.kubectl("delete", "gateways.gateway.networking.k8s.io", "shop", *SHOP)
+    lab.kubectl(
+        *("rollout", "status", "deployment/istio-ingressgateway", *INGRESS, "--timeout=60s")
+    )
+    lab.kubectl("wait", "pod", "-l", "app=shop-istio", *SHOP, "--for=delete", "--timeout=60s")
+
+    without = ingress()
+    spoken = ingress("--settle=20", "--ingress-proxy-protocol")
+
+    assert without.exit == 1, without.output
+    failure(without, "IG007 VirtualService shop/shop: ", "got no answer")
+    assert spoken.exit == 0, spoken.output
 
 
 def test_a_laptop_sends_through_a_port_forward(lab: Lab) -> None:

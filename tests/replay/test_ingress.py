@@ -20,6 +20,7 @@ def exchange(recording: Recording, kind: str, tls: str = "SIMPLE") -> Recording:
         for each in recording["ingress"]["exchanges"]
         if each["request"].get("kind", "request") == kind
         and each["request"].get("tls", "") == tls
+        and not each["request"].get("tlsVersion")
         and each["request"]["host"] in ("shop.example.com", "partners.example.com")
     )
 
@@ -78,6 +79,15 @@ def declared_otherwise(recording: Recording) -> None:
     recording["expectations"]["answers"] = [answer]
 
 
+def an_old_version(recording: Recording) -> None:
+    offered = next(
+        each
+        for each in recording["ingress"]["exchanges"]
+        if each["request"].get("tlsVersion") == "TLSv1.1"
+    )
+    offered.update(stage="", error="", alert="")
+
+
 FAILED = [
     (an_old_gateway, "IG001", "Pod istio-ingress/istio-ingressgateway-"),
     (no_endpoint, "IG002", "Service istio-ingress/istio-ingressgateway: port 443"),
@@ -87,6 +97,7 @@ FAILED = [
     (anybody_let_in, "IG006", "Gateway istio-ingress/tls port 443/HTTPS host partners"),
     (no_route, "IG007", "VirtualService shop/shop: GET http://shop.example.com:80"),
     (answered_otherwise_before, "IG008", "VirtualService shop/shop: GET http://shop.example.com"),
+    (an_old_version, "IG010", "Gateway istio-ingress/shop port 443/HTTPS: takes TLSv1.1"),
     (declared_otherwise, "IG009", "GET https://shop.example.com:443/declared from inside: got 404"),
 ]
 
@@ -127,5 +138,5 @@ def test_what_was_not_sent_is_never_a_pass(broken: Callable[[Break], Path], gate
 
     assert run.code == 10, run.out
     assert {line.split()[1] for line in run.lines if line.startswith("???? ")} == {
-        *("IG004", "IG005", "IG006", "IG007", "IG008")
+        *("IG004", "IG005", "IG006", "IG007", "IG008", "IG010")
     }

@@ -19,8 +19,8 @@ from meshgate.collect.plan import (
     closure,
 )
 from meshgate.collect.programs import Programs
-from meshgate.probe.ingress import Traffic
 from meshgate.probe.plan import Plan
+from meshgate.probe.traffic import Traffic
 from meshgate.snapshot.istiod import ProxySync
 from meshgate.snapshot.model import Expectations, Gap, Snapshot
 from meshgate.snapshot.redact import redacted

@@ -48,6 +48,7 @@ from meshgate.probe import ingress as gateways
 from meshgate.probe import pair as probes
 from meshgate.probe.plan import Plan
 from meshgate.probe.tls import CannotKeep
+from meshgate.probe.traffic import Traffic
 from meshgate.snapshot.ingress import Ingress, Vantage
 from meshgate.snapshot.istioctl import Analysis
 from meshgate.snapshot.istiod import IstiodNumbers, IstiodReading
@@ -92,7 +93,7 @@ class Context(msgspec.Struct, frozen=True, kw_only=True):
     window: float
     probe_rate: float
     retry_after_burst: int = 20
-    traffic: gateways.Traffic = gateways.Traffic()
+    traffic: Traffic = Traffic()
     programs: Programs | None = None
     pair: Plan = Plan()
     pair_sample: int = 0

@@ -13,7 +13,7 @@ from meshgate.snapshot.ingress import Answer, Exchange, Request
 from meshgate.snapshot.redact import text
 from meshgate.verdict import CouldNotVerify, Finding, NotApplicable
 
-VANTAGES = ("inside", "outside")
+VANTAGES = ("inside", "outside", "prober")
 VARIABLE = re.compile(r"\$\{(\w+)\}")
 _TOKEN = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
 # their values are credentials, whatever they look like
@@ -47,12 +47,21 @@ def _wrong(answer: Answer) -> Iterator[str]:
         yield f"it can be sent from {' or '.join(VANTAGES)}, {unknown}"
     if text(answer.path) != answer.path or text(answer.send) != answer.send:
         yield "it holds what looks like a credential: write ${NAME} in a header, or in `send`"
+    if "prober" in answer.vantages and not _askable(answer):
+        yield "a prober elsewhere sends GET, without headers and body, and tells the status alone"
     for name, value in answer.headers.items():
         if not _TOKEN.fullmatch(name) or re.search(r"[\r\n]", value):
             yield f"{name!r} is no header"
         secret = name.lower() in _CREDENTIALS or text(f"{name}: {value}") != f"{name}: {value}"
         if secret and not VARIABLE.search(value):
             yield f"its header {name} is a credential: write ${{NAME}}, and set it where this runs"
+
+
+def _askable(answer: Answer) -> bool:
+    expect = answer.expect
+    return answer.method == "GET" and not (
+        answer.headers or answer.send or expect.headers or expect.body
+    )
 
 
 def missing(answers: tuple[Answer, ...], environment: Mapping[str, str]) -> list[str]:

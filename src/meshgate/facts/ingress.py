@@ -16,6 +16,8 @@ from meshgate.verdict import CouldNotVerify, Finding, NotApplicable
 
 PROXY = "istio-proxy"
 SOON = timedelta(days=14)
+# milliseconds, and times what it was, above which an answer is late
+LATE, SLOWER = 500, 3
 # what a connection that was refused for want of a client's certificate is told
 REFUSED = ("CERTIFICATE_REQUIRED", "HANDSHAKE_FAILURE", "BAD_CERTIFICATE")
 
@@ -283,7 +285,8 @@ class IngressGateways:
 
     # --- on the wire ----------------------------------------------------------------------------
 
-    def _exchanges(self) -> Iterator[tuple[Exchange, Listener]]:
+    def exchanges(self) -> Iterator[tuple[Exchange, Listener]]:
+        """All that was sent, each with its listener."""
         by_place = {
             (listener.subject, listener.port, listener.tls): listener
             for listener in self.ways.listeners
@@ -297,7 +300,7 @@ class IngressGateways:
     def unreachable(self) -> list[Finding]:
         """Listeners that nobody can open a connection to."""
         found: dict[tuple[str, str, str], Finding] = {}
-        for seen, listener in self._exchanges():
+        for seen, listener in self.exchanges():
             asked = seen.request
             if seen.stage == "connect":
                 door = f"{asked.service} port {asked.port}"
@@ -309,7 +312,18 @@ class IngressGateways:
                     "look at the Service's endpoints, and for a NetworkPolicy or firewall",
                     heals=True,
                 )
-            elif seen.stage == "handshake" and asked.tls != "MUTUAL":
+            elif asked.tls_version:
+                continue  # whether it is to be taken is another question
+            elif asked.certificate and seen.alert:
+                where = (listener.subject, asked.vantage, asked.host)
+                found[where] = Finding(
+                    listener.words,
+                    f"refuses the client's certificate for {asked.host}: {seen.error}",
+                    "that of --ingress-client-cert is taken",
+                    f"compare its issuer with the ca.crt of {listener.credential}",
+                    heals=True,
+                )
+            elif seen.stage == "handshake" and (asked.tls != "MUTUAL" or asked.certificate):
                 names = f", credential {listener.credential}" if listener.credential else ""
                 found[(listener.subject, asked.vantage, asked.host)] = Finding(
                     listener.words,
@@ -335,10 +349,13 @@ class IngressGateways:
 
     def _certificates(self) -> Iterator[tuple[Finding, bool]]:
         seen_one = False
-        for seen, listener in self._exchanges():
+        for seen, listener in self.exchanges():
             if not seen.certificate or seen.request.vantage != "inside":
                 continue
-            if seen.request.kind != "connect" and seen.request.tls != "MUTUAL":
+            asked = seen.request
+            if asked.tls_version or asked.certificate:
+                continue
+            if asked.kind != "connect" and asked.tls != "MUTUAL":
                 continue
             seen_one = True
             yield from self._certificate(seen, listener)
@@ -403,8 +420,11 @@ class IngressGateways:
         if not any(each.tls == "MUTUAL" for each in self.ways.listeners):
             raise NotApplicable("no listener asks clients for a certificate")
         found = []
-        for seen, listener in self._exchanges():
+        for seen, listener in self.exchanges():
+            asked = seen.request
             if listener.tls != "MUTUAL" or seen.stage == "connect":
+                continue
+            if asked.certificate or asked.tls_version or asked.vantage == "prober":
                 continue
             where = f"{listener.words} host {seen.request.host}"
             if seen.status:
@@ -433,7 +453,7 @@ class IngressGateways:
         """Routes whose requests the gateway, or nobody, answered in place of their backend."""
         found: dict[tuple[str, str], Finding] = {}
         routed = False
-        for seen, listener in self._exchanges():
+        for seen, listener in self.exchanges():
             if seen.request.kind != "request" or not seen.request.route:
                 continue
             routed = True
@@ -448,8 +468,20 @@ class IngressGateways:
     def _answer(self, seen: Exchange, listener: Listener) -> Finding | None:
         asked = seen.request
         subject = asked.route.partition(" route ")[0].partition(" rule ")[0]
-        request = f"{asked.method} {asked.url} from {asked.vantage}"
+        request = f"{asked.method} {asked.url}{asked.way} from {asked.vantage}"
         backends = ", ".join(asked.backends) or "no backend"
+        if asked.certificate and seen.alert:
+            return None  # the listener's: said elsewhere
+        if asked.http2 and not seen.status and not seen.error:
+            if "GRPCRoute" not in asked.route:
+                return None  # that it is not spoken is no error, unless it was before
+            return Finding(
+                subject,
+                f"{request}: the listener does not speak HTTP/2 (ALPN {seen.alpn or 'none'})",
+                "HTTP/2, which gRPC needs",
+                "look for an EnvoyFilter",
+                heals=True,
+            )
         if seen.stage == "request":
             return Finding(
                 subject, f"{request} got no answer: {seen.error}", f"one of {backends}", heals=True
@@ -491,6 +523,8 @@ class IngressGateways:
             )
         if seen.status >= 500:
             by = "its backend" if seen.upstream else "the gateway itself"
+            if asked.vantage == "prober":
+                by = "one of the two"
             return Finding(
                 subject,
                 f"{request} got {seen.status} from {by} ({backends})",
@@ -506,25 +540,64 @@ class IngressGateways:
 
     # --- as before ------------------------------------------------------------------------------
 
-    @property
-    def changed(self) -> list[Finding]:
-        """What was answered before the upgrade and is answered in another way now."""
+    @cached_property
+    def _now(self) -> dict[str, list[Exchange]]:
         now: dict[str, list[Exchange]] = {}
-        for seen, _ in self._exchanges():
+        for seen, _ in self.exchanges():
             now.setdefault(seen.request.key, []).append(seen)
+        return now
+
+    def _then(self) -> Iterator[Exchange]:
+        """What was answered before the upgrade, and could be asked again."""
+        _ = self._now
         before = self._evidence.expectations.before
         if before is None or before.ingress is None:
             raise NotApplicable("there is no --baseline that holds traffic to compare with")
         vantages = {each.name for each in self.traffic.vantages if not each.unused}
-        found = []
         for then in before.ingress.exchanges:
             if then.error or then.status == 429 or then.status >= 500:
                 continue
             if then.request.vantage not in vantages:
                 continue  # nobody asked from there this time
+            if then.request.certificate and not self._identified:
+                continue  # nor with a certificate
+            yield then
+
+    @property
+    def _identified(self) -> bool:
+        return any(each.request.certificate for each in self.traffic.exchanges)
+
+    @property
+    def drifted(self) -> list[Finding]:
+        """What is answered as before, and much later, or by another server."""
+        found = []
+        for then in self._then():
+            asked = then.request
+            for now in self._now.get(asked.key, ()):
+                if now.error or now.status != then.status:
+                    continue
+                words = ""
+                if then.server != now.server:
+                    words = (
+                        f"says server {now.server or 'none'}, and {then.server or 'none'} before"
+                    )
+                elif now.milliseconds > max(LATE, SLOWER * then.milliseconds):
+                    words = f"took {now.milliseconds} ms, and {then.milliseconds} ms before"
+                if words:
+                    where = f"{asked.method} {asked.url}{asked.way} from {asked.vantage} {words}"
+                    subject = asked.route.partition(" route ")[0].partition(" rule ")[0]
+                    found.append(Finding(subject or asked.gateway, where, "the same as before"))
+        return found
+
+    @property
+    def changed(self) -> list[Finding]:
+        """What was answered before the upgrade and is answered in another way now."""
+        now = self._now
+        found = []
+        for then in self._then():
             asked = then.request
             subject = asked.route.partition(" route ")[0].partition(" rule ")[0] or asked.gateway
-            request = f"{asked.method} {asked.url} from {asked.vantage}"
+            request = f"{asked.method} {asked.url}{asked.way} from {asked.vantage}"
             if asked.key not in now:
                 found.append(
                     Finding(
@@ -545,12 +618,12 @@ class IngressGateways:
 def _difference(then: Exchange, now: Exchange) -> str:
     if now.error:
         return f"was answered before the upgrade; now: {now.error}"
+    if then.alpn == "h2" and now.alpn != "h2":
+        return "spoke HTTP/2 before the upgrade, and does not now"
     if now.status != then.status and now.status != 429:
         return f"got {then.status} before the upgrade, and gets {now.status} now"
     if now.location != then.location:
         return f"led to {then.location or 'nowhere'}, and leads to {now.location or 'nowhere'} now"
-    if then.alpn == "h2" and now.alpn != "h2":
-        return "spoke HTTP/2 before the upgrade, and does not now"
     if then.certificate and now.certificate and then.fingerprint != now.fingerprint:
         if now.certificate.not_after < then.certificate.not_after:
             return "serves an older certificate than before"

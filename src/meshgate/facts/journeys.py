@@ -7,7 +7,7 @@ is not planned: it can be declared.
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
-from meshgate.facts.listeners import HTTP, Listener, WaysIn, common, concrete, short
+from meshgate.facts.listeners import HTTP, TLS, Listener, WaysIn, common, concrete, short
 from meshgate.snapshot.gateway_api import MethodMatch, ParentReference, Route, RouteMatch, RouteRule
 from meshgate.snapshot.ingress import Request
 from meshgate.snapshot.istio import HttpMatch, HttpRoute, RouteDestination, VirtualService
@@ -28,6 +28,9 @@ class Journey(NamedTuple):
     expected: int = 0
     declared: bool = False
     send: str = ""
+    tls_version: str = ""
+    http2: bool = False
+    certificate: bool = False
 
     def request(self, listener: Listener, vantage: str, service: str) -> Request:
         """The request from one vantage point."""
@@ -47,14 +50,35 @@ class Journey(NamedTuple):
             expected=self.expected,
             declared=self.declared,
             send=self.send,
+            tls_version=self.tls_version,
+            http2=self.http2,
+            certificate=self.certificate,
         )
 
 
-def journeys(ways: WaysIn, listener: Listener) -> list[Journey]:
-    """All that is sent to a listener: its routes' requests, and a connection for each TLS host."""
-    if listener.tls == "MUTUAL":
-        # without a certificate nothing but the refusal can be seen
-        return [Journey(concrete(host), "request") for host in listener.hosts]
+def journeys(ways: WaysIn, listener: Listener, *, identified: bool = False) -> list[Journey]:
+    """All that is sent to a listener: its routes' requests, and a connection for each TLS host.
+
+    `identified`: there is a client's certificate to show, where one is asked for.
+    """
+    versions = _versions(listener)
+    if listener.tls != "MUTUAL":
+        return _usual(ways, listener) + versions
+    # without a certificate nothing but the refusal can be seen
+    refused = [Journey(concrete(host), "request") for host in listener.hosts]
+    shown = _usual(ways, listener) if identified else []
+    return refused + [each._replace(certificate=True) for each in shown] + versions
+
+
+def _versions(listener: Listener) -> list[Journey]:
+    """A handshake of each version: what one host of a server takes they all do."""
+    if not listener.terminates:
+        return []
+    host = concrete(listener.hosts[0]) if listener.hosts else concrete("*")
+    return [Journey(host, tls_version=version) for version in TLS.values()]
+
+
+def _usual(ways: WaysIn, listener: Listener) -> list[Journey]:
     routed = list(dict.fromkeys(_routed(ways, listener)))
     if not listener.tls:
         return routed or [Journey(concrete(host)) for host in listener.hosts]
@@ -62,7 +86,10 @@ def journeys(ways: WaysIn, listener: Listener) -> list[Journey]:
     hosts |= dict.fromkeys(each.host for each in routed)
     named = {each.host: each for each in routed if each.kind == "connect"}
     connects = [named.get(host, Journey(host)) for host in hosts]
-    return connects + [each for each in routed if each.kind == "request"]
+    requests = [each for each in routed if each.kind == "request"]
+    first = {each.host: each for each in reversed(requests)}
+    again = [each._replace(http2=True) for each in first.values() if not each.http2]
+    return connects + requests + again
 
 
 def _routed(ways: WaysIn, listener: Listener) -> Iterator[Journey]:
@@ -186,7 +213,10 @@ def _of_route(kind: str, route: Route, listener: Listener) -> Iterator[Journey]:
                 yield Journey(concrete(host), route=subject, backends=backends)
             elif journey := _of_matches(rule):
                 yield journey._replace(
-                    host=concrete(host), route=f"{subject} rule {number}", backends=backends
+                    host=concrete(host),
+                    route=f"{subject} rule {number}",
+                    backends=backends,
+                    http2=kind == "GRPCRoute",
                 )
 
 

@@ -14,12 +14,15 @@ from meshgate.snapshot.istio import DestinationRule, Gateway, VirtualService
 from meshgate.snapshot.kubernetes import Deployment, EndpointSlice, Pod, PodSpec, Service
 
 GATEWAY_NAME = "gateway.networking.k8s.io/gateway-name"
+# Istio's names for what `ssl` calls so, oldest first
+TLS = {"TLSV1_0": "TLSv1", "TLSV1_1": "TLSv1.1", "TLSV1_2": "TLSv1.2", "TLSV1_3": "TLSv1.3"}
 HTTP = frozenset({"HTTP", "HTTP2", "GRPC", "HTTPS"})
 
 
 class Listener(NamedTuple):
     """One server of a Gateway, of either kind.
 
+    `least` and `most` are the versions of TLS that it is to take: Istio's unless it names others.
     `selector` finds its pods, in `scope` alone where that is set; `section` is the Gateway API's
     name for it.
     """
@@ -36,6 +39,8 @@ class Listener(NamedTuple):
     credential: str
     selector: Mapping[str, str]
     scope: str
+    least: str = "TLSv1.2"
+    most: str = "TLSv1.3"
 
     @property
     def subject(self) -> str:
@@ -113,6 +118,8 @@ class WaysIn:
                     tls.credential_name if tls else "",
                     gateway.spec.selector,
                     "",
+                    TLS.get(tls.min_protocol_version if tls else "", "TLSv1.2"),
+                    TLS.get(tls.max_protocol_version if tls else "", "TLSv1.3"),
                 )
 
     def _api(self) -> Iterator[Listener]:

@@ -9,6 +9,7 @@ from meshgate.facts.authorization import Authorization
 from meshgate.facts.changes import Changes
 from meshgate.facts.declared import DeclaredAnswers
 from meshgate.facts.destination import DestinationRules
+from meshgate.facts.encryption import TlsVersions
 from meshgate.facts.envoyfilter import EnvoyFilters
 from meshgate.facts.evidence import Evidence
 from meshgate.facts.gatewayapi import GatewayApi
@@ -82,6 +83,11 @@ class Mesh:
     def declared(self) -> DeclaredAnswers:
         """Answers that somebody declared."""
         return DeclaredAnswers(self.evidence, self.ingress)
+
+    @cached_property
+    def tls_versions(self) -> TlsVersions:
+        """Which versions of TLS the gateways take."""
+        return TlsVersions(self.ingress)
 
     @cached_property
     def revisions(self) -> Revisions:

@@ -10,11 +10,12 @@ import socket
 import ssl
 import threading
 import time
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, suppress
-from functools import cached_property, partial
-from http.client import HTTPConnection, HTTPException, HTTPResponse
+from functools import partial
+from http.client import HTTPConnection, HTTPException
 from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import urlsplit
@@ -25,38 +26,25 @@ from cryptography import x509
 from meshgate import __version__
 from meshgate.facts.certificates import described
 from meshgate.facts.declared import VARIABLE, journey
+from meshgate.facts.encryption import VERSIONS
 from meshgate.facts.journeys import Journey, journeys
 from meshgate.facts.listeners import Door, Listener, WaysIn
+from meshgate.probe import http2, prober
+from meshgate.probe.names import addresses, literal, place
+from meshgate.probe.traffic import INSIDE, OUTSIDE, PROBER, Traffic
 from meshgate.snapshot.ingress import Answer, Exchange, Expected, Ingress, Request, Vantage
 from meshgate.snapshot.redact import text
 
 AGENT = f"meshgate/{__version__} (verifies an Istio upgrade)"
-INSIDE, OUTSIDE = "inside", "outside"
 BODY = 64 * 1024
 # PROXY protocol, version 1, of a connection that speaks for nobody else
 UNPROXIED = b"PROXY UNKNOWN\r\n"
 
 Connect = Callable[[], socket.socket]
+# To where a host is served from a vantage point.
+Dial = Callable[[str], socket.socket]
 # From inside: to a Service's port; raises OSError, or Unreadable for good.
 Enter = Callable[[Door], socket.socket]
-
-
-class Traffic(msgspec.Struct, frozen=True, kw_only=True):
-    """What may be sent, and where to; times in seconds.
-
-    `urls`: addresses from outside, `[NAMESPACE/SERVICE=]http[s]://host[:port]`.
-    `answers`: what somebody declared.
-    `ca`: roots that the gateways' certificates must lead to, beside the public ones.
-    """
-
-    urls: tuple[str, ...] = ()
-    answers: tuple[Answer, ...] = ()
-    ca: Path | None = None
-    proxy_protocol: bool = False
-    rate: float = 200.0
-    limit: int = 5000
-    deadline: float = 60.0
-    timeout: float = 5.0
 
 
 class Planned(NamedTuple):
@@ -72,7 +60,7 @@ class Planned(NamedTuple):
         asked = self.request
         verb = f"{asked.method} " if asked.kind == "request" else "connect "
         headers = "".join(f" {name}: {value}" for name, value in sorted(asked.headers.items()))
-        return f"{verb}{asked.url}{headers} by {self.way} ({asked.vantage})"
+        return f"{verb}{asked.url}{headers}{asked.way} by {self.way} ({asked.vantage})"
 
 
 def plan(ways: WaysIn, traffic: Traffic, enter: Enter) -> tuple[list[Planned], list[Vantage]]:
@@ -80,52 +68,106 @@ def plan(ways: WaysIn, traffic: Traffic, enter: Enter) -> tuple[list[Planned], l
     planned: list[Planned] = []
     for listener in ways.listeners:
         sent: list[tuple[Journey, Answer | None]]
-        sent = [(each, None) for each in journeys(ways, listener)]
-        sent += [(made, each) for each in traffic.answers if (made := journey(each, listener))]
+        identified = traffic.identity is not None
+        sent = [(each, None) for each in journeys(ways, listener, identified=identified)]
+        sent += [
+            (made._replace(certificate=identified and listener.tls == "MUTUAL"), each)
+            for each in traffic.answers
+            if (made := journey(each, listener))
+        ]
         for door in ways.doors(listener):
-            for vantage, service, way, connect in _vantages(door, listener, traffic, enter):
+            for vantage, service, way, dial in _vantages(door, listener, traffic, enter):
                 proxied = traffic.proxy_protocol and vantage == INSIDE
                 planned += [
                     Planned(
                         each.request(listener, vantage, service),
                         way,
-                        connect,
+                        partial(dial, each.host),
                         proxied,
                         answer.expect if answer else Expected(),
                     )
                     for each, answer in sent
-                    if answer is None or vantage in answer.vantages
+                    if (vantage in answer.vantages if answer else _goes(each, vantage, way))
                 ]
     unique = {(each.request.key, each.way): each for each in planned}
     outside = any(each.request.vantage == OUTSIDE for each in planned)
     why = "no Service has a LoadBalancer address, and no --ingress-url leads to a listener"
     vantages = [Vantage(name=INSIDE), Vantage(name=OUTSIDE, unused="" if outside else why)]
+    if traffic.prober:
+        vantages.append(Vantage(name=PROBER))
     return list(unique.values()), vantages
+
+
+BY_NAME = "its public name"
+
+
+def _goes(journey: Journey, vantage: str, way: str) -> bool:
+    """Whether what was derived is sent this way too."""
+    named = "meshgate-probe" not in journey.host  # which no DNS has
+    if vantage == PROBER:
+        # it sends GET alone, without headers of ours, and follows redirects
+        return (
+            named
+            and journey.kind == "request"
+            and journey.method == "GET"
+            and not (
+                journey.headers
+                or journey.certificate
+                or journey.http2
+                or journey.expected // 100 == 3
+            )
+        )
+    if vantage == OUTSIDE:
+        return not journey.tls_version and (named or BY_NAME not in way)
+    return True
 
 
 def _vantages(
     door: Door, listener: Listener, traffic: Traffic, enter: Enter
-) -> Iterator[tuple[str, str, str, Connect]]:
-    """A vantage point, what leads in from there, that with the port, and how it is connected to."""
-    timeout, name = traffic.timeout, door.subject
-    yield INSIDE, name, f"{name} port {door.port}", lambda: enter(door)
+) -> Iterator[tuple[str, str, str, Dial]]:
+    """A vantage point, what leads in from there, that with the port, and how a host is reached."""
+    name = door.subject
+    yield INSIDE, name, f"{name} port {door.port}", lambda host: enter(door)
     for second in door.addresses[1:]:  # a Service of both families
         only = door._replace(addresses=(second,))
         there = f"{name} ({second})"
-        yield INSIDE, there, f"{there} port {door.port}", partial(enter, only)
+        yield INSIDE, there, f"{there} port {door.port}", partial(_entering, enter, only)
     given = [url for url in traffic.urls if _leads(url, door, listener)]
     for url in given:
         parts = urlsplit(url.rpartition("=")[2])
         port = parts.port or (443 if parts.scheme == "https" else 80)
-        address = (parts.hostname or "", port)
-        yield OUTSIDE, name, f"{address[0]}:{port}", _dialling(address, timeout)
-    if not given:
+        address = parts.hostname or ""
+        yield OUTSIDE, name, f"{address}:{port}", partial(_dial, traffic, port, address)
+    if traffic.resolver and not given:
+        way = f"{BY_NAME}, as {traffic.resolver} has it, port {door.port}"
+        yield OUTSIDE, name, way, partial(_dial, traffic, door.port, "")
+    elif not given:
         for each in door.outside:
-            yield OUTSIDE, name, f"{each}:{door.port}", _dialling((each, door.port), timeout)
+            yield OUTSIDE, name, f"{each}:{door.port}", partial(_dial, traffic, door.port, each)
+    if traffic.prober and listener.tls not in ("MUTUAL", "PASSTHROUGH", "AUTO_PASSTHROUGH"):
+        yield PROBER, name, traffic.prober, _never
 
 
-def _dialling(address: tuple[str, int], timeout: float) -> Connect:
-    return lambda: socket.create_connection(address, timeout)
+def _entering(enter: Enter, door: Door, host: str) -> socket.socket:
+    return enter(door)
+
+
+def _never(host: str) -> socket.socket:
+    raise OSError("the prober connects, not we")
+
+
+def _dial(traffic: Traffic, port: int, address: str, host: str) -> socket.socket:
+    """A connection to an address, or without one to the host's own."""
+    name = address or host
+    if not traffic.resolver or literal(name):
+        return socket.create_connection((name, port), traffic.timeout)
+    last = OSError(f"{name} has no address")
+    for each in addresses(name, traffic.resolver, traffic.timeout):
+        try:
+            return socket.create_connection((each, port), traffic.timeout)
+        except OSError as error:
+            last = error
+    raise last
 
 
 def _leads(url: str, door: Door, listener: Listener) -> bool:
@@ -172,11 +214,15 @@ def send(
 
     with ThreadPoolExecutor(max_workers=workers) as pool:
         seen = list(pool.map(one, planned[: traffic.limit]))
+    silent = next((each.error for each in seen if each and each.stage == PROBER), "")
     left = [each.request for each, got in zip(planned, seen, strict=False) if got is None]
     left += [each.request for each in planned[traffic.limit :]]
     return Ingress(
-        vantages=tuple(vantages),
-        exchanges=tuple(each for each in seen if each),
+        vantages=tuple(
+            Vantage(name=PROBER, unused=silent) if silent and each.name == PROBER else each
+            for each in vantages
+        ),
+        exchanges=tuple(each for each in seen if each and each.stage != PROBER),
         unsent=tuple(left),
         trusted=traffic.ca is not None,
     )
@@ -187,16 +233,23 @@ class _Client:
 
     def __init__(self, traffic: Traffic) -> None:
         self._traffic = traffic
-        self._any = _context(http2=False)
-        self._any_http2 = _context(http2=True)
+        shown = {False: None, True: traffic.identity}
+        # made before there are threads: what they share is not changed any more
+        self._contexts = {
+            (alpn, certificate): _context(list(alpn), identity)
+            for alpn in (HTTP1, HTTP2, ANY)
+            for certificate, identity in shown.items()
+        }
+        self._versions = {version: _only(version) for version in VERSIONS}
+        self._trusting = {
+            certificate: _trusting(traffic.ca, identity) for certificate, identity in shown.items()
+        }
 
-    @cached_property
-    def _trusting(self) -> ssl.SSLContext:
-        context = ssl.create_default_context()
-        context.check_hostname = False  # names are compared by facts, in words of their own
-        if self._traffic.ca:
-            context.load_verify_locations(self._traffic.ca)
-        return context
+    def _context(self, request: Request) -> ssl.SSLContext:
+        if request.tls_version:
+            return self._versions[request.tls_version]
+        alpn = ANY if request.kind == "connect" else HTTP2 if request.http2 else HTTP1
+        return self._contexts[alpn, request.certificate]
 
     def send(self, planned: Planned) -> Exchange:
         """One request: what came back, or how far it came."""
@@ -204,6 +257,11 @@ class _Client:
         seen = Exchange(request=request)
         start = time.monotonic()
         stage = "connect"
+        if request.vantage == PROBER:
+            try:
+                return prober.ask(self._traffic.prober, request, self._traffic.timeout, AGENT)
+            except prober.Silent as error:
+                return msgspec.structs.replace(seen, stage=PROBER, error=str(error))
         try:
             with closing(planned.connect()) as connection:
                 connection.settimeout(self._traffic.timeout)
@@ -214,15 +272,15 @@ class _Client:
                     seen = self._ask(seen, connection, planned.expect)
                 else:
                     stage = "handshake"
-                    asks = request.kind == "request"
-                    context = self._any if asks else self._any_http2
+                    context = self._context(request)
                     with context.wrap_socket(connection, server_hostname=request.host) as secured:
                         seen = _shaken(seen, secured)
                         stage = "request"
-                        if request.tls == "MUTUAL":
+                        if request.tls == "MUTUAL" and not request.tls_version:
                             self._await_refusal(secured)
-                        seen = self._ask(seen, secured, planned.expect)
-            if request.tls and request.kind == "connect":
+                        if not request.http2 or seen.alpn == "h2":
+                            seen = self._ask(seen, secured, planned.expect)
+            if request.tls and request.kind == "connect" and not request.tls_version:
                 seen = msgspec.structs.replace(seen, distrust=self._distrust(planned))
         except (OSError, HTTPException, ValueError) as error:
             alert = (error.reason or "") if isinstance(error, ssl.SSLError) else ""
@@ -245,7 +303,8 @@ class _Client:
                 connection.settimeout(self._traffic.timeout)
                 if planned.proxied:
                     connection.sendall(UNPROXIED)
-                with self._trusting.wrap_socket(connection, server_hostname=planned.request.host):
+                trusting = self._trusting[planned.request.certificate]
+                with trusting.wrap_socket(connection, server_hostname=planned.request.host):
                     return ""
         except ssl.SSLCertVerificationError as error:
             return error.verify_message or str(error)
@@ -254,39 +313,116 @@ class _Client:
         request = seen.request
         if request.kind != "request":
             return seen
-        http = HTTPConnection(request.host, request.port, timeout=self._traffic.timeout)
-        http.sock = connection
         default = 443 if request.tls else 80
         host = request.host if request.port == default else f"{request.host}:{request.port}"
-        headers = {"Host": host, "User-Agent": AGENT, "Connection": "close"}
-        headers |= {name: _filled(value) for name, value in request.headers.items()}
-        sent = _filled(request.send).encode() if request.send else None
-        http.request(request.method, request.path, body=sent, headers=headers)
-        answer = http.getresponse()
-        body = answer.read(BODY).decode(errors="replace")
-        upstream = answer.getheader("x-envoy-upstream-service-time") is not None
+        given = {name: _filled(value) for name, value in request.headers.items()}
+        answer = (self._http2 if request.http2 else self._http1)(request, connection, host, given)
+        body = answer.body
+        upstream = answer.headers.get("x-envoy-upstream-service-time") is not None
         return msgspec.structs.replace(
             seen,
             status=answer.status,
-            server=answer.getheader("server") or "",
-            location=_plain(answer.getheader("location") or ""),
+            server=answer.headers.get("server", ""),
+            location=_plain(answer.headers.get("location", "")),
             upstream=upstream,
-            reason="" if upstream else _reason(answer, body),
+            reason="" if upstream else _reason(answer.status, body),
             headers={
                 name.lower(): text(value)
                 for name in expect.headers
-                if (value := answer.getheader(name)) is not None
+                if (value := answer.headers.get(name.lower())) is not None
             },
             body_holds=expect.body in body,
         )
 
+    def _http1(
+        self, request: Request, connection: socket.socket, host: str, given: dict[str, str]
+    ) -> "Answered":
+        http = HTTPConnection(request.host, request.port, timeout=self._traffic.timeout)
+        http.sock = connection
+        headers = {"Host": host, "User-Agent": AGENT, "Connection": "close", **given}
+        sent = _filled(request.send).encode() if request.send else None
+        http.request(request.method, request.path, body=sent, headers=headers)
+        answer = http.getresponse()
+        body = answer.read(BODY).decode(errors="replace")
+        found = {name.lower(): value for name, value in answer.getheaders()}
+        return Answered(answer.status, found, body)
 
-def _context(*, http2: bool) -> ssl.SSLContext:
+    def _http2(
+        self, request: Request, connection: socket.socket, host: str, given: dict[str, str]
+    ) -> "Answered":
+        headers = {
+            ":method": request.method,
+            ":scheme": "https" if request.tls else "http",
+            ":authority": host,
+            ":path": request.path,
+            "user-agent": AGENT,
+            **{name.lower(): value for name, value in given.items()},
+        }
+        found, body = http2.ask(connection, list(headers.items()), self._traffic.timeout, BODY)
+        named = dict(found)
+        return Answered(int(named.get(":status", 0)), named, body.decode(errors="replace"))
+
+
+class Answered(NamedTuple):
+    """An answer, over whichever version of HTTP; the headers' names are in small letters."""
+
+    status: int
+    headers: dict[str, str]
+    body: str
+
+
+HTTP1, HTTP2, ANY = ("http/1.1",), ("h2",), ("h2", "http/1.1")
+
+
+def _context(alpn: list[str], identity: Path | None = None) -> ssl.SSLContext:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE  # whatever is served is looked at
-    context.set_alpn_protocols(["h2", "http/1.1"] if http2 else ["http/1.1"])
+    context.set_alpn_protocols(alpn)
+    if identity:
+        context.load_cert_chain(identity)
     return context
+
+
+def _only(version: str) -> ssl.SSLContext:
+    """A client that offers this version alone, old ones too."""
+    context = _context(list(HTTP1))
+    with warnings.catch_warnings():
+        # that the old ones are old is why they are tried
+        warnings.simplefilter("ignore", DeprecationWarning)
+        chosen = ssl.TLSVersion[version.replace(".", "_") if "." in version else "TLSv1"]
+        context.set_ciphers("ALL:@SECLEVEL=0")
+        context.maximum_version, context.minimum_version = chosen, chosen
+    return context
+
+
+def _trusting(ca: Path | None, identity: Path | None) -> ssl.SSLContext:
+    context = ssl.create_default_context()
+    context.check_hostname = False  # names are compared by facts, in words of their own
+    if ca:
+        context.load_verify_locations(ca)
+    if identity:
+        context.load_cert_chain(identity)
+    return context
+
+
+def unusable(traffic: Traffic) -> str:
+    """Why what was given cannot be sent with, or nothing."""
+    try:
+        _trusting(traffic.ca, None)
+    except (OSError, ssl.SSLError) as error:
+        return f"cannot use the roots {traffic.ca}: {error}"
+    try:
+        _trusting(None, traffic.identity)
+    except (OSError, ssl.SSLError) as error:
+        return f"cannot use the client's certificate {traffic.identity}: {error}"
+    try:
+        _ = place(traffic.resolver) if traffic.resolver else None
+    except ValueError as error:
+        return f"the resolver {traffic.resolver} is no ADDRESS[:PORT]: {error}"
+    if traffic.prober and urlsplit(traffic.prober).scheme not in ("http", "https"):
+        return f"the prober {traffic.prober} is no URL"
+    return ""
 
 
 def _shaken(seen: Exchange, secured: ssl.SSLSocket) -> Exchange:
@@ -310,11 +446,11 @@ def _plain(location: str) -> str:
     return location.partition("?")[0]
 
 
-def _reason(answer: HTTPResponse, body: str) -> str:
+def _reason(status: int, body: str) -> str:
     """Envoy's own word for what it answered by itself, as its access log would flag it."""
-    if answer.status == 404 and not body:
+    if status == 404 and not body:
         return "NR"
-    if answer.status == 503:
+    if status == 503:
         if "no healthy upstream" in body:
             return "UH"
         if "upstream connect error" in body or "reset before headers" in body:

@@ -51,7 +51,8 @@ class Request(Base, frozen=True):
     too.  `tls` is the listener's mode, empty for plain HTTP.  `route` names what leads the request
     to `backends`; it is empty where only the listener is meant.  `expected` is the status that the
     gateway gives by itself (a redirect, a fixed answer), 0 where a backend answers.  `declared`:
-    it is a person's own, with the body `send`.
+    it is a person's own, with the body `send`.  `tls_version`: the only one that is offered.
+    `certificate`: a client's certificate is shown.
     """
 
     vantage: str
@@ -69,6 +70,9 @@ class Request(Base, frozen=True):
     expected: int = 0
     declared: bool = False
     send: str = ""
+    tls_version: str = ""
+    http2: bool = False
+    certificate: bool = False
 
     @property
     def url(self) -> str:
@@ -81,7 +85,20 @@ class Request(Base, frozen=True):
         """What the same request has in another capture: the words that it is compared by."""
         headers = ",".join(f"{name}={value}" for name, value in sorted(self.headers.items()))
         more = f" declared {self.send}" if self.declared else ""
-        return f"{self.vantage} {self.service} {self.method} {self.kind} {self.url} {headers}{more}"
+        return (
+            f"{self.vantage} {self.service} {self.method} {self.kind} {self.url} {headers}"
+            f"{more}{self.way}"
+        )
+
+    @property
+    def way(self) -> str:
+        """How it is sent, in words, where that is not as usual."""
+        words = [
+            self.tls_version,
+            "over HTTP/2" * self.http2,
+            "with a certificate" * self.certificate,
+        ]
+        return "".join(f" {each}" for each in words if each)
 
 
 class Exchange(Base, frozen=True):

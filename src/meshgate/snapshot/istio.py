@@ -61,6 +61,8 @@ class ServerTls(Base, frozen=True):
     mode: str = ""
     https_redirect: bool = False
     credential_name: str = ""
+    min_protocol_version: str = ""
+    max_protocol_version: str = ""
 
 
 class Server(Base, frozen=True):

@@ -310,7 +310,7 @@ MUTUAL = (build.gateway(build.server(443, "HTTPS", mode="MUTUAL")),)
     ],
 )
 def test_mutual_tls(seen: dict[str, Any], words: str) -> None:
-    (asked,) = build.requests(gateways=MUTUAL)
+    (asked, *_) = build.requests(gateways=MUTUAL)
     sent = build.traffic(build.answered(asked, **seen))
 
     found = told(build.ingress(gateways=MUTUAL, ingress=sent).careless)
@@ -383,7 +383,7 @@ def test_a_redirect_that_leads_nowhere() -> None:
 def test_less_than_was_planned_proves_nothing() -> None:
     sent = msgspec.structs.replace(having(), unsent=tuple(build.requests()))
 
-    with pytest.raises(CouldNotVerify, match="3 of the planned requests were not sent"):
+    with pytest.raises(CouldNotVerify, match="8 of the planned requests were not sent"):
         _ = build.ingress(ingress=sent).unreachable
 
 
@@ -392,6 +392,38 @@ def test_a_vantage_point_that_is_required_and_was_not_used_proves_nothing() -> N
 
     with pytest.raises(CouldNotVerify, match="nothing was sent from outside"):
         _ = build.ingress(**away).unreachable
+
+
+def shown(**seen: Any) -> list[Exchange]:
+    """What a mutual TLS listener did, to those who show a certificate."""
+    asked = build.requests(True, gateways=MUTUAL)
+    return [build.answered(each, **seen if each.certificate else {}) for each in asked]
+
+
+def test_mutual_tls_with_a_certificate() -> None:
+    refusal = {"stage": "request", "error": "unknown ca", "alert": "TLSV1_ALERT_UNKNOWN_CA"}
+    taken = build.ingress(gateways=MUTUAL, ingress=build.traffic(*shown()))
+    refused = build.ingress(
+        gateways=MUTUAL, ingress=build.traffic(*shown(status=0, upstream=False, **refusal))
+    )
+
+    assert (taken.unreachable, taken.careless, taken.unanswered) == ([], [], [])
+    assert "refuses the client's certificate for shop.example.com" in told(refused.unreachable)
+    assert (refused.careless, refused.unanswered) == ([], [])
+
+
+def grpc(**seen: Any) -> list[Finding]:
+    lists = {**API, "gateways": (), "http_routes": (), "grpc_routes": (build.api_route(),)}
+    (asked,) = [each for each in build.requests(**lists) if each.kind == "request"]
+    sent = build.traffic(build.answered(asked, **seen))
+    return build.ingress(**lists, ingress=sent).unanswered
+
+
+def test_grpc_needs_http_2() -> None:
+    assert grpc() == []
+    assert "does not speak HTTP/2 (ALPN http/1.1)" in told(
+        grpc(status=0, upstream=False, alpn="http/1.1")
+    )
 
 
 # --- as before ----------------------------------------------------------------------------------
@@ -423,6 +455,31 @@ def test_without_a_baseline_there_is_nothing_to_compare() -> None:
 def test_what_is_answered_in_another_way(which: str, seen: dict[str, Any], words: str) -> None:
     assert compared(having(), having()) == ""
     assert words in compared(having(), having(which, **seen))
+
+
+@pytest.mark.parametrize(
+    ("then", "now", "words"),
+    [
+        (
+            {"server": "envoy"},
+            {"server": "istio-envoy"},
+            "says server istio-envoy, and envoy before",
+        ),
+        ({"milliseconds": 90}, {"milliseconds": 800}, "took 800 ms, and 90 ms before"),
+        ({"milliseconds": 400}, {"milliseconds": 800}, ""),
+        ({"milliseconds": 1}, {"milliseconds": 400}, ""),
+        ({"server": "a"}, {"server": "b", "status": 404}, ""),
+    ],
+)
+def test_what_is_answered_as_before_and_later_or_by_another(
+    then: dict[str, Any], now: dict[str, Any], words: str
+) -> None:
+    before = Before(taken=AT - timedelta(hours=1), ingress=having("request", **then))
+    seen = build.ingress(ingress=having("request", **now), **expecting(before=before))
+
+    found = told(seen.drifted)
+
+    assert (words in found) if words else not found
 
 
 def test_what_leads_nowhere_now() -> None:

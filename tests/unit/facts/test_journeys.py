@@ -21,7 +21,11 @@ from tests import ingress_builders as build
 
 
 def urls(requests: list[Request]) -> list[str]:
-    return [f"{each.method} {each.kind} {each.url}" for each in requests]
+    return [
+        f"{each.method} {each.kind} {each.url}{each.way}"
+        for each in requests
+        if not each.tls_version
+    ]
 
 
 def test_http_is_asked_and_https_is_shaken_hands_with_too() -> None:
@@ -29,6 +33,22 @@ def test_http_is_asked_and_https_is_shaken_hands_with_too() -> None:
         "GET request http://shop.example.com:80/",
         "GET connect https://shop.example.com:443",
         "GET request https://shop.example.com:443/",
+        "GET request https://shop.example.com:443/ over HTTP/2",
+    ]
+
+
+def test_every_version_of_tls_is_offered_once_a_server_that_serves_a_certificate() -> None:
+    hosts = ("a.example.com", "b.example.com")
+    secured = build.server(443, "HTTPS", *hosts, mode="SIMPLE")
+    passed = build.server(443, "TLS", mode="PASSTHROUGH")
+
+    sent = build.requests(gateways=(build.gateway(build.server(), secured, passed),))
+
+    assert [(each.host, each.tls_version) for each in sent if each.tls_version] == [
+        ("a.example.com", "TLSv1"),
+        ("a.example.com", "TLSv1.1"),
+        ("a.example.com", "TLSv1.2"),
+        ("a.example.com", "TLSv1.3"),
     ]
 
 
@@ -88,10 +108,23 @@ def test_a_listener_that_redirects_is_asked_for_that_alone() -> None:
     assert (asked.url, asked.expected) == ("http://shop.example.com:80/", 301)
 
 
+MUTUAL = (build.gateway(build.server(443, "HTTPS", mode="MUTUAL")),)
+
+
 def test_mutual_tls_is_asked_once_a_host_without_a_certificate() -> None:
-    (asked,) = build.requests(gateways=(build.gateway(build.server(443, "HTTPS", mode="MUTUAL")),))
+    (asked, *versions) = build.requests(gateways=MUTUAL)
 
     assert (asked.tls, asked.kind, asked.route) == ("MUTUAL", "request", "")
+    assert all(each.tls_version for each in versions)
+
+
+def test_with_a_certificate_to_show_mutual_tls_is_asked_for_its_routes_too() -> None:
+    assert urls(build.requests(True, gateways=MUTUAL)) == [
+        "GET request https://shop.example.com:443/",
+        "GET connect https://shop.example.com:443 with a certificate",
+        "GET request https://shop.example.com:443/ with a certificate",
+        "GET request https://shop.example.com:443/ over HTTP/2 with a certificate",
+    ]
 
 
 def test_what_is_passed_through_is_shaken_hands_with_for_each_sni() -> None:
@@ -152,6 +185,7 @@ def test_a_grpc_method_is_a_path() -> None:
 
     assert (asked.method, asked.path) == ("GET", "/shop.Orders/Meshgate")
     assert asked.route == "GRPCRoute shop/web rule 0"
+    assert asked.http2
 
 
 def test_a_tls_route_is_shaken_hands_with() -> None:

@@ -14,7 +14,8 @@ import pytest
 from cryptography import x509
 
 from meshgate.facts.listeners import Door
-from meshgate.probe.ingress import OUTSIDE, Planned, Traffic, plan, send
+from meshgate.probe.ingress import Planned, plan, send, unusable
+from meshgate.probe.traffic import OUTSIDE, PROBER, Traffic
 from meshgate.snapshot.ingress import Answer as Declared
 from meshgate.snapshot.ingress import Exchange, Expected, Request, Vantage
 from meshgate.snapshot.kubernetes import Ingress as Address
@@ -140,14 +141,16 @@ def test_nothing_is_sent_after_the_deadline(serve: Serve) -> None:
 
 
 @contextmanager
-def listening(folder: Path, *, mutual: bool = False) -> Iterator[tuple[str, int]]:
+def listening(
+    folder: Path, *, mutual: bool = False, alpn: tuple[str, ...] | list[str] = ("h2", "http/1.1")
+) -> Iterator[tuple[str, int]]:
     """A TLS listener that answers 200 to whatever it is asked."""
     made = issued(build.HOST, by=ROOT, ca=False, sans=[x509.DNSName(build.HOST)])
     file = folder / "pair.pem"
     file.write_text(made.pem + made.key_pem.decode())
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(file)
-    context.set_alpn_protocols(["h2", "http/1.1"])
+    context.set_alpn_protocols(list(alpn))
     if mutual:
         context.verify_mode = ssl.CERT_REQUIRED
         context.load_verify_locations(cadata=ROOT.pem)
@@ -205,6 +208,62 @@ def test_mutual_tls_refuses_or_lets_in(tmp_path: Path, mutual: bool, status: int
     assert ("CERTIFICATE_REQUIRED" in seen.alert) == mutual
 
 
+@pytest.mark.parametrize(
+    ("version", "taken"), [("TLSv1.1", False), ("TLSv1.2", True), ("TLSv1.3", True)]
+)
+def test_a_version_that_is_offered_alone(tmp_path: Path, version: str, taken: bool) -> None:
+    offered = asked(tls="SIMPLE", kind="connect", tls_version=version)
+
+    with listening(tmp_path) as address:
+        seen = one(offered, lambda: socket.create_connection(address, 5))
+
+    assert (seen.error == "") == taken
+    assert seen.tls_version == (version if taken else "")
+    assert ("PROTOCOL_VERSION" in seen.alert) != taken
+
+
+def test_a_certificate_is_shown_where_that_is_asked_for(tmp_path: Path) -> None:
+    ours = issued("a client", by=ROOT, ca=False)
+    file = tmp_path / "ours.pem"
+    file.write_text(ours.pem + ours.key_pem.decode())
+
+    with listening(tmp_path, mutual=True) as address:
+        shown, hidden = (
+            one(
+                asked(tls="MUTUAL", certificate=each),
+                lambda: socket.create_connection(address, 5),
+                identity=file,
+            )
+            for each in (True, False)
+        )
+
+    assert (shown.status, shown.error) == (200, "")
+    assert "CERTIFICATE_REQUIRED" in hidden.alert
+
+
+def test_a_listener_that_does_not_agree_to_http_2_is_not_asked(tmp_path: Path) -> None:
+    with listening(tmp_path, alpn=["http/1.1"]) as address:
+        seen = one(asked(tls="SIMPLE", http2=True), lambda: socket.create_connection(address, 5))
+
+    assert (seen.status, seen.error, seen.alpn) == (0, "", "")
+
+
+@pytest.mark.parametrize(
+    ("traffic", "why"),
+    [
+        ({"ca": Path("/no/such")}, "cannot use the roots /no/such"),
+        ({"identity": Path("/no/such")}, "cannot use the client's certificate /no/such"),
+        ({"resolver": "dns.example.com"}, "is no ADDRESS"),
+        ({"prober": "blackbox:9115"}, "is no URL"),
+        ({}, ""),
+    ],
+)
+def test_what_cannot_be_sent_with_is_told_beforehand(traffic: dict[str, Any], why: str) -> None:
+    told = unusable(Traffic(**traffic))
+
+    assert (why in told) if why else not told
+
+
 # --- the plan -----------------------------------------------------------------------------------
 
 
@@ -226,6 +285,33 @@ def test_a_plan_is_sent_from_inside_alone_where_nothing_leads_in() -> None:
 
     assert {each.request.vantage for each in planned} == {"inside"}
     assert "no Service has a LoadBalancer address" in outside.unused
+
+
+def test_public_names_are_asked_for_where_a_resolver_is_given() -> None:
+    wild = build.server(80, "HTTP", "*.example.com")
+    there = build.ways(gateways=(build.gateway(build.server(), wild),))
+
+    planned, (_, outside) = plan(there, Traffic(resolver="192.0.2.53"), never)
+
+    named = [each for each in planned if each.request.vantage == OUTSIDE]
+    assert outside.unused == ""
+    assert {each.request.host for each in named} == {build.HOST}
+    assert {each.way for each in named} == {"its public name, as 192.0.2.53 has it, port 80"}
+
+
+def test_a_prober_is_asked_for_what_it_can_ask() -> None:
+    answers = (Declared(host=build.HOST, path="/told", vantages=(PROBER,)),)
+    traffic = Traffic(prober="http://192.0.2.7/probe", answers=answers)
+
+    planned, (*_, last) = plan(build.ways(), traffic, never)
+
+    asked = [each.request for each in planned if each.request.vantage == PROBER]
+    assert last == Vantage(name=PROBER)
+    assert [f"{each.url} {each.declared}" for each in asked] == [
+        "http://shop.example.com:80/ False",
+        "https://shop.example.com:443/ False",
+        "https://shop.example.com:443/told True",
+    ]
 
 
 def test_a_declared_request_goes_where_it_is_declared_from() -> None:
