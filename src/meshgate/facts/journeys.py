@@ -87,8 +87,8 @@ def _usual(ways: WaysIn, listener: Listener) -> list[Journey]:
     named = {each.host: each for each in routed if each.kind == "connect"}
     connects = [named.get(host, Journey(host)) for host in hosts]
     requests = [each for each in routed if each.kind == "request"]
-    first = {each.host: each for each in reversed(requests)}
-    again = [each._replace(http2=True) for each in first.values() if not each.http2]
+    # HTTP/2 is a server's: what one host of it agrees to they all do
+    again = [each._replace(http2=True) for each in requests[:1] if not each.http2]
     return connects + requests + again
 
 
