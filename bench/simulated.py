@@ -12,7 +12,7 @@ import re
 import ssl
 import threading
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -49,6 +49,8 @@ def pod(number: int) -> dict[str, Any]:
         "uid": f"pod-{number}",
     }
     meshed["metadata"]["labels"] |= {"app": f"app-{number % SERVICES:04}"}
+    address = f"198.18.{number // 250 % 250}.{number % 250 + 1}"
+    meshed["status"] |= {"podIP": address, "podIPs": [{"ip": address}]}
     return meshed
 
 
@@ -221,7 +223,7 @@ class Body:
 class Cluster:
     """`proxies` meshed pods and one istiod, as bytes that are ready to be sent."""
 
-    def __init__(self, proxies: int, address: str) -> None:
+    def __init__(self, proxies: int, address: str, slices: Iterable[dict[str, Any]] = ()) -> None:
         pods = [pod(number) for number in range(proxies)]
         names = [f"team-{number:03}" for number in range(min(NAMESPACES, proxies))]
         labels = {"istio-injection": "enabled"}
@@ -240,7 +242,7 @@ class Cluster:
                 ISTIOD_SERVICE,
                 *(service(number) for number in range(min(SERVICES, proxies))),
             ],
-            "/apis/discovery.k8s.io/v1/endpointslices": [endpoints(address)],
+            "/apis/discovery.k8s.io/v1/endpointslices": [endpoints(address), *slices],
             "/api/v1/configmaps": [
                 {
                     "metadata": {"name": "istio-ca-root-cert", "namespace": name},
@@ -279,7 +281,12 @@ ADMISSION = "/apis/admissionregistration.k8s.io/v1"
 KINDS = {
     "configmaps": "ConfigMap",
     "customresourcedefinitions": "CustomResourceDefinition",
+    "endpoints": "Endpoints",
     "endpointslices": "EndpointSlice",
+    "gatewayclasses": "GatewayClass",
+    "ingressclasses": "IngressClass",
+    "ingresses": "Ingress",
+    "serviceaccounts": "ServiceAccount",
     "mutatingwebhookconfigurations": "MutatingWebhookConfiguration",
     "validatingwebhookconfigurations": "ValidatingWebhookConfiguration",
     "authorizationpolicies": "AuthorizationPolicy",

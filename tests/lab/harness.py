@@ -75,6 +75,13 @@ class Lab:
             cwd=ROOT,
         )
 
+    def start(self, *command: str) -> "subprocess.Popen[bytes]":
+        """A command in the lab's network, while it runs: its process, not the lab's."""
+        words = [str(LAB), "exec", "--name", self._name, *command]
+        return subprocess.Popen(
+            words, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
+
     def kubectl(self, *words: str, input: str | None = None) -> str:
         """kubectl as the cluster's administrator; a failure is the test's."""
         done = self.run("kubectl", *words, input=input)

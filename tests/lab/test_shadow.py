@@ -4,8 +4,11 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -13,6 +16,7 @@ from tests.lab.harness import Lab
 from tests.lab.rights import VERIFIER, grant
 
 OLD, NEW = "1.28.2", "1.29.1"
+MESHGATE = str(Path(sys.executable).with_name("meshgate"))
 
 
 @pytest.fixture(scope="module")
@@ -46,26 +50,34 @@ def shadow(
     lab: Lab, version: str, folder: Path, *words: str, identity: str | None = None
 ) -> subprocess.CompletedProcess[str]:
     """`meshgate shadow` with a version's programs, as an engineer would call it."""
-    program = str(Path(sys.executable).with_name("meshgate"))
-    return lab.run(program, "shadow", *target(lab, version, folder), *words, identity=identity)
+    return lab.run(MESHGATE, "shadow", *target(lab, version, folder), *words, identity=identity)
 
 
-def versions(lab: Lab) -> dict[str, str]:
-    """What a writer would change: the objects that Istio's controllers write, by version."""
-    kinds = (
-        "envoyfilters,virtualservices,gateways.networking.istio.io,configmaps,services,deployments"
-        ",gateways.gateway.networking.k8s.io,httproutes,mutatingwebhookconfigurations"
-        ",validatingwebhookconfigurations,serviceentries"
-    )
-    elected = ("istio-leader", "election", "autoallocate")
-    return {
-        f"{each['kind']} {each['metadata'].get('namespace')}/{name}": each["metadata"][
-            "resourceVersion"
-        ]
-        for each in lab.get(kinds, "-A")["items"]
-        # the running istiod renews these itself
-        if not any(word in (name := each["metadata"]["name"]) for word in elected)
-    }
+def asked(lab: Lab) -> list[tuple[str, str]]:
+    """Every request that the API server had from the verifier: verb and resource."""
+    events = map(json.loads, lab.verb("node", "cat", "/var/log/audit/audit.log").splitlines())
+    return [
+        (event["verb"], event.get("objectRef", {}).get("resource", event["requestURI"]))
+        for event in events
+    ]
+
+
+def processes(program: Path) -> list[int]:
+    """Who runs it."""
+    found = []
+    for place in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):
+            if (place / "exe").readlink() == program:
+                found.append(int(place.name))
+    return found
+
+
+def until(holds: Callable[[], bool]) -> None:
+    """Waits for it, a minute at the most."""
+    end = time.monotonic() + 60
+    while not holds():
+        assert time.monotonic() < end, "it never became so"
+        time.sleep(0.05)
 
 
 def changed(done: subprocess.CompletedProcess[str]) -> list[str]:
@@ -82,14 +94,182 @@ def test_the_same_version_changes_nothing(old: Lab, tmp_path: Path) -> None:
 
 def test_on_a_healthy_mesh_nothing_breaks_and_nothing_is_written(old: Lab, tmp_path: Path) -> None:
     grant(old, "--shadow")
-    before = versions(old)
+    before = len(asked(old))
 
     done = shadow(old, NEW, tmp_path, f"--save={tmp_path}/shadow.json", identity=VERIFIER)
 
     assert done.returncode == 0, done.stdout + done.stderr
-    assert versions(old) == before
+    # by the API server's own word
+    requests = asked(old)[before:]
+    assert ("list", "envoyfilters") in requests
+    assert {verb for verb, _ in requests} == {"get", "list", "watch"}
+    assert not [resource for _, resource in requests if resource in ("secrets", "leases")]
     # what the release changes everywhere is one line, and it is the one of its release notes
     (told,) = changed(done)
     assert told.startswith("all ")
     assert "trackRemaining" in told
     assert json.loads((tmp_path / "shadow.json").read_text())["version"] == NEW
+
+
+def test_nothing_that_was_started_outlives_a_run_that_was_killed(old: Lab, tmp_path: Path) -> None:
+    options = target(old, NEW, tmp_path)
+    program = tmp_path / NEW / "pilot-discovery"
+    run = old.start(MESHGATE, "shadow", *options)
+    until(lambda: bool(processes(program)))
+
+    run.kill()
+    run.wait()
+
+    until(lambda: not processes(program))
+
+
+HTTP = {"filterChain": {"filter": {"name": "envoy.filters.network.http_connection_manager"}}}
+ROUTER = {
+    "filterChain": {
+        "filter": {
+            "name": "envoy.filters.network.http_connection_manager",
+            "subFilter": {"name": "envoy.filters.http.router"},
+        }
+    }
+}
+TYPES = "type.googleapis.com/"
+
+
+def lua(name: str, code: str = "function envoy_on_request(handle) end") -> dict[str, Any]:
+    """An HTTP filter that runs a script."""
+    config = {
+        "@type": f"{TYPES}envoy.extensions.filters.http.lua.v3.Lua",
+        "default_source_code": {"inline_string": code},
+    }
+    return {"name": name, "typed_config": config}
+
+
+def patched(
+    name: str, namespace: str, app: str, *patches: tuple[str, str, dict[str, Any], dict[str, Any]]
+) -> dict[str, Any]:
+    """An EnvoyFilter: what it applies to, from which version on, where, and the patch."""
+    return {
+        "apiVersion": "networking.istio.io/v1alpha3",
+        "kind": "EnvoyFilter",
+        "metadata": {"name": name, "namespace": namespace},
+        "spec": {
+            "workloadSelector": {"labels": {"app": app}},
+            "configPatches": [
+                {
+                    "applyTo": kind,
+                    "match": {**match, "proxy": {"proxyVersion": rf"^1\.{minor}\..*"}},
+                    "patch": patch,
+                }
+                for kind, minor, match, patch in patches
+            ],
+        },
+    }
+
+
+INBOUND = {"context": "SIDECAR_INBOUND", "listener": HTTP}
+OUTBOUND = {"context": "SIDECAR_OUTBOUND"}
+SOCKET = {"socket_address": {"address": "127.0.0.1", "port_value": 19001}}
+
+
+def first(value: dict[str, Any]) -> dict[str, Any]:
+    """The patch that puts a filter before all others."""
+    return {"operation": "INSERT_FIRST", "value": value}
+
+
+def new_only(config: dict[str, Any], type: str) -> dict[str, Any]:
+    """A filter whose configuration the new version is given."""
+    return first({"name": "own", "typed_config": {"@type": f"{TYPES}{type}", **config}})
+
+
+LOST = "28"
+BROUGHT = "29"
+UNKNOWN = {"type_url": f"{TYPES}no.such.Filter", "value": {}}
+TYPED = "udpa.type.v1.TypedStruct"
+ECHO = {
+    "name": "echo",
+    "typed_config": {"@type": f"{TYPES}envoy.extensions.filters.network.echo.v3.Echo"},
+}
+FAULTS = (
+    # a pattern of versions that stops matching
+    (patched("lua-gone", "shop", "web", ("HTTP_FILTER", LOST, INBOUND, first(lua("gone.lua")))),
+     "this filter would be gone"),
+    (patched("cluster-gone", "shop", "client", ("CLUSTER", LOST, OUTBOUND, {"operation": "ADD",
+        "value": {"name": "own-cluster", "type": "STATIC", "connect_timeout": "1s"}})),
+     "this cluster would be gone"),
+    (patched("listener-gone", "shop", "ledger", ("LISTENER", LOST, OUTBOUND, {"operation": "ADD",
+        "value": {"name": "own-listener", "address": SOCKET,
+            "filter_chains": [{"filters": [ECHO]}]}})),
+     "this listener would be gone"),
+    (patched("host-gone", "shop", "client", ("VIRTUAL_HOST", LOST,
+        {**OUTBOUND, "routeConfiguration": {"name": "80"}}, {"operation": "ADD", "value": {
+            "name": "own-host", "domains": ["own.example.com"],
+            "routes": [{"match": {"prefix": "/"}, "direct_response": {"status": 204}}]}})),
+     "this virtual host would be gone"),
+    (patched("headers-gone", "istio-ingress", "istio-ingressgateway", ("VIRTUAL_HOST", LOST,
+        {"context": "GATEWAY", "routeConfiguration": {"name": "http.8080"}}, {"operation": "MERGE",
+            "value": {"response_headers_to_add": [{"header": {"key": "x-own", "value": "1"}}]}})),
+     "not be set"),
+    # a place in the order that changes
+    (patched("order", "shop", "cache", ("HTTP_FILTER", LOST, INBOUND, first(lua("order.lua"))),
+        ("HTTP_FILTER", BROUGHT, {"context": "SIDECAR_INBOUND", "listener": ROUTER},
+         {"operation": "INSERT_BEFORE", "value": lua("order.lua")})),
+     "another order"),
+    # what the new Envoy does not take
+    (patched("unknown", "shop", "orders",
+        ("HTTP_FILTER", BROUGHT, INBOUND, new_only(UNKNOWN, TYPED))),
+     "Didn't find a registered implementation"),
+    (patched("script", "payments", "api",
+        ("HTTP_FILTER", BROUGHT, INBOUND, first(lua("bad.lua", "this is no lua")))),
+     "script load error"),
+    (patched("terminal", "shop", "client", ("HTTP_FILTER", BROUGHT,
+        {"context": "SIDECAR_INBOUND", "listener": ROUTER},
+        {"operation": "INSERT_AFTER", "value": lua("late.lua")})),
+     "terminal filter"),
+    (patched("limit", "shop", "web", ("HTTP_FILTER", BROUGHT, INBOUND,
+        new_only({}, "envoy.extensions.filters.http.local_ratelimit.v3.LocalRateLimit"))),
+     "StatPrefix"),
+    (patched("ring", "shop", "ledger", ("CLUSTER", BROUGHT, OUTBOUND, {"operation": "ADD",
+        "value": {"name": "own-ring", "type": "STATIC", "connect_timeout": "1s",
+            "lb_policy": "RING_HASH",
+            "ring_hash_lb_config": {"minimum_ring_size": 9, "maximum_ring_size": 8}}})),
+     "ring hash"),
+    (patched("route", "istio-ingress", "istio-ingressgateway", ("VIRTUAL_HOST", BROUGHT,
+        {"context": "GATEWAY", "routeConfiguration": {"name": "http.8080"}}, {"operation": "ADD",
+            "value": {"name": "own", "domains": ["limited.example.com"], "routes": []}})),
+     "Only unique values for domains"),
+)  # fmt: skip
+
+
+def test_what_breaks_only_with_the_upgrade_is_known_before_it(old: Lab, tmp_path: Path) -> None:
+    old.apply(*(fault for fault, _ in FAULTS))
+
+    done = shadow(old, NEW, tmp_path)
+
+    assert done.returncode == 1, done.stdout + done.stderr
+    failures = [line for line in done.stdout.splitlines() if line.startswith("FAIL ")]
+    for fault, words in FAULTS:
+        subject = f"EnvoyFilter {fault['metadata']['namespace']}/{fault['metadata']['name']}"
+        named = [line for line in failures if line.startswith(f"FAIL shadow {subject}")]
+        assert any(words in line for line in named), f"{subject}: {words}\n{done.stdout}"
+    # one look said all of it, and nobody else was blamed
+    assert all(line.startswith("FAIL shadow EnvoyFilter") for line in failures), done.stdout
+
+
+def test_what_was_predicted_is_what_proxies_get(old: Lab, tmp_path: Path) -> None:
+    old.verb("reset")
+    old.verb("target", NEW, str(tmp_path / NEW))
+    agreement = [sys.executable, "-m", "tests.lab.agreement"]
+    predicted = old.run(*agreement, "predict", str(tmp_path / NEW), f"{tmp_path}/predicted.json")
+    assert predicted.returncode == 0, predicted.stderr
+    old.verb("upgrade", NEW, "--restart")
+
+    compared = old.run(*agreement, "compare", f"{tmp_path}/predicted.json")
+    back = shadow(old, OLD, tmp_path)
+
+    print(compared.stdout)
+    assert compared.returncode == 0, compared.stdout + compared.stderr
+    assert "agreement: 100.00 % of" in compared.stdout
+    # and the way back breaks nothing either
+    assert back.returncode == 0, back.stdout + back.stderr
+    (told,) = changed(back)
+    assert "trackRemaining" in told

@@ -258,7 +258,7 @@ def _write_config(into: Path, cgroup: str) -> None:
         "kubernetes": versions().kubernetes,
         "cgroup": cgroup,
     }
-    for name in ("containerd.toml", "kubeadm.yaml"):
+    for name in ("audit.yaml", "containerd.toml", "kubeadm.yaml"):
         text = string.Template((SOURCE / "node" / name).read_text())
         (into / name).write_text(text.substitute(values))
     shutil.copytree(SOURCE / "node" / "cni", into / "cni", dirs_exist_ok=True)

@@ -7,6 +7,7 @@ import re
 import subprocess
 from collections.abc import Iterable
 from pathlib import Path
+from tempfile import NamedTemporaryFile
 
 from envoy.config.bootstrap.v3 import bootstrap_pb2
 from envoy.config.cluster.v3 import cluster_pb2
@@ -29,6 +30,11 @@ from meshgate.probe.ads import (
     LISTENERS,
     ROUTES,
     Configuration,
+)
+
+_VALIDATE = (
+    *("--mode", "validate", "--allow-unknown-static-fields", "--disable-hot-restart"),
+    *("--skip-deprecated-logs", "--concurrency", "1", "-l", "error"),
 )
 
 # what every proxy's own bootstrap has, and configuration refers to
@@ -116,24 +122,21 @@ class Envoy:
 
     def __init__(self, program: str, folder: Path, timeout: float) -> None:
         self._program = program
-        self._file = folder / "bootstrap.pb"
+        self._folder = folder
         self._timeout = timeout
 
     def refusal(self, bootstrap: bytes) -> str:
         """Why it would not take this; nothing where it would.  Raises Unreadable."""
-        self._file.write_bytes(bootstrap)
-        command = [
-            *(self._program, "--mode", "validate", "-c", str(self._file)),
-            *("--allow-unknown-static-fields", "--disable-hot-restart", "--skip-deprecated-logs"),
-            *("--concurrency", "1", "-l", "error"),
-        ]
         try:
-            done = subprocess.run(
-                guarded(command),
-                capture_output=True,
-                check=False,
-                timeout=self._timeout,
-            )
+            with NamedTemporaryFile(dir=self._folder, suffix=".pb") as file:
+                file.write(bootstrap)
+                file.flush()
+                done = subprocess.run(
+                    guarded([self._program, *_VALIDATE, "-c", file.name]),
+                    capture_output=True,
+                    check=False,
+                    timeout=self._timeout,
+                )
         except (OSError, subprocess.TimeoutExpired) as error:
             raise Unreadable(
                 f"cannot have the target's Envoy validate: {error}", "check --envoy"

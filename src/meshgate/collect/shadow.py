@@ -7,9 +7,11 @@ Nothing is applied: the target sees the cluster through the façade, and proxies
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager
 from functools import partial
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 import msgspec
@@ -28,6 +30,9 @@ from meshgate.snapshot.shadow import ProxyClass, Refusal, Shadow
 
 # parts of a configuration that are no single listener
 _CLUSTERS, _TOGETHER = "the clusters", "the listeners together"
+
+# classes that are looked at at the same time: most of it is Envoy's own work
+_AT_ONCE = 2
 
 # how many of a class are asked for until one of them answers
 _TRIES = 3
@@ -93,7 +98,7 @@ def look(
         )
 
     root = str(wanted.mesh().get("rootNamespace") or istio_namespace)
-    suspects = _suspects(cluster)
+    suspected = suspects(cluster)
     with (
         tempfile.TemporaryDirectory(prefix="meshgate-") as folder,
         today(cluster, transport, istio_namespace) as current,
@@ -108,12 +113,11 @@ def look(
                     f"{len(classes)} classes of proxies are more than {options.classes}",
                     "allow more with --classes",
                 )
-            looks = [
-                _look(running, validator, current, members, suspects, root, options.timeout)
-                for members in classes
-            ]
+            of = partial(_look, running, validator, current, suspected, root, options.timeout)
+            with ThreadPoolExecutor(_AT_ONCE) as pool:
+                looks = list(pool.map(of, classes))
             version, refused = running.version, running.facade.refused
-        narrow = partial(_narrowed, start, validator, suspects, root, options, progress)
+        narrow = partial(_narrowed, start, validator, suspected, root, options, progress)
         looks = narrow({members[0].key: members[0] for members in classes}, looks)
     if not looks:
         raise Unreadable("no proxy is connected to the running istiod", "look at it with CP003")
@@ -126,10 +130,10 @@ def _look(
     running: target.Running,
     validator: envoy.Envoy,
     current: "Today",
-    members: list[Proxy],
-    suspects: list[Suspect],
+    suspected: list[Suspect],
     root: str,
     timeout: float,
+    members: list[Proxy],
 ) -> ProxyClass:
     """One class by its first proxy; by the next where that has just gone."""
     keys = tuple(member.key for member in members)
@@ -146,7 +150,7 @@ def _look(
         return ProxyClass(proxies=keys, error=why)
     brought = {
         name: suspect.subject
-        for suspect in suspects
+        for suspect in suspected
         if suspect.reaches(proxy, root)
         for name in suspect.names
     }
@@ -193,7 +197,7 @@ def _refuses(validator: envoy.Envoy, configuration: ads.Configuration, part: str
 def _narrowed(
     start: Start,
     validator: envoy.Envoy,
-    suspects: list[Suspect],
+    suspected: list[Suspect],
     root: str,
     options: Programs,
     progress: Progress,
@@ -208,7 +212,7 @@ def _narrowed(
     }
     near = [
         suspect
-        for suspect in suspects
+        for suspect in suspected
         if any(suspect.reaches(firsts[key], root) for key in refused)
     ]
     guilty: dict[tuple[str, str], list[str]] = {}
@@ -240,7 +244,7 @@ def _narrowed(
     ]
 
 
-def _suspects(cluster: Cluster) -> list[Suspect]:
+def suspects(cluster: Cluster) -> list[Suspect]:
     found = []
     for kind, group, version, resource in (
         ("EnvoyFilter", "networking.istio.io", "v1alpha3", "envoyfilters"),
@@ -284,6 +288,7 @@ class Today(msgspec.Struct, frozen=True):
     """What the running istiods give the proxies that are connected to them."""
 
     sessions: dict[str, istiod.Session]
+    turn: Lock  # one connection for each replica: who asks waits for who has asked
 
     @property
     def proxies(self) -> frozenset[str]:
@@ -292,7 +297,8 @@ class Today(msgspec.Struct, frozen=True):
 
     def given(self, proxy: str) -> Resources:
         """A proxy's resources as they are now; raises Unreadable."""
-        answer = self.sessions[proxy].get(istiod.config_dump_path(proxy))
+        with self.turn:
+            answer = self.sessions[proxy].get(istiod.config_dump_path(proxy))
         if answer.status != 200:
             raise Unreadable(
                 f"the running istiod does not tell {proxy}: {answer.status}",
@@ -325,7 +331,7 @@ def today(cluster: Cluster, transport: istiod.Transport, namespace: str) -> Iter
             opened.append(transport.session(pod))
             for proxy in readings[pod.metadata.name].proxies:
                 sessions[proxy.proxy] = opened[-1]
-        yield Today(sessions)
+        yield Today(sessions, Lock())
     finally:
         for session in opened:
             session.close()
