@@ -2,11 +2,11 @@
 
     .venv/bin/python bench/controlplane.py [PROXIES …]
 
-Three whole processes, one after the other, on the same simulated cluster (simulated.py), which runs
-in a process of its own: stage B; `istioctl analyze -A` (of the PATH, or $ISTIOCTL; left out where
-there is none); and `list_pod_for_all_namespaces` of the Python client, paged alike, and nothing
-more.  Stage B does not include analyze's own process (CP006), nor the CA (CP010, CP011), which the
-simulated istiod has not.
+Whole processes, one after the other, on the same simulated cluster (simulated.py), which runs in a
+process of its own: stage B; `istioctl analyze -A` and `istioctl proxy-status` (of the PATH, or
+$ISTIOCTL; left out where there is none); and `list_pod_for_all_namespaces` of the Python client,
+paged alike, and nothing more.  Stage B does not include analyze's own process (CP006), nor the CA
+(CP010, CP011), which the simulated istiod has not.
 """
 
 import json
@@ -21,12 +21,14 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import NamedTuple
 
-from simulated import PAGE, Cluster, serving
+from simulated import PAGE, XDS_PORT, Cluster, serving
 
 ADDRESS = "127.0.0.9"
 
 CLAIMS = "not analyze and not ca_signs and not lasting_roots"
 WINDOW = 1.0
+# without a streamed list, which this server does not know
+LISTING = {"KUBE_FEATURE_WatchListClient": "false"}
 ROOT = Path(__file__).parents[1]
 
 USUAL = f"""
@@ -58,6 +60,7 @@ class Measured(NamedTuple):
     requests: int
     ours: Cost
     analyze: Cost | None
+    status: Cost | None
     usual: Cost
 
 
@@ -98,24 +101,17 @@ def compare(proxies: int) -> Measured:
             ours = cost(stage(config, Path(folder)))
             here.send(True)
             requests = here.recv()
-            analyze = None
+            analyze = status = None
             if program := shutil.which(os.environ.get("ISTIOCTL", "istioctl")):
-                # without a streamed list, which this server does not know
-                analyze = cost(
-                    [
-                        program,
-                        "analyze",
-                        "-A",
-                        f"--kubeconfig={config}",
-                        "--failure-threshold=Error",
-                    ],
-                    KUBE_FEATURE_WatchListClient="false",
-                )
+                asked = [f"--kubeconfig={config}", "-A", "--failure-threshold=Error"]
+                analyze = cost([program, "analyze", *asked], **LISTING)
+                asked = [asked[0], f"--xds-address={ADDRESS}:{XDS_PORT}", "--plaintext"]
+                status = cost([program, "proxy-status", *asked], **LISTING)
             usual = cost([sys.executable, "-c", USUAL, str(config)])
     finally:
         here.send(False)
         server.join()
-    return Measured(size, requests, ours, analyze, usual)
+    return Measured(size, requests, ours, analyze, status, usual)
 
 
 def kubeconfig(file: Path, address: str) -> Path:
@@ -155,13 +151,14 @@ def main() -> None:
     """A row a size."""
     print(
         f"{'proxies':>8} {'mesh':>9} {'requests':>9} {'stage B':>24} {'istioctl analyze':>24}"
-        f" {'the usual list':>24}"
+        f" {'proxy-status':>24} {'the usual list':>24}"
     )
     for proxies in map(int, sys.argv[1:] or ("100", "1000", "10000")):
         seen = compare(proxies)
         print(
             f"{proxies:>8} {seen.size / 1e6:>6.1f} MB {seen.requests:>9}"
-            f" {_words(seen.ours):>24} {_words(seen.analyze):>24} {_words(seen.usual):>24}"
+            f" {_words(seen.ours):>24} {_words(seen.analyze):>24}"
+            f" {_words(seen.status):>24} {_words(seen.usual):>24}"
         )
 
 

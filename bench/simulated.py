@@ -2,7 +2,8 @@
 
 The pods are one of the lab's, with other names; they belong to 500 namespaces and 2,000 services,
 or fewer where there are fewer pods.  istiod answers its debug port, its webhooks (over TLS, from a
-CA that is made for the run); `istioctl analyze` finds all the kinds that it asks for.
+CA that is made for the run), and who asks for the proxies' state over xDS; `istioctl analyze` finds
+all the kinds that it asks for.
 """
 
 import base64
@@ -13,23 +14,28 @@ import ssl
 import threading
 from collections import Counter
 from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from itertools import islice
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
+import grpc
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
+from envoy.service.discovery.v3 import ads_pb2_grpc, discovery_pb2
+from envoy.service.status.v3 import csds_pb2
 
 PAGE = 500
 NAMESPACES, SERVICES = 500, 2000
 SYSTEM, NAME, VERSION = "istio-system", "istiod.istio-system.svc", "1.29.1"
-DEBUG_PORT, WEBHOOK_PORT = 15014, 15017
+DEBUG_PORT, WEBHOOK_PORT, XDS_PORT = 15014, 15017, 15010
 TYPES = ("cluster.v3.Cluster", "endpoint.v3.ClusterLoadAssignment", "listener.v3.Listener")
 TYPES = (*TYPES, "route.v3.RouteConfiguration")
 
@@ -169,6 +175,21 @@ def sync(entry: dict[str, Any]) -> dict[str, Any]:
     }
 
 
+def _state(entry: dict[str, Any]) -> Any:
+    """The same over xDS, as `istioctl proxy-status` asks for it (pilot/pkg/xds/statusgen.go)."""
+    name, namespace = entry["metadata"]["name"], entry["metadata"]["namespace"]
+    state = csds_pb2.ClientConfig()
+    state.node.id = f"{name}.{namespace}"
+    state.node.metadata.update(
+        {"CLUSTER_ID": "Kubernetes", "NAMESPACE": namespace, "ISTIO_VERSION": VERSION}
+    )
+    for each in TYPES:
+        config = state.generic_xds_configs.add(config_status=csds_pb2.SYNCED)
+        config.type_url = f"type.googleapis.com/envoy.config.{each}"
+        config.last_updated.GetCurrentTime()
+    return state
+
+
 METRICS = b"""\
 pilot_xds_pushes{type="cds"} 7
 process_start_time_seconds 1.7e+09
@@ -271,6 +292,9 @@ class Cluster:
         # what a field selector of meshgate's leaves of it
         self.selected = {"/api/v1/services": Body(*_pages("/api/v1/services", [ISTIOD_SERVICE]))}
         self.syncz = Body(json.dumps([sync(entry) for entry in pods]).encode())
+        self.states = discovery_pb2.DiscoveryResponse(type_url="istio.io/debug/syncz")
+        for entry in pods:
+            self.states.resources.add().Pack(_state(entry))
         self.bytes = len(self.whole["/api/v1/pods"].plain) + len(self.syncz.plain)
         self.requests: Counter[str] = Counter()
 
@@ -431,13 +455,30 @@ def serving(cluster: Cluster, address: str) -> Iterator[str]:
     for server in servers:
         server.daemon_threads = True
         threading.Thread(target=server.serve_forever, daemon=True).start()
+    xds = grpc.server(ThreadPoolExecutor(max_workers=2))
+    ads_pb2_grpc.add_AggregatedDiscoveryServiceServicer_to_server(_States(cluster), xds)
+    xds.add_insecure_port(f"{address}:{XDS_PORT}")
+    xds.start()
     try:
         yield f"http://{address}:{servers[0].server_address[1]}"
     finally:
+        xds.stop(None)
         done.set()
         for server in servers:
             server.shutdown()
             server.server_close()
+
+
+class _States(ads_pb2_grpc.AggregatedDiscoveryServiceServicer):  # type: ignore[misc]
+    def __init__(self, cluster: Cluster) -> None:
+        self._cluster = cluster
+
+    def StreamAggregatedResources(  # noqa: N802 - gRPC's name
+        self, requests: Iterator[Any], context: Any
+    ) -> Iterator[Any]:
+        yield from (self._cluster.states for _ in islice(requests, 1))
+        for _ in requests:
+            pass  # what acknowledges it
 
 
 def _whole(pages: list[bytes]) -> bytes:
