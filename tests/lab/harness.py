@@ -77,7 +77,7 @@ class Lab:
 
     def start(self, *command: str) -> "subprocess.Popen[bytes]":
         """A command in the lab's network, while it runs: its process, not the lab's."""
-        words = [str(LAB), "exec", "--name", self._name, *command]
+        words = [str(LAB), "exec", "--name", self.name, *command]
         return subprocess.Popen(
             words, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
         )
