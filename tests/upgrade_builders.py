@@ -20,7 +20,7 @@ from meshgate.snapshot.kubernetes import (
     LabelSelector,
     Metadata,
 )
-from meshgate.snapshot.shadow import ProxyClass, Shadow
+from meshgate.snapshot.shadow import Injection, ProxyClass, Shadow
 from meshgate.snapshot.upgrade import (
     BundleAnnotations,
     Definition,
@@ -118,7 +118,11 @@ HEALTHY: dict[str, Any] = {
     "workloads": (workload(),),
     "nodes": (node(),),
     "definitions": (GATEWAYS,),
-    "shadow": Shadow(version="1.29.1", classes=(ProxyClass(proxies=("web-1.shop",), resources=1),)),
+    "shadow": Shadow(
+        version="1.29.1",
+        classes=(ProxyClass(proxies=("web-1.shop",), resources=1),),
+        injections=(Injection(namespace="shop"),),
+    ),
 }
 
 # of every look something to look at

@@ -110,5 +110,14 @@ def test_nothing_that_a_proxy_has_would_be_gone(mesh: Mesh, warn: Warn) -> None:
     assert not gone, listed(gone)
 
 
+@pytest.mark.check("PC103")
+def test_every_enrolled_namespace_would_be_injected(mesh: Mesh, warn: Warn) -> None:
+    """What the injector of the new version makes of a pod is seen only when the pod restarts."""
+    warn(mesh.shadow.reshaped)
+    left_out = mesh.shadow.left_out
+
+    assert not left_out, listed(left_out)
+
+
 if __name__ == "__main__":
     raise SystemExit(run_alone(__file__))

@@ -255,6 +255,24 @@ def test_what_breaks_only_with_the_upgrade_is_known_before_it(old: Lab, tmp_path
     assert all(line.startswith("FAIL shadow EnvoyFilter") for line in failures), done.stdout
 
 
+def test_an_injector_that_would_leave_pods_out_is_known(old: Lab, tmp_path: Path) -> None:
+    old.verb("reset")
+    target(old, NEW, tmp_path)
+    manifests = tmp_path / NEW / "istiod.yaml"
+    text = manifests.read_text()
+    assert "policy: enabled" in text
+    manifests.write_text(text.replace("policy: enabled", "policy: disabled"))
+
+    done = shadow(old, NEW, tmp_path)
+
+    assert done.returncode == 1, done.stdout + done.stderr
+    failures = [line for line in done.stdout.splitlines() if line.startswith("FAIL ")]
+    for namespace in ("istio-ingress", "payments", "shop"):
+        subject = f"FAIL shadow Namespace {namespace}: the injector of {NEW} would give its pods no"
+        assert [line for line in failures if line.startswith(subject)], done.stdout
+    assert len(failures) == 3, done.stdout
+
+
 def test_what_was_predicted_is_what_proxies_get(old: Lab, tmp_path: Path) -> None:
     old.verb("reset")
     old.verb("target", NEW, str(tmp_path / NEW))

@@ -93,6 +93,12 @@ def a_filter_that_would_be_gone(recording: Recording) -> None:
     ]
 
 
+def an_injector_that_brings_no_sidecar(recording: Recording) -> None:
+    recording["shadow"]["injections"] = [
+        {"namespace": "shop", "refused": "it brings no istio-proxy"}
+    ]
+
+
 def a_class_that_was_not_seen(recording: Recording) -> None:
     recording["shadow"]["classes"][0]["error"] = "it ended the stream"
 
@@ -126,6 +132,7 @@ FAILED = [
     (a_label_that_is_gone, "PC009", "Pod payments/api-"),
     (a_filter_that_the_new_envoy_does_not_know, "PC101", "EnvoyFilter shop/unknown: the Envoy of"),
     (a_filter_that_would_be_gone, "PC102", "EnvoyFilter shop/lua: this filter would be gone"),
+    (an_injector_that_brings_no_sidecar, "PC103", "Namespace shop: the injector of 1.29.1 would"),
 ]
 UNKNOWN = [
     (precheck_not_run, {"PC001"}),

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager
 from functools import partial
+from http.client import HTTPException
 from pathlib import Path
 from threading import Lock
 from typing import Any
@@ -18,15 +19,17 @@ import msgspec
 
 from meshgate.collect import envoy, istiod, proxies, target
 from meshgate.collect.kubernetes import Cluster, Unreadable
-from meshgate.collect.plan import Kind
+from meshgate.collect.plan import KINDS, Kind
 from meshgate.collect.programs import Programs
 from meshgate.collect.proxies import Proxy
 from meshgate.facts.difference import Resources, changes, resources
-from meshgate.probe import ads
+from meshgate.facts.injection import has_sidecar, shape
+from meshgate.facts.webhooks import Webhooks, enrolled
+from meshgate.probe import admission, ads
 from meshgate.snapshot.base import Base
-from meshgate.snapshot.kubernetes import Pod
+from meshgate.snapshot.kubernetes import Namespace, Pod
 from meshgate.snapshot.redact import redacted
-from meshgate.snapshot.shadow import ProxyClass, Refusal, Shadow
+from meshgate.snapshot.shadow import Injection, ProxyClass, Refusal, Shadow
 
 # parts of a configuration that are no single listener
 _CLUSTERS, _TOGETHER = "the clusters", "the listeners together"
@@ -116,6 +119,7 @@ def look(
             of = partial(_look, running, validator, current, suspected, root, options.timeout)
             with ThreadPoolExecutor(_AT_ONCE) as pool:
                 looks = list(pool.map(of, classes))
+            pods = injections(running, cluster, transport)
             version, refused = running.version, running.facade.refused
         narrow = partial(_narrowed, start, validator, suspected, root, options, progress)
         looks = narrow({members[0].key: members[0] for members in classes}, looks)
@@ -123,7 +127,47 @@ def look(
         raise Unreadable("no proxy is connected to the running istiod", "look at it with CP003")
     # Leases are asked for by whoever may lead: that it may not is the point
     unexpected = tuple(each for each in refused if "/leases" not in each)
-    return redacted(Shadow(version=version, classes=tuple(looks), refused=unexpected))
+    return redacted(
+        Shadow(version=version, classes=tuple(looks), refused=unexpected, injections=pods)
+    )
+
+
+def injections(
+    running: target.Running, cluster: Cluster, transport: istiod.Transport
+) -> tuple[Injection, ...]:
+    """What each enrolled namespace's pods would be given by the target's injector."""
+    lists = ("mutating_webhooks", "validating_webhooks", "services", "endpoint_slices")
+    webhooks = Webhooks(*(cluster.objects(KINDS[item]) for item in lists))
+    return tuple(
+        _injection(running, webhooks, namespace, transport)
+        for namespace in enrolled(cluster.objects(KINDS["namespaces"]))
+    )
+
+
+def _injection(
+    running: target.Running,
+    webhooks: Webhooks,
+    namespace: Namespace,
+    transport: istiod.Transport,
+) -> Injection:
+    name = namespace.metadata.name
+    try:
+        after = shape(admission.patch_of(running.review(admission.sample_review(name))))
+    except (Unreadable, ValueError) as error:
+        return Injection(namespace=name, refused=str(error))
+    if not has_sidecar(after):
+        return Injection(namespace=name, refused="it brings no istio-proxy")
+    hooks = webhooks.selecting(namespace)
+    backends = webhooks.backends(hooks[0]) if hooks else []
+    if not backends:
+        return Injection(namespace=name, error="no injector that runs is called for it")
+    try:
+        before = shape(admission.injected(hooks[0], backends[0], name, transport.dial))
+    except (HTTPException, OSError, Unreadable, ValueError) as error:
+        return Injection(namespace=name, error=f"the running injector does not answer: {error}")
+    return Injection(
+        namespace=name, changes=changes({("pod", name): before}, {("pod", name): after}, {})
+    )
 
 
 def _look(

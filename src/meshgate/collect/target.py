@@ -42,7 +42,7 @@ _QUIET = {
     "ENABLE_CA_SERVER": "false",
     "ENABLE_MCS_AUTO_EXPORT": "false",
     "INJECTION_WEBHOOK_CONFIG_NAME": "",
-    "INJECT_ENABLED": "false",
+    "INJECT_ENABLED": "true",
     "KUBE_FEATURE_WatchListClient": "false",
     "LOCAL_CLUSTER_SECRET_WATCHER": "false",
     "PILOT_CERT_PROVIDER": "none",
@@ -178,6 +178,16 @@ class Running(msgspec.Struct, frozen=True):
     discovery: str
     facade: Facade
     debug: httpx.Client
+
+    def review(self, body: bytes) -> bytes:
+        """Its answer to an AdmissionReview of a pod; raises Unreadable."""
+        try:
+            headers = {"Content-Type": "application/json"}
+            answer = self.debug.post("/inject", content=body, headers=headers)
+            answer.raise_for_status()
+        except httpx.HTTPError as error:
+            raise Unreadable(f"the target's injector does not answer: {error}", "") from error
+        return answer.content
 
     def config_dump(self, proxy: str) -> Any:
         """What it says that it gives a proxy that is connected; raises Unreadable."""

@@ -96,7 +96,7 @@ def broken(change: Change) -> str:
 
 def findings(shadow: Shadow, accepted: Iterable[str] = ()) -> list[Finding]:
     """What would break; `accepted` are globs over `TYPE RESOURCE PATH`."""
-    return [*refused(shadow), *gone(shadow, tuple(accepted))]
+    return [*refused(shadow), *gone(shadow, tuple(accepted)), *left_out(shadow)]
 
 
 def refused(shadow: Shadow) -> Iterator[Finding]:
@@ -147,8 +147,37 @@ def unseen(shadow: Shadow) -> list[str]:
     """What the look did not show, in words."""
     return [
         *(f"Proxy {each.proxies[0]}: {each.error}" for each in shadow.classes if each.error),
+        *(f"Namespace {each.namespace}: {each.error}" for each in shadow.injections if each.error),
         *(f"the target's istiod was refused {request}" for request in shadow.refused),
     ]
+
+
+def left_out(shadow: Shadow) -> Iterator[Finding]:
+    """Namespaces whose pods the target would give no sidecar."""
+    for each in shadow.injections:
+        if each.refused:
+            yield Finding(
+                f"Namespace {each.namespace}",
+                f"the injector of {shadow.version} would give its pods no sidecar: {each.refused}",
+                "a sidecar, as today",
+                "correct the injection template or the values of the target's chart",
+            )
+
+
+def reshaped(shadow: Shadow) -> Iterator[Finding]:
+    """What pods would be given otherwise, one finding for each change."""
+    places: defaultdict[tuple[str, ...], list[str]] = defaultdict(list)
+    for each in shadow.injections:
+        for change in each.changes:
+            places[change.kind, change.path, change.before, change.after].append(each.namespace)
+    for (kind, path, before, after), namespaces in sorted(places.items()):
+        more = f" and {len(namespaces) - 1} more" if len(namespaces) > 1 else ""
+        yield Finding(
+            f"Namespace {namespaces[0]}{more}",
+            f"with {shadow.version} {path} of an injected pod is {kind}, {before} -> {after}",
+            "",
+            "see whether its workloads can do with it",
+        )
 
 
 def changed(shadow: Shadow) -> Iterator[Finding]:
@@ -215,3 +244,15 @@ class ShadowUpgrade:
     def changed(self) -> list[Finding]:
         """What some proxies, and not all, would be given otherwise."""
         return list(changed(self._shadow))
+
+    @property
+    def left_out(self) -> list[Finding]:
+        """Namespaces whose pods would be given no sidecar."""
+        if not self._shadow.injections:
+            raise NotApplicable("no namespace is enrolled, so nothing is injected")
+        return self._seen(list(left_out(self._shadow)))
+
+    @property
+    def reshaped(self) -> list[Finding]:
+        """What an injected pod would be otherwise."""
+        return list(reshaped(self._shadow))

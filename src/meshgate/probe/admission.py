@@ -65,6 +65,31 @@ def ask(webhooks: Webhooks, namespaces: Sequence[Namespace], dial: Dial) -> Admi
     )
 
 
+def injected(hook: Hook, backend: Backend, namespace: str, dial: Dial) -> list[Any]:
+    """The JSON patch of an injector's endpoint for a sample pod; raises OSError, ValueError."""
+    visit = _visit(hook, backend)
+    with _shake(_trusting(visit.bundle), visit, dial) as connection:
+        http = HTTPConnection(visit.server_name)
+        http.sock = connection
+        headers = {"Content-Type": "application/json"}
+        http.request("POST", hook.path, body=sample_review(namespace), headers=headers)
+        return patch_of(http.getresponse().read())
+
+
+def sample_review(namespace: str) -> bytes:
+    """The question about a sample pod there."""
+    return msgspec.json.encode(_request(Question("", "pod", namespace)))
+
+
+def patch_of(answer: bytes) -> list[Any]:
+    """The JSON patch that an injector answered; raises ValueError, with its words, for none."""
+    response = _ANSWERS.decode(answer).response
+    if not response.allowed:
+        raise ValueError(response.status.message or "it is not allowed")
+    patch = msgspec.json.decode(response.patch) if response.patch else []
+    return patch if isinstance(patch, list) else []
+
+
 def _visit(hook: Hook, backend: Backend) -> Visit:
     bundle = hook.webhook.client_config.ca_bundle
     return Visit(backend, hook.server_name, hook.bundle, bundle)

@@ -4,7 +4,7 @@ from collections import defaultdict
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from meshgate.facts.shadow import Difference, broken, difference, findings, unseen
+from meshgate.facts.shadow import Difference, broken, difference, findings, reshaped, unseen
 from meshgate.report.html import TEMPLATES
 from meshgate.snapshot.shadow import Change, Shadow
 from meshgate.verdict import Finding
@@ -52,6 +52,7 @@ def shadow_lines(shadow: Shadow, accepted: Iterable[str]) -> list[str]:
             for change, names in told.changed.own
             if not broken(change)
         ),
+        *(f"pod   {each}" for each in reshaped(shadow)),
         f"With {shadow.version} {told.verdict} ({told.proxies} proxies in {len(shadow.classes)} "
         f"classes, {told.compared} resources compared).",
     ]

@@ -43,6 +43,18 @@ class ProxyClass(Base, frozen=True):
     error: str = ""
 
 
+class Injection(Base, frozen=True):
+    """What the target's injector makes of a sample pod in a namespace, beside today's.
+
+    `refused` says why it would inject nothing, `error` why that could not be compared.
+    """
+
+    namespace: str
+    changes: tuple[Change, ...] = ()
+    refused: str = ""
+    error: str = ""
+
+
 class Shadow(Base, frozen=True):
     """One look at an upgrade before it is applied; `refused` is what the target was not allowed.
 
@@ -53,3 +65,4 @@ class Shadow(Base, frozen=True):
     classes: tuple[ProxyClass, ...] = ()
     refused: tuple[str, ...] = ()
     not_tried: str = ""
+    injections: tuple[Injection, ...] = ()

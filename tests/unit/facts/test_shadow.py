@@ -6,7 +6,7 @@ import pytest
 
 from meshgate.facts.mesh import Mesh
 from meshgate.facts.shadow import difference, findings, unseen
-from meshgate.snapshot.shadow import Change, ProxyClass, Refusal, Shadow
+from meshgate.snapshot.shadow import Change, Injection, ProxyClass, Refusal, Shadow
 from meshgate.verdict import CouldNotVerify, NotApplicable
 from tests.builders import expecting, mesh
 
@@ -148,3 +148,37 @@ def test_where_it_was_not_tried_there_is_nothing_to_say() -> None:
         mesh(**not_tried).shadow.gone  # noqa: B018
     with pytest.raises(CouldNotVerify, match="no programs"):
         mesh(**not_tried, **expecting(require_shadow=True)).shadow.gone  # noqa: B018
+
+
+def injected(*injections: Injection) -> Mesh:
+    """A mesh of whose namespaces the target's injector was asked."""
+    return mesh(shadow=Shadow(version="1.29.1", injections=injections))
+
+
+def test_a_namespace_that_would_be_left_out_is_named() -> None:
+    seen = injected(Injection(namespace="shop", refused="no template"), Injection(namespace="ok"))
+
+    (found,) = seen.shadow.left_out
+
+    assert found.subject == "Namespace shop"
+    assert found.seen.endswith("would give its pods no sidecar: no template")
+
+
+def test_what_an_injected_pod_would_be_otherwise_is_told_once_for_all_namespaces() -> None:
+    new = change(type="pod", path="/initContainers/istio-proxy/env/X", kind="added")
+    rows = [Injection(namespace=name, changes=(new,)) for name in ("a", "b")]
+
+    (found,) = injected(*rows).shadow.reshaped
+
+    assert found.subject == "Namespace a and 1 more"
+    assert "/initContainers/istio-proxy/env/X of an injected pod is added" in found.seen
+
+
+def test_an_injection_that_could_not_be_compared_is_no_pass() -> None:
+    with pytest.raises(CouldNotVerify, match="Namespace shop: no answer"):
+        injected(Injection(namespace="shop", error="no answer")).shadow.left_out  # noqa: B018
+
+
+def test_without_an_enrolled_namespace_there_is_no_injection() -> None:
+    with pytest.raises(NotApplicable, match="no namespace is enrolled"):
+        injected().shadow.left_out  # noqa: B018
