@@ -78,7 +78,8 @@ def _call(each: dict[str, Any], end: float) -> dict[str, Any]:
         return _once("GET", f"{each['url']}/{secrets.token_hex(8)}", timeout=5 * TIMEOUT)
     while True:
         seen = _once(each["method"], each["url"])
-        settled = "status" in seen and not seen.get("local")
+        # a sidecar that has just begun may not know yet that the other one takes mTLS
+        settled = "status" in seen and not seen.get("local") and seen.get("caller") != ""
         if settled or time.monotonic() >= end:
             return seen
         time.sleep(INTERVAL)

@@ -96,6 +96,13 @@ def test_a_sidecar_that_is_not_ready_is_asked_again(serve: Serve) -> None:
     assert one(f"{server.url}/", seconds=30) == {"status": 200}
 
 
+def test_a_call_that_names_nobody_yet_is_made_again(serve: Serve) -> None:
+    answers = iter([b'{"caller": ""}', b'{"caller": "me"}'])
+    server = serve({"/": lambda request: Answer(200, next(answers), headers=BEHIND)})
+
+    assert one(f"{server.url}/", seconds=30) == {"status": 200, "caller": "me"}
+
+
 def test_a_second_try_is_left_to_the_sidecar(serve: Serve, served: str) -> None:
     asked: list[Request] = []
 
