@@ -98,5 +98,14 @@ def test_every_listener_takes_the_tls_versions_that_its_gateway_says(
     assert not others, listed(others)
 
 
+@pytest.mark.check("IG011")
+def test_no_request_was_lost_while_the_gateways_were_replaced(mesh: Mesh, warn: Warn) -> None:
+    """A gateway that is well again has lost connections while it was not."""
+    warn(mesh.watched.slow)
+    lost = mesh.watched.lost
+
+    assert not lost, listed(lost)
+
+
 if __name__ == "__main__":
     raise SystemExit(run_alone(__file__))

@@ -1,5 +1,6 @@
 """`meshgate`: what a person does around the gates.  The verdict itself is always pytest's."""
 
+import signal
 import subprocess
 import sys
 import tempfile
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import msgspec
 import typer
 
+from meshgate import __version__
 from meshgate.catalogue import check, checks
 from meshgate.collect.capture import Access, connect
 from meshgate.collect.errors import NoCluster, Unreadable
@@ -29,10 +31,12 @@ from meshgate.pipeline import reports
 from meshgate.pipeline.index import index as index_all
 from meshgate.pipeline.restart import Stopped
 from meshgate.pipeline.restart import restart as restart_all
+from meshgate.probe.traffic import Traffic
 from meshgate.report.index import places
 from meshgate.report.json import read, schema
 from meshgate.report.shadow import shadow_lines, shadow_page
-from meshgate.snapshot.model import Expectations
+from meshgate.snapshot.ingress import Watch
+from meshgate.snapshot.model import Expectations, Snapshot
 from meshgate.snapshot.store import UnusableSnapshot
 from meshgate.verdict import CouldNotVerify, Gate
 
@@ -216,6 +220,47 @@ def _pytest(*arguments: str, capture_output: bool = False) -> "subprocess.Comple
         capture_output=capture_output,
         text=True,
     )
+
+
+@app.command()
+def watch(
+    place: Annotated[str, typer.Argument(metavar="FILE|configmap://NAMESPACE/NAME")],
+    kubeconfig: str | None = None,
+    context: str | None = None,
+    istiod_access: Literal["auto", "direct", "port-forward"] = "auto",
+    rate: Annotated[float, typer.Option(help="requests a second, over all routes")] = 5.0,
+    lasting: Annotated[float, typer.Option(help="seconds after which it ends")] = 7200.0,
+    slow_after: Annotated[
+        int, typer.Option(help="milliseconds after which an answer is slow")
+    ] = 1000,
+    ingress_url: Annotated[list[str] | None, typer.Option(help="as pytest's option")] = None,
+) -> None:
+    """Sends safe requests through the gateways, few and steadily, until it is ended; keeps every
+    failed or slow one in PLACE, where stage C finds them (`pytest -m ingress --watch=PLACE`).
+    Begin it before the gateways are replaced."""
+    traffic = Traffic(urls=tuple(ingress_url or ()), rate=rate, deadline=lasting)
+    access = Access(
+        kubeconfig=kubeconfig, context=context, istiod_access=istiod_access, traffic=traffic
+    )
+    with _telling("watch"):
+        source = connect(access, Expectations(), progress=_say)
+        stream = source.stream(slow_after)
+        signal.signal(signal.SIGTERM, lambda number, frame: stream.stop.set())
+        signal.signal(signal.SIGINT, lambda number, frame: stream.stop.set())
+
+        def keep(seen: Watch) -> None:
+            snapshot = Snapshot(
+                meshgate_version=__version__,
+                taken=seen.last,
+                started=seen.began,
+                source=source.cluster.source,
+                watch=seen,
+            )
+            Place(place).save(snapshot, source.cluster)
+
+        stream.run(keep, every=5.0)
+    seen = stream.seen
+    _say(f"{seen.sent} requests were sent, {len(seen.troubles) + seen.more} failed or were slow")
 
 
 @app.command()

@@ -34,7 +34,7 @@ from meshgate.probe.target import Target
 from meshgate.probe.traffic import INSIDE, OUTSIDE, PROBER, Traffic
 from meshgate.report import html, json, text
 from meshgate.report.short import Short, broken, short
-from meshgate.snapshot.ingress import Answer
+from meshgate.snapshot.ingress import Answer, Watch
 from meshgate.snapshot.model import Before, Expectations, Snapshot, before
 from meshgate.snapshot.store import UnusableSnapshot, load, save
 from meshgate.snapshot.upgrade import Support
@@ -46,10 +46,11 @@ if TYPE_CHECKING:
 
 
 class Past(NamedTuple):
-    """A baseline: the keys of what was wrong in it, and what it saw."""
+    """A baseline: the keys of what was wrong in it, and what it saw; and what a watch saw."""
 
-    known: tuple[str, ...]
-    before: Before
+    known: tuple[str, ...] | None = None
+    before: Before | None = None
+    watch: Watch | None = None
 
 
 # The arguments that a claim may take: with no other it can be taken without pytest, to settle.
@@ -263,6 +264,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--ingress-client-cert",
         metavar="FILE",
         help="shown to listeners with mutual TLS: certificate, chain and key in one file (PEM)",
+    )
+    traffic(
+        "--watch",
+        metavar="PLACE",
+        help="what `meshgate watch` saw: a file, or configmap://NAMESPACE/NAME",
     )
     traffic(
         "--expect",
@@ -591,8 +597,9 @@ class Gatekeeper(Worker):
     def _past(self, claims: dict[pytest.Item, Check]) -> Past | None:
         """What the baseline saw, and the keys of what was wrong in it already."""
         option = self._config.getoption
+        watch = self._watched()
         if not option("--baseline"):
-            return None
+            return Past(watch=watch)
         place = Place(option("--baseline"))
         snapshot = place.load(self._cluster() if place.in_cluster else None)
         baseline = Mesh(snapshot)
@@ -601,7 +608,17 @@ class Gatekeeper(Worker):
             for item, row in claims.items()
             for finding in _take(item, row, baseline).findings
         )
-        return Past(known, before(snapshot))
+        return Past(known, before(snapshot), watch)
+
+    def _watched(self) -> Watch | None:
+        """What a watch saw until now."""
+        if not (named := self._config.getoption("--watch")):
+            return None
+        place = Place(named)
+        kept = place.load(self._cluster() if place.in_cluster else None)
+        if kept.watch is None:
+            raise UnusableSnapshot(f"{named} holds no watch: `meshgate watch` keeps one there")
+        return kept.watch
 
     def _cluster(self) -> "Cluster":
         from meshgate.collect.kubernetes import Cluster  # a second to load: only where it is needed
@@ -895,6 +912,7 @@ def _asked_for(option: Any, otherwise: Expectations, past: Past | None) -> Expec
         "vantages": tuple(option("--vantage") or ()) or (named if len(named) > 1 else None),
         "require_shadow": option("--require-shadow"),
         "accepted_losses": _several(option("--accept-loss")),
+        "watch": past.watch if past else None,
         "answers": _answers(option("--expect")),
     }
     return msgspec.structs.replace(

@@ -5,7 +5,9 @@ Faults that do not touch each other are put in together and found in one run.
 
 import gzip
 import json
+import sys
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -575,6 +577,46 @@ def test_a_gateway_that_expects_the_proxy_protocol(lab: Lab, ingress: Run) -> No
     assert without.exit == 1, without.output
     failure(without, "IG007 VirtualService shop/shop: ", "got no answer")
     assert spoken.exit == 0, spoken.output
+
+
+@pytest.mark.usefixtures("mended")
+def test_what_was_lost_while_a_gateway_was_away(
+    lab: Lab, ingress: Run, verifier: str, tmp_path: Path
+) -> None:
+    kept = tmp_path / "watch.json.gz"
+    words = (f"{Path(sys.executable).parent}/meshgate", "watch", str(kept), "--rate=10")
+
+    def watch(act: Callable[[], object], seconds: int) -> None:
+        with ThreadPoolExecutor() as pool:
+            watching = pool.submit(lab.run, *words, f"--lasting={seconds}", identity=verifier)
+            act()
+            assert watching.result().returncode == 0, watching.result().stderr
+
+    watch(lambda: None, 6)
+    well = ingress(f"--watch={kept}")
+    watch(lambda: gone_and_back(lab), 25)
+    lost = ingress(f"--watch={kept}", "--settle=30")
+    replay = lab.pytest("-m", "ingress", f"--snapshot={lost.reports}/snapshot.json.gz")
+
+    assert well.exit == 0, well.output
+    assert "pass IG011" in well.output
+    assert lost.exit == 1, lost.output
+    failure(lost, "IG011 Gateway istio-ingress/shop: GET http://shop.example.com:80/", "failed")
+    assert {line.split()[1] for line in lost.failures} == {"IG011"}, lost.output
+    assert replay.failures == lost.failures
+
+
+def gone_and_back(lab: Lab) -> None:
+    """The classic gateway without a pod for a moment."""
+    lab.kubectl("scale", "deployment/istio-ingressgateway", *INGRESS, "--replicas=0")
+    lab.kubectl(
+        *("wait", "pod", "-l", "app=istio-ingressgateway", *INGRESS),
+        *("--for=delete", "--timeout=30s"),
+    )
+    lab.kubectl("scale", "deployment/istio-ingressgateway", *INGRESS, "--replicas=1")
+    lab.kubectl(
+        *("rollout", "status", "deployment/istio-ingressgateway", *INGRESS, "--timeout=60s")
+    )
 
 
 def test_a_laptop_sends_through_a_port_forward(lab: Lab) -> None:

@@ -88,6 +88,13 @@ def an_old_version(recording: Recording) -> None:
     offered.update(stage="", error="", alert="")
 
 
+def lost_meanwhile(recording: Recording) -> None:
+    at = recording["taken"]
+    lost = {"at": at, "gateway": "Gateway a/b", "asked": "GET http://a.b/", "why": "503 UF"}
+    watch = {"began": recording["started"], "last": at, "sent": 9, "troubles": [lost]}
+    recording["expectations"]["watch"] = watch
+
+
 FAILED = [
     (an_old_gateway, "IG001", "Pod istio-ingress/istio-ingressgateway-"),
     (no_endpoint, "IG002", "Service istio-ingress/istio-ingressgateway: port 443"),
@@ -98,6 +105,7 @@ FAILED = [
     (no_route, "IG007", "VirtualService shop/shop: GET http://shop.example.com:80"),
     (answered_otherwise_before, "IG008", "VirtualService shop/shop: GET http://shop.example.com"),
     (an_old_version, "IG010", "Gateway istio-ingress/shop port 443/HTTPS: takes TLSv1.1"),
+    (lost_meanwhile, "IG011", "Gateway a/b: GET http://a.b/: 1 failed while it was watched"),
     (declared_otherwise, "IG009", "GET https://shop.example.com:443/declared from inside: got 404"),
 ]
 

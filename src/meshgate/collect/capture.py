@@ -27,6 +27,7 @@ from meshgate.snapshot.redact import redacted
 
 if TYPE_CHECKING:
     from meshgate.collect.readers import Context
+    from meshgate.probe.watch import Stream
 
 Progress = Callable[[str], None]
 
@@ -172,6 +173,24 @@ class Live:
             return [], gaps
         planned, _ = plan_ingress(self._context, found)
         return [str(each) for each in planned], []
+
+    def stream(self, slow_after: int) -> "Stream":
+        """The requests that a watch sends, and what was found of them so far."""
+        from meshgate.collect.readers import plan_ingress
+        from meshgate.probe.watch import Stream, watched
+
+        if not self._context.transport.sees_the_wire:
+            raise Unreadable(
+                "a port-forward ends with its pod: from here no rollout is seen as others see it",
+                "run `meshgate watch` inside the cluster",
+            )
+        found, gaps = self._read(closure({INGRESS}) - {INGRESS})
+        if gaps:
+            raise Unreadable(gaps[0].why, gaps[0].remedy)
+        planned = watched(plan_ingress(self._context, found)[0])
+        if not planned:
+            raise Unreadable("no safe request can be derived from any route", "is there a Gateway?")
+        return Stream(planned, self._context.traffic, slow_after)
 
     def _read(self, items: frozenset[str]) -> tuple[dict[str, Any], list[Gap]]:
         from meshgate.collect.readers import READERS

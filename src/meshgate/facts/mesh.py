@@ -27,6 +27,7 @@ from meshgate.facts.revision import Revisions
 from meshgate.facts.shadow import ShadowUpgrade
 from meshgate.facts.sidecars import Sidecars
 from meshgate.facts.upgrade import Upgrade
+from meshgate.facts.watch import Watched
 from meshgate.snapshot.model import Snapshot
 
 
@@ -88,6 +89,11 @@ class Mesh:
     def tls_versions(self) -> TlsVersions:
         """Which versions of TLS the gateways take."""
         return TlsVersions(self.ingress)
+
+    @cached_property
+    def watched(self) -> Watched:
+        """What was sent while the gateways were replaced."""
+        return Watched(self.evidence, self.ingress)
 
     @cached_property
     def revisions(self) -> Revisions:

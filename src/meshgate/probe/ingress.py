@@ -182,7 +182,7 @@ def _leads(url: str, door: Door, listener: Listener) -> bool:
     return port in (door.port, door.node_port)
 
 
-class _Pace:
+class Pace:
     """Says when the next request may go, to several threads; False after the deadline."""
 
     def __init__(self, rate: float, deadline: float) -> None:
@@ -206,8 +206,8 @@ def send(
     planned: Sequence[Planned], vantages: Sequence[Vantage], traffic: Traffic, workers: int = 16
 ) -> Ingress:
     """Sends what is planned, as far as the limits allow."""
-    client = _Client(traffic)
-    pace = _Pace(traffic.rate, traffic.deadline)
+    client = Client(traffic)
+    pace = Pace(traffic.rate, traffic.deadline)
 
     def one(each: Planned) -> Exchange | None:
         return client.send(each) if pace.wait() else None
@@ -228,7 +228,7 @@ def send(
     )
 
 
-class _Client:
+class Client:
     """Carries out one planned request after another; several threads share it."""
 
     def __init__(self, traffic: Traffic) -> None:

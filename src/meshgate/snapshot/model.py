@@ -11,7 +11,7 @@ import msgspec
 
 from meshgate.snapshot.base import Base
 from meshgate.snapshot.gateway_api import ApiGateway, Route
-from meshgate.snapshot.ingress import Answer, Ingress
+from meshgate.snapshot.ingress import Answer, Ingress, Watch
 from meshgate.snapshot.istio import (
     AuthorizationPolicy,
     DestinationRule,
@@ -92,7 +92,7 @@ class Expectations(Base, frozen=True):
     `require_shadow`: an upgrade that was not tried in the shadow could not be verified;
     `accepted_losses`: globs of `TYPE RESOURCE PATH` that a proxy may lose by it.
     `before`: what it saw.  `vantages`: where traffic must have been sent from.  `answers`: what
-    declared requests must get.
+    declared requests must get.  `watch`: what was sent while the gateways were replaced.
     """
 
     istio_namespace: str = "istio-system"
@@ -114,6 +114,7 @@ class Expectations(Base, frozen=True):
     require_shadow: bool = False
     accepted_losses: tuple[str, ...] = ()
     answers: tuple[Answer, ...] = ()
+    watch: Watch | None = None
 
 
 class Snapshot(Base, frozen=True):
@@ -174,6 +175,7 @@ class Snapshot(Base, frozen=True):
     service_entries: tuple[ServiceEntry, ...] = ()
     ingress: Ingress | None = None
     shadow: Shadow | None = None
+    watch: Watch | None = None
 
     def __repr__(self) -> str:
         # A failing test prints its fixtures: one line, never the mesh.
