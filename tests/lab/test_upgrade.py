@@ -84,8 +84,11 @@ def test_an_upgrade_in_place(old: Lab, tmp_path: Path) -> None:
     # the pod that nobody restarts is left
     assert "(pod names: [cache-0])" in done.output
 
-    (left,) = dataplane(old).failures
-    assert left.startswith("FAIL DP002 Pod shop/cache-0: its sidecar is 1.28.2: StatefulSet cache")
+    left = dataplane(old)
+    assert len(left.failures) == 1, left.output
+    assert left.first.startswith(
+        "FAIL DP002 Pod shop/cache-0: its sidecar is 1.28.2: StatefulSet cache"
+    )
     old.kubectl("delete", "pod", "cache-0", "-n", "shop")
     restarted = dataplane(old)
     assert restarted.exit == 0, restarted.output
