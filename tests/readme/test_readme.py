@@ -10,6 +10,7 @@ import pytest
 from meshgate.excuses import read_waivers
 from tests.conftest import ROOT
 from tests.conventions.test_tree import FILES
+from tests.webhook_builders import issued
 
 README = (ROOT / "README.md").read_text()
 PROGRAMS = ("make", "docker", "helm", ".venv/bin/")
@@ -84,7 +85,7 @@ def fresh(tmp_path_factory: pytest.TempPathFactory) -> Path:
         copy.parent.mkdir(parents=True, exist_ok=True)
         copy.write_bytes(file.read_bytes())
         copy.chmod(file.stat().st_mode)
-    (folder / "ca.pem").touch()
+    (folder / "ca.pem").write_text(issued("root").pem)
     run = folder / "reports-of-all/eu-1/control-plane/1"
     run.mkdir(parents=True)
     (run / "verdict.json").write_text(CLOSED)
