@@ -262,7 +262,7 @@ def test_a_root_that_is_about_to_end(
     where = ("configmap", "istio-ca-root-cert")
     both = lab.get(*where, *SYSTEM)["data"]["root-cert.pem"] + root("old CA", days=99, age=age)
     patch = json.dumps({"data": {"root-cert.pem": both}, "immutable": True})
-    namespaces = ("istio-system", "istio-ingress", "shop", "payments")
+    namespaces = ("istio-system", "istio-ingress", "istio-verification-probes", "shop", "payments")
     for namespace in namespaces:
         lab.kubectl("patch", *where, "-n", namespace, "--type=merge", "-p", patch)
     try:

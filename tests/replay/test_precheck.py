@@ -136,8 +136,8 @@ FAILED = [
 ]
 UNKNOWN = [
     (precheck_not_run, {"PC001"}),
-    (an_unknown_target, {"PC003", "PC101", "PC102"}),
-    (a_class_that_was_not_seen, {"PC101", "PC102"}),
+    (an_unknown_target, {"PC003", "PC101", "PC102", "PC103"}),
+    (a_class_that_was_not_seen, {"PC101", "PC102", "PC103"}),
 ]
 
 

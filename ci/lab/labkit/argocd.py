@@ -32,8 +32,10 @@ def up(node: Node, built: Built, parts: ArgoCD) -> None:
         _serve_charts(node, built)
     with step("Argo CD's CRDs and settings"):
         node.kubectl("apply", "--server-side", "-f", parts.argocd / "crds")
-        established = ("--for=condition=Established", "crd/appprojects.argoproj.io")
-        node.kubectl("wait", *established, "crd/applications.argoproj.io")
+        # first that there are conditions at all: kubectl calls it an error when there are none yet
+        for wanted in ("jsonpath={.status.conditions[0]}", "condition=Established"):
+            crds = ("crd/appprojects.argoproj.io", "crd/applications.argoproj.io")
+            node.kubectl("wait", f"--for={wanted}", *crds)
         node.kubectl("apply", "-f", SOURCE / "manifests/argocd.yaml")
     with step("start Argo CD"):
         _start(node, parts)
