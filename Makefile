@@ -3,6 +3,8 @@ PYTHON ?= python3
 BIN := .venv/bin
 LAB := ci/lab/lab
 NAME ?= default
+# side by side, about 3 GiB each; 0 for one after the other in a lab of your own ($MESHGATE_LAB)
+LABS ?= 2
 demo-record: NAME = demo
 
 # The image: one is loaded here, or one for several machines is pushed and signed.
@@ -61,7 +63,7 @@ test-chart: setup ## the chart, the examples and health checks for Argo CD, the 
 	$(BIN)/pytest tests/chart
 
 test-lab: setup ## the rest: real faults in a real mesh (root, Go; builds what is not cached)
-	$(BIN)/pytest tests/lab
+	$(BIN)/pytest tests/lab -n $(LABS) --dist loadfile
 
 test-argocd: setup ## upgrades in a real Argo CD, in a lab of their own (as test-lab; builds Argo CD the first time)
 	$(BIN)/pytest tests/argocd

@@ -13,6 +13,8 @@ from tests.lab.rights import VERIFIER, grant
 def running_lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
     """The lab of this session: $MESHGATE_LAB if that is named, else one that goes when we go."""
     given = os.environ.get("MESHGATE_LAB")
+    if given and "PYTEST_XDIST_WORKER" in os.environ:
+        pytest.exit("one lab cannot be shared: make test-lab LABS=0, or without MESHGATE_LAB", 4)
     lab = Lab(given or f"test-{os.getpid()}", tmp_path_factory.mktemp("runs"))
     if given:
         yield lab
