@@ -79,7 +79,7 @@ def test_failures_come_before_all_else(page: Page) -> None:
     headings = page.locator("main h2").all_inner_texts()
 
     assert headings[:2] == ["What closes the gate", "The mesh at a glance"]
-    assert "CP001" in page.locator("main article").first.inner_text()
+    assert "PC101" in page.locator("main article").first.inner_text()
 
 
 def test_every_text_can_be_read(page: Page) -> None:
@@ -95,7 +95,7 @@ def test_every_text_can_be_read(page: Page) -> None:
 def test_a_checks_page_is_reached_and_opened_by_keyboard(page: Page) -> None:
     page.keyboard.press("Tab")
     focused = page.locator(":focus")
-    assert focused.inner_text() == "What CP001 proves, and what to do"
+    assert focused.inner_text() == "What PC101 proves, and what to do"
 
     page.keyboard.press("Enter")
 
