@@ -175,6 +175,12 @@ def no_metrics(recording: Recording) -> None:
     numbers(recording).update(denied="istiod shows its metrics to nobody but itself (403)")
 
 
+def killed_and_silent(recording: Recording) -> None:
+    """It cannot give numbers any more: that it was killed is seen all the same."""
+    killed_for_its_memory(recording)
+    no_metrics(recording)
+
+
 FAILED = [
     (scaled_to_zero, "CP001", "Deployment istio-system/istiod: is scaled to 0 replicas"),
     (rollout_unfinished, "CP001", "Deployment istio-system/istiod: 0 of 1 replicas are updated"),
@@ -197,6 +203,7 @@ FAILED = [
     (pushes_are_rejected, "CP013", "Pod istio-system/istiod-"),
     (pushes_take_a_minute, "CP013", "Pod istio-system/istiod-"),
     (killed_for_its_memory, "CP014", "Pod istio-system/istiod-"),
+    (killed_and_silent, "CP014", "Pod istio-system/istiod-"),
     (two_listeners_conflict, "CP015", "Listener 0.0.0.0_9999: "),
 ]
 

@@ -169,10 +169,10 @@ class Numbers:
     def _killed(pod: Pod, status: ContainerStatus) -> Iterator[Finding]:
         for state in (status.state, status.last_state):
             if state.terminated and state.terminated.reason == "OOMKilled":
+                bound = f"its limit, {_limit(pod)}" if _limit(pod) else "its node has"
                 yield Finding(
                     pods.name(pod),
-                    "was killed since the rollout because it needed more memory than its limit, "
-                    f"{_limit(pod) or 'its node has'}",
+                    f"was killed since the rollout because it needed more memory than {bound}",
                     "no OOM kill",
                     "raise istiod's memory limit (pilot.resources)",
                 )

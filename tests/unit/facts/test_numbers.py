@@ -129,7 +129,7 @@ def test_restarts_warn_until_they_are_no_accident(times: int, failing: int, shak
 def test_one_kill_for_memory_is_one_too_many() -> None:
     taken = facts(numbers(), pods=(istiod(discovery=restarted(1, "OOMKilled", 137)),))
 
-    assert "needed more memory than its limit" in only(taken.failing).seen
+    assert "needed more memory than its node has" in only(taken.failing).seen
     assert not only(taken.failing).heals
     assert taken.shaken == []
 
