@@ -218,7 +218,8 @@ def test_a_data_plane_gate_that_closes_is_told_by_the_api_alone(lab: Lab, argo: 
     (row,) = [line for line in seen.stdout.splitlines() if "data-plane-verification" in line]
     assert "Failed" in row
     assert "FAIL DP006 DestinationRule shop/plain" in row
-    assert argo.health(PARENT, RESTART).startswith("Degraded data-plane-verification: ")
+    named = "Degraded data-plane-verification: "
+    argo.until(PARENT, lambda _: argo.health(PARENT, RESTART).startswith(named), timeout=60)
     assert not workloads & pods(lab, *WORKLOADS)
 
 
