@@ -26,7 +26,6 @@ from meshgate.excuses import UnusableWaivers, excuse, idle, key, read_waivers
 from meshgate.facts.declared import missing, read_answers
 from meshgate.facts.ingress import sent
 from meshgate.facts.mesh import Mesh
-from meshgate.facts.overview import standing
 from meshgate.facts.upgrade import read_support
 from meshgate.pipeline.publish import Job, Targets, publish
 from meshgate.probe.plan import Plan
@@ -436,7 +435,7 @@ class Worker:
         """Loads what the controller wrote, at the first claim: none is sent here before that."""
         if _MESH not in self._config.stash:
             path = self._config.workerinput["meshgate_snapshot"]  # type: ignore[attr-defined]
-            recording = _recording(Path(path), self._config.getoption, None)
+            recording = _recording(Path(path), self._config.getoption, Past())
             self._config.stash[_MESH] = Mesh(recording.capture(()))
         return self._config.stash[_MESH]
 
@@ -487,8 +486,7 @@ def _properties(row: Check, taken: Outcome, mesh: Mesh) -> Iterable[tuple[str, s
     """What JUnit says of a claim beside its words; an `object` for each that it is about."""
     yield from (("check", row.id), ("stage", row.stage), ("claim", row.claim))
     yield ("verdict", taken.verdict.word)
-    istiod = standing(mesh.evidence)
-    yield from (("version", istiod.versions), ("revision", istiod.revisions))
+    yield from (("version", mesh.standing.versions), ("revision", mesh.standing.revisions))
     for finding in (*taken.findings, *taken.warnings):
         yield ("object", finding.subject)
 
@@ -594,7 +592,7 @@ class Gatekeeper(Worker):
         self.snapshot = snapshot
         self._config.stash[_MESH] = Mesh(snapshot)
 
-    def _past(self, claims: dict[pytest.Item, Check]) -> Past | None:
+    def _past(self, claims: dict[pytest.Item, Check]) -> Past:
         """What the baseline saw, and the keys of what was wrong in it already."""
         option = self._config.getoption
         watch = self._watched()
@@ -623,8 +621,8 @@ class Gatekeeper(Worker):
     def _cluster(self) -> "Cluster":
         from meshgate.collect.kubernetes import Cluster  # a second to load: only where it is needed
 
-        access = self._access()
-        return Cluster(config=access.kubeconfig, context=access.context)
+        option = self._config.getoption
+        return Cluster(config=option("--kubeconfig"), context=option("--context"))
 
     def _rehearse(self, source: Live) -> None:
         """Prints what would be sent, and ends the run: nothing is verified, no gate is opened."""
@@ -638,7 +636,7 @@ class Gatekeeper(Worker):
             returncode=int(Gate.COULD_NOT_VERIFY),
         )
 
-    def _source(self, past: Past | None) -> Source:
+    def _source(self, past: Past) -> Source:
         option = self._config.getoption
         if file := option("--snapshot"):
             recording = _recording(Path(file), option, past)
@@ -886,12 +884,11 @@ def _programs(option: Any) -> Programs | None:
     )
 
 
-def _asked_for(option: Any, otherwise: Expectations, past: Past | None) -> Expectations:
+def _asked_for(option: Any, otherwise: Expectations, past: Past) -> Expectations:
     """What the command line says; what it leaves open is as the recording or the default has it."""
     public = option("--ingress-url") or option("--ingress-resolver")
     places = {INSIDE: True, OUTSIDE: public, PROBER: option("--ingress-prober")}
     named = tuple(name for name, wanted in places.items() if wanted)
-    known = past.known if past else None
     given = {
         "istio_namespace": option("--istio-namespace"),
         "target_version": option("--target-version"),
@@ -907,12 +904,12 @@ def _asked_for(option: Any, otherwise: Expectations, past: Past | None) -> Expec
         # asked for or not asked for: what a recording has is never taken back by silence
         "allow_rollback": option("--allow-rollback") or None,
         "support": _support(option("--support-matrix")),
-        "known": () if option("--old-findings-fail") else known,
-        "before": past.before if past else None,
+        "known": () if option("--old-findings-fail") else past.known,
+        "before": past.before,
         "vantages": tuple(option("--vantage") or ()) or (named if len(named) > 1 else None),
         "require_shadow": option("--require-shadow"),
         "accepted_losses": _several(option("--accept-loss")),
-        "watch": past.watch if past else None,
+        "watch": past.watch,
         "answers": _answers(option("--expect")),
     }
     return msgspec.structs.replace(
@@ -948,7 +945,7 @@ def _support(file: str | None) -> Support | None:
         ) from error
 
 
-def _recording(file: Path, option: Any, past: Past | None) -> Replay:
+def _recording(file: Path, option: Any, past: Past) -> Replay:
     snapshot = load(file)
     return Replay(snapshot, _asked_for(option, snapshot.expectations, past))
 

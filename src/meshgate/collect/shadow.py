@@ -27,7 +27,7 @@ from meshgate.facts.injection import has_sidecar, shape
 from meshgate.facts.webhooks import Webhooks, enrolled
 from meshgate.probe import admission, ads
 from meshgate.snapshot.base import Base
-from meshgate.snapshot.kubernetes import Namespace, Pod
+from meshgate.snapshot.kubernetes import Metadata, Namespace
 from meshgate.snapshot.redact import redacted
 from meshgate.snapshot.shadow import Injection, ProxyClass, Refusal, Shadow
 
@@ -45,11 +45,6 @@ Key = tuple[str, str, str, str]
 Start = Callable[[frozenset[Key]], AbstractContextManager[target.Running]]
 
 
-class _Metadata(Base, frozen=True):
-    name: str
-    namespace: str = ""
-
-
 class _Selector(Base, frozen=True):
     labels: dict[str, str] = msgspec.field(default_factory=dict)
     match_labels: dict[str, str] = msgspec.field(default_factory=dict)
@@ -62,7 +57,7 @@ class _Spec(Base, frozen=True):
 
 
 class _Candidate(Base, frozen=True):
-    metadata: _Metadata
+    metadata: Metadata
     spec: _Spec = _Spec()
 
 
@@ -356,7 +351,7 @@ def today(cluster: Cluster, transport: istiod.Transport, namespace: str) -> Iter
     """The running istiods, asked while the block runs; raises Unreadable."""
     pods = [
         pod
-        for pod in cluster.objects(Kind("pods", "", "v1", "pods", Pod))
+        for pod in cluster.objects(KINDS["pods"])
         if pod.metadata.namespace == namespace
         and pod.metadata.labels.get("app") == "istiod"
         and pod.status.phase == "Running"

@@ -467,8 +467,8 @@ class IngressGateways:
 
     def _answer(self, seen: Exchange, listener: Listener) -> Finding | None:
         asked = seen.request
-        subject = asked.route.partition(" route ")[0].partition(" rule ")[0]
-        request = f"{asked.method} {asked.url}{asked.way} from {asked.vantage}"
+        subject = asked.subject
+        request = asked.words
         backends = ", ".join(asked.backends) or "no backend"
         if asked.certificate and seen.alert:
             return None  # the listener's: said elsewhere
@@ -584,8 +584,8 @@ class IngressGateways:
                 elif now.milliseconds > max(LATE, SLOWER * then.milliseconds):
                     words = f"took {now.milliseconds} ms, and {then.milliseconds} ms before"
                 if words:
-                    where = f"{asked.method} {asked.url}{asked.way} from {asked.vantage} {words}"
-                    subject = asked.route.partition(" route ")[0].partition(" rule ")[0]
+                    where = f"{asked.words} {words}"
+                    subject = asked.subject
                     found.append(Finding(subject or asked.gateway, where, "the same as before"))
         return found
 
@@ -596,8 +596,8 @@ class IngressGateways:
         found = []
         for then in self._then():
             asked = then.request
-            subject = asked.route.partition(" route ")[0].partition(" rule ")[0] or asked.gateway
-            request = f"{asked.method} {asked.url}{asked.way} from {asked.vantage}"
+            subject = asked.subject or asked.gateway
+            request = asked.words
             if asked.key not in now:
                 found.append(
                     Finding(

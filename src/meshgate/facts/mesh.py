@@ -17,6 +17,7 @@ from meshgate.facts.ingress import IngressGateways
 from meshgate.facts.istiod import ControlPlane
 from meshgate.facts.mtls import Wire
 from meshgate.facts.numbers import Numbers
+from meshgate.facts.overview import Standing, standing
 from meshgate.facts.ownership import Ownership
 from meshgate.facts.pair import ProbePair
 from meshgate.facts.precheck import Precheck
@@ -79,6 +80,11 @@ class Mesh:
     def ingress(self) -> IngressGateways:
         """The gateways, and what was sent through them."""
         return IngressGateways(self.evidence)
+
+    @cached_property
+    def standing(self) -> Standing:
+        """The control planes that every verdict is about."""
+        return standing(self.evidence)
 
     @cached_property
     def declared(self) -> DeclaredAnswers:

@@ -79,14 +79,12 @@ class Stream:
 
     def _note(self, at: datetime, got: Exchange) -> None:
         why, slow = trouble(got, self._seen.slow_after)
-        asked = (
-            f"{got.request.method} {got.request.url}{got.request.way} from {got.request.vantage}"
-        )
         with self._lock:
             seen = self._seen
             changes: dict[str, object] = {"sent": seen.sent + 1}
             if why and len(seen.troubles) < MOST:
-                new = Trouble(at=at, gateway=got.request.gateway, asked=asked, why=why, slow=slow)
+                asked = got.request
+                new = Trouble(at=at, gateway=asked.gateway, asked=asked.words, why=why, slow=slow)
                 changes["troubles"] = (*seen.troubles, new)
             elif why:
                 changes["more"] = seen.more + 1

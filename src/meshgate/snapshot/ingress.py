@@ -82,6 +82,16 @@ class Request(Base, frozen=True):
         return f"{scheme}://{self.host}:{self.port}{self.path if self.kind == 'request' else ''}"
 
     @property
+    def words(self) -> str:
+        """What was asked, how, and from where."""
+        return f"{self.method} {self.url}{self.way} from {self.vantage}"
+
+    @property
+    def subject(self) -> str:
+        """The route that leads it, or where it has none nothing."""
+        return self.route.partition(" route ")[0].partition(" rule ")[0]
+
+    @property
     def key(self) -> str:
         """What the same request has in another capture: the words that it is compared by."""
         headers = ",".join(f"{name}={value}" for name, value in sorted(self.headers.items()))
