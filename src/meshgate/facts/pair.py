@@ -128,7 +128,7 @@ class ProbePair:
         for call in pair.calls:
             if call.kind == "declared" or (call.kind == "peer" and not call.denied):
                 found += self._unanswered(call)
-            if call.kind == "peer" and not _astray(call) and not call.denied:
+            if call.kind == "peer" and not astray(call) and not call.denied:
                 found += self._misnamed(call)
         denied = next((each for each in pair.calls if each.kind == "peer" and each.denied), None)
         if denied and not found:
@@ -152,7 +152,7 @@ class ProbePair:
         ]
 
     def _unanswered(self, call: PeerCall) -> Iterator[Finding]:
-        if words := _astray(call):
+        if words := astray(call):
             yield Finding(
                 self._name(call.peer, self._pair),
                 f"its call to {call.target} {words}",
@@ -164,9 +164,9 @@ class ProbePair:
     def _misnamed(self, call: PeerCall) -> Iterator[Finding]:
         pair = self._pair
         expected = f"/ns/{pair.namespace}/sa/{pair.account}"
-        if not call.caller:
+        if call.caller == "":
             seen = "came without mTLS: x-forwarded-client-cert names nobody"
-        elif not (call.caller.startswith("spiffe://") and call.caller.endswith(expected)):
+        elif call.caller and not _named(call.caller, expected):
             seen = f"came as {call.caller}"
         else:
             return
@@ -179,10 +179,16 @@ class ProbePair:
         )
 
 
-def _astray(call: PeerCall) -> str:
+def astray(call: PeerCall) -> str:
     """Why a call is no answer of what was called; empty for one that is, a denial among them."""
     if call.error:
         return f"is not answered: {call.error}"
     if call.local:
         return f"is answered {call.status} by its own sidecar: {call.words}"
+    if call.kind == "peer" and call.caller is None and not call.denied:
+        return f"is answered {call.status}, and not by it: its server does not take the call"
     return ""
+
+
+def _named(caller: str, expected: str) -> bool:
+    return caller.startswith("spiffe://") and caller.endswith(expected)

@@ -9,6 +9,7 @@ from functools import cached_property
 from typing import NamedTuple
 
 from meshgate.facts.evidence import Evidence
+from meshgate.facts.pair import astray
 from meshgate.facts.proxy import Proxies
 from meshgate.snapshot.istiod import ProxySync
 from meshgate.snapshot.kubernetes import Pod
@@ -174,7 +175,12 @@ class RetryAfter:
         """What should make a proxy wait as an upstream asks, and does not."""
         subject = ", ".join(_subject(each) for each in self._back_offs)
         calls = [each for each in self._evidence.pair.calls if each.kind == "later"]
-        if not calls or any(call.error or call.local or call.denied for call in calls):
+        before = [
+            each
+            for each in self._evidence.pair.calls
+            if each.kind == "peer" and each.peer in {call.peer for call in calls}
+        ]
+        if not calls or any(astray(call) or call.denied for call in before + calls):
             raise CouldNotVerify(
                 "the probe pair does not reach itself: no second try could be seen",
                 "see what the claim about its calls says",

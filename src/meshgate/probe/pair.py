@@ -77,7 +77,7 @@ class _Seen(Base, frozen=True):
     """One entry of a caller's report."""
 
     status: int = 0
-    caller: str = ""
+    caller: str | None = None
     local: bool = False
     words: str = ""
     denied: bool = False

@@ -78,11 +78,17 @@ def _call(each: dict[str, Any], end: float) -> dict[str, Any]:
         return _once("GET", f"{each['url']}/{secrets.token_hex(8)}", timeout=5 * TIMEOUT)
     while True:
         seen = _once(each["method"], each["url"])
-        # a sidecar that has just begun may not know yet that the other one takes mTLS
-        settled = "status" in seen and not seen.get("local") and seen.get("caller") != ""
-        if settled or time.monotonic() >= end:
+        if _settled(each["method"], seen) or time.monotonic() >= end:
             return seen
         time.sleep(INTERVAL)
+
+
+def _settled(method: str, seen: dict[str, Any]) -> bool:
+    if method == "OPTIONS" or "denied" in seen:
+        return "status" in seen and "local" not in seen
+    # the other peer's server may begin after we did, and its sidecar then answers for it;
+    # ours may not know yet that it takes mTLS
+    return bool(seen.get("caller"))
 
 
 def _once(method: str, url: str, timeout: float = TIMEOUT) -> dict[str, Any]:

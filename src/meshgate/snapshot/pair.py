@@ -8,8 +8,9 @@ class PeerCall(Base, frozen=True):
 
     `kind`: `peer` (the other one), `declared` or `sampled` (a Service), `later` (the other one,
     which at first says `code` and Retry-After: `asked`).
-    `caller`: the name that the receiver's sidecar read from our certificate.  `local`: our own
-    sidecar answered, for it could not reach what was called; `words` are its own.  `denied`: an
+    `caller`: the name that the receiver's sidecar read from our certificate, empty where there was
+    none; None where it was not the other peer that answered.  `local`: our own sidecar answered,
+    for it could not reach what was called; `words` are its own.  `denied`: an
     AuthorizationPolicy refused us.  `gap`: seconds from "not now" to the sidecar's second try.
     """
 
@@ -17,7 +18,7 @@ class PeerCall(Base, frozen=True):
     kind: str
     target: str
     status: int = 0
-    caller: str = ""
+    caller: str | None = None
     local: bool = False
     words: str = ""
     denied: bool = False

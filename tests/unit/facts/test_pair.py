@@ -87,7 +87,7 @@ def test_without_a_pair_nothing_is_claimed() -> None:
 
 
 def test_calls_that_arrive_as_the_caller() -> None:
-    declared = call(kind="declared", target="http://web.shop/", caller="")
+    declared = call(kind="declared", target="http://web.shop/", caller=None)
 
     assert seen(call(), call(peer="b", target="a"), declared).broken == []
 
@@ -97,8 +97,12 @@ def test_calls_that_arrive_as_the_caller() -> None:
     [
         ({"error": "timed out", "status": 0}, "its call to b is not answered: timed out"),
         (
-            {"local": True, "status": 503, "words": "reset", "caller": ""},
+            {"local": True, "status": 503, "words": "reset", "caller": None},
             "its call to b is answered 503 by its own sidecar: reset",
+        ),
+        (
+            {"status": 503, "caller": None},
+            "its call to b is answered 503, and not by it: its server does not take the call",
         ),
         ({"caller": ""}, "its call to b came without mTLS"),
         ({"caller": "spiffe://x/ns/other/sa/default"}, "came as spiffe://x/ns/other/sa/default"),
@@ -116,8 +120,8 @@ def test_calls_that_do_not(changes: dict[str, Any], words: str) -> None:
 
 
 def test_a_service_may_deny_us_or_be_out_of_order_by_itself() -> None:
-    denied = call(kind="declared", target="http://web.shop/", denied=True, status=403, caller="")
-    out_of_order = call(kind="declared", target="http://web.shop/", status=503, caller="")
+    denied = call(kind="declared", target="http://web.shop/", denied=True, status=403, caller=None)
+    out_of_order = call(kind="declared", target="http://web.shop/", status=503, caller=None)
 
     assert seen(denied, out_of_order).broken == []
 
@@ -130,7 +134,7 @@ def test_a_sample_only_warns() -> None:
 
 
 def test_a_pair_that_may_not_call_itself_cannot_tell() -> None:
-    denied = call(denied=True, status=403, caller="")
+    denied = call(denied=True, status=403, caller=None)
 
     with pytest.raises(CouldNotVerify, match="denied by an AuthorizationPolicy"):
         _ = seen(denied).broken
@@ -198,7 +202,7 @@ def impatient(*calls: PeerCall, filters: tuple[Any, ...] = (PATIENT,)) -> list[s
 
 def later(code: int, gap: float | None = None, **changes: Any) -> PeerCall:
     """The other peer said "not now" for 2 s."""
-    return call(kind="later", code=code, asked=2, gap=gap, caller="", **changes)
+    return call(kind="later", code=code, asked=2, gap=gap, caller=None, **changes)
 
 
 def test_a_proxy_that_waits() -> None:
@@ -234,6 +238,8 @@ def test_a_pair_that_does_not_reach_itself_cannot_tell(changes: dict[str, Any]) 
         impatient(later(503, **changes))
     with pytest.raises(CouldNotVerify, match="does not reach itself"):
         impatient()
+    with pytest.raises(CouldNotVerify, match="does not reach itself"):
+        impatient(call(status=503, caller=None), later(503), later(429))
 
 
 def test_without_a_pair_no_wait_is_measured() -> None:

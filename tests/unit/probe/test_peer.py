@@ -93,7 +93,7 @@ def test_a_sidecar_that_is_not_ready_is_asked_again(serve: Serve) -> None:
     answers = iter([Answer(503, headers={"server": "envoy"}), Answer(200, b"{}", headers=BEHIND)])
     server = serve({"/": lambda request: next(answers)})
 
-    assert one(f"{server.url}/", seconds=30) == {"status": 200}
+    assert one(f"{server.url}/", "OPTIONS", seconds=30) == {"status": 200}
 
 
 def test_a_call_that_names_nobody_yet_is_made_again(serve: Serve) -> None:
@@ -101,6 +101,15 @@ def test_a_call_that_names_nobody_yet_is_made_again(serve: Serve) -> None:
     server = serve({"/": lambda request: Answer(200, next(answers), headers=BEHIND)})
 
     assert one(f"{server.url}/", seconds=30) == {"status": 200, "caller": "me"}
+
+
+def test_a_peer_whose_server_is_not_up_yet_is_called_again(serve: Serve) -> None:
+    up = Answer(200, b'{"caller": "me"}', headers=BEHIND)
+    answers = iter([Answer(503, b"upstream connect error", headers=BEHIND), up])
+    server = serve({"/": lambda request: next(answers), "/down": Answer(503, headers=BEHIND)})
+
+    assert one(f"{server.url}/", seconds=30) == {"status": 200, "caller": "me"}
+    assert one(f"{server.url}/down") == {"status": 503}
 
 
 def test_a_second_try_is_left_to_the_sidecar(serve: Serve, served: str) -> None:
