@@ -7,7 +7,7 @@ import pytest
 
 from meshgate.facts.mesh import Mesh
 from meshgate.plugin import run_alone
-from meshgate.verdict import listed
+from meshgate.verdict import Warn, listed
 
 pytestmark = pytest.mark.dataplane
 
@@ -42,6 +42,15 @@ def test_a_proxy_waits_as_it_is_told(mesh: Mesh) -> None:
     impatient = mesh.retry_after.impatient
 
     assert not impatient, listed(impatient)
+
+
+@pytest.mark.check("RA005")
+def test_what_is_throttled_says_when(mesh: Mesh, warn: Warn) -> None:
+    """What a filter really sends is seen on a pod that it takes for one of the workload's."""
+    misleading = mesh.retry_after.misleading
+    warn(mesh.retry_after.unspoken)
+
+    assert not misleading, listed(misleading)
 
 
 if __name__ == "__main__":

@@ -3,14 +3,18 @@
 import base64
 import json
 import re
+import subprocess
 import tarfile
+from collections.abc import Callable, Iterator
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 import pytest
 
+from meshgate.snapshot.store import load
+from tests.chart.conftest import CHART, KUBERNETES, built
 from tests.lab.harness import ROOT, Lab
-from tests.lab.rights import NAMESPACE, grant
+from tests.lab.rights import NAMESPACE, VERIFIER, grant
 
 MIB = 2**20
 SECRET = re.compile(
@@ -165,6 +169,81 @@ def test_it_starts_fast(lab: Lab, image: str) -> None:
 
     (seconds,) = re.findall(r"^seconds: (\S+)$", log, re.MULTILINE)
     assert float(seconds) <= 1.5, log
+
+
+SHARDED = "data-plane-verification"
+
+
+@pytest.fixture
+def shared_out(lab: Lab, image: str) -> Iterator[Callable[..., dict[str, Any]]]:
+    """Runs the data-plane gate as the chart makes it for two shards: its Job, once it has ended."""
+    helm = built("helm", "ci/lab/go/helm")
+    repository, _, digest = image.partition("@")
+
+    def delete() -> None:
+        lab.kubectl("delete", "job", SHARDED, "-n", NAMESPACE, "--ignore-not-found")
+
+    def run(*words: str) -> dict[str, Any]:
+        values = (
+            *("stages={dataplane}", "rbac=resource", "shards=2", "settle=30", "syncFail=false"),
+            *(f"image.repository={repository}", f"image.digest={digest}", *words),
+        )
+        rendered = subprocess.run(
+            [
+                *(helm, "template", "meshgate", CHART, f"--kube-version={KUBERNETES}"),
+                *(f"--set={each}" for each in values),
+            ],
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
+        delete()
+        lab.kubectl("apply", "-f", "-", input=rendered)
+        ended = "--for=jsonpath={.status.conditions[?(@.status=='True')].type}"
+        lab.kubectl("wait", "-n", NAMESPACE, f"job/{SHARDED}", ended, "--timeout=240s")
+        job: dict[str, Any] = lab.get("job", SHARDED, "-n", NAMESPACE)
+        return job
+
+    yield run
+    delete()
+
+
+def test_pods_share_out_the_ports_of_the_mesh_and_all_of_them_open_the_gate(
+    lab: Lab, shared_out: Callable[..., dict[str, Any]], tmp_path: Path
+) -> None:
+    done = shared_out("targetVersion=1.29.1")
+
+    log = lab.kubectl("logs", "-n", NAMESPACE, f"job/{SHARDED}", "--all-pods", "--prefix")
+    assert done["status"]["succeeded"] == 2, log
+    assert done["metadata"]["annotations"]["meshgate/gate"] == "open"
+    first, second = (_connected(lab, tmp_path / str(shard), shard) for shard in (0, 1))
+    assert first
+    assert second
+    assert not first & second
+    alone = lab.pytest("verification/check_mtls.py", "--settle=0", identity=VERIFIER)
+    assert first | second == _contacts(alone.reports / "snapshot.json.gz")
+
+    done = shared_out("targetVersion=9.9.9")
+
+    assert done["metadata"]["annotations"]["meshgate/gate"] == "closed"
+    assert "exit code 1" in done["status"]["conditions"][0]["message"]
+
+
+def _connected(lab: Lab, folder: Path, shard: int) -> set[tuple[str, int]]:
+    """The ports that one shard connected to, as its kept snapshot has them."""
+    place = f"configmap://{NAMESPACE}/{SHARDED}-reports-{shard}"
+    program = str(ROOT / ".venv/bin/meshgate")
+    told = lab.run(program, "last", place)
+    run = told.stdout.partition(", run ")[2].partition(":")[0]
+    fetched = lab.run(program, "fetch", place, run, str(folder))
+    assert fetched.returncode == 0, told.stdout + fetched.stderr
+    return _contacts(folder / "snapshot.json.gz")
+
+
+def _contacts(snapshot: Path) -> set[tuple[str, int]]:
+    contacts = load(snapshot).contacts
+    assert contacts
+    return {(each.pod, each.port) for each in contacts.contacts}
 
 
 def _run(lab: Lab, image: str, *command: str) -> str:

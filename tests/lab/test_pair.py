@@ -15,6 +15,7 @@ from meshgate.collect.rights import PROBES
 from tests.lab.harness import LAB, ROOT, Lab, Stage
 from tests.lab.rights import VERIFIER, grant
 from tests.lab.test_mtls import FILE, authorization, found, peer, rule
+from tests.lab.test_retry_after import announcing, patch
 
 Run = Callable[..., Stage]
 
@@ -75,6 +76,13 @@ def back_off(longest: str, version: str = "") -> dict[str, Any]:
     }
 
 
+def loud(value: str = "11") -> dict[str, Any]:
+    """Has every sidecar of app=web send that Retry-After with 429 and 503."""
+    made = announcing("loud", patch(value=value), app="web")
+    made["metadata"]["namespace"] = "istio-system"
+    return made
+
+
 def jobs(lab: Lab) -> list[str]:
     """What there is of the pair."""
     return [each["metadata"]["name"] for each in lab.get("jobs", "-n", PROBES)["items"]]
@@ -82,12 +90,12 @@ def jobs(lab: Lab) -> list[str]:
 
 def test_a_healthy_mesh_is_seen_from_inside_and_nothing_is_left(lab: Lab, inside: Run) -> None:
     grant(lab)
-    lab.apply(back_off("30s"), _stale())
+    lab.apply(back_off("30s"), _stale(), loud())
 
     stage = inside("--settle=30", "--target-version=1.29.1", "--probe-call=http://web.shop/")
 
     assert stage.exit == 0, stage.output
-    assert {f"pass {check}" for check in ("DP008", "DP009", "RA004")} <= {
+    assert {f"pass {check}" for check in ("DP008", "DP009", "RA004", "RA005")} <= {
         line[:10] for line in stage.output.splitlines()
     }, stage.output
     assert lab.get("jobs,pods,services", "-n", PROBES)["items"] == []
@@ -185,13 +193,15 @@ def test_calls_without_mtls_and_proxies_that_come_too_early(lab: Lab, inside: Ru
 
 @pytest.mark.usefixtures("mended")
 def test_a_filter_that_is_not_for_the_new_version(lab: Lab, inside: Run) -> None:
-    lab.apply(back_off("30s", version=r"^1\.28.*"))
+    # put together only when it is sent, so that nobody can read it beforehand
+    lab.apply(back_off("30s", version=r"^1\.28.*"), loud('so" .. "on'))
 
     stage = inside(files=(RETRY_AFTER,))
 
     assert stage.exit == 1, stage.output
     found(stage, "RA004", "EnvoyFilter istio-system/patient", "never tries again")
     found(stage, "RA001", "EnvoyFilter istio-system/patient", "is for proxies of version")
+    found(stage, "RA005", "EnvoyFilter istio-system/loud", "with Retry-After 'soon', which is")
 
 
 @pytest.mark.usefixtures("mended")

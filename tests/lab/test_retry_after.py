@@ -50,14 +50,14 @@ def test_a_healthy_mesh_says_when(check: Run, lab: Lab) -> None:
 @pytest.mark.usefixtures("healed")
 def test_filters_that_do_nothing_are_each_named(check: Run, lab: Lab) -> None:
     lab.apply(
-        _filter("only-old", _patch(version=r"^1\.28.*"), app="web"),
-        _filter("no-such-port", _patch(port=4321, value="6"), app="web"),
-        _filter("no-such-app", _patch(), app="gone"),
-        _filter("another-context", _patch(context="GATEWAY"), app="web"),
-        _filter("another-namespace", _patch(), app="api"),
-        _filter("malformed", _patch(value="soon"), app="orders"),
-        _filter("in-the-past", _patch(value="Fri, 02 Jan 2015 11:59:59 GMT"), app="orders"),
-        _filter("once-a-version", _patch(version=r"^1\.28"), _patch(version=r"^1\.29"), app="web"),
+        announcing("only-old", patch(version=r"^1\.28.*"), app="web"),
+        announcing("no-such-port", patch(port=4321, value="6"), app="web"),
+        announcing("no-such-app", patch(), app="gone"),
+        announcing("another-context", patch(context="GATEWAY"), app="web"),
+        announcing("another-namespace", patch(), app="api"),
+        announcing("malformed", patch(value="soon"), app="orders"),
+        announcing("in-the-past", patch(value="Fri, 02 Jan 2015 11:59:59 GMT"), app="orders"),
+        announcing("once-a-version", patch(version=r"^1\.28"), patch(version=r"^1\.29"), app="web"),
     )
 
     stage = check()
@@ -89,7 +89,7 @@ def test_filters_that_do_nothing_are_each_named(check: Run, lab: Lab) -> None:
 def test_answers_that_do_not_say_when_are_each_named(check: Run, lab: Lab) -> None:
     lab.kubectl("delete", "envoyfilter", "retry-after-web", "-n", "shop")
     lab.apply(
-        _filter("malformed", _patch(value="soon", statuses=("429",)), app="web"),
+        announcing("malformed", patch(value="soon", statuses=("429",)), app="web"),
         _denied("web", path="/denied"),
     )
     _restart(lab, "web")
@@ -118,7 +118,7 @@ def test_answers_that_do_not_say_when_are_each_named(check: Run, lab: Lab) -> No
 def test_a_mesh_without_any_filter_of_the_kind(check: Run, lab: Lab) -> None:
     lab.kubectl("delete", "envoyfilters", "--all", "-n", "shop")
     lab.kubectl("delete", "envoyfilters", "--all", "-n", "istio-ingress")
-    lab.apply(_filter("about-else", _patch(header="x-other"), app="web"))
+    lab.apply(announcing("about-else", patch(header="x-other"), app="web"))
 
     silent, strict = check(), check("--require-retry-after")
 
@@ -142,7 +142,7 @@ def _restart(lab: Lab, app: str) -> None:
     lab.kubectl("wait", "--for=delete", f"pod/{old}", "-n", "shop", "--timeout=90s")
 
 
-def _filter(name: str, *patches: dict[str, Any], app: str) -> dict[str, Any]:
+def announcing(name: str, *patches: dict[str, Any], app: str) -> dict[str, Any]:
     return {
         "apiVersion": "networking.istio.io/v1alpha3",
         "kind": "EnvoyFilter",
@@ -155,7 +155,7 @@ def _filter(name: str, *patches: dict[str, Any], app: str) -> dict[str, Any]:
     }
 
 
-def _patch(
+def patch(
     *,
     value: str = "5",
     header: str = "retry-after",

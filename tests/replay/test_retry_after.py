@@ -74,11 +74,42 @@ def a_proxy_that_comes_too_early(recording: Recording) -> None:
             call.update(status=200, gap=0.03)
 
 
+def a_filter_that_makes_pods_say_nonsense(recording: Recording) -> None:
+    loud = {
+        "name": "loud",
+        "namespace": "istio-system",
+        "selector": {"app": "web"},
+        "patches": [
+            {
+                "number": 1,
+                "applyTo": "HTTP_FILTER",
+                "context": "SIDECAR_INBOUND",
+                "places": [{"kind": "lua", "code": "c0de"}],
+            }
+        ],
+    }
+    recording["retryFilters"]["filters"].append(loud)
+    for given in recording["retryFilters"]["given"]:
+        given["places"].append({"kind": "lua", "code": "c0de"})
+    recording["pair"]["tempted"] = [{"name": "c", "labels": {"app": "web"}}]
+    recording["pair"]["calls"].append(
+        {
+            "peer": "a",
+            "kind": "burst",
+            "target": "c",
+            "status": 503,
+            "sent": 21,
+            "retryAfter": ["soon"],
+        }
+    )
+
+
 FAILED = [
     (only_the_old_version, "RA001", "EnvoyFilter shop/retry-after-web: patch 1 "),
     (not_given, "RA001", "EnvoyFilter istio-ingress/rate-limit: patch 2 "),
     (no_number, "RA002", "EnvoyFilter shop/retry-after-web: patch 1 sends Retry-After 'soon'"),
     (a_proxy_that_comes_too_early, "RA004", "EnvoyFilter istio-system/patient: a proxy that it"),
+    (a_filter_that_makes_pods_say_nonsense, "RA005", "EnvoyFilter istio-system/loud: a pod that"),
     (an_answer_without_it, "RA003", "Target http://web.shop/: answers 429 without Retry-After"),
 ]
 

@@ -12,6 +12,7 @@ import msgspec
 from meshgate import __version__
 from meshgate.collect.errors import Unreadable
 from meshgate.collect.plan import (
+    AFTER,
     INGRESS,
     ISTIOD,
     KINDS,
@@ -221,7 +222,11 @@ class Live:
         waiting = readers.keys() - first
         while waiting:
             # a reader may rest on what another one read
-            turn = {item for item in waiting if not waiting.intersection(REQUIRES[item])}
+            turn = {
+                item
+                for item in waiting
+                if not waiting.intersection((*REQUIRES[item], *AFTER.get(item, ())))
+            }
             rest: dict[str, Callable[[], Any]] = {}
             for item in sorted(turn):
                 missing = [gap for gap in gaps if gap.item in REQUIRES[item]]

@@ -41,6 +41,7 @@ from meshgate.collect.plan import (
 from meshgate.collect.programs import Programs
 from meshgate.facts.listeners import Lists, WaysIn
 from meshgate.facts.pair import sample
+from meshgate.facts.retry_after import tempting
 from meshgate.facts.webhooks import Backend, Webhooks, enrolled
 from meshgate.facts.workloads import chosen
 from meshgate.probe import admission, burst, mtls, signing
@@ -73,6 +74,9 @@ NO_PROGRAMS = (
 WHY_NOT_ASKED = (
     "no token of audience istio-ca: run inside the cluster, or name one with --istiod-token-file"
 )
+
+
+MOST_TEMPTED = 3  # pods beside the probe pair
 
 
 class Context(msgspec.Struct, frozen=True, kw_only=True):
@@ -198,7 +202,10 @@ def read_pair(context: Context, found: Found) -> Pair:
         if each.metadata.namespace not in (plan.namespace, asked.istio_namespace)
     ]
     sampled = sample(found["pods"], others, asked, context.pair_sample)
-    return probes.ask(context.cluster, plan._replace(sampled=sampled))
+    filters = found.get(RETRY_FILTERS, RetryFilters()).filters
+    throttled = tempting(filters, plan.namespace, asked.istio_namespace)[:MOST_TEMPTED]
+    plan = plan._replace(sampled=sampled, throttled=throttled, most=context.retry_after_burst)
+    return probes.ask(context.cluster, plan)
 
 
 def _root(context: Context, found: Found, credential: signing.Credential) -> str:

@@ -13,6 +13,7 @@ from meshgate.facts.pair import astray
 from meshgate.facts.proxy import Proxies
 from meshgate.snapshot.istiod import ProxySync
 from meshgate.snapshot.kubernetes import Pod
+from meshgate.snapshot.pair import PeerCall
 from meshgate.snapshot.retry_after import Burst, GivenConfig, Place, RetryFilter, RetryPatch
 from meshgate.verdict import CouldNotVerify, Finding, NotApplicable
 
@@ -28,6 +29,7 @@ _OF_ONE_POD = frozenset(
     }
 )
 _SIDE = {"SIDECAR_INBOUND": "INBOUND", "SIDECAR_OUTBOUND": "OUTBOUND", "GATEWAY": "OUTBOUND"}
+_OF_SIDECARS = ("", "ANY", "SIDECAR_INBOUND")
 BACK_OFF = "back-off"
 EARLY = 0.05  # seconds by which the other side's clock may be off
 _GATEWAY_NAME = "gateway.networking.k8s.io/gateway-name"
@@ -46,6 +48,25 @@ def aims_at(
         return namespace == each.namespace and labels.get(_GATEWAY_NAME) in each.gateways
     return each.namespace in (namespace, root_namespace) and (
         each.selector.items() <= labels.items()
+    )
+
+
+def tempting(
+    filters: Iterable[RetryFilter], namespace: str, root_namespace: str
+) -> tuple[dict[str, str], ...]:
+    """Labels of pods in that namespace whose sidecars such a filter has say when to come again."""
+    found: dict[frozenset[tuple[str, str]], dict[str, str]] = {}
+    for each in filters:
+        if _announces(each) and aims_at(each, namespace, each.selector, root_namespace):
+            found.setdefault(frozenset(each.selector.items()), each.selector)
+    return tuple(found.values())
+
+
+def _announces(each: RetryFilter) -> bool:
+    """Whether it adds Retry-After to what a sidecar answers."""
+    return not each.gateways and any(
+        patch.context in _OF_SIDECARS and any(place.kind != BACK_OFF for place in patch.places)
+        for patch in each.patches
     )
 
 
@@ -210,6 +231,91 @@ class RetryAfter:
                 )
             )
         return found
+
+    @property
+    def misleading(self) -> list[Finding]:
+        """Filters that have a pod of the probes, with labels that they ask for, say what is no date
+        and no number; raises NotApplicable where none of them was seen to say anything."""
+        now = self._evidence.snapshot.taken
+        spoken, found = False, []
+        for filters, call in self._tempted:
+            spoken = spoken or bool(call.retry_after)
+            for value in call.retry_after:
+                if wrong := flaw(value, now):
+                    found.append(
+                        Finding(
+                            ", ".join(_subject(each) for each in filters),
+                            f"a pod that it reaches answers {call.status} with Retry-After "
+                            f"{value[:60]!r}, which {wrong}",
+                            "an integer of at least 1, or an HTTP date in the future",
+                            "correct what the filter sends",
+                            heals=True,  # a filter that has just changed is on its way
+                        )
+                    )
+        if not spoken:
+            raise NotApplicable(f"{self.unspoken[0]}")
+        return found
+
+    @property
+    def unspoken(self) -> list[Finding]:
+        """Filters that the probes got no Retry-After by: they may be for other paths or ports."""
+        return [
+            Finding(
+                ", ".join(_subject(each) for each in filters),
+                f"a pod that it reaches answers {call.sent} requests and says {call.status} "
+                "without Retry-After",
+                remedy="if it is for other paths or ports, name what it is for with "
+                "--retry-after-target",
+            )
+            for filters, call in self._tempted
+            if not call.retry_after
+        ]
+
+    @property
+    def _tempted(self) -> list[tuple[list[RetryFilter], PeerCall]]:
+        """The filters that reach a pod which was made for them, and what came of calling it.
+
+        Raises NotApplicable, CouldNotVerify.
+        """
+        about = [each for each in self._evidence.retry_filters.filters if _announces(each)]
+        seen = self._evidence.retry_filters.seen
+        if not about:
+            raise NotApplicable(
+                f"none of the {seen} EnvoyFilters adds Retry-After to what a sidecar answers"
+            )
+        pair = self._evidence.pair
+        if pair.not_asked:
+            raise NotApplicable(pair.not_asked)
+        root = self._evidence.expectations.istio_namespace
+        if not tempting(about, pair.namespace, root):
+            raise NotApplicable(
+                f"none of the {len(about)} EnvoyFilters that add Retry-After reaches the probes: "
+                f"{_subject(about[0])} is for others (a copy in {pair.namespace} would be tried)"
+            )
+        calls = [each for each in pair.calls if each.kind == "burst"]
+        why = [each.unmade or each.stuck for each in pair.tempted] + [
+            "denied by an AuthorizationPolicy" if each.denied else astray(each) for each in calls
+        ]
+        if not calls or any(why):
+            raise CouldNotVerify(
+                f"the probes did not reach the pods that were made for {_subject(about[0])} and "
+                f"its like: {next(filter(None, why), 'they did not call')}",
+                "see what the claims about the probes say, or name targets with "
+                "--retry-after-target and leave --probe-pair out",
+                heals=True,
+            )
+        labels = {each.name: each.labels for each in pair.tempted}
+        return [
+            (
+                [
+                    each
+                    for each in about
+                    if aims_at(each, pair.namespace, labels.get(call.target, {}), root)
+                ],
+                call,
+            )
+            for call in calls
+        ]
 
     @property
     def _back_offs(self) -> list[RetryFilter]:

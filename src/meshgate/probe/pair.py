@@ -82,6 +82,8 @@ class _Seen(Base, frozen=True):
     words: str = ""
     denied: bool = False
     gap: float | None = None
+    sent: int = 0
+    retry_after: tuple[str, ...] = ()
     error: str = ""
 
 
@@ -136,7 +138,7 @@ class _Asking:
     def ask(self) -> Pair:
         self._sweep()
         try:
-            for name in PEERS:
+            for name in names(self._plan):
                 self._make(name)
             return self._seen(self._wait())
         finally:
@@ -192,7 +194,7 @@ class _Asking:
         while True:
             found = self._pods()
             told = [each.words is not None or hopeless(each.pod) for each in found.values()]
-            if (len(told) == len(PEERS) and all(told)) or time.monotonic() >= end:
+            if (len(told) == len(names(self._plan)) and all(told)) or time.monotonic() >= end:
                 return found
             time.sleep(INTERVAL)
 
@@ -204,7 +206,7 @@ class _Asking:
 
     def _seen(self, found: Mapping[str, _Found]) -> Pair:
         peers, calls = [], []
-        for name in PEERS:
+        for name in names(self._plan):
             report = _report(found[name].words) if name in found else None
             peers.append(self._peer(name, found.get(name), told=report is not None))
             planned_calls = _planned(self._plan, self._run, name)
@@ -219,7 +221,12 @@ class _Asking:
                         **msgspec.structs.asdict(seen),
                     )
                 )
-        return Pair(namespace=self._plan.namespace, peers=tuple(peers), calls=tuple(calls))
+        return Pair(
+            namespace=self._plan.namespace,
+            peers=tuple(peers[: len(PEERS)]),
+            tempted=tuple(peers[len(PEERS) :]),
+            calls=tuple(calls),
+        )
 
     def _peer(self, name: str, found: _Found | None, *, told: bool) -> Peer:
         if found is None:
@@ -264,9 +271,20 @@ class _Planned(NamedTuple):
     code: int = 0
     asked: int = 0
 
+    def told(self, most: int) -> dict[str, Any]:
+        """What the peer is told of it."""
+        return {"method": self.method, "url": self.url, "most": most}
+
+
+def names(plan: Plan) -> tuple[str, ...]:
+    """Of the pair, and of those beside it that are only called: `c` and so on."""
+    return (*PEERS, *(chr(ord("c") + n) for n in range(len(plan.throttled))))
+
 
 def _planned(plan: Plan, run: str, name: str) -> Iterable[_Planned]:
     """The calls of one peer, in the order in which it reports them."""
+    if name not in PEERS:
+        return
     (other,) = (each for each in PEERS if each != name)
     there = f"http://{_name(run, other)}.{plan.namespace}"
     yield _Planned("peer", other, "GET", f"{there}/")
@@ -277,6 +295,9 @@ def _planned(plan: Plan, run: str, name: str) -> Iterable[_Planned]:
     if name == PEERS[0]:
         for code, asked in LATER:
             yield _Planned("later", other, "LATER", f"{there}/later/{code}/{asked}", code, asked)
+        for each in names(plan)[len(PEERS) :]:
+            url = f"http://{_name(run, each)}.{plan.namespace}/"
+            yield _Planned("burst", each, "BURST", url)
 
 
 def _name(run: str, peer: str) -> str:
@@ -289,8 +310,9 @@ def _labels(run: str, name: str) -> dict[str, str]:
 
 def manifest(plan: Plan, run: str, name: str) -> dict[str, Any]:
     """One peer's Job: it ends by itself, and is removed as soon as it has ended."""
-    calls = [{"method": each.method, "url": each.url} for each in _planned(plan, run, name)]
+    calls = [each.told(plan.most) for each in _planned(plan, run, name)]
     labels, patience = _labels(run, name), f"{plan.seconds / 2:.0f}"
+    theirs = {} if name in PEERS else plan.throttled[names(plan).index(name) - len(PEERS)]
     return {
         "apiVersion": "batch/v1",
         "kind": "Job",
@@ -301,7 +323,7 @@ def manifest(plan: Plan, run: str, name: str) -> dict[str, Any]:
             "ttlSecondsAfterFinished": 0,
             "template": {
                 # nothing here asks for a sidecar: the namespace does, as for any other pod
-                "metadata": {"labels": labels},
+                "metadata": {"labels": {**theirs, **labels}},
                 "spec": {
                     "restartPolicy": "Never",
                     "terminationGracePeriodSeconds": 1,

@@ -21,12 +21,17 @@ REPORT = Path("/dev/termination-log")
 LONGEST = 4000  # what the kubelet takes of it
 TIMEOUT = 5.0
 INTERVAL = 0.3
+THROTTLED = (429, 503)
+HEADERS = {"User-Agent": "meshgate"}
+AT_ONCE = {"x-envoy-max-retries": "0"}  # our own sidecar is not to try again for us
+REFUSALS = ("drop", "refuse/503", "refuse/429")
 
 
 def server(port: int = PORT, host: str = "") -> http.server.ThreadingHTTPServer:
     """Says who called, as the sidecar names them.
 
-    `/later/CODE/SECONDS/KEY` is "not now" the first time, and says then how long that was ago.
+    `/later/CODE/SECONDS/KEY` is "not now" the first time, and says then how long that was ago;
+    `/refuse/CODE` says only "not now", `/drop` nothing at all.
     """
     first: dict[str, float] = {}
     lock = threading.Lock()
@@ -35,6 +40,9 @@ def server(port: int = PORT, host: str = "") -> http.server.ThreadingHTTPServer:
         protocol_version = "HTTP/1.1"
 
         def do_GET(self) -> None:
+            if self.path == "/drop":
+                self.close_connection = True
+                return
             status, headers, answer = self._answer(time.monotonic())
             body = json.dumps(answer).encode()
             self.send_response(status)
@@ -52,6 +60,8 @@ def server(port: int = PORT, host: str = "") -> http.server.ThreadingHTTPServer:
                     if known:
                         return 200, {}, {"gap": round(now - begun, 3)}
                     return int(code), {"Retry-After": seconds}, {}
+                case "refuse", code:
+                    return int(code), {}, {}
             return 200, {}, {"caller": named(self.headers.get("x-forwarded-client-cert", ""))}
 
         def log_message(self, format: str, *args: object) -> None:
@@ -73,6 +83,8 @@ def call(calls: list[dict[str, Any]], seconds: float) -> list[dict[str, Any]]:
 
 
 def _call(each: dict[str, Any], end: float) -> dict[str, Any]:
+    if each["method"] == "BURST":
+        return _burst(each["url"], each["most"], end)
     if each["method"] == "LATER":
         # once: it is the sidecar that is to try again
         return _once("GET", f"{each['url']}/{secrets.token_hex(8)}", timeout=5 * TIMEOUT)
@@ -83,6 +95,27 @@ def _call(each: dict[str, Any], end: float) -> dict[str, Any]:
         time.sleep(INTERVAL)
 
 
+def _burst(url: str, most: int, end: float) -> dict[str, Any]:
+    """Calls until somebody there says when to come again: at last the server is asked to refuse."""
+    told = _once("GET", url, headers=AT_ONCE)
+    while not _settled("GET", told) and not _says_when(told) and time.monotonic() < end:
+        time.sleep(INTERVAL)
+        told = _once("GET", url, headers=AT_ONCE)
+    sent = 1
+    for path in (*[""] * (most - 1), *REFUSALS):
+        if _says_when(told) or "denied" in told or "error" in told:
+            break
+        seen = _once("GET", f"{url}{path}", headers=AT_ONCE)
+        sent += 1
+        if seen.get("status") in THROTTLED:
+            told = seen
+    return {**told, "sent": sent}
+
+
+def _says_when(seen: dict[str, Any]) -> bool:
+    return "retryAfter" in seen and "local" not in seen
+
+
 def _settled(method: str, seen: dict[str, Any]) -> bool:
     if method == "OPTIONS" or "denied" in seen:
         return "status" in seen and "local" not in seen
@@ -91,11 +124,13 @@ def _settled(method: str, seen: dict[str, Any]) -> bool:
     return bool(seen.get("caller"))
 
 
-def _once(method: str, url: str, timeout: float = TIMEOUT) -> dict[str, Any]:
+def _once(
+    method: str, url: str, timeout: float = TIMEOUT, headers: dict[str, str] | None = None
+) -> dict[str, Any]:
     where = urlsplit(url)
     connection = http.client.HTTPConnection(where.netloc, timeout=timeout)
     try:
-        connection.request(method, where.path or "/", headers={"User-Agent": "meshgate"})
+        connection.request(method, where.path or "/", headers={**HEADERS, **(headers or {})})
         response = connection.getresponse()
         return _seen(response, response.read(2000))
     except (OSError, http.client.HTTPException) as error:
@@ -106,6 +141,8 @@ def _once(method: str, url: str, timeout: float = TIMEOUT) -> dict[str, Any]:
 
 def _seen(response: http.client.HTTPResponse, body: bytes) -> dict[str, Any]:
     seen: dict[str, Any] = {"status": response.status}
+    if response.status in THROTTLED and (values := response.headers.get_all("retry-after")):
+        seen["retryAfter"] = values
     if body.startswith(b"RBAC: access denied"):
         return {**seen, "denied": True}
     if response.status >= 400 and _of_our_sidecar(response):

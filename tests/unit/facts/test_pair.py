@@ -6,6 +6,7 @@ import msgspec
 import pytest
 
 from meshgate.facts.pair import ProbePair, sample
+from meshgate.facts.retry_after import tempting
 from meshgate.snapshot.kubernetes import ServicePort
 from meshgate.snapshot.model import Expectations
 from meshgate.snapshot.pair import Pair, Peer, PeerCall
@@ -247,3 +248,78 @@ def test_without_a_pair_no_wait_is_measured() -> None:
 
     with pytest.raises(NotApplicable, match="no probe pair"):
         _ = mesh(pair=Pair(not_asked="no probe pair"), retry_filters=filters).retry_after.impatient
+
+
+LOUD = retry_filter(retry_patch(LUA), name="loud", namespace=ROOT, selector={"app": "web"})
+TEMPTED = Peer(name="c", proxy_image=PROXY, labels={"app": "web", "other": "label"})
+
+
+def tempted(*calls: PeerCall, filters: tuple[Any, ...] = (LOUD,)) -> Any:
+    """What is known of filters when a pod with the labels of one of them was called."""
+    pair = Pair(namespace=NAMESPACE, peers=BOTH, tempted=(TEMPTED,), calls=calls)
+    filters_seen = RetryFilters(seen=5, filters=filters)
+    return mesh(pair=pair, retry_filters=filters_seen).retry_after
+
+
+def burst(*values: str, **changes: Any) -> PeerCall:
+    """A pod that was made for a filter said "not now", and so."""
+    return call(
+        **{"kind": "burst", "target": "c", "status": 429, "caller": None, "sent": 4, **changes},
+        retry_after=values,
+    )
+
+
+def test_a_filter_that_has_a_pod_say_when() -> None:
+    assert tempted(burst("7")).misleading == []
+    assert tempted(burst("7")).unspoken == []
+
+
+def test_a_filter_that_has_a_pod_say_nonsense() -> None:
+    retry_after = tempted(burst("soon"))
+
+    assert lines(retry_after.misleading) == [
+        "EnvoyFilter istio-system/loud: a pod that it reaches answers 429 with Retry-After 'soon', "
+        "which is neither a number of seconds nor an HTTP date; expected an integer of at least 1, "
+        "or an HTTP date in the future"
+    ]
+
+
+def test_a_filter_that_was_not_seen_to_say_anything_is_not_green() -> None:
+    quiet = msgspec.structs.replace(LOUD, name="quiet")
+
+    with pytest.raises(NotApplicable, match=r"istio-system/loud: .* without Retry-After"):
+        _ = tempted(burst(status=503)).misleading
+    assert len(tempted(burst("7"), burst(status=503)).unspoken) == 1
+    assert "loud, EnvoyFilter istio-system/quiet" in str(
+        tempted(burst(status=503), filters=(LOUD, quiet)).unspoken[0]
+    )
+
+
+def test_filters_that_no_pod_of_the_probes_can_be_reached_by() -> None:
+    gateway = retry_filter(
+        retry_patch(LUA, context="GATEWAY"), name="gateway", namespace=ROOT, selector={}
+    )
+    elsewhere = msgspec.structs.replace(LOUD, namespace="shop")
+
+    with pytest.raises(NotApplicable, match="none of the 5 EnvoyFilters adds Retry-After"):
+        _ = tempted(filters=(gateway, PATIENT)).misleading
+    with pytest.raises(NotApplicable, match="EnvoyFilter shop/loud is for others"):
+        _ = tempted(filters=(elsewhere,)).misleading
+
+
+@pytest.mark.parametrize("changes", [{"error": "timed out"}, {"local": True}, {"denied": True}])
+def test_pods_that_were_not_reached_tell_nothing_of_a_filter(changes: dict[str, Any]) -> None:
+    with pytest.raises(CouldNotVerify, match="did not reach the pods that were made for"):
+        _ = tempted(burst("7"), burst(**changes)).misleading
+    with pytest.raises(CouldNotVerify, match="they did not call"):
+        _ = tempted().misleading
+
+
+def test_pods_are_made_for_each_selector_that_filters_use_here() -> None:
+    twice = msgspec.structs.replace(LOUD, name="again")
+    everyone = msgspec.structs.replace(LOUD, name="everyone", selector={})
+    elsewhere = msgspec.structs.replace(LOUD, namespace="shop", selector={"app": "orders"})
+
+    filters = (LOUD, twice, everyone, elsewhere, PATIENT)
+
+    assert tempting(filters, NAMESPACE, ROOT) == ({"app": "web"}, {})

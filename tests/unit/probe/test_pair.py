@@ -137,6 +137,25 @@ def test_what_is_made_ends_by_itself_and_takes_its_service_along(cluster: Connec
         assert "sidecar.istio.io/inject" not in spec["template"]["metadata"]["labels"]
 
 
+def test_pods_that_carry_the_labels_of_filters_are_called_too(cluster: Connected) -> None:
+    reports = REPORTS | {"a": [*REPORTS["a"], {"status": 429, "sent": 4, "retryAfter": ["7"]}]}
+    kubernetes = Kubernetes(lambda peer: told(json.dumps(reports.get(peer, []))))
+    theirs = {"app": "web", pair.PEER: "not this"}
+
+    seen = pair.ask(cluster(kubernetes), PLAN._replace(throttled=(theirs,), most=9))
+
+    assert [each.name for each in seen.peers] == ["a", "b"]
+    (tempted,) = seen.tempted
+    assert (tempted.name, tempted.labels["app"], tempted.unmade) == ("c", "web", "")
+    burst = next(each for each in seen.calls if each.kind == "burst")
+    assert (burst.target, burst.sent, burst.retry_after) == ("c", 4, ("7",))
+    asked = json.loads(
+        kubernetes.made[0]["spec"]["template"]["spec"]["containers"][1]["command"][4]
+    )
+    assert (asked[-1]["method"], asked[-1]["most"]) == ("BURST", 9)
+    assert kubernetes.jobs == {}
+
+
 @pytest.mark.parametrize(
     ("runs", "unmade", "stuck"),
     [

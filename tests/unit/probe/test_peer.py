@@ -124,8 +124,41 @@ def test_a_second_try_is_left_to_the_sidecar(serve: Serve, served: str) -> None:
     with_it = serve({"*": sidecar})
 
     assert one(f"{with_it.url}/later/503/1", "LATER")["gap"] > 0
-    assert one(f"http://{served}/later/503/1", "LATER", seconds=30) == {"status": 503}
+    assert one(f"http://{served}/later/503/1", "LATER", seconds=30) == {
+        "status": 503,
+        "retryAfter": ["1"],
+    }
     assert len(asked) == 1
+
+
+def burst(url: str, seconds: float = 30) -> dict[str, Any]:
+    """What the caller reports of a burst of five."""
+    (seen,) = peer.call([{"method": "BURST", "url": url, "most": 5}], seconds)
+    return seen
+
+
+def test_a_burst_ends_when_it_is_told_to_come_again(serve: Serve) -> None:
+    known = Answer(200, b'{"caller": "me"}', headers=BEHIND)
+    enough = Answer(429, b"enough", headers={**BEHIND, "retry-after": "7"})
+    starting = Answer(503, b"no upstream", headers={"server": "envoy", "retry-after": "3"})
+    answers = iter([starting, known, known, enough])
+    server = serve({"/": lambda request: next(answers)})
+
+    assert burst(f"{server.url}/") == {"status": 429, "retryAfter": ["7"], "sent": 3}
+
+
+def test_a_burst_that_throttles_nobody_asks_to_be_refused(serve: Serve) -> None:
+    known = Answer(200, b'{"caller": "me"}', headers=BEHIND)
+    refused = Answer(503, b"{}", headers={**BEHIND, "retry-after": "soon"})
+    mute = Answer(503, b"upstream connect error", headers=BEHIND)
+    server = serve({"/": known, "/drop": mute, "/refuse/503": refused})
+
+    assert burst(f"{server.url}/") == {"status": 503, "retryAfter": ["soon"], "sent": 7}
+    assert "/refuse/429" not in " ".join(server.asked)
+
+
+def test_a_server_can_be_asked_to_refuse(served: str) -> None:
+    assert burst(f"http://{served}/", 0) == {"status": 429, "sent": 8}
 
 
 def test_a_pod_that_is_handed_the_text_alone_reports_and_ends(serve: Serve, tmp_path: Path) -> None:
