@@ -6,23 +6,22 @@ A farm on loopback answers as a gateway does, in processes of its own on the sam
 of the work is in the figures of both.
 """
 
-import asyncio
-import multiprocessing
+import itertools
 import os
 import socket
 import ssl
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
-from multiprocessing.synchronize import Event
 from pathlib import Path
 
 import httpx
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
+from farm import farm
 
 from meshgate.facts.listeners import Door, Lists, WaysIn
 from meshgate.probe.ingress import plan, send
@@ -51,7 +50,6 @@ from meshgate.snapshot.kubernetes import (
     TemplateMetadata,
 )
 
-SERVERS = 2
 LABELS = {"istio": "front"}
 ANSWER = (
     b"HTTP/1.1 200 OK\r\nserver: envoy\r\nx-envoy-upstream-service-time: 1\r\n"
@@ -79,29 +77,11 @@ def certificate(folder: Path) -> None:
     (folder / "web.key").write_bytes(pem(key))
 
 
-def serve(folder: Path, ports: "multiprocessing.Queue[tuple[int, int]]", done: Event) -> None:
+def both(folder: Path) -> Sequence[ssl.SSLContext | None]:
     """A port for HTTP and one for HTTPS."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(folder / "web.pem", folder / "web.key")
-
-    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        try:
-            if await reader.read(4096):
-                writer.write(ANSWER)
-                await writer.drain()
-        except OSError:
-            pass
-        finally:
-            writer.close()
-
-    async def run() -> None:
-        asyncio.get_running_loop().set_exception_handler(lambda loop, context: None)
-        plain = await asyncio.start_server(answer, "127.0.0.1", 0, backlog=1024)
-        secured = await asyncio.start_server(answer, "127.0.0.1", 0, ssl=context, backlog=1024)
-        ports.put((plain.sockets[0].getsockname()[1], secured.sockets[0].getsockname()[1]))
-        await asyncio.get_running_loop().run_in_executor(None, done.wait, 600)
-
-    asyncio.run(run())
+    return [None, context]
 
 
 def mesh(hosts: list[str]) -> WaysIn:
@@ -148,7 +128,7 @@ def mesh(hosts: list[str]) -> WaysIn:
     )
 
 
-def one_after_the_other(hosts: list[str], ports: tuple[int, int]) -> float:
+def one_after_the_other(hosts: list[str], ports: tuple[int, ...]) -> float:
     """Seconds for three requests to each host, each on a connection of its own."""
     plain, secured = ports
     trusting = ssl.create_default_context()
@@ -163,12 +143,6 @@ def one_after_the_other(hosts: list[str], ports: tuple[int, int]) -> float:
     return time.monotonic() - begun
 
 
-def taking_turns(farm: list[tuple[int, int]]) -> Iterator[tuple[int, int]]:
-    """One server of the farm after the other."""
-    while True:
-        yield from farm
-
-
 def main() -> None:
     """Measures, prints a row, and fails where an answer is missing or all take too long."""
     count = int(sys.argv[1]) if len(sys.argv) > 1 else 1000
@@ -176,31 +150,20 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as kept:
         folder = Path(kept)
         certificate(folder)
-        ports: multiprocessing.Queue[tuple[int, int]] = multiprocessing.Queue()
-        done = multiprocessing.Event()
-        servers = [
-            multiprocessing.Process(target=serve, args=(folder, ports, done), daemon=True)
-            for _ in range(SERVERS)
-        ]
-        for each in servers:
-            each.start()
-        farm = [ports.get(timeout=30) for _ in servers]
-        turns = taking_turns(farm)
+        with farm(folder, both, ANSWER) as servers:
+            turns = itertools.cycle(servers)
 
-        def enter(door: Door) -> socket.socket:
-            return socket.create_connection(("127.0.0.1", next(turns)[door.port == 443]), 5)
+            def enter(door: Door) -> socket.socket:
+                return socket.create_connection(("127.0.0.1", next(turns)[door.port == 443]), 5)
 
-        few = hosts[: max(1, count // 10)]
-        yardstick = one_after_the_other(few, farm[0]) * count / len(few)
-        traffic = Traffic(rate=1e6, limit=10 * count)
-        begun, before = time.monotonic(), os.times()
-        planned, vantages = plan(mesh(hosts), traffic, enter)
-        ready = time.monotonic() - begun
-        sent = send(planned, vantages, traffic)
-        seconds, after = time.monotonic() - begun, os.times()
-        done.set()
-        for each in servers:
-            each.join(10)
+            few = hosts[: max(1, count // 10)]
+            yardstick = one_after_the_other(few, servers[0]) * count / len(few)
+            traffic = Traffic(rate=1e6, limit=10 * count)
+            begun, before = time.monotonic(), os.times()
+            planned, vantages = plan(mesh(hosts), traffic, enter)
+            ready = time.monotonic() - begun
+            sent = send(planned, vantages, traffic)
+            seconds, after = time.monotonic() - begun, os.times()
     cpu = after.user + after.system - before.user - before.system
     answered = sum(each.status == 200 for each in sent.exchanges)
     print(

@@ -6,8 +6,6 @@ A farm of TLS servers on loopback behaves as sidecars under STRICT, in processes
 same cores: their half of the work is in the figures of both.
 """
 
-import asyncio
-import multiprocessing
 import os
 import re
 import ssl
@@ -16,20 +14,20 @@ import sys
 import tempfile
 import time
 from collections import Counter
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
-from multiprocessing.synchronize import Event
 from pathlib import Path
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from farm import farm
 
 from meshgate.facts.mtls import seen_mode
 from meshgate.probe import mtls
 from meshgate.probe.signing import Identity
 from meshgate.probe.tls import pem
 
-SERVERS = 2
 LISTENERS = 10
 NOW = datetime.now(UTC)
 ANSWER = b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
@@ -55,31 +53,13 @@ def issue(name: str, key: Key, issuer: str, by: Key, *, ca: bool) -> bytes:
     )
 
 
-def serve(folder: Path, ports: "multiprocessing.Queue[int]", done: Event) -> None:
-    """Some listeners; each wants a certificate of the mesh, and answers one request."""
+def strict(folder: Path) -> Sequence[ssl.SSLContext]:
+    """Ports that want a certificate of the mesh."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(folder / "web.pem", folder / "web.key")
     context.load_verify_locations(folder / "root.pem")
     context.verify_mode = ssl.CERT_REQUIRED
-
-    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        try:
-            if await reader.read(1000):
-                writer.write(ANSWER)
-                await writer.drain()
-        except OSError:
-            pass
-        finally:
-            writer.close()
-
-    async def run() -> None:
-        asyncio.get_running_loop().set_exception_handler(lambda loop, context: None)
-        for _ in range(LISTENERS):
-            server = await asyncio.start_server(answer, "127.0.0.1", 0, ssl=context, backlog=1024)
-            ports.put(server.sockets[0].getsockname()[1])
-        await asyncio.get_running_loop().run_in_executor(None, done.wait, 600)
-
-    asyncio.run(run())
+    return [context] * LISTENERS
 
 
 def s_time(folder: Path, port: int) -> float:
@@ -117,27 +97,17 @@ def main() -> None:
         for file, (certificate, key) in issued.items():
             (folder / f"{file}.pem").write_bytes(certificate)
             (folder / f"{file}.key").write_bytes(pem(key))
-        ports: multiprocessing.Queue[int] = multiprocessing.Queue()
-        done = multiprocessing.Event()
-        farm = [
-            multiprocessing.Process(target=serve, args=(folder, ports, done), daemon=True)
-            for _ in range(SERVERS)
-        ]
-        for server in farm:
-            server.start()
-        listening = [ports.get(timeout=30) for _ in range(SERVERS * LISTENERS)]
-        yardstick = s_time(folder, listening[0])
-        targets = [
-            mtls.Target(f"shop/web-{n}", "127.0.0.1", listening[n % len(listening)], http=True)
-            for n in range(count)
-        ]
         identity = Identity(issued["us"][0], pem(us), "spiffe://cluster.local/us")
-        begun, before = time.monotonic(), os.times()
-        seen = mtls.ask(targets, identity, issued["root"][0].decode(), NOW, 0)
-        seconds, after = time.monotonic() - begun, os.times()
-        done.set()
-        for server in farm:
-            server.join(10)
+        with farm(folder, strict, ANSWER) as servers:
+            listening = [port for ports in servers for port in ports]
+            yardstick = s_time(folder, listening[0])
+            targets = [
+                mtls.Target(f"shop/web-{n}", "127.0.0.1", listening[n % len(listening)], http=True)
+                for n in range(count)
+            ]
+            begun, before = time.monotonic(), os.times()
+            seen = mtls.ask(targets, identity, issued["root"][0].decode(), NOW, 0)
+            seconds, after = time.monotonic() - begun, os.times()
     modes = Counter(seen_mode(each) or "open" for each in seen)
     good = sum(
         each.mesh is not None and each.mesh.status == 200 and each.foreign.end == "refused"
