@@ -103,6 +103,8 @@ def started(tmp_path: Path) -> Gate:
     def run(*arguments: object, cwd: Path, **environment: str) -> Run:
         kept = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
         kept |= {"HOME": str(tmp_path), "KUBECONFIG": str(tmp_path / "no-kubeconfig")}
+        # what only our own tests have is not loaded, as in the image
+        kept |= {"PYTEST_ADDOPTS": "-p no:hypothesispytest -p no:anyio"}
         done = subprocess.run(
             [sys.executable, *map(str, arguments)],
             cwd=cwd,

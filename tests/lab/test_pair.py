@@ -76,8 +76,11 @@ def back_off(longest: str, version: str = "") -> dict[str, Any]:
     }
 
 
-def loud(value: str = "11") -> dict[str, Any]:
-    """Has every sidecar of app=web send that Retry-After with 429 and 503."""
+def loud(value: str) -> dict[str, Any]:
+    """Has every sidecar of app=web send that Retry-After with 429 and 503.
+
+    The sidecar of who is told so waits for it itself where `back_off` allows that long a wait.
+    """
     made = announcing("loud", patch(value=value), app="web")
     made["metadata"]["namespace"] = "istio-system"
     return made
@@ -90,7 +93,7 @@ def jobs(lab: Lab) -> list[str]:
 
 def test_a_healthy_mesh_is_seen_from_inside_and_nothing_is_left(lab: Lab, inside: Run) -> None:
     grant(lab)
-    lab.apply(back_off("30s"), _stale(), loud())
+    lab.apply(back_off("30s"), _stale(), loud("60"))
 
     stage = inside("--settle=30", "--target-version=1.29.1", "--probe-call=http://web.shop/")
 

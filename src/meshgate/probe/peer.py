@@ -22,8 +22,6 @@ LONGEST = 4000  # what the kubelet takes of it
 TIMEOUT = 5.0
 INTERVAL = 0.3
 THROTTLED = (429, 503)
-HEADERS = {"User-Agent": "meshgate"}
-AT_ONCE = {"x-envoy-max-retries": "0"}  # our own sidecar is not to try again for us
 REFUSALS = ("drop", "refuse/503", "refuse/429")
 
 
@@ -97,15 +95,15 @@ def _call(each: dict[str, Any], end: float) -> dict[str, Any]:
 
 def _burst(url: str, most: int, end: float) -> dict[str, Any]:
     """Calls until somebody there says when to come again: at last the server is asked to refuse."""
-    told = _once("GET", url, headers=AT_ONCE)
+    told = _once("GET", url)
     while not _settled("GET", told) and not _says_when(told) and time.monotonic() < end:
         time.sleep(INTERVAL)
-        told = _once("GET", url, headers=AT_ONCE)
+        told = _once("GET", url)
     sent = 1
     for path in (*[""] * (most - 1), *REFUSALS):
         if _says_when(told) or "denied" in told or "error" in told:
             break
-        seen = _once("GET", f"{url}{path}", headers=AT_ONCE)
+        seen = _once("GET", f"{url}{path}")
         sent += 1
         if seen.get("status") in THROTTLED:
             told = seen
@@ -124,13 +122,11 @@ def _settled(method: str, seen: dict[str, Any]) -> bool:
     return bool(seen.get("caller"))
 
 
-def _once(
-    method: str, url: str, timeout: float = TIMEOUT, headers: dict[str, str] | None = None
-) -> dict[str, Any]:
+def _once(method: str, url: str, timeout: float = TIMEOUT) -> dict[str, Any]:
     where = urlsplit(url)
     connection = http.client.HTTPConnection(where.netloc, timeout=timeout)
     try:
-        connection.request(method, where.path or "/", headers={**HEADERS, **(headers or {})})
+        connection.request(method, where.path or "/", headers={"User-Agent": "meshgate"})
         response = connection.getresponse()
         return _seen(response, response.read(2000))
     except (OSError, http.client.HTTPException) as error:
