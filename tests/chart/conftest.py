@@ -49,6 +49,12 @@ def kustomize() -> Path:
     return built("kustomize", "ci/tools")
 
 
+@pytest.fixture(scope="session")
+def kubeconform() -> Path:
+    """What holds objects against schemas."""
+    return built("kubeconform", "ci/tools")
+
+
 @pytest.fixture
 def helm(program: Path) -> Helm:
     """Runs it."""

@@ -100,7 +100,7 @@ spec:
       - { action: FailJob, onExitCodes: { containerName: verify, operator: In, values: [4] } } # wrong usage, no cluster
       - { action: FailJob, onExitCodes: { containerName: verify, operator: In, values: [5] } } # no claim was selected
       # A pod that its node lost, or that was evicted, has said nothing about the mesh: another takes its place.
-      - { action: Ignore, onPodConditions: [{ type: DisruptionTarget }] }
+      - { action: Ignore, onPodConditions: [{ type: DisruptionTarget, status: "True" }] }
   template:
     metadata:
       {{- include "meshgate.podMetadata" $root | nindent 6 }}

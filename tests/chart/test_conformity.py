@@ -1,0 +1,76 @@
+"""All that the chart makes and the examples show, held against the schemas of Kubernetes 1.34 and
+Argo CD, strictly: a field that is misspelt would be dropped without a word."""
+
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import yaml
+
+from tests.chart import schemas
+from tests.chart.conftest import Render
+from tests.chart.test_chart import MANIFESTS, SITUATIONS
+from tests.conftest import ROOT
+
+SHOWN = sorted(
+    file
+    for folder in (MANIFESTS, ROOT / "hooks/examples")
+    for file in folder.glob("*.yaml")
+    if file.stem != "kustomization"  # an instruction to a program, no object
+)
+
+Conform = Callable[[str], "subprocess.CompletedProcess[str]"]
+
+
+@pytest.fixture(scope="session")
+def conform(kubeconform: Path, tmp_path_factory: pytest.TempPathFactory) -> Conform:
+    """Asks kubeconform of some objects."""
+    folder = tmp_path_factory.mktemp("schemas")
+    schemas.write(folder)
+
+    def run(objects: str) -> "subprocess.CompletedProcess[str]":
+        return subprocess.run(
+            [kubeconform, "-strict", f"-schema-location={folder}/{schemas.NAMES}", "-"],
+            input=objects,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+
+    return run
+
+
+@pytest.mark.parametrize("situation", SITUATIONS)
+def test_what_the_chart_makes_conforms(conform: Conform, render: Render, situation: str) -> None:
+    done = conform(yaml.safe_dump_all(render(situation)))
+
+    assert done.returncode == 0, done.stdout
+
+
+@pytest.mark.parametrize("file", SHOWN, ids=lambda file: file.stem)
+def test_what_is_shown_conforms(conform: Conform, file: Path) -> None:
+    done = conform(file.read_text())
+
+    assert done.returncode == 0, done.stdout
+
+
+@pytest.mark.parametrize(
+    ("file", "right", "wrong"),
+    [
+        ("manifests/ingress", "activeDeadlineSeconds: 600", "activeDeadlineSecond: 600"),
+        ("manifests/ingress", "backoffLimit: 0", "backoffLimit: none"),
+        ("manifests/rights", "roleRef:", "roleReference:"),
+        ("examples/applications", "retry: {}", "retries: {}"),
+        ("examples/applications", "annotations: {", "annotation: {"),
+        ("examples/fleet", "missingkey=error]", "missingkey=error, 1]"),
+    ],
+)
+def test_what_is_misspelt_does_not(conform: Conform, file: str, right: str, wrong: str) -> None:
+    text = (ROOT / f"hooks/{file}.yaml").read_text()
+    assert right in text
+
+    done = conform(text.replace(right, wrong))
+
+    assert done.returncode == 1
+    assert "is invalid" in done.stdout
