@@ -1,30 +1,19 @@
 """A mesh of the old version that Argo CD has taken over, with this project's images beside it."""
 
-import os
 from collections.abc import Iterator
 
 import pytest
 
 from tests.argocd import pipeline
 from tests.argocd.argo import Argo
-from tests.lab.harness import ROOT, Lab
-
-OLD, NEW = "1.28.2", "1.29.1"
+from tests.lab.harness import NEW, OLD, ROOT, Lab, lab_of
 
 
 @pytest.fixture(scope="session")
 def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
-    """$MESHGATE_ARGOCD_LAB if that is named, fresh or as an earlier test left it; else our own."""
-    given = os.environ.get("MESHGATE_ARGOCD_LAB")
-    lab = Lab(given or f"argocd-{os.getpid()}", tmp_path_factory.mktemp("runs"))
-    if given:
+    """$MESHGATE_LAB_OLD if that is named, fresh or as an earlier test left it; else our own."""
+    with lab_of(OLD, tmp_path_factory.mktemp("runs"), named="MESHGATE_LAB_OLD") as lab:
         yield lab
-        return
-    try:
-        lab.verb("up", "--istio", OLD)
-        yield lab
-    finally:
-        lab.verb("down")
 
 
 @pytest.fixture(scope="session")

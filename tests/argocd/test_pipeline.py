@@ -11,9 +11,8 @@ from typing import Any
 
 from tests.argocd import pipeline
 from tests.argocd.argo import Application, Argo, Object, moment
-from tests.argocd.conftest import NEW, OLD
 from tests.argocd.pipeline import BASE, INGRESS, ISTIOD, PARENT, RESTART
-from tests.lab.harness import Lab
+from tests.lab.harness import NEW, OLD, Lab
 
 FILE = "hooks/examples/applications.yaml"
 WORKLOADS = ("shop", "payments")

@@ -1,29 +1,26 @@
 """A lab for the tests: put up once, brought back to its healthy state before every test."""
 
-import os
 from collections.abc import Callable, Iterator
 
 import pytest
 
-from tests.lab.harness import Lab, Stage
+from tests.lab.harness import NEW, OLD, Lab, Stage, lab_of
 from tests.lab.rights import VERIFIER, grant
 
 
 @pytest.fixture(scope="session")
 def running_lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
     """The lab of this session: $MESHGATE_LAB if that is named, else one that goes when we go."""
-    given = os.environ.get("MESHGATE_LAB")
-    if given and "PYTEST_XDIST_WORKER" in os.environ:
-        pytest.exit("one lab cannot be shared: make test-lab LABS=0, or without MESHGATE_LAB", 4)
-    lab = Lab(given or f"test-{os.getpid()}", tmp_path_factory.mktemp("runs"))
-    if given:
+    with lab_of(NEW, tmp_path_factory.mktemp("runs"), named="MESHGATE_LAB") as lab:
         yield lab
-        return
-    try:
-        lab.verb("up")
+
+
+@pytest.fixture(scope="module")
+def old(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
+    """A healthy mesh that is about to be upgraded: $MESHGATE_LAB_OLD, or one for this module."""
+    with lab_of(OLD, tmp_path_factory.mktemp("old"), named="MESHGATE_LAB_OLD") as lab:
+        lab.verb("reset")
         yield lab
-    finally:
-        lab.verb("down")
 
 
 @pytest.fixture

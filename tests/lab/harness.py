@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import os
 import subprocess
 import sys
 import threading
@@ -10,8 +11,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 ROOT = Path(__file__).parents[2]
 LAB = ROOT / "ci" / "lab" / "lab"
+OLD, NEW = "1.28.2", "1.29.1"  # the versions of Istio that it has
 
 
 class Stage:
@@ -118,6 +122,23 @@ class Lab:
             identity=identity,
         )
         return Stage(done, reports)
+
+
+@contextmanager
+def lab_of(version: str, workspace: Path, *, named: str = "") -> Iterator[Lab]:
+    """A lab that runs this version: the one that the environment variable `named` names, as it is;
+    else one of our own, which goes when the block ends."""
+    if given := os.environ.get(named):
+        if "PYTEST_XDIST_WORKER" in os.environ:
+            pytest.exit(f"one lab cannot be shared: make test-lab LABS=0, or without {named}", 4)
+        yield Lab(given, workspace)
+        return
+    lab = Lab(f"test-{os.getpid()}-{version.replace('.', '-')}", workspace)
+    try:
+        lab.verb("up", "--istio", version)
+        yield lab
+    finally:
+        lab.verb("down")
 
 
 @contextmanager

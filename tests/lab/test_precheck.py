@@ -2,35 +2,23 @@
 each thing that is.  Its faults do not hide each other, so many are put in at once."""
 
 import json
-import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.lab.harness import Lab, Stage
+from tests.lab.harness import NEW, Lab, Stage
 
-OLD, NEW = "1.28.2", "1.29.1"
 ROUTES = "httproutes.gateway.networking.k8s.io"
 
 Run = Callable[..., Stage]
 
 
 @pytest.fixture(scope="module")
-def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
-    """A lab of the old version: $MESHGATE_OLD_LAB if that is named, else one that goes with us."""
-    given = os.environ.get("MESHGATE_OLD_LAB")
-    old = Lab(given or f"test-{os.getpid()}-old", tmp_path_factory.mktemp("runs"))
-    if given:
-        old.verb("reset")
-        yield old
-        return
-    try:
-        old.verb("up", "--istio", OLD)
-        yield old
-    finally:
-        old.verb("down")
+def lab(old: Lab) -> Lab:
+    """The mesh that is about to be upgraded."""
+    return old
 
 
 @pytest.fixture

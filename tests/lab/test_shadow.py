@@ -1,38 +1,18 @@
 """The upgrade in the shadow, 1.28.2 to 1.29.1: what would break is known with nothing applied."""
 
 import json
-import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-import pytest
-
-from tests.lab.harness import Lab
+from tests.lab.harness import NEW, OLD, Lab
 from tests.lab.rights import VERIFIER, grant
 
-OLD, NEW = "1.28.2", "1.29.1"
 MESHGATE = str(Path(sys.executable).with_name("meshgate"))
-
-
-@pytest.fixture(scope="module")
-def old(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
-    """A mesh that runs the old version."""
-    given = os.environ.get("MESHGATE_LAB_OLD")
-    lab = Lab(given or f"shadow-{os.getpid()}", tmp_path_factory.mktemp("shadow"))
-    if given:
-        lab.verb("reset")
-        yield lab
-        return
-    try:
-        lab.verb("up", "--istio", OLD)
-        yield lab
-    finally:
-        lab.verb("down")
 
 
 def target(lab: Lab, version: str, folder: Path) -> list[str]:

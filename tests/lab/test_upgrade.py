@@ -1,17 +1,14 @@
 """Real upgrades, 1.28.2 to 1.29.1: the gate says right away what is so."""
 
-import os
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from meshgate.collect.rights import PROBES
-from tests.lab.harness import Lab, Stage
+from tests.lab.harness import NEW, OLD, Lab, Stage, lab_of
 from tests.lab.rights import VERIFIER, grant
 from tests.lab.test_pair import IMAGE
-
-OLD, NEW = "1.28.2", "1.29.1"
 
 # what keeps workloads behind
 ON_DELETE = '{"spec": {"updateStrategy": {"type": "OnDelete", "rollingUpdate": null}}}'
@@ -25,13 +22,9 @@ BUDGET = {
 
 @pytest.fixture
 def old(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
-    """A mesh that runs the old version, beside the one of the other tests."""
-    lab = Lab(f"upgrade-{os.getpid()}", tmp_path_factory.mktemp("upgrade"))
-    try:
-        lab.verb("up", "--istio", OLD)
+    """A mesh of the old version for each test: it is upgraded."""
+    with lab_of(OLD, tmp_path_factory.mktemp("upgrade")) as lab:
         yield lab
-    finally:
-        lab.verb("down")
 
 
 def test_an_upgrade_in_place(old: Lab, tmp_path: Path) -> None:
