@@ -21,6 +21,8 @@ from meshgate.collect.rights import (
     cluster_role,
     probes_namespace,
     probes_role,
+    reports_namespace,
+    reports_role,
     restart_role,
     role,
 )
@@ -431,16 +433,18 @@ def print_schema() -> None:
 @app.command()
 def rbac(
     name: Annotated[str, typer.Option(help="the roles' name")] = "istio-verification",
-    namespace: Annotated[str, typer.Option(help="where it may keep its own")] = "istio-system",
+    namespace: Annotated[str, typer.Option(help="where the gates run")] = "istio-system",
     restart: Annotated[bool, typer.Option("--restart", help="of `meshgate restart`")] = False,
     shadow: Annotated[bool, typer.Option("--shadow", help="also for `meshgate shadow`")] = False,
 ) -> None:
     """The rights that a verifier needs, for `kubectl apply -f -`: a ClusterRole that only reads,
-    a Role to keep baselines and reports, and to tell its verdict, in one namespace, and a namespace
-    with a Role for the probe pair."""
+    a Role to tell its verdict where it runs, and two namespaces with a Role in each: for baselines
+    and reports, and for the probe pair."""
     verifier = [
         cluster_role(name, shadow=shadow),
         role(name, namespace),
+        reports_namespace(),
+        reports_role(f"{name}-reports"),
         probes_namespace(),
         probes_role(f"{name}-probes"),
     ]

@@ -12,9 +12,12 @@ from meshgate.catalogue import STAGES
 from meshgate.collect.rights import (
     GATES,
     PROBES,
+    REPORTS,
     cluster_role,
     probes_namespace,
     probes_role,
+    reports_namespace,
+    reports_role,
     restart_role,
     role,
 )
@@ -137,7 +140,7 @@ def test_every_gate_takes_its_stage_and_tells_each_exit_code_apart(
         assert name in GATES  # or it may not tell its verdict
         namespace = job["metadata"]["namespace"]
         assert f"--job={namespace}/{name}@$(JOB_UID)" in words
-        assert f"--report-to=configmap://{namespace}/{name}-reports" in words
+        assert f"--report-to=configmap://{REPORTS}/{name}-reports" in words
         rules = job["spec"]["podFailurePolicy"]["rules"]
         codes = [rule["onExitCodes"]["values"] for rule in rules if rule["action"] == "FailJob"]
         assert codes == [[1], [10], [2], [3], [4], [5]]
@@ -163,15 +166,16 @@ def test_the_gates_show_istiod_a_token_that_it_takes(render: Render) -> None:
     ("situation", "namespace"),
     [("in-place-istiod", "istio-system"), ("another-namespace", "af-toolkit")],
 )
-def test_all_of_it_is_in_one_namespace_but_what_is_for_the_probes(
+def test_all_of_it_is_in_one_namespace_but_what_is_for_the_probes_and_the_reports(
     render: Render, situation: str, namespace: str
 ) -> None:
     objects = render(situation, "--namespace", "somewhere-else")
-    probes = [each for each in objects if each["metadata"].get("namespace") == PROBES]
-    namespaces = {each["metadata"].get("namespace") for each in objects if each not in probes}
+    kinds: dict[str | None, list[str]] = {}
+    for each in objects:
+        kinds.setdefault(each["metadata"].get("namespace"), []).append(each["kind"])
 
-    assert namespaces == {namespace, None}
-    assert [each["kind"] for each in probes] == ["Role", "RoleBinding"]
+    assert set(kinds) == {namespace, None, PROBES, REPORTS}
+    assert kinds[PROBES] == kinds[REPORTS] == ["Role", "RoleBinding"]
     for each in objects:
         clusterwide = each["kind"].startswith("ClusterRole") or each["kind"] == "Namespace"
         assert each["metadata"].get("namespace") or clusterwide
@@ -194,6 +198,8 @@ def test_the_rights_are_those_that_are_printed(render: Render) -> None:
 
     assert cluster_role("istio-verification") in found
     assert role("istio-verification", "istio-system") in found
+    assert without_labels(reports_namespace()) in found
+    assert reports_role("istio-verification-reports") in found
     assert probes_role("istio-verification-probes") in found
     assert {each["kind"] for each in found} == {
         *("ServiceAccount", "ClusterRole", "ClusterRoleBinding", "Role", "RoleBinding"),
@@ -204,23 +210,30 @@ def test_the_rights_are_those_that_are_printed(render: Render) -> None:
 
 def test_as_hooks_the_rights_come_before_the_first_job(render: Render) -> None:
     rights = [each for each in render("in-place-istiod") if each["kind"] != "Job"]
-    assert len(rights) == 8
+    assert len(rights) == 11
 
     for each in rights:
         assert each["metadata"]["annotations"][HOOK] == "PreSync"
         assert int(each["metadata"]["annotations"]["argocd.argoproj.io/sync-wave"]) < 0
 
 
-def test_the_namespace_of_the_probes_is_never_deleted_and_labelled_as_told(render: Render) -> None:
+def test_the_namespaces_are_never_deleted_and_labelled_as_told(render: Render) -> None:
     def namespaces(situation: str, *words: str) -> list[dict[str, Any]]:
         return [each for each in render(situation, *words) if each["kind"] == "Namespace"]
 
-    (plain,) = namespaces("rights")
-    assert probes_namespace()["metadata"]["labels"].items() <= plain["metadata"]["labels"].items()
-    (hook,) = namespaces("in-place-istiod", "--set-json", 'probes.labels={"istio.io/rev":"prod"}')
-    annotations, labels = hook["metadata"]["annotations"], hook["metadata"]["labels"]
-    assert annotations["argocd.argoproj.io/hook-delete-policy"] == "HookFailed"
-    assert labels["istio.io/rev"] == "prod"
+    plain = namespaces("rights")
+    for each, made in zip(plain, (reports_namespace(), probes_namespace()), strict=True):
+        assert made["metadata"]["labels"].items() <= each["metadata"]["labels"].items()
+    hooks = {
+        each["metadata"]["name"]: each["metadata"]
+        for each in namespaces(
+            "in-place-istiod", "--set-json", 'probes.labels={"istio.io/rev":"prod"}'
+        )
+    }
+    assert set(hooks) == {PROBES, REPORTS}
+    for each in hooks.values():
+        assert each["annotations"]["argocd.argoproj.io/hook-delete-policy"] == "HookFailed"
+    assert hooks[PROBES]["labels"]["istio.io/rev"] == "prod"
 
 
 def test_the_probes_are_made_of_the_gates_own_image_or_not_at_all(render: Render) -> None:
@@ -242,6 +255,28 @@ def test_the_probes_are_made_of_the_gates_own_image_or_not_at_all(render: Render
     assert PROBES not in json.dumps(rights)
 
 
+def test_reports_are_kept_where_one_says_or_nowhere(render: Render) -> None:
+    def kept(situation: str, *words: str) -> tuple[list[str], set[str]]:
+        objects = render(situation, *words)
+        namespaces = [each["metadata"]["name"] for each in objects if each["kind"] == "Namespace"]
+        writers = {
+            each["metadata"]["namespace"]
+            for each in objects
+            for rule in each.get("rules", [])
+            if "configmaps" in rule["resources"] and "update" in rule["verbs"]
+        }
+        return namespaces, writers
+
+    assert kept("rights") == ([REPORTS, PROBES], {REPORTS})
+    assert kept("rights", "--set=report.namespace=af") == (["af", PROBES], {"af"})
+    together = "--set=report.namespace=istio-system"
+    assert kept("rights", together) == ([PROBES], {"istio-system"})
+    assert kept("rights", "--set=report.keep=false") == ([PROBES], set())
+    (gate,) = gates(render("ingress", "--set=report.namespace=af", "--set=before=null"))
+    (container,) = gate["spec"]["template"]["spec"]["containers"]
+    assert "--report-to=configmap://af/ingress-gateway-verification-reports" in container["args"]
+
+
 def test_the_data_plane_can_be_shared_out_among_pods(render: Render) -> None:
     objects = render("restart", "--set", "shards=3")
     found = {each["metadata"]["labels"]["meshgate/stage"]: each for each in gates(objects)}
@@ -252,7 +287,7 @@ def test_the_data_plane_can_be_shared_out_among_pods(render: Render) -> None:
         3,
     )
     (container,) = shared["template"]["spec"]["containers"]
-    place = "configmap://istio-system/data-plane-verification-reports"
+    place = f"configmap://{REPORTS}/data-plane-verification-reports"
     assert {"--shard=$(SHARD)/3", f"--report-to={place}-$(SHARD)"} <= set(container["args"])
     (index,) = [each["valueFrom"] for each in container["env"] if each["name"] == "SHARD"]
     assert "job-completion-index" in index["fieldRef"]["fieldPath"]

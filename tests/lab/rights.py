@@ -7,7 +7,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from meshgate.collect.rights import PROBES
+from meshgate.collect.rights import PROBES, REPORTS
 from tests.lab.harness import Lab
 
 NAMESPACE = "istio-system"
@@ -21,10 +21,11 @@ def grant(lab: Lab, *options: str) -> None:
         {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": account},
         _binding("ClusterRole"),
         _binding("Role", NAMESPACE),
-        *roles(*options),
+        _binding("Role", REPORTS, "istio-verification-reports"),
+        _binding("Role", PROBES, "istio-verification-probes"),
+        # the namespaces are the lab's own, whatever a test makes of them
+        *(each for each in _items(*options) if each["kind"] != "Namespace"),
     )
-    # their namespace is the lab's own, whatever a test makes of it
-    lab.apply(_items()[3], _binding("Role", PROBES, "istio-verification-probes"))
 
 
 @cache
@@ -37,10 +38,9 @@ def _printed(*options: str) -> str:
     ).stdout
 
 
-def roles(*options: str) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The ClusterRole that reads, and the Role that keeps baselines, as they are printed."""
-    reads, writes, *_ = _items(*options)
-    return reads, writes
+def reader() -> dict[str, Any]:
+    """The ClusterRole, as it is printed."""
+    return _items()[0]
 
 
 def _items(*options: str) -> list[dict[str, Any]]:

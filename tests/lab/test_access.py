@@ -11,14 +11,15 @@ import pytest
 
 from meshgate.catalogue import checks
 from meshgate.collect.plan import ANALYZE_READS, KINDS, closure
+from meshgate.collect.rights import REPORTS
 from tests.lab.harness import Lab, Stage
-from tests.lab.rights import NAMESPACE, roles
+from tests.lab.rights import reader
 
 Run = Callable[..., Stage]
 
 pytestmark = pytest.mark.usefixtures("healed")
 
-BASELINE = f"configmap://{NAMESPACE}/meshgate-baseline"
+BASELINE = f"configmap://{REPORTS}/meshgate-baseline"
 
 
 def test_the_printed_rights_are_enough(verifier: str, controlplane: Run) -> None:
@@ -39,12 +40,12 @@ def _needs() -> dict[tuple[str, str], str]:
 def test_each_right_taken_away_closes_the_gate(verifier: str, lab: Lab, controlplane: Run) -> None:
     needs = _needs()
     granted = {
-        (rule["apiGroups"][0], name) for rule in roles()[0]["rules"] for name in rule["resources"]
+        (rule["apiGroups"][0], name) for rule in reader()["rules"] for name in rule["resources"]
     }
     assert granted == needs.keys()
 
     for (group, resource), stage_of_it in sorted(needs.items()):
-        role, _ = roles()
+        role = reader()
         for rule in role["rules"]:
             if rule["apiGroups"] == [group]:
                 rule["resources"].remove(resource)
@@ -74,12 +75,12 @@ def test_a_baseline_outlives_its_job(verifier: str, lab: Lab, controlplane: Run)
 
 
 def test_a_baseline_that_may_not_be_kept(verifier: str, lab: Lab, controlplane: Run) -> None:
-    lab.kubectl("delete", "role", "istio-verification", "-n", NAMESPACE)
+    lab.kubectl("delete", "role", "istio-verification-reports", "-n", REPORTS)
 
     stage = controlplane(f"--keep-baseline={BASELINE}", identity=verifier)
 
     assert stage.exit == 4, stage.output
-    assert "no right to create and update configmaps in istio-system" in stage.output
+    assert f"no right to create and update configmaps in {REPORTS}" in stage.output
 
 
 def test_a_baseline_that_is_not_there(verifier: str, controlplane: Run) -> None:

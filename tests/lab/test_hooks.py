@@ -8,13 +8,14 @@ from typing import Any
 import pytest
 import yaml
 
+from meshgate.collect.rights import REPORTS
 from tests.lab.harness import ROOT, Lab
 
 MANIFESTS = ROOT / "hooks/manifests"
 NAMESPACE = "istio-system"
 VERIFIER, RESTARTER = f"{NAMESPACE}/istio-verification-sa", f"{NAMESPACE}/istio-restart-sa"
 GATE = "control-plane-verification"
-PLACE = f"configmap://{NAMESPACE}/{GATE}-reports"
+PLACE = f"configmap://{REPORTS}/{GATE}-reports"
 MESHGATE = str(ROOT / ".venv/bin/meshgate")
 
 
@@ -102,6 +103,7 @@ def test_a_verdict_does_not_land_on_a_later_job(lab: Lab, job: str) -> None:
 
 def test_a_right_that_is_missing_is_told_and_the_gate_stands(lab: Lab, job: str) -> None:
     lab.kubectl("delete", "role", "istio-verification", "-n", NAMESPACE)
+    lab.kubectl("delete", "role", "istio-verification-reports", "-n", REPORTS)
 
     stage = lab.pytest(
         *("-m", "controlplane", "--settle=20", f"--job={job}", f"--report-to={PLACE}"),

@@ -8,7 +8,14 @@ import pytest
 
 from meshgate.catalogue import checks
 from meshgate.collect.plan import ITEMS
-from meshgate.collect.rights import cluster_role, probes_namespace, probes_role, role
+from meshgate.collect.rights import (
+    cluster_role,
+    probes_namespace,
+    probes_role,
+    reports_namespace,
+    reports_role,
+    role,
+)
 from meshgate.snapshot.model import Snapshot
 from meshgate.snapshot.store import load
 from tests import fakes
@@ -86,6 +93,8 @@ def test_the_rights_are_printed_as_kubectl_takes_them(meshgate: Meshgate) -> Non
     assert printed["items"] == [
         cluster_role("mine"),
         role("mine", "there"),
+        reports_namespace(),
+        reports_role("mine-reports"),
         probes_namespace(),
         probes_role("mine-probes"),
     ]

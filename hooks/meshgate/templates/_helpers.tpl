@@ -18,7 +18,7 @@ app.kubernetes.io/part-of: istio-upgrade
 {{- define "meshgate.reports" -}}
 {{- with .root.Values -}}
 {{- if .report.url -}}{{ trimSuffix "/" .report.url }}/{{ $.name }}
-{{- else if .report.keep -}}configmap://{{ .namespace }}/{{ $.name }}-reports
+{{- else if .report.keep -}}configmap://{{ .report.namespace }}/{{ $.name }}-reports
 {{- end -}}
 {{- end -}}
 {{- end -}}

@@ -48,18 +48,12 @@ GATES = (
 
 
 def role(name: str, namespace: str) -> dict[str, Any]:
-    """What a verifier may write in one namespace: ConfigMaps that it keeps baselines and reports
-    in, its verdict on its own Job, Events."""
+    """What a verifier may write where the gates run: its verdict on its own Job, Events."""
     return {
         "apiVersion": "rbac.authorization.k8s.io/v1",
         "kind": "Role",
         "metadata": {"name": name, "namespace": namespace},
         "rules": [
-            {
-                "apiGroups": [""],
-                "resources": ["configmaps"],
-                "verbs": ["create", "delete", "get", "update"],
-            },
             {"apiGroups": [""], "resources": ["events"], "verbs": ["create"]},
             {
                 "apiGroups": ["batch"],
@@ -71,13 +65,31 @@ def role(name: str, namespace: str) -> dict[str, Any]:
     }
 
 
+REPORTS = "istio-verification-reports"
+
+
+def reports_namespace(name: str = REPORTS) -> dict[str, Any]:
+    """Where baselines and reports are kept; nothing runs there."""
+    return _namespace(name, "disabled")
+
+
+def reports_role(name: str, namespace: str = REPORTS) -> dict[str, Any]:
+    """What keeps them: ConfigMaps of any name, so never where those of others are."""
+    verbs = ["create", "delete", "get", "update"]
+    return {
+        "apiVersion": "rbac.authorization.k8s.io/v1",
+        "kind": "Role",
+        "metadata": {"name": name, "namespace": namespace},
+        "rules": [{"apiGroups": [""], "resources": ["configmaps"], "verbs": verbs}],
+    }
+
+
 PROBES = "istio-verification-probes"
 
 
 def probes_namespace(name: str = PROBES) -> dict[str, Any]:
     """Where the probe pair is made: injected as the namespaces of an upgrade in place are."""
-    labels = {"istio-injection": "enabled"}
-    return {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": labels}}
+    return _namespace(name, "enabled")
 
 
 def probes_role(name: str, namespace: str = PROBES) -> dict[str, Any]:
@@ -106,3 +118,8 @@ def restart_role(name: str) -> dict[str, Any]:
             {"apiGroups": ["apps"], "resources": workloads, "verbs": ["get", "list", "patch"]},
         ],
     }
+
+
+def _namespace(name: str, injection: str) -> dict[str, Any]:
+    labels = {"istio-injection": injection}
+    return {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": labels}}

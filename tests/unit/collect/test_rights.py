@@ -3,7 +3,16 @@
 import pytest
 
 from meshgate.collect.plan import ALSO_READ, ANALYZE_READS, KINDS, PRECHECK_READS, SHADOW_READS
-from meshgate.collect.rights import GATES, PROBES, cluster_role, probes_role, restart_role, role
+from meshgate.collect.rights import (
+    GATES,
+    PROBES,
+    REPORTS,
+    cluster_role,
+    probes_role,
+    reports_role,
+    restart_role,
+    role,
+)
 
 RULES = cluster_role("verifier")["rules"]
 GRANTED = {
@@ -46,17 +55,24 @@ def test_what_the_shadow_reads_is_granted_only_where_it_is_wanted() -> None:
     assert not [name for _, name in granted if "secret" in name or "/" in name]
 
 
-def test_what_it_may_write_is_its_own_in_one_namespace() -> None:
+def test_where_it_runs_it_may_tell_and_write_nothing_else() -> None:
     granted = role("verifier", "istio-system")
 
     assert granted["kind"] == "Role"
     assert granted["metadata"] == {"name": "verifier", "namespace": "istio-system"}
-    maps, events, jobs = granted["rules"]
-    assert (maps["apiGroups"], maps["resources"]) == ([""], ["configmaps"])
-    assert not {"*", "list", "watch", "deletecollection", "patch"} & set(maps["verbs"])
+    events, jobs = granted["rules"]
     assert (events["resources"], events["verbs"]) == (["events"], ["create"])
     assert (jobs["resources"], jobs["verbs"]) == (["jobs"], ["patch"])
     assert jobs["resourceNames"] == list(GATES)
+
+
+def test_what_it_keeps_is_in_a_namespace_of_its_own() -> None:
+    granted = reports_role("reports")
+
+    assert (granted["kind"], granted["metadata"]["namespace"]) == ("Role", REPORTS)
+    (maps,) = granted["rules"]
+    assert (maps["apiGroups"], maps["resources"]) == ([""], ["configmaps"])
+    assert not {"*", "list", "watch", "deletecollection", "patch"} & set(maps["verbs"])
 
 
 def test_what_makes_probes_is_for_their_namespace_alone() -> None:
