@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -47,15 +48,25 @@ class Lab:
 
     def verb(self, verb: str, *words: str, input: str | None = None) -> str:
         """One verb of the lab's own program: what it printed; a failure is the test's."""
-        done = subprocess.run(
+        done = self._call(verb, *words, input=input)
+        assert done.returncode == 0, f"lab {verb} {' '.join(words)}:\n{done.stdout}{done.stderr}"
+        return done.stdout
+
+    @property
+    def healthy(self) -> bool:
+        """Whether every pod is Ready and every proxy in sync."""
+        return self._call("status").returncode == 0
+
+    def _call(
+        self, verb: str, *words: str, input: str | None = None
+    ) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
             [LAB, verb, "--name", self.name, *words],
             capture_output=True,
             text=True,
             check=False,
             input=input,
         )
-        assert done.returncode == 0, f"lab {verb} {' '.join(words)}:\n{done.stdout}{done.stderr}"
-        return done.stdout
 
     def printed(self, name: str, verb: str, *words: str) -> str:
         """What that verb prints in its line `name: …`."""
@@ -122,6 +133,14 @@ class Lab:
             identity=identity,
         )
         return Stage(done, reports)
+
+
+def until(holds: Callable[[], bool], timeout: float = 60) -> None:
+    """Waits for it, a minute at the most unless told otherwise."""
+    deadline = time.monotonic() + timeout
+    while not holds():
+        assert time.monotonic() < deadline, f"it was not so within {timeout:.0f} s"
+        time.sleep(0.1)
 
 
 @contextmanager

@@ -3,13 +3,11 @@
 import json
 import subprocess
 import sys
-import time
-from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from tests.lab.harness import NEW, OLD, Lab
+from tests.lab.harness import NEW, OLD, Lab, until
 from tests.lab.rights import VERIFIER, grant
 
 MESHGATE = str(Path(sys.executable).with_name("meshgate"))
@@ -50,14 +48,6 @@ def processes(program: Path) -> list[int]:
             if (place / "exe").readlink() == program:
                 found.append(int(place.name))
     return found
-
-
-def until(holds: Callable[[], bool]) -> None:
-    """Waits for it, a minute at the most."""
-    end = time.monotonic() + 60
-    while not holds():
-        assert time.monotonic() < end, "it never became so"
-        time.sleep(0.05)
 
 
 def changed(done: subprocess.CompletedProcess[str]) -> list[str]:

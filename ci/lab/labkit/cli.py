@@ -78,6 +78,7 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("--layout", type=Path, help="only write it there, as an OCI layout")
     sub.add_argument("--anew", action="store_true", help="take no layer of its from the cache")
     verb(_argocd, "argocd")
+    verb(_crash, "crash")
     verb(_status, "status")
     verb(_list, "list")
     verb(_down, "down")
@@ -160,6 +161,11 @@ def _freeze(args: argparse.Namespace) -> None:
 def _thaw(args: argparse.Namespace) -> None:
     """Let the Envoy of a pod go on."""
     signals.thaw(Node.get(LabDir(args.name)), args.pod)
+
+
+def _crash(args: argparse.Namespace) -> None:
+    """End all that runs on the node at once, as a loss of power does; it comes up again."""
+    signals.crash(Node.get(LabDir(args.name)))
 
 
 def _upgrade(args: argparse.Namespace) -> None:

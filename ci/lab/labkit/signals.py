@@ -1,4 +1,4 @@
-"""Signals to the processes of pods. A stopped Envoy is a proxy that is there and never answers."""
+"""Signals to processes of the lab. A stopped Envoy is a proxy that is there and never answers."""
 
 import signal
 from pathlib import Path
@@ -34,6 +34,14 @@ def end_pod(node: Node, uid: str) -> None:
     for process, cgroups in node.processes():
         if uid in cgroups:
             process.kill(signal.SIGKILL)
+
+
+def crash(node: Node) -> None:
+    """Kill all that runs on the node at once; its PID 1 alone goes on, and starts it again."""
+    running = [process for process, _ in node.processes() if process != node.init]
+    for process in running:
+        process.kill(signal.SIGKILL)
+    print(f"{len(running)} processes were ended")
 
 
 def _envoys(node: Node, pod: str) -> list[Process]:

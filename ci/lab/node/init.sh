@@ -5,6 +5,8 @@
 set -euo pipefail
 : "${MODE:?}" "${NAME:?}" "${DIR:?}" "${ROOTFS:?}" "${PROGRAMS:?}" "${HOST_NETNS:?}"
 
+declare -A pids # of what is kept running
+
 main() {
   refuse_the_host
   enter_root
@@ -13,7 +15,7 @@ main() {
   containerd_up
   case $MODE in
     import) import_images ;;
-    node) kubernetes_up; reap_for_ever ;;
+    node) kubernetes_up; keep_running ;;
   esac
 }
 
@@ -118,34 +120,34 @@ network() {
 
 containerd_up() {
   phase "start containerd"
-  containerd --config /etc/meshgate/containerd.toml > /var/log/containerd.log 2>&1 &
+  begin containerd
   wait_for 30 ctr version
 }
 
 import_images() {
   phase "import images"
   tar -C /etc/meshgate/layout -cf - . | ctr -n k8s.io images import - > /var/log/import.log
-  kill %1
-  wait %1 || true
+  kill "${pids[containerd]}"
+  wait "${pids[containerd]}" || true
 }
 
 kubernetes_up() {
   phase "kubeadm init"
-  kubelet_when_configured > /var/log/kubelet.log 2>&1 &
+  begin kubelet
   kubeadm init --config /etc/meshgate/kubeadm.yaml --ignore-preflight-errors=all \
     --skip-phases=addon/coredns,addon/kube-proxy,show-join-command > /var/log/kubeadm.log 2>&1 ||
     { tail -n 30 /var/log/kubeadm.log; exit 1; }
   export KUBECONFIG=/etc/kubernetes/admin.conf
   phase "wait for the node to be Ready"
-  kube-proxy --kubeconfig=$KUBECONFIG --proxy-mode=iptables --cluster-cidr=10.244.0.0/16 \
-    --hostname-override=node --oom-score-adj=0 --conntrack-max-per-core=0 --conntrack-min=0 \
-    > /var/log/kube-proxy.log 2>&1 &
+  begin kube_proxy
   kubectl wait --for=condition=Ready node/node --timeout=60s
   cp $KUBECONFIG /etc/kubernetes/pki/ca.crt /var/lib/meshgate/
   phase "ready"
 }
 
-kubelet_when_configured() {
+run_containerd() { exec containerd --config /etc/meshgate/containerd.toml; }
+
+run_kubelet() {
   until [ -s /var/lib/kubelet/config.yaml ] && [ -s /etc/kubernetes/kubelet.conf ]; do
     sleep 0.1
   done
@@ -153,9 +155,24 @@ kubelet_when_configured() {
     --hostname-override=node --node-ip=172.30.0.2
 }
 
-reap_for_ever() {
+run_kube_proxy() {
+  exec kube-proxy --kubeconfig=/etc/kubernetes/admin.conf --proxy-mode=iptables --cluster-cidr=10.244.0.0/16 \
+    --hostname-override=node --oom-score-adj=0 --conntrack-max-per-core=0 --conntrack-min=0
+}
+
+begin() {
+  "run_$1" >> "/var/log/${1/_/-}.log" 2>&1 &
+  pids[$1]=$!
+}
+
+# What has ended is begun again, as it would be on a machine; orphans are reaped by the way.
+keep_running() {
+  local name
   while :; do
-    sleep 3600 &
+    for name in "${!pids[@]}"; do
+      kill -0 "${pids[$name]}" 2> /dev/null || begin "$name"
+    done
+    sleep 1 &
     wait $! || true
   done
 }
