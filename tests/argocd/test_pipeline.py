@@ -5,7 +5,7 @@ import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
-from itertools import pairwise
+from itertools import pairwise, product
 from typing import Any
 
 from tests.argocd import pipeline
@@ -18,6 +18,15 @@ WORKLOADS = ("shop", "payments")
 MADE_BY_ISTIOD = "gateway.networking.k8s.io/gateway-name"
 SYSTEM = "istio-system"
 ALL = (BASE, ISTIOD, INGRESS, RESTART)
+STEPS = (  # of an upgrade: what is in one runs side by side
+    ("control-plane-precheck",),
+    ("control-plane-verification",),
+    ("control-plane-before-ingress",),
+    ("ingress-gateway-verification",),
+    ("control-plane-before-restart", "ingress-gateway-before-restart"),
+    (RESTART,),
+    ("data-plane-verification",),
+)
 
 
 def pods(lab: Lab, *namespaces: str) -> set[str]:
@@ -241,6 +250,25 @@ def test_an_upgrade_right_after_it_is_one_commit(
     all_went_through(lab, argo, NEW)
 
 
+def test_a_control_plane_that_does_not_come_up_has_no_verdict_and_that_is_told(
+    lab: Lab, argo: Argo, images: dict[str, str]
+) -> None:
+    (app,) = one(argo, ISTIOD, images[NEW])
+    official, _ = app["spec"]["sources"]
+    official["helm"]["valuesObject"]["resources"] = {"requests": {"memory": "1Ti"}}
+
+    progress_within(lab, 10)
+    lab.apply(app)
+    istiod = argo.until(ISTIOD, lambda app: app.over and app.phase == "Failed")
+    assert istiod.gates["control-plane-precheck"] == "Succeeded"
+    assert "control-plane-verification" not in istiod.gates
+    assert argo.health(PARENT, ISTIOD).startswith("Degraded ")
+
+    progress_within(lab, 600)
+    lab.apply(*one(argo, ISTIOD, images[NEW]))
+    argo.until(ISTIOD, lambda app: app.done)
+
+
 def test_a_selective_sync_runs_no_gate_and_that_is_told(argo: Argo) -> None:
     istiod = argo.sync(ISTIOD, only=[{"group": "apps", "kind": "Deployment", "name": "istiod"}])
 
@@ -315,6 +343,12 @@ def opened(lab: Lab, job: str) -> bool:
     return bool(annotations.get("meshgate/gate") == "open")
 
 
+def progress_within(lab: Lab, seconds: int) -> None:
+    """When Kubernetes calls a rollout of istiod stuck."""
+    patch = json.dumps({"spec": {"progressDeadlineSeconds": seconds}})
+    lab.kubectl("patch", "deployment/istiod", "-n", SYSTEM, "--patch", patch)
+
+
 def unpulled(lab: Lab, job: str, _: Application) -> bool:
     """Whether a hook's Job waits for an image that is not there."""
     return "ErrImagePull" in pods_of(lab, job)
@@ -339,27 +373,24 @@ def all_went_through(lab: Lab, argo: Argo, version: str) -> None:
         whole = app.done and argo.unhealthy(PARENT) == {}
         return app.over and argo.fresh(app) and (app.phase == "Failed" or whole)
 
+    argo.refresh(PARENT)  # as a repository's webhook does; it would look by itself before long
     upgrade = argo.until(PARENT, ended, timeout=600)
     assert upgrade.phase == "Succeeded", [upgrade, argo.unhealthy(PARENT)]
     for name in ALL:
         app = argo.application(name)
         assert app.done, app
         assert app.automated, f"{name} was synced by somebody"
-    jobs = [
-        lab.get("job", name, "-n", SYSTEM)
-        for name in (
-            *("control-plane-precheck", "control-plane-verification"),
-            *("control-plane-before-ingress", "ingress-gateway-verification"),
-            *("ingress-gateway-before-restart", RESTART, "data-plane-verification"),
-        )
-    ]
-    for one, other in pairwise(jobs):
-        assert moment(one["status"]["completionTime"]) <= moment(other["status"]["startTime"])
-    for each in jobs:
-        if each["metadata"]["name"] != RESTART:
-            annotations = each["metadata"]["annotations"]
-            assert annotations["meshgate/gate"] == "open"
-            assert annotations["meshgate/expected-version"] == version
+    jobs = {name: lab.get("job", name, "-n", SYSTEM) for step in STEPS for name in step}
+    for step, later in pairwise(STEPS):
+        for one, other in product(step, later):
+            ended_at = jobs[one]["status"]["completionTime"]
+            began_at = jobs[other]["status"]["startTime"]
+            assert moment(ended_at) <= moment(began_at), f"{other} began before {one} had ended"
+    del jobs[RESTART]  # the one that is no gate
+    for each in jobs.values():
+        annotations = each["metadata"]["annotations"]
+        assert annotations["meshgate/gate"] == "open"
+        assert annotations["meshgate/expected-version"] == version
     for namespace in WORKLOADS:
         for pod in lab.get("pods", "-n", namespace)["items"]:
             assert f"proxyv2:{version}" in str(pod["spec"])
