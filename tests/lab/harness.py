@@ -12,8 +12,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import pytest
-
 ROOT = Path(__file__).parents[2]
 LAB = ROOT / "ci" / "lab" / "lab"
 OLD, NEW = "1.28.2", "1.29.1"  # the versions of Istio that it has
@@ -148,8 +146,8 @@ def lab_of(version: str, workspace: Path, *, named: str = "") -> Iterator[Lab]:
     """A lab that runs this version: the one that the environment variable `named` names, as it is;
     else one of our own, which goes when the block ends."""
     if given := os.environ.get(named):
-        if "PYTEST_XDIST_WORKER" in os.environ:
-            pytest.exit(f"one lab cannot be shared: make test-lab LABS=0, or without {named}", 4)
+        alone = "PYTEST_XDIST_WORKER" not in os.environ
+        assert alone, f"one lab cannot be shared: make test-lab LABS=0, or without {named}"
         yield Lab(given, workspace)
         return
     lab = Lab(f"test-{os.getpid()}-{version.replace('.', '-')}", workspace)
