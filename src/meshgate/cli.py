@@ -5,7 +5,8 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -30,6 +31,7 @@ from meshgate.collect.shelf import Damaged, Missing
 from meshgate.facts.mesh import Mesh
 from meshgate.facts.shadow import findings, unseen
 from meshgate.pipeline import reports
+from meshgate.pipeline.events import Named, tell
 from meshgate.pipeline.index import index as index_all
 from meshgate.pipeline.restart import Stopped
 from meshgate.pipeline.restart import restart as restart_all
@@ -236,6 +238,16 @@ def watch(
         int, typer.Option(help="milliseconds after which an answer is slow")
     ] = 1000,
     ingress_url: Annotated[list[str] | None, typer.Option(help="as pytest's option")] = None,
+    begun: Annotated[
+        Path | None,
+        typer.Option(
+            help="a file that is made when what was sent is kept for the first time; where it is "
+            "there before, an earlier watch has ended, and none is begun over it"
+        ),
+    ] = None,
+    pod: Annotated[
+        str, typer.Option(help="NAMESPACE/NAME[@UID]: told of by an Event where it cannot go on")
+    ] = "",
 ) -> None:
     """Sends safe requests through the gateways, few and steadily, until it is ended; keeps every
     failed or slow one in PLACE, where stage C finds them (`pytest -m ingress --watch=PLACE`).
@@ -245,10 +257,8 @@ def watch(
         kubeconfig=kubeconfig, context=context, istiod_access=istiod_access, traffic=traffic
     )
     with _telling("watch"):
+        about = Named.parse(pod) if pod else None
         source = connect(access, Expectations(), progress=_say)
-        stream = source.stream(slow_after)
-        signal.signal(signal.SIGTERM, lambda number, frame: stream.stop.set())
-        signal.signal(signal.SIGINT, lambda number, frame: stream.stop.set())
 
         def keep(seen: Watch) -> None:
             snapshot = Snapshot(
@@ -259,10 +269,42 @@ def watch(
                 watch=seen,
             )
             Place(place).save(snapshot, source.cluster)
+            if begun and seen.sent:
+                begun.touch()
 
-        stream.run(keep, every=5.0)
+        with _by_event(source.cluster, about):
+            if begun and begun.exists():
+                raise Unreadable(
+                    "a watch that began here has ended, and another would hide what it missed",
+                    "begin anew, before the gateways are replaced",
+                )
+            stream = source.stream(slow_after)
+            signal.signal(signal.SIGTERM, lambda number, frame: stream.stop.set())
+            signal.signal(signal.SIGINT, lambda number, frame: stream.stop.set())
+            stream.run(keep, every=5.0)
     seen = stream.seen
     _say(f"{seen.sent} requests were sent, {len(seen.troubles) + seen.more} failed or were slow")
+
+
+@contextmanager
+def _by_event(cluster: "Cluster", pod: Named | None) -> Iterator[None]:
+    """Tells a failure beside the pod, whose log may be gone with it before anybody reads it."""
+    try:
+        yield
+    except Unreadable as error:
+        if pod:
+            words = f"{error.why}. Do: {error.remedy}"
+            with suppress(Unreadable):  # the log has it all the same
+                tell(
+                    cluster,
+                    ("v1", "Pod"),
+                    pod,
+                    "WatchFailed",
+                    words,
+                    datetime.now(UTC),
+                    warning=True,
+                )
+        raise
 
 
 @app.command()

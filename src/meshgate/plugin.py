@@ -27,7 +27,8 @@ from meshgate.facts.declared import missing, read_answers
 from meshgate.facts.ingress import sent
 from meshgate.facts.mesh import Mesh
 from meshgate.facts.upgrade import read_support
-from meshgate.pipeline.publish import Job, Targets, publish
+from meshgate.pipeline.events import Named
+from meshgate.pipeline.publish import Targets, publish
 from meshgate.probe.plan import Plan
 from meshgate.probe.target import Target
 from meshgate.probe.traffic import INSIDE, OUTSIDE, PROBER, Traffic
@@ -331,7 +332,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     told(
         "--job",
         metavar="NAMESPACE/NAME[@UID]",
-        type=Job.parse,
+        type=Named.parse,
         help="the Job that this run is of: gets the verdict as annotations, and an Event",
     )
     told(

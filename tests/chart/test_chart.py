@@ -38,6 +38,15 @@ def jobs(objects: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return [each for each in objects if each["kind"] == "Job"]
 
 
+def pods(objects: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """What is run of them: pods, and the Jobs' templates of pods."""
+    return [
+        each["spec"]["template"] if each["kind"] == "Job" else each
+        for each in objects
+        if each["kind"] in ("Job", "Pod")
+    ]
+
+
 def gates(objects: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """The Jobs that take claims."""
     return [each for each in jobs(objects) if "meshgate/stage" in each["metadata"]["labels"]]
@@ -109,8 +118,7 @@ def test_every_job_is_as_argo_cd_needs_it(render: Render, situation: str) -> Non
 
 @pytest.mark.parametrize("situation", SITUATIONS)
 def test_every_pod_is_confined(render: Render, situation: str) -> None:
-    for job in jobs(render(situation)):
-        template = job["spec"]["template"]
+    for template in pods(render(situation)):
         assert template["metadata"]["labels"]["sidecar.istio.io/inject"] == "false"
         pod = template["spec"]
         assert pod["securityContext"]["runAsNonRoot"] is True
@@ -298,6 +306,38 @@ def test_the_data_plane_can_be_shared_out_among_pods(render: Render) -> None:
     assert container["args"][:3] == [f"{place}-{shard}" for shard in range(3)]
 
 
+def test_the_watch_goes_on_beside_the_sync_and_ends_with_it(render: Render) -> None:
+    objects = render("ingress", "--set", "watch.rate=2,watch.slowAfter=300,watch.lasting=900")
+    (watch,) = [each for each in objects if each["kind"] == "Pod"]
+    annotations, spec = watch["metadata"]["annotations"], watch["spec"]
+
+    # a hook that is no Job, restarted for ever and Ready, holds no sync up
+    assert annotations[HOOK] == "PreSync"
+    assert spec["restartPolicy"] == "Always"
+    assert set(annotations["argocd.argoproj.io/hook-delete-policy"].split(",")) == {
+        *("BeforeHookCreation", "HookSucceeded"),
+        "HookFailed",
+    }
+    assert int(annotations["argocd.argoproj.io/sync-wave"]) > 0
+    assert spec["activeDeadlineSeconds"] == 900
+    (container,) = spec["containers"]
+    assert container["command"] == ["meshgate", "watch"]
+    place, *words = container["args"]
+    assert {"--rate=2", "--slow-after=300", "--lasting=900"} <= set(words)
+    begun = next(each.removeprefix("--begun=") for each in words if each.startswith("--begun="))
+    assert container["readinessProbe"]["exec"]["command"] == ["test", "-e", begun]
+    judges = {
+        each["metadata"]["name"]: f"--watch={place}"
+        in each["spec"]["template"]["spec"]["containers"][0]["args"]
+        for each in gates(objects)
+    }
+    assert judges == {"ingress-gateway-verification": True, "control-plane-before-ingress": False}
+
+
+def test_nothing_is_watched_unless_it_is_asked_for(render: Render) -> None:
+    assert "watch" not in json.dumps(render("no-load-balancer"))
+
+
 def test_the_restart_is_out_of_sync_with_each_version(render: Render) -> None:
     (target,) = [each for each in render("restart") if each["kind"] == "ConfigMap"]
 
@@ -321,6 +361,7 @@ def test_a_registry_of_ones_own(render: Render) -> None:
         ("targetVersion=newest", "targetVersion"),
         ("image.digest=sha256:1", "digest"),
         ("stage={ingress}", "stage"),
+        ("watch.enabled=true", "ingress gate"),
     ],
 )
 def test_values_that_cannot_be_meant_are_refused(helm: Helm, words: str, why: str) -> None:
@@ -347,7 +388,7 @@ def test_the_schema_knows_every_value_and_no_other() -> None:
         found = set()
         for name, inner in value.items():
             found.add(f"{prefix}{name}")
-            if prefix == "" and name in ("image", "probes", "report", "restart"):
+            if prefix == "" and name in ("image", "probes", "report", "restart", "watch"):
                 found |= names(inner, f"{name}.")
         return found
 

@@ -158,6 +158,18 @@ def lab_of(version: str, workspace: Path, *, named: str = "") -> Iterator[Lab]:
         lab.verb("down")
 
 
+def gone_and_back(lab: Lab) -> None:
+    """The classic gateway without a pod for a moment."""
+    where = ("-n", "istio-ingress")
+    lab.kubectl("scale", "deployment/istio-ingressgateway", *where, "--replicas=0")
+    lab.kubectl(
+        *("wait", "pod", "-l", "app=istio-ingressgateway", *where),
+        *("--for=delete", "--timeout=30s"),
+    )
+    lab.kubectl("scale", "deployment/istio-ingressgateway", *where, "--replicas=1")
+    lab.kubectl(*("rollout", "status", "deployment/istio-ingressgateway", *where, "--timeout=60s"))
+
+
 @contextmanager
 def again_and_again(act: Callable[[int], object]) -> Iterator[None]:
     """Does it, with a number that counts up, while the block runs."""

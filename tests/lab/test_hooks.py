@@ -41,6 +41,8 @@ def job(lab: Lab) -> Iterator[str]:
 @pytest.mark.parametrize("situation", sorted(path.stem for path in MANIFESTS.glob("*.yaml")))
 def test_the_api_server_takes_every_object(lab: Lab, situation: str) -> None:
     everything = "\n".join(map(json.dumps, objects(situation)))
+    # a Pod is not taken without its account, not even on trial
+    lab.apply(*(each for each in objects("rights") if each["kind"] == "ServiceAccount"))
 
     lab.kubectl("apply", "--dry-run=server", "--validate=strict", "-f", "-", input=everything)
 
@@ -112,6 +114,26 @@ def test_a_right_that_is_missing_is_told_and_the_gate_stands(lab: Lab, job: str)
 
     assert stage.exit == 0, stage.output
     assert stage.output.count("note could not publish") == 3
+
+
+def test_a_watch_that_cannot_begin_says_so_beside_its_pod(lab: Lab) -> None:
+    lab.apply(*objects("rights"))
+    lab.kubectl("delete", "events", "--all", "-n", NAMESPACE)
+    kinds = "gateways.networking.istio.io,gateways.gateway.networking.k8s.io"
+    lab.kubectl("delete", kinds, "--all", "-A")
+    place, about = f"configmap://{NAMESPACE}/nothing-watched", f"{NAMESPACE}/watch@uid"
+    done = lab.run(MESHGATE, "watch", place, f"--pod={about}", identity=VERIFIER)
+
+    (event,) = [
+        each
+        for each in lab.get("events", "-n", NAMESPACE)["items"]
+        if each["source"].get("component") == "meshgate"
+    ]
+    assert done.returncode == 10, done.stderr
+    assert "no safe request can be derived" in done.stderr
+    assert event["involvedObject"].items() >= {"kind": "Pod", "name": "watch", "uid": "uid"}.items()
+    assert (event["type"], event["reason"]) == ("Warning", "WatchFailed")
+    assert "no safe request can be derived" in event["message"]
 
 
 def test_a_restart_stops_at_the_first_that_does_not_come_back_right(lab: Lab) -> None:

@@ -10,10 +10,12 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 import pytest
+import yaml
 
+from meshgate.collect.rights import REPORTS
 from meshgate.snapshot.store import load
 from tests.chart.conftest import CHART, KUBERNETES, built
-from tests.lab.harness import ROOT, Lab
+from tests.lab.harness import ROOT, Lab, gone_and_back
 from tests.lab.rights import NAMESPACE, VERIFIER, grant
 
 MIB = 2**20
@@ -153,6 +155,40 @@ def test_what_was_left_out_of_it_is_not_missed(lab: Lab, image: str) -> None:
     assert "internal_listener" in log
 
 
+def test_the_watch_of_the_chart_sees_a_gateway_replaced(lab: Lab, image: str) -> None:
+    grant(lab)
+    chart = yaml.safe_load_all((ROOT / "hooks/manifests/ingress.yaml").read_text())
+    (watch,) = [each for each in chart if each and each["kind"] == "Pod"]
+    (container,) = watch["spec"]["containers"]
+    container["image"], place = image, container["args"][0]
+    pod = "pod/ingress-gateway-watch"
+    judged = ("-m", "ingress", "--settle=30", f"--watch={place}")
+
+    lab.apply(watch)
+    lab.kubectl("wait", "-n", NAMESPACE, pod, "--for=condition=Ready", "--timeout=90s")
+    well = lab.pytest(*judged, identity=VERIFIER)
+    gone_and_back(lab)
+    lost = lab.pytest(*judged, identity=VERIFIER)
+    # once it has ended none takes its place in silence
+    lab.kubectl("delete", "events", "--all", "-n", NAMESPACE)
+    lab.kubectl("exec", "-n", NAMESPACE, pod, "--", "python3", "-c", "import os; os.kill(1, 15)")
+    crashed = "--for=jsonpath={.status.containerStatuses[0].lastState.terminated.exitCode}=10"
+    lab.kubectl("wait", "-n", NAMESPACE, pod, crashed, "--timeout=60s")
+    events = [
+        each["message"]
+        for each in lab.get("events", "-n", NAMESPACE)["items"]
+        if each["reason"] == "WatchFailed"
+    ]
+    lab.kubectl("delete", "-n", NAMESPACE, pod)
+
+    assert well.exit == 0, well.output
+    assert "pass IG011" in well.output
+    assert lost.exit == 1, lost.output
+    assert {line.split()[1] for line in lost.failures} == {"IG011"}, lost.output
+    assert "failed while it was watched" in lost.first
+    assert any("a watch that began here has ended" in each for each in events)
+
+
 def test_it_starts_fast(lab: Lab, image: str) -> None:
     grant(lab)
     demo = base64.b64encode((ROOT / "demo/healthy.json.gz").read_bytes()).decode()
@@ -231,7 +267,7 @@ def test_pods_share_out_the_ports_of_the_mesh_and_all_of_them_open_the_gate(
 
 def _connected(lab: Lab, folder: Path, shard: int) -> set[tuple[str, int]]:
     """The ports that one shard connected to, as its kept snapshot has them."""
-    place = f"configmap://{NAMESPACE}/{SHARDED}-reports-{shard}"
+    place = f"configmap://{REPORTS}/{SHARDED}-reports-{shard}"
     program = str(ROOT / ".venv/bin/meshgate")
     told = lab.run(program, "last", place)
     run = told.stdout.partition(", run ")[2].partition(":")[0]

@@ -19,7 +19,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from meshgate.snapshot.store import load
-from tests.lab.harness import Lab, Stage
+from tests.lab.harness import Lab, Stage, gone_and_back
 from tests.lab.rights import grant
 
 Run = Callable[..., Stage]
@@ -604,19 +604,6 @@ def test_what_was_lost_while_a_gateway_was_away(
     failure(lost, "IG011 Gateway istio-ingress/shop: GET http://shop.example.com:80/", "failed")
     assert {line.split()[1] for line in lost.failures} == {"IG011"}, lost.output
     assert replay.failures == lost.failures
-
-
-def gone_and_back(lab: Lab) -> None:
-    """The classic gateway without a pod for a moment."""
-    lab.kubectl("scale", "deployment/istio-ingressgateway", *INGRESS, "--replicas=0")
-    lab.kubectl(
-        *("wait", "pod", "-l", "app=istio-ingressgateway", *INGRESS),
-        *("--for=delete", "--timeout=30s"),
-    )
-    lab.kubectl("scale", "deployment/istio-ingressgateway", *INGRESS, "--replicas=1")
-    lab.kubectl(
-        *("rollout", "status", "deployment/istio-ingressgateway", *INGRESS, "--timeout=60s")
-    )
 
 
 def test_a_laptop_sends_through_a_port_forward(lab: Lab) -> None:

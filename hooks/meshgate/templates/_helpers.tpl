@@ -23,6 +23,11 @@ app.kubernetes.io/part-of: istio-upgrade
 {{- end -}}
 {{- end -}}
 
+{{/* Where the watch keeps what it saw, and the ingress gate finds it. */}}
+{{- define "meshgate.watch" -}}
+configmap://{{ .Values.namespace }}/ingress-gateway-watch
+{{- end -}}
+
 {{/* The container's own confinement: everything that a pod can be refused. */}}
 {{- define "meshgate.confined" -}}
 allowPrivilegeEscalation: false
@@ -31,7 +36,6 @@ capabilities: { drop: [ALL] }
 {{- end -}}
 
 {{- define "meshgate.pod" -}}
-restartPolicy: Never
 automountServiceAccountToken: true
 enableServiceLinks: false
 {{- with .Values.imagePullSecrets }}
@@ -106,6 +110,7 @@ spec:
       {{- include "meshgate.podMetadata" $root | nindent 6 }}
     spec:
       {{- include "meshgate.pod" $root | nindent 6 }}
+      restartPolicy: Never
       serviceAccountName: {{ .serviceAccount }}
       containers:
         - name: verify
@@ -137,6 +142,9 @@ spec:
             {{- range .probes.calls }}
             - --probe-call={{ . }}
             {{- end }}
+            {{- end }}
+            {{- if and .watch.enabled (eq $.stage "ingress") (eq $.hook "PostSync") }}
+            - --watch={{ include "meshgate.watch" $root }}
             {{- end }}
             {{- range concat .arguments (get .stageArguments $.stage | default list) }}
             - {{ . | quote }}

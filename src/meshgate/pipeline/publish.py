@@ -3,7 +3,6 @@
 What cannot be published is told, and changes nothing: the verdict and the exit code stand.
 """
 
-import re
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -13,8 +12,9 @@ import msgspec
 
 from meshgate.collect.errors import NoCluster, Unreadable
 from meshgate.pipeline import metrics
+from meshgate.pipeline.events import Named, tell
 from meshgate.pipeline.reports import Run, keep
-from meshgate.report.short import Short, cut
+from meshgate.report.short import Short
 
 if TYPE_CHECKING:
     from meshgate.collect.kubernetes import Cluster
@@ -23,24 +23,6 @@ ANNOTATION = "meshgate/"
 GATE, VERDICT = f"{ANNOTATION}gate", f"{ANNOTATION}verdict"
 OPEN, CLOSED = "open", "closed"
 LINK = "link.argocd.argoproj.io/report"
-
-_JOB = re.compile(r"(?P<namespace>[^/@]+)/(?P<name>[^/@]+)(?:@(?P<uid>[^/@]*))?")
-
-
-class Job(msgspec.Struct, frozen=True):
-    """The Job that this run is of; with `uid` no later Job of that name is taken for it."""
-
-    namespace: str
-    name: str
-    uid: str = ""
-
-    @classmethod
-    def parse(cls, text: str) -> "Job":
-        """`namespace/name` or `namespace/name@uid`; raises ValueError."""
-        found = _JOB.fullmatch(text)
-        if not found:
-            raise ValueError(f"{text!r} is not NAMESPACE/NAME or NAMESPACE/NAME@UID")
-        return cls(found["namespace"], found["name"], found["uid"] or "")
 
 
 class _Metadata(msgspec.Struct, frozen=True):
@@ -54,10 +36,11 @@ class _Annotated(msgspec.Struct, frozen=True):
 class Targets(msgspec.Struct, frozen=True):
     """Where a verdict is published to; what is empty is left out.
 
-    `shard`: `I/N`, where the Job has N pods and this run is the verdict of one of them.
+    `job` is the one that this run is of.  `shard`: `I/N`, where it has N pods and this run is the
+    verdict of one of them.
     """
 
-    job: Job | None = None
+    job: Named | None = None
     shard: str = ""
     report: str = ""
     keep: int = 5
@@ -134,7 +117,7 @@ class _Publisher:
         verdict = self._verdict
         return Run(self._name, self._at, self._version, verdict.exit, verdict.line, verdict.stages)
 
-    def _annotate(self, job: Job) -> None:
+    def _annotate(self, job: Named) -> None:
         verdict = self._verdict
         annotations = {
             GATE: OPEN if verdict.open else CLOSED,
@@ -153,7 +136,7 @@ class _Publisher:
         else:
             self._merge(job, annotations)
 
-    def _merge(self, job: Job, annotations: dict[str, str]) -> dict[str, str]:
+    def _merge(self, job: Named, annotations: dict[str, str]) -> dict[str, str]:
         """Writes these; all that the Job has then."""
         metadata = {"annotations": annotations} | ({"uid": job.uid} if job.uid else {})
         written = self._connect().merge(
@@ -163,7 +146,7 @@ class _Publisher:
         )
         return msgspec.json.decode(written, type=_Annotated).metadata.annotations
 
-    def _annotate_shard(self, job: Job, annotations: dict[str, str]) -> None:
+    def _annotate_shard(self, job: Named, annotations: dict[str, str]) -> None:
         """Tells this shard's verdict, and what all of them come to as far as they have told."""
         index, _, count = self._targets.shard.partition("/")
         names = [f"{ANNOTATION}shard-{each}" for each in range(int(count))]
@@ -187,33 +170,12 @@ class _Publisher:
             }
             all_told = self._merge(job, common)
 
-    def _event(self, job: Job) -> None:
+    def _event(self, job: Named) -> None:
         verdict, shard = self._verdict, self._targets.shard
-        at = f"{self._at:%Y-%m-%dT%H:%M:%SZ}"
-        event = {
-            "apiVersion": "v1",
-            "kind": "Event",
-            "metadata": {"generateName": f"{job.name}.", "namespace": job.namespace},
-            "involvedObject": {
-                "apiVersion": "batch/v1",
-                "kind": "Job",
-                "namespace": job.namespace,
-                "name": job.name,
-                "uid": job.uid,
-            },
-            "type": "Normal" if verdict.open else "Warning",
-            "reason": ("Shard" if shard else "Gate") + ("Open" if verdict.open else "Closed"),
-            "message": cut(f"shard {shard}: {verdict.line}" if shard else verdict.line, 1000),
-            "source": {"component": "meshgate"},
-            "firstTimestamp": at,
-            "lastTimestamp": at,
-            "count": 1,
-        }
-        self._connect().create(
-            f"/api/v1/namespaces/{job.namespace}/events",
-            event,
-            right=f"create events in {job.namespace}",
-        )
+        reason = ("Shard" if shard else "Gate") + ("Open" if verdict.open else "Closed")
+        line = f"shard {shard}: {verdict.line}" if shard else verdict.line
+        kind = ("batch/v1", "Job")
+        tell(self._connect(), kind, job, reason, line, self._at, warning=not verdict.open)
 
     def _measure(self) -> None:
         metrics.tell(self._verdict, self._at, self._targets.metrics)

@@ -1,0 +1,69 @@
+"""Events: what happened to an object, told beside it, and still there when the object is gone."""
+
+import re
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from meshgate.report.short import cut
+
+if TYPE_CHECKING:
+    from meshgate.collect.kubernetes import Cluster
+
+
+_NAMED = re.compile(r"(?P<namespace>[^/@]+)/(?P<name>[^/@]+)(?:@(?P<uid>[^/@]*))?")
+
+
+class Named(msgspec.Struct, frozen=True):
+    """One object; with `uid` no later one of that name is taken for it."""
+
+    namespace: str
+    name: str
+    uid: str = ""
+
+    @classmethod
+    def parse(cls, text: str) -> "Named":
+        """`namespace/name` or `namespace/name@uid`; raises ValueError."""
+        found = _NAMED.fullmatch(text)
+        if not found:
+            raise ValueError(f"{text!r} is not NAMESPACE/NAME or NAMESPACE/NAME@UID")
+        return cls(found["namespace"], found["name"], found["uid"] or "")
+
+
+def tell(
+    cluster: "Cluster",
+    kind: tuple[str, str],
+    about: Named,
+    reason: str,
+    message: str,
+    at: datetime,
+    *,
+    warning: bool,
+) -> None:
+    """Makes one, about an object of that version and kind; raises Unreadable."""
+    moment = f"{at:%Y-%m-%dT%H:%M:%SZ}"
+    event = {
+        "apiVersion": "v1",
+        "kind": "Event",
+        "metadata": {"generateName": f"{about.name}.", "namespace": about.namespace},
+        "involvedObject": {
+            "apiVersion": kind[0],
+            "kind": kind[1],
+            "namespace": about.namespace,
+            "name": about.name,
+            "uid": about.uid,
+        },
+        "type": "Warning" if warning else "Normal",
+        "reason": reason,
+        "message": cut(message, 1000),
+        "source": {"component": "meshgate"},
+        "firstTimestamp": moment,
+        "lastTimestamp": moment,
+        "count": 1,
+    }
+    cluster.create(
+        f"/api/v1/namespaces/{about.namespace}/events",
+        event,
+        right=f"create events in {about.namespace}",
+    )
