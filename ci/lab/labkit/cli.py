@@ -52,6 +52,7 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("--istio", default=versions().default_istio, choices=known)
     sub.add_argument("--istiod-replicas", type=int, default=1, metavar="N")
     sub.add_argument("--revision", default="", help="install istiod as this revision")
+    sub.add_argument("--dual-stack", action="store_true", help="IPv6 beside IPv4, also in Istio")
     sub.add_argument("--keep", action="store_true", help="if it fails, leave it to be looked at")
     sub = verb(_exec, "exec")
     sub.add_argument("--as", dest="account", metavar="NAMESPACE/SERVICEACCOUNT",
@@ -95,14 +96,17 @@ def _up(args: argparse.Namespace) -> None:
     """Put a lab up and wait until every pod is Ready."""
     start = time.monotonic()
     lab = LabDir(args.name)
-    wanted = mesh.Installed(args.istio, args.revision, args.istiod_replicas)
+    wanted = mesh.Installed(args.istio, args.revision, args.istiod_replicas, args.dual_stack)
+    addresses = node.TWO_FAMILIES if args.dual_stack else node.ONE_FAMILY
     with locked(lab.lock):
         if Node.find(lab):
             raise LabError(f"lab {lab.name!r} is up already; lab reset or lab down?")
         built = build()
         node.down(lab)  # what a lab that died may have left
         try:
-            running = node.up(lab, built.node_root, built.programs.kubernetes, built.image_store)
+            running = node.up(
+                lab, built.node_root, built.programs.kubernetes, built.image_store, addresses
+            )
             mesh.install(running, built, wanted)
             golden.save(running)
         except BaseException:

@@ -24,6 +24,7 @@ class Installed:
     istio: str
     revision: str = ""
     replicas: int = 1
+    dual_stack: bool = False
 
     @classmethod
     def load(cls, lab: LabDir) -> "Installed":
@@ -45,6 +46,7 @@ def install(node: Node, built: Built, wanted: Installed) -> None:
     _install_istio(node, built, wanted)
     if wanted.revision:
         _set_tag(node, wanted, "default")
+    shutil.copy(built.tls_routes, node.lab.shared / "tlsroutes.yaml")
     with step("the sample estate"):
         _apply(node, *sorted((MANIFESTS / "estate").glob("*.yaml")))
         _make_certificate(node)
@@ -81,7 +83,7 @@ def _old_gateways(node: Node, version: str) -> str:
 def add_revision(node: Node, built: Built, version: str, tag: str | None) -> None:
     """Install a second control plane beside the first; a tag may then point to it."""
     revision = versions().istio_release(version).revision
-    wanted = Installed(version, revision, Installed.load(node.lab).replicas)
+    wanted = replace(Installed.load(node.lab), istio=version, revision=revision)
     _install_istio(node, built, wanted)
     if tag:
         _set_tag(node, wanted, tag)
@@ -135,9 +137,13 @@ def _chosen(built: Built, wanted: Installed) -> list[str | Path]:
     settings = {"tag": wanted.istio, "components.pilot.k8s.replicaCount": wanted.replicas}
     if wanted.revision:
         settings["revision"] = wanted.revision
+    files = [
+        MANIFESTS / "iop.yaml",
+        *([MANIFESTS / "dual-stack.yaml"] if wanted.dual_stack else []),
+    ]
     return [
         *("--manifests", built.programs.istio[wanted.istio] / "manifests"),
-        *("--filename", MANIFESTS / "iop.yaml"),
+        *(word for file in files for word in ("--filename", file)),
         *(word for name, value in settings.items() for word in ("--set", f"{name}={value}")),
     ]
 
@@ -148,7 +154,7 @@ def write_target(node: Node, built: Built, version: str, folder: Path) -> None:
     shutil.copy(built.programs.istio[version] / "bin/pilot-discovery", folder)
     shutil.copy(built.programs.envoy[version] / "envoy", folder)
     (folder / "envoy").chmod(0o755)
-    wanted = Installed(version, "", Installed.load(node.lab).replicas)
+    wanted = replace(Installed.load(node.lab), istio=version, revision="")
     command = [f"istioctl-{version}", "manifest", "generate", *_chosen(built, wanted)]
     (folder / "istiod.yaml").write_text(node.run(*command))
 

@@ -9,7 +9,7 @@ import subprocess
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -132,12 +132,35 @@ class Node:
                     yield Process.of(pid), cgroups
 
 
-def up(lab: LabDir, node_root: Path, kubernetes: Path, image_store: Path) -> Node:
+@dataclass(frozen=True)
+class Addresses:
+    """Whose they are, IPv4 first; `ranges` and `routes` are the pods', as the CNI has them."""
+
+    node: str = "172.30.0.2/24"
+    pods: str = "10.244.0.0/16"
+    services: str = "10.96.0.0/16"
+    ranges: str = '[{"subnet": "10.244.0.0/24"}]'
+    routes: str = '{"dst": "0.0.0.0/0"}'
+
+
+ONE_FAMILY = Addresses()
+TWO_FAMILIES = Addresses(
+    node=f"{ONE_FAMILY.node},fd00:172:30::2/64",
+    pods=f"{ONE_FAMILY.pods},fd00:10:244::/56",
+    services=f"{ONE_FAMILY.services},fd00:10:96::/112",
+    ranges=ONE_FAMILY.ranges + ', [{"subnet": "fd00:10:244::/64"}]',
+    routes=ONE_FAMILY.routes + ', {"dst": "::/0"}',
+)
+
+
+def up(
+    lab: LabDir, node_root: Path, kubernetes: Path, image_store: Path, addresses: Addresses
+) -> Node:
     """Start the node and wait until Kubernetes calls it Ready."""
     lab.path.mkdir(mode=0o700, parents=True)  # it holds the cluster's keys
     with step("copy the image store"):
         _copy_image_store(image_store / "containerd", lab.var / "lib" / "containerd")
-    init = _start(lab.path, lab.name, "node", node_root, kubernetes)
+    init = _start(lab.path, lab.name, "node", node_root, kubernetes, addresses)
     (lab.path / "node.json").write_text(json.dumps(init.__dict__))
     _follow(lab.path, init, until="ready")
     return Node(lab, init)
@@ -221,8 +244,15 @@ def _copy_image_store(store: Path, into: Path) -> None:
         database.write_bytes(data)
 
 
-def _start(place: Path, name: str, mode: str, node_root: Path, kubernetes: Path) -> Process:
-    _write_config(place / "config", f"meshgate-{name}")
+def _start(
+    place: Path,
+    name: str,
+    mode: str,
+    node_root: Path,
+    kubernetes: Path,
+    addresses: Addresses = ONE_FAMILY,
+) -> Process:
+    _write_config(place / "config", f"meshgate-{name}", addresses)
     env = {
         "PATH": os.environ.get("PATH", os.defpath),
         "MODE": mode,
@@ -230,6 +260,8 @@ def _start(place: Path, name: str, mode: str, node_root: Path, kubernetes: Path)
         "DIR": str(place),
         "ROOTFS": str(node_root),
         "PROGRAMS": str(kubernetes / "bin"),
+        "NODE_ADDRESSES": addresses.node,
+        "PODS": addresses.pods,
         "HOST_NETNS": os.readlink("/proc/self/ns/net"),
     }
     with (place / "init.log").open("wb") as log:
@@ -251,17 +283,18 @@ def _only_child(parent: subprocess.Popen[bytes]) -> Process:
     raise LabError("unshare: this machine does not allow new namespaces")
 
 
-def _write_config(into: Path, cgroup: str) -> None:
+def _write_config(into: Path, cgroup: str, addresses: Addresses) -> None:
     into.mkdir(parents=True, exist_ok=True)
     values = {
         "pause": versions().pause,
         "kubernetes": versions().kubernetes,
         "cgroup": cgroup,
+        **asdict(addresses),
     }
-    for name in ("audit.yaml", "containerd.toml", "kubeadm.yaml"):
+    (into / "cni").mkdir(exist_ok=True)
+    for name in ("audit.yaml", "containerd.toml", "kubeadm.yaml", "cni/10-lab.conflist"):
         text = string.Template((SOURCE / "node" / name).read_text())
         (into / name).write_text(text.substitute(values))
-    shutil.copytree(SOURCE / "node" / "cni", into / "cni", dirs_exist_ok=True)
 
 
 def _follow(place: Path, init: Process, until: str | None) -> None:

@@ -4,6 +4,7 @@
 # images into a containerd root (MODE=import). Lines "phase: ..." say what is being done.
 set -euo pipefail
 : "${MODE:?}" "${NAME:?}" "${DIR:?}" "${ROOTFS:?}" "${PROGRAMS:?}" "${HOST_NETNS:?}"
+: "${NODE_ADDRESSES:?}" "${PODS:?}" # with commas: IPv4, and IPv6 where that is wanted
 
 declare -A pids # of what is kept running
 
@@ -111,11 +112,19 @@ network() {
   ip link set lo up
   ip link add eth0 type veth peer name eth0p
   ip link set eth0p up
-  ip addr add 172.30.0.2/24 dev eth0
+  local address
+  for address in ${NODE_ADDRESSES//,/ }; do
+    ip addr add "$address" dev eth0
+  done
   ip link set eth0 up
   ip route add default via 172.30.0.1
   echo 1 > /proc/sys/net/ipv4/ip_forward
   echo 1 > /proc/sys/net/bridge/bridge-nf-call-iptables || true
+  if [[ $NODE_ADDRESSES == *:* ]]; then
+    ip -6 route add default via fd00:172:30::1 dev eth0
+    echo 1 > /proc/sys/net/ipv6/conf/all/forwarding
+    echo 1 > /proc/sys/net/bridge/bridge-nf-call-ip6tables || true
+  fi
 }
 
 containerd_up() {
@@ -151,12 +160,14 @@ run_kubelet() {
   until [ -s /var/lib/kubelet/config.yaml ] && [ -s /etc/kubernetes/kubelet.conf ]; do
     sleep 0.1
   done
+  local addresses
+  addresses=$(sed -E 's#/[0-9]+##g' <<< "$NODE_ADDRESSES")
   exec kubelet --config=/var/lib/kubelet/config.yaml --kubeconfig=/etc/kubernetes/kubelet.conf \
-    --hostname-override=node --node-ip=172.30.0.2
+    --hostname-override=node --node-ip="$addresses"
 }
 
 run_kube_proxy() {
-  exec kube-proxy --kubeconfig=/etc/kubernetes/admin.conf --proxy-mode=iptables --cluster-cidr=10.244.0.0/16 \
+  exec kube-proxy --kubeconfig=/etc/kubernetes/admin.conf --proxy-mode=iptables --cluster-cidr="$PODS" \
     --hostname-override=node --oom-score-adj=0 --conntrack-max-per-core=0 --conntrack-min=0
 }
 

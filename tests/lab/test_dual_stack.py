@@ -1,0 +1,73 @@
+"""Stage C where Services have an address of IPv6 too: each family is asked, and told of apart."""
+
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+
+from meshgate.snapshot.store import load
+from tests.lab.harness import Lab, Stage
+from tests.lab.rights import VERIFIER, grant
+
+GATEWAY = ("service", "istio-ingressgateway", "-n", "istio-ingress")
+OUTSIDE = "fd00:172:30::7"
+
+
+@pytest.fixture(scope="module")
+def dual(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
+    """A lab of both families; whichever is named by $MESHGATE_DUAL_LAB is left as it is."""
+    given = os.environ.get("MESHGATE_DUAL_LAB")
+    lab = Lab(given or f"dual-{os.getpid()}", tmp_path_factory.mktemp("runs"))
+    if given:
+        lab.verb("reset")
+        yield lab
+        return
+    try:
+        lab.verb("up", "--dual-stack")
+        yield lab
+    finally:
+        lab.verb("down")
+
+
+@contextmanager
+def firewall(lab: Lab) -> Iterator[None]:
+    """Nothing leads to the classic gateway's port by IPv6 while the block runs."""
+    rule = ("OUTPUT", "-p", "tcp", "--dport", "8080", "-j", "REJECT")
+    lab.verb("node", "ip6tables", "-I", *rule)
+    try:
+        yield
+    finally:
+        lab.verb("node", "ip6tables", "-D", *rule)
+
+
+def test_both_families_lead_in_and_one_that_does_not_is_named(dual: Lab) -> None:
+    grant(dual)
+
+    def ingress(*words: str) -> Stage:
+        return dual.pytest("-m", "ingress", *words, identity=VERIFIER)
+
+    families = {"type": "LoadBalancer", "ipFamilyPolicy": "PreferDualStack"}
+    dual.kubectl("patch", *GATEWAY, "-p", json.dumps({"spec": families}))
+    address = {"status": {"loadBalancer": {"ingress": [{"ip": OUTSIDE}]}}}
+    dual.kubectl("patch", *GATEWAY, "--subresource=status", "-p", json.dumps(address))
+    service = dual.get(*GATEWAY)["spec"]
+    _, six = service["clusterIPs"]
+
+    both = ingress("--settle=30", "--vantage=inside", "--vantage=outside")
+    planned = ingress("--dry-run").output
+    with firewall(dual):
+        four_alone = ingress("--settle=2")
+
+    assert both.exit == 0, both.output
+    sent = load(both.reports / "snapshot.json.gz").ingress
+    assert sent is not None
+    door = "Service istio-ingress/istio-ingressgateway"
+    answered = {each.request.service for each in sent.exchanges if each.status == 200}
+    assert {door, f"{door} ({six})"} <= answered
+    assert f"GET http://shop.example.com:80/ by {OUTSIDE}:80 (outside)" in planned
+    assert four_alone.exit == 1, four_alone.output
+    lost = [line for line in four_alone.failures if line.startswith("FAIL IG004 ")]
+    assert any(f"no connection from inside by {door} ({six}) port 80" in line for line in lost)
+    assert not any(f"from inside by {door} port 80" in line for line in lost)
