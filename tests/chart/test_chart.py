@@ -362,6 +362,7 @@ def test_a_registry_of_ones_own(render: Render) -> None:
         ("image.digest=sha256:1", "digest"),
         ("stage={ingress}", "stage"),
         ("watch.enabled=true", "ingress gate"),
+        ("stages={ingress},watch.enabled=true,report.keep=false", "report.keep is false"),
     ],
 )
 def test_values_that_cannot_be_meant_are_refused(helm: Helm, words: str, why: str) -> None:

@@ -121,7 +121,7 @@ def test_a_watch_that_cannot_begin_says_so_beside_its_pod(lab: Lab) -> None:
     lab.kubectl("delete", "events", "--all", "-n", NAMESPACE)
     kinds = "gateways.networking.istio.io,gateways.gateway.networking.k8s.io"
     lab.kubectl("delete", kinds, "--all", "-A")
-    place, about = f"configmap://{NAMESPACE}/nothing-watched", f"{NAMESPACE}/watch@uid"
+    place, about = f"configmap://{REPORTS}/nothing-watched", f"{NAMESPACE}/watch@uid"
     done = lab.run(MESHGATE, "watch", place, f"--pod={about}", identity=VERIFIER)
 
     (event,) = [

@@ -25,7 +25,7 @@ app.kubernetes.io/part-of: istio-upgrade
 
 {{/* Where the watch keeps what it saw, and the ingress gate finds it. */}}
 {{- define "meshgate.watch" -}}
-configmap://{{ .Values.namespace }}/ingress-gateway-watch
+configmap://{{ .Values.report.namespace }}/ingress-gateway-watch
 {{- end -}}
 
 {{/* The container's own confinement: everything that a pod can be refused. */}}
