@@ -25,13 +25,14 @@ import simulated
 from controlplane import kubeconfig
 
 from meshgate.collect import proxies, shadow, target
-from meshgate.collect.envoy import Envoy, bootstrap
+from meshgate.collect.envoy import Envoy
 from meshgate.collect.kubernetes import Cluster
 from meshgate.facts.difference import changes, resources
+from meshgate.snapshot.shadow import ProxyClass
 
 ADDRESS = "127.0.0.10"
 CLASSES = 200
-STEPS = ("istiod ready", "pods read", "configuration", "its dump", "validated", "compared")
+STEPS = ("istiod ready", "pods read", "configuration", "its dump", "compared", "validated")
 
 
 def slices(number_of_proxies: int) -> list[dict[str, Any]]:
@@ -90,7 +91,7 @@ class Watch:
 
 
 def look(config: Path, folder: Path) -> tuple[int, Watch]:
-    """Every class once, two at a time, as `meshgate shadow` does."""
+    """Every class once, two at a time, as `meshgate shadow` does; "validated" is no sum."""
     watch, cluster = Watch(), Cluster(config=str(config))
     wanted = target.rendered(folder / "istiod.yaml")
     starting = target.running(
@@ -99,6 +100,7 @@ def look(config: Path, folder: Path) -> tuple[int, Watch]:
         cluster,
         istio_namespace=simulated.SYSTEM,
         timeout=120,
+        memory=2048,
     )
     with tempfile.TemporaryDirectory() as place:
         validator = Envoy(str(folder / "envoy"), Path(place), 60)
@@ -109,24 +111,30 @@ def look(config: Path, folder: Path) -> tuple[int, Watch]:
                 found = proxies.read(cluster, wanted.mesh(), running.version)
                 classes = proxies.alike(found)
 
-            def each(members: list[proxies.Proxy]) -> None:
+            kept: dict[bytes, bytes] = {}
+
+            def each(members: list[proxies.Proxy]) -> shadow.Look:
                 with watch.step("configuration"):
                     asking = shadow.given(running, members[0], 60)
                     configuration = asking.__enter__()
                 with watch.step("its dump"):
                     after = resources(running.config_dump(members[0].key))
                 asking.__exit__(None, None, None)
-                with watch.step("validated"):
-                    refusal = validator.refusal(bootstrap(configuration))
                 with watch.step("compared"):
                     different = changes(after, after, {})
-                if refusal or different:
-                    raise SystemExit(f"{members[0].key}: {refusal} {different}")
+                if different:
+                    raise SystemExit(f"{members[0].key}: {different}")
+                seen = ProxyClass(proxies=(members[0].key,), resources=len(after))
+                return shadow.Look(seen, shadow.once(configuration, kept))
 
             with ThreadPoolExecutor(2) as pool:
-                list(pool.map(each, classes))
+                looks = list(pool.map(each, classes))
         finally:
             starting.__exit__(None, None, None)
+        with watch.step("validated"):
+            judged = shadow.judged(validator, looks, shadow.Deadline(600))
+        if bad := [each for each in judged if each.refusals or each.error]:
+            raise SystemExit(f"{bad[0]}")
     return len(classes), watch
 
 

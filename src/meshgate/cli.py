@@ -18,6 +18,8 @@ from meshgate.catalogue import check, checks
 from meshgate.collect.capture import Access, connect
 from meshgate.collect.errors import NoCluster, Unreadable
 from meshgate.collect.places import Place
+from meshgate.collect.plan import SHADOW
+from meshgate.collect.programs import Programs
 from meshgate.collect.rights import (
     cluster_role,
     probes_namespace,
@@ -29,7 +31,6 @@ from meshgate.collect.rights import (
 )
 from meshgate.collect.shelf import Damaged, Missing
 from meshgate.facts.mesh import Mesh
-from meshgate.facts.shadow import findings, unseen
 from meshgate.pipeline import reports
 from meshgate.pipeline.events import Named, tell
 from meshgate.pipeline.index import index as index_all
@@ -38,9 +39,10 @@ from meshgate.pipeline.restart import restart as restart_all
 from meshgate.probe.traffic import Traffic
 from meshgate.report.index import places
 from meshgate.report.json import read, schema
-from meshgate.report.shadow import shadow_lines, shadow_page
+from meshgate.report.shadow import Told, shadow_lines, shadow_page
 from meshgate.snapshot.ingress import Watch
 from meshgate.snapshot.model import Expectations, Snapshot
+from meshgate.snapshot.shadow import Shadow
 from meshgate.snapshot.store import UnusableSnapshot
 from meshgate.verdict import CouldNotVerify, Gate
 
@@ -124,48 +126,58 @@ def shadow_upgrade(
     ] = None,
     classes: Annotated[int, typer.Option(help="as many classes of proxies, no more")] = 500,
     ready_timeout: Annotated[float, typer.Option(help="seconds for one step")] = 60.0,
+    deadline: Annotated[float, typer.Option(help="seconds for all of it")] = 900.0,
+    memory: Annotated[int, typer.Option(help="MiB that a program may use, 0 for all")] = 2048,
     save: Annotated[Path | None, typer.Option(help="where the outcome is kept, as JSON")] = None,
     html: Annotated[Path | None, typer.Option(help="where it is told as a page")] = None,
 ) -> None:
     """Tries an upgrade with nothing applied: what the target's istiod would send to every proxy,
     whether the target's Envoy would take it, and what changes.  Exits with 1 if something would
     break, with 10 if that could not be seen."""
-    # protobuf's messages: only where they are needed
-    from meshgate.collect import shadow
-    from meshgate.collect.programs import Programs
-
+    programs = Programs(
+        istiod=istiod,
+        envoy=envoy,
+        manifests=manifests,
+        timeout=ready_timeout,
+        deadline=deadline,
+        classes=classes,
+        memory=memory,
+    )
     access = Access(
         kubeconfig=kubeconfig,
         context=context,
         istiod_access=istiod_access,
         istiod_token_file=istiod_token_file,
-    )
-    options = Programs(
-        istiod=istiod,
-        envoy=envoy,
-        manifests=manifests,
-        timeout=ready_timeout,
-        classes=classes,
+        programs=programs,
     )
     try:
-        source = connect(access, Expectations(istio_namespace=istio_namespace), progress=_say)
-        seen = shadow.look(source.cluster, source.transport, options, istio_namespace, _say)
+        seen = _shadow_now(access, istio_namespace)
     except NoCluster as error:
         _say(f"no cluster to look at ({error}): name one with --kubeconfig and --context")
         raise typer.Exit(4) from error
     except Unreadable as error:
         _say(f"could not verify: {error.why}. Do: {error.remedy}")
         raise typer.Exit(int(Gate.COULD_NOT_VERIFY)) from error
+    told = Told.of(seen, accept or ())
     if save:
         save.write_bytes(msgspec.json.encode(seen))
     if html:
-        html.write_text(shadow_page(seen, accept or ()))
-    for line in shadow_lines(seen, accept or ()):
+        html.write_text(shadow_page(told))
+    for line in shadow_lines(told):
         typer.echo(line)
-    if findings(seen, accept or ()):
+    if told.findings:
         raise typer.Exit(1)
-    if unseen(seen):
+    if told.unseen:
         raise typer.Exit(int(Gate.COULD_NOT_VERIFY))
+
+
+def _shadow_now(access: Access, istio_namespace: str) -> Shadow:
+    source = connect(access, Expectations(istio_namespace=istio_namespace), progress=_say)
+    snapshot = source.capture({SHADOW})
+    if snapshot.shadow is None:
+        (gap,) = (gap for gap in snapshot.gaps if gap.item == SHADOW)
+        raise Unreadable(gap.why, gap.remedy)
+    return snapshot.shadow
 
 
 @app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})

@@ -317,6 +317,27 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         help="how long a single step of it may take (60)",
     )
     shadow(
+        "--shadow-deadline",
+        metavar="SECONDS",
+        type=_seconds,
+        default=900.0,
+        help="how long all of it may take (900)",
+    )
+    shadow(
+        "--shadow-classes",
+        metavar="N",
+        type=int,
+        default=500,
+        help="as many classes of proxies, no more (500)",
+    )
+    shadow(
+        "--shadow-memory",
+        metavar="MIB",
+        type=int,
+        default=2048,
+        help="what each of the programs may use, 0 for all there is (2048)",
+    )
+    shadow(
         "--require-shadow",
         action="store_true",
         default=None,
@@ -882,6 +903,9 @@ def _programs(option: Any) -> Programs | None:
         envoy=envoy,
         manifests=Path(manifests),
         timeout=option("--shadow-timeout"),
+        deadline=option("--shadow-deadline"),
+        classes=option("--shadow-classes"),
+        memory=option("--shadow-memory"),
     )
 
 

@@ -14,8 +14,9 @@ from typing import Any
 
 import msgspec
 
-from meshgate.collect import proxies, shadow, target
+from meshgate.collect import proxies, shadow, target, today
 from meshgate.collect.capture import Access, connect
+from meshgate.collect.plan import REQUIRES, SHADOW
 from meshgate.collect.proxies import Proxy
 from meshgate.facts.difference import changes, resources
 from meshgate.snapshot.model import Expectations
@@ -52,7 +53,10 @@ def main(verb: str, *words: str) -> int:
             file.write_bytes(msgspec.json.encode(_lasting(found, told())))
         return 0
     found = proxies.read(source.cluster, {}, "")
-    with shadow.today(source.cluster, source.transport, NAMESPACE) as current:
+    lists = REQUIRES[SHADOW]
+    snapshot = source.capture(lists)
+    listed = {item: getattr(snapshot, item) for item in lists}
+    with today.asked(source.transport, listed, NAMESPACE) as current:
         got = _lasting(found, ((proxy, current.given(proxy.key)) for proxy in found))
     return _compare(msgspec.json.decode(Path(words[0]).read_bytes(), type=Given), got)
 

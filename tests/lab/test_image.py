@@ -32,11 +32,13 @@ print("seconds:", used.ru_utime + used.ru_stime)
 """
 # All that the shadow of an upgrade loads of Envoy's messages, and a bootstrap made of them.
 BOOTSTRAP = """
-from meshgate.collect import envoy, shadow
+from meshgate.collect import batches, envoy, shadow
 from meshgate.probe import ads
 types = (ads.CLUSTERS, ads.ENDPOINTS, ads.LISTENERS, ads.ROUTES, ads.EXTENSIONS)
 node = ads.node("sidecar~192.0.2.1~a.b~c", "a.b", {"LABELS": {"app": "a"}}, {"region": "here"})
-print(envoy.bootstrap(ads.Configuration(node, dict.fromkeys(types, ()))))
+given = ads.Configuration(node, dict.fromkeys(types, ()))
+assembled = envoy.Assembler().assembled(given)
+print(assembled.bootstrap(), len(batches.batches([assembled, assembled])[0]))
 """
 
 
@@ -210,10 +212,16 @@ def test_it_starts_fast(lab: Lab, image: str) -> None:
 SHARDED = "data-plane-verification"
 
 
+def _rendered(*words: str) -> str:
+    """What the chart makes of these words."""
+    helm = str(built("helm", "ci/lab/go/helm"))
+    command = [helm, "template", "meshgate", str(CHART), f"--kube-version={KUBERNETES}", *words]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout
+
+
 @pytest.fixture
 def shared_out(lab: Lab, image: str) -> Iterator[Callable[..., dict[str, Any]]]:
     """Runs the data-plane gate as the chart makes it for two shards: its Job, once it has ended."""
-    helm = built("helm", "ci/lab/go/helm")
     repository, _, digest = image.partition("@")
 
     def delete() -> None:
@@ -224,15 +232,7 @@ def shared_out(lab: Lab, image: str) -> Iterator[Callable[..., dict[str, Any]]]:
             *("stages={dataplane}", "rbac=resource", "shards=2", "settle=30", "syncFail=false"),
             *(f"image.repository={repository}", f"image.digest={digest}", *words),
         )
-        rendered = subprocess.run(
-            [
-                *(helm, "template", "meshgate", CHART, f"--kube-version={KUBERNETES}"),
-                *(f"--set={each}" for each in values),
-            ],
-            capture_output=True,
-            text=True,
-            check=True,
-        ).stdout
+        rendered = _rendered(*(f"--set={each}" for each in values))
         delete()
         lab.kubectl("apply", "-f", "-", input=rendered)
         ended = "--for=jsonpath={.status.conditions[?(@.status=='True')].type}"

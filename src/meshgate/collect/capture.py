@@ -117,6 +117,7 @@ def connect(
         programs=access.programs,
         pair=access.pair,
         pair_sample=access.pair_sample,
+        progress=progress,
     )
     return Live(context, progress)
 

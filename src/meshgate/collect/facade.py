@@ -18,9 +18,8 @@ from typing import Any, cast
 from urllib.parse import parse_qsl, urlsplit
 
 import msgspec
-import urllib3
 
-from meshgate.collect.kubernetes import Cluster, Unreadable
+from meshgate.collect.kubernetes import Api, ApiAnswer, Unreadable
 
 # /api/v1/pods, /apis/apps/v1/namespaces/x/deployments/y: no subresource is ever matched
 _RESOURCE = re.compile(
@@ -34,6 +33,7 @@ _DISCOVERY = re.compile(r"/(?:api|apis|version|openapi/v[23]|api/v1|apis/[\w.-]+
 _LONGEST_REVIEW = 64 * 1024
 _ACCESS_REVIEWS = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews"
 _JSON = "application/json"
+_TRUE = ("1", "true")
 
 _NO_SECRETS = {
     "kind": "SecretList",
@@ -103,18 +103,18 @@ class Facade:
     """The view, while `serving`.
 
     Args:
-        cluster: whose rights it reads with.
+        api: the cluster, with whose rights it reads with.
         readable: the resources that are passed on, by API group.
         changed: what it shows other than it is.
     """
 
     def __init__(
         self,
-        cluster: Cluster,
+        api: Api,
         readable: Iterable[tuple[str, Iterable[str]]],
         changed: Changed | None = None,
     ) -> None:
-        self.cluster = cluster
+        self.api = api
         self.changed = changed or Changed()
         self.prefix = f"/{secrets.token_urlsafe(24)}"
         self.closing = threading.Event()
@@ -122,7 +122,7 @@ class Facade:
         self._lock = threading.Lock()
         self._refused: set[str] = set()
         self._denied: set[str] = set()
-        self._open: set[urllib3.BaseHTTPResponse] = set()
+        self._open: set[ApiAnswer] = set()
         self._server = _Server(self)
         self.url = f"http://127.0.0.1:{self._server.server_address[1]}{self.prefix}"
 
@@ -147,7 +147,7 @@ class Facade:
             self._denied.add(f"list {resource}" + (f".{group}" if group else ""))
 
     @contextmanager
-    def passing_on(self, answer: urllib3.BaseHTTPResponse) -> Iterator[None]:
+    def passing_on(self, answer: ApiAnswer) -> Iterator[None]:
         """Keeps an answer of the API server in mind, so that it ends when we do."""
         with self._lock:
             self._open.add(answer)
@@ -271,38 +271,44 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _no_secrets(self, match: re.Match[str] | None, asked: dict[str, str]) -> None:
         """None of the cluster's: at the most those that were invented for this view."""
-        if asked.get("watch") not in ("1", "true"):
+        if asked.get("watch") not in _TRUE:
             namespace = (match and match["namespace"]) or ""
             of = Asked(namespace, asked.get("fieldSelector", ""), asked.get("labelSelector", ""))
             self._json(200, self._facade.changed.listing(("", "secrets"), _NO_SECRETS, of))
             return
-        self._start(200, "application/json")
+        self._start(200, _JSON)
         self._facade.closing.wait(60)
         self._end()
 
-    def _pass_on(
-        self, path: str, query: list[tuple[str, str]], kind: tuple[str, str] | None = None
-    ) -> None:
+    @contextmanager
+    def _upstream(
+        self, path: str, query: list[tuple[str, str]], accept: str, kind: tuple[str, str] | None
+    ) -> Iterator[ApiAnswer | None]:
+        """The API server's own answer; None where there is none, which is told then."""
         try:
-            answer = self._facade.cluster.send(
-                "GET",
-                path,
-                query=query,
-                stream=True,
-                headers={"Accept": self.headers.get("Accept", "application/json")},
+            answer = self._facade.api.send(
+                "GET", path, query=query, stream=True, headers={"Accept": accept}
             )
         except Unreadable as error:
             self._status(503, "ServiceUnavailable", error.why)
+            yield None
             return
         if kind and answer.status == 403:
             # before the answer goes out: the program may end with it
             self._facade.note_denied(*kind)
         with answer, self._facade.passing_on(answer):
-            self._start(answer.status, answer.headers.get("Content-Type", "application/json"))
+            yield answer
+
+    def _pass_on(
+        self, path: str, query: list[tuple[str, str]], kind: tuple[str, str] | None = None
+    ) -> None:
+        with self._upstream(path, query, self.headers.get("Accept", _JSON), kind) as answer:
+            if answer is None:
+                return
+            self._start(answer.status, answer.headers.get("Content-Type", _JSON))
             # whatever is there, at once: an event of a watch must not wait for a full buffer
             while not self._facade.closing.is_set() and (part := answer.read1()):
-                self.wfile.write(f"{len(part):x}\r\n".encode() + part + b"\r\n")
-                self.wfile.flush()
+                self._chunk(part)
             self._end()
 
     def _pass_changed(self, match: re.Match[str], query: list[tuple[str, str]]) -> None:
@@ -313,22 +319,14 @@ class _Handler(BaseHTTPRequestHandler):
             self._json(200, single)
             return
         of = Asked(namespace, asked.get("fieldSelector", ""), asked.get("labelSelector", ""))
-        watching = asked.get("watch") in ("1", "true")
-        try:
-            answer = self._facade.cluster.send(
-                "GET", match.string, query=query, stream=True, headers={"Accept": _JSON}
-            )
-        except Unreadable as error:
-            self._status(503, "ServiceUnavailable", error.why)
-            return
-        with answer, self._facade.passing_on(answer):
-            if answer.status == 403:
-                self._facade.note_denied(*kind)
+        with self._upstream(match.string, query, _JSON, kind) as answer:
+            if answer is None:
+                return
             if answer.status != 200 or name:
                 body = json.loads(answer.read())
                 gone = answer.status == 200 and self._facade.changed.concerns(kind, body)
                 self._status(404, "NotFound", "hidden") if gone else self._json(answer.status, body)
-            elif watching:
+            elif asked.get("watch") in _TRUE:
                 self._start(200, _JSON)
                 self._events(answer, kind)
                 self._end()
@@ -336,21 +334,24 @@ class _Handler(BaseHTTPRequestHandler):
                 page = json.loads(answer.read())
                 self._json(200, self._facade.changed.listing(kind, page, of))
 
-    def _events(self, answer: urllib3.BaseHTTPResponse, kind: tuple[str, str]) -> None:
+    def _events(self, answer: ApiAnswer, kind: tuple[str, str]) -> None:
         """A watch without the events of what is not to be seen as it is."""
         rest = b""
         while not self._facade.closing.is_set() and (part := answer.read1()):
             *lines, rest = (rest + part).split(b"\n")
             for line in lines:
                 if line and not self._facade.changed.concerns(kind, json.loads(line)["object"]):
-                    self.wfile.write(f"{len(line) + 1:x}\r\n".encode() + line + b"\n\r\n")
-                    self.wfile.flush()
+                    self._chunk(line + b"\n")
 
     def _start(self, status: int, content_type: str) -> None:
         self.send_response(status)
         self.send_header("Content-Type", content_type)
         self.send_header("Transfer-Encoding", "chunked")
         self.end_headers()
+        self.wfile.flush()
+
+    def _chunk(self, part: bytes) -> None:
+        self.wfile.write(f"{len(part):x}\r\n".encode() + part + b"\r\n")
         self.wfile.flush()
 
     def _end(self) -> None:
@@ -372,7 +373,7 @@ class _Handler(BaseHTTPRequestHandler):
     def _json(self, status: int, value: dict[str, Any]) -> None:
         body = json.dumps(value).encode()
         self.send_response(status)
-        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Type", _JSON)
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         self.wfile.write(body)

@@ -6,10 +6,10 @@ carries the requests; its models are not used (20 times the memory, see docs/adr
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from http.client import HTTPConnection, HTTPException
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 from urllib.parse import urlsplit
 
 import msgspec
@@ -23,7 +23,7 @@ from meshgate.collect.errors import NoCluster, Unreadable
 from meshgate.collect.plan import Kind
 from meshgate.snapshot.base import Base
 
-__all__ = ["Cluster", "NoCluster", "Unreadable", "Version"]
+__all__ = ["Api", "ApiAnswer", "Cluster", "NoCluster", "Unreadable", "Version"]
 
 T = TypeVar("T")
 
@@ -47,6 +47,47 @@ _DECODERS = threading.Lock()
 
 class Version(Base, frozen=True):
     git_version: str
+
+
+class ApiAnswer(Protocol):
+    """One answer of it, which may come in parts."""
+
+    status: int
+
+    @property
+    def headers(self) -> Mapping[str, str]:
+        """Its headers."""
+
+    def __enter__(self) -> Any: ...
+
+    def __exit__(self, *error: Any) -> Any: ...
+
+    def read(self) -> bytes:
+        """All of it."""
+
+    def read1(self) -> bytes:
+        """What is there; nothing at its end."""
+
+    def shutdown(self) -> None:
+        """Has whoever waits for more wait no longer."""
+
+
+class Api(Protocol):
+    """What is read of a cluster, be it there or recorded."""
+
+    def objects(self, kind: Kind) -> tuple[Any, ...]:
+        """All objects of a kind."""
+
+    def send(
+        self,
+        method: str,
+        path: str,
+        *,
+        query: list[tuple[str, str]] | None = None,
+        stream: bool = False,
+        headers: dict[str, str] | None = None,
+    ) -> ApiAnswer:
+        """One request; the raw response."""
 
 
 class Cluster:

@@ -163,6 +163,17 @@ WORKLOADS = "workloads"
 INGRESS = "ingress"
 SHADOW = "shadow"
 
+# What tells what runs now, for an upgrade to be compared with.
+_TODAY = (
+    "namespaces",
+    "pods",
+    "mutating_webhooks",
+    "validating_webhooks",
+    "services",
+    "endpoint_slices",
+    ISTIOD,
+)
+
 # What else must have been read for a source: istiod's replicas are pods.
 REQUIRES = {
     ISTIOD: ("pods",),
@@ -192,6 +203,7 @@ REQUIRES = {
         "grpc_routes",
         "tls_routes",
     ),
+    SHADOW: _TODAY,
 }
 
 ITEMS = frozenset(

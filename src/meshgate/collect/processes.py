@@ -9,12 +9,14 @@ NO_PROGRAM = 127
 # Asks the kernel (Linux: PR_SET_PDEATHSIG) for its own end when its parent is gone, and becomes the
 # program.  Not done between fork and exec: gRPC's threads do not take that.
 _GUARD = """
-import ctypes, os, signal, sys
-parent, no_program, *command = sys.argv[1:]
+import ctypes, os, resource, signal, sys
+parent, no_program, memory, *command = sys.argv[1:]
 prctl = getattr(ctypes.CDLL(None), "prctl", None)
 if prctl:
     prctl(1, signal.SIGKILL)
 if os.getppid() == int(parent):  # else it has gone already, and nobody will tell
+    if int(memory):
+        resource.setrlimit(resource.RLIMIT_DATA, (int(memory), int(memory)))
     try:
         os.execv(command[0], command)
     except OSError as error:
@@ -23,9 +25,14 @@ if os.getppid() == int(parent):  # else it has gone already, and nobody will tel
 """
 
 
-def guarded(command: list[str]) -> list[str]:
-    """The command as a process that does not outlive the thread that starts it."""
+def guarded(command: list[str], memory: int = 0) -> list[str]:
+    """The command as a process that does not outlive the thread that starts it.
+
+    Args:
+        memory: MiB that it may write to, 0 for all there is.  Its address space is not bounded:
+            Go and Envoy reserve much of that.
+    """
     return [
         *(sys.executable, "-I", "-S", "-c", _GUARD),
-        *(str(os.getpid()), str(NO_PROGRAM), *command),
+        *(str(os.getpid()), str(NO_PROGRAM), str(memory * 2**20), *command),
     ]

@@ -8,12 +8,13 @@ import msgspec
 class Programs(msgspec.Struct, frozen=True, kw_only=True):
     """The target's programs and manifests, and the limits; times in seconds.
 
-    `deadline` bounds the search for who brings a refusal, `timeout` each single step.
+    `deadline` bounds the whole of it, `timeout` each single step; `memory`, in MiB, each program.
     """
 
     istiod: str
     envoy: str
     manifests: Path
     timeout: float = 60.0
-    deadline: float = 300.0
+    deadline: float = 900.0
     classes: int = 500
+    memory: int = 2048

@@ -5,12 +5,12 @@ What it is made of (environment, arguments, annotations) is used here and kept n
 
 import json
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import msgspec
 
-from meshgate.collect.kubernetes import Cluster
+from meshgate.collect.kubernetes import Api
 from meshgate.collect.plan import Kind
 from meshgate.snapshot.base import Base
 
@@ -111,7 +111,7 @@ class Proxy(msgspec.Struct, frozen=True):
         return json.dumps([kind, self.namespace, told, self.locality], sort_keys=True)
 
 
-def read(cluster: Cluster, mesh: Mapping[str, Any], version: str) -> tuple[Proxy, ...]:
+def read(api: Api, mesh: Mapping[str, Any], version: str) -> tuple[Proxy, ...]:
     """Every running pod's proxy as it would introduce itself at `version`; raises Unreadable.
 
     Args:
@@ -119,9 +119,9 @@ def read(cluster: Cluster, mesh: Mapping[str, Any], version: str) -> tuple[Proxy
     """
     nodes = {
         node.metadata.name: node.metadata.labels
-        for node in cluster.objects(Kind("nodes", "", "v1", "nodes", _Node))
+        for node in api.objects(Kind("nodes", "", "v1", "nodes", _Node))
     }
-    pods = cluster.objects(Kind("pods", "", "v1", "pods", _Pod))
+    pods = api.objects(Kind("pods", "", "v1", "pods", _Pod))
     return tuple(
         _proxy(pod, container, nodes.get(pod.spec.node_name, {}), mesh, version)
         for pod in pods
@@ -154,13 +154,13 @@ def _proxy(
         "PROXY_CONFIG": _proxy_config(variables.get("PROXY_CONFIG", ""), mesh),
         "SERVICE_ACCOUNT": pod.spec.service_account_name or "default",
     }
-    domain = _domain(container.args).replace("$(POD_NAMESPACE)", namespace)
+    names = domain(container.args).replace("$(POD_NAMESPACE)", namespace)
     workload = metadata.get("WORKLOAD_NAME") or labels.get("app", "istio-proxy")
     return Proxy(
         name,
         namespace,
         labels,
-        "~".join((role, pod.status.pod_ip, f"{name}.{namespace}", domain)),
+        "~".join((role, pod.status.pod_ip, f"{name}.{namespace}", names)),
         f"{workload}.{namespace}",
         metadata,
         _locality(labels, node),
@@ -187,7 +187,8 @@ def _proxy_config(own: str, mesh: Mapping[str, Any]) -> dict[str, Any]:
     return merged
 
 
-def _domain(args: tuple[str, ...]) -> str:
+def domain(args: Sequence[str]) -> str:
+    """The domain of its names."""
     for word, following in zip(args, (*args[1:], ""), strict=True):
         if word == "--domain":
             return following

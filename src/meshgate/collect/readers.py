@@ -16,6 +16,7 @@ from meshgate.collect import (
     numbers,
     retry_after,
     settings,
+    today,
     workloads,
 )
 from meshgate.collect.errors import Unreadable
@@ -86,7 +87,7 @@ class Context(msgspec.Struct, frozen=True, kw_only=True):
     numbers are watched; `probe_rate`: connections a second to the workloads' ports;
     `retry_after_burst`: requests to a declared target, at the most; `traffic`: what may go through
     the gateways; `programs`: what an upgrade is tried with in the shadow; `pair`: which pods are
-    made, and how many Services they call of their own accord.
+    made, and how many Services they call of their own accord; `progress`: is told what is done.
     """
 
     cluster: Cluster
@@ -101,6 +102,7 @@ class Context(msgspec.Struct, frozen=True, kw_only=True):
     programs: Programs | None = None
     pair: Plan = Plan()
     pair_sample: int = 0
+    progress: Callable[[str], None] = lambda words: None
 
 
 def read_istiod(context: Context, found: Found) -> tuple[IstiodReading, ...]:
@@ -283,12 +285,9 @@ def read_shadow(context: Context, found: Found) -> Shadow:
         return Shadow(not_tried=NO_PROGRAMS)
     from meshgate.collect import shadow  # protobuf's messages take a second to load
 
-    return shadow.look(
-        context.cluster,
-        context.transport,
-        context.programs,
-        context.expectations.istio_namespace,
-    )
+    namespace = context.expectations.istio_namespace
+    with today.asked(context.transport, found, namespace) as current:
+        return shadow.look(context.cluster, current, context.programs, namespace, context.progress)
 
 
 READERS: dict[str, Callable[[Context, Found], Any]] = {

@@ -29,7 +29,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from cryptography.x509.oid import NameOID
 
 from meshgate.collect.facade import Changed, Facade
-from meshgate.collect.kubernetes import Cluster, Unreadable
+from meshgate.collect.kubernetes import Api, Unreadable
 from meshgate.collect.plan import SHADOW_READS, Kind
 from meshgate.collect.processes import guarded
 from meshgate.snapshot.base import Base
@@ -130,10 +130,10 @@ class _Gateway(Base, frozen=True):
     spec: _GatewaySpec = _GatewaySpec()
 
 
-def stand_ins(cluster: Cluster) -> dict[tuple[str, str, str, str], dict[str, Any]]:
+def stand_ins(api: Api) -> dict[tuple[str, str, str, str], dict[str, Any]]:
     """An invented Secret for each that a Gateway of the Gateway API names: istiod makes no listener
     without one, and the real ones are nobody's to read."""
-    gateways = cluster.objects(
+    gateways = api.objects(
         Kind("", "gateway.networking.k8s.io", "v1", "gateways", _Gateway, optional=True)
     )
     named = {
@@ -203,20 +203,24 @@ class Running(msgspec.Struct, frozen=True):
 def running(
     program: str,
     target: Rendered,
-    cluster: Cluster,
+    api: Api,
     *,
     istio_namespace: str,
     timeout: float,
+    memory: int = 0,
     hidden: frozenset[tuple[str, str, str, str]] = frozenset(),
 ) -> Iterator[Running]:
-    """Has the target's istiod up while the block runs, and ends it; raises Unreadable.
+    """Has the target's istiod up while the block runs, and ends it.
+
+    Raises Unreadable, also where it ended by itself meanwhile.
 
     Args:
         hidden: objects of the cluster that it is not to see.
         timeout: seconds within which it must be ready.
+        memory: MiB that it may use, 0 for all there is.
     """
-    shown = target.maps | stand_ins(cluster)
-    facade = Facade(cluster, SHADOW_READS, Changed(shown, hidden))
+    shown = target.maps | stand_ins(api)
+    facade = Facade(api, SHADOW_READS, Changed(shown, hidden))
     with (
         facade.serving(),
         tempfile.TemporaryDirectory(prefix="meshgate-") as home,
@@ -234,7 +238,12 @@ def running(
         ]
         log = Path(home, "log")
         environment = _environment(target.environment, istio_namespace, home)
-        with _process(command, environment, home, log) as process:
+        if memory:
+            # it collects its garbage well before it meets the limit
+            environment["GOMEMLIMIT"] = f"{memory * 3 // 4}MiB"
+        if not os.access(program, os.X_OK):
+            raise Unreadable(f"there is no program {program}", "name the target's with --istiod")
+        with _process(guarded(command, memory), environment, home, log) as process:
             client.base_url = httpx.URL(f"http://127.0.0.1:{http}")
             _await_ready(process, client, facade, log, timeout)
             version = client.get(f"http://127.0.0.1:{monitoring}/version").text
@@ -242,6 +251,8 @@ def running(
             yield Running(
                 match[0] if match else version.strip(), f"127.0.0.1:{discovery}", facade, client
             )
+            if process.poll() is not None:
+                raise _ended(process, log)
 
 
 def _environment(rendered: Mapping[str, str], namespace: str, home: str) -> dict[str, str]:
@@ -253,12 +264,10 @@ def _environment(rendered: Mapping[str, str], namespace: str, home: str) -> dict
 def _process(
     command: list[str], environment: dict[str, str], home: str, log: Path
 ) -> Iterator["subprocess.Popen[bytes]"]:
-    if not os.access(command[0], os.X_OK):
-        raise Unreadable(f"there is no program {command[0]}", "name the target's with --istiod")
     try:
         with log.open("wb") as output:
             process = subprocess.Popen(
-                guarded(command),
+                command,
                 env=environment,
                 cwd=home,
                 stdin=subprocess.DEVNULL,
@@ -294,16 +303,25 @@ def _await_ready(
                 "grant it (`meshgate rbac` prints all that is needed)",
             )
         if process.poll() is not None:
-            raise Unreadable(
-                f"the target's istiod ended with {process.returncode}: {_last(log)}",
-                "are the manifests of the same version as the program?",
-            )
+            raise _ended(process, log)
         if time.monotonic() > end:
             raise Unreadable(
                 f"the target's istiod was not ready within {limit:g} s: {_last(log)}",
-                "give it more time with --ready-timeout",
+                "give it more time (--ready-timeout; of a gate --shadow-timeout)",
             )
         time.sleep(0.1)
+
+
+def _ended(process: "subprocess.Popen[bytes]", log: Path) -> Unreadable:
+    # its own word, or that of the kernel, which says nothing
+    starved = "out of memory" in log.read_text(errors="replace")
+    if starved or process.returncode == -signal.SIGKILL:
+        remedy = "give it more (--memory; of a gate --shadow-memory)"
+        return Unreadable("the target's istiod ran out of the memory that it may use", remedy)
+    return Unreadable(
+        f"the target's istiod ended with {process.returncode}: {_last(log)}",
+        "are the manifests of the same version as the program?",
+    )
 
 
 def _last(log: Path) -> str:

@@ -15,8 +15,11 @@ _PLAIN = (
     "startupProbe",
 )
 
+# parts of a pod by kind and name
+Shape = dict[str, Any]
 
-def shape(patch: Iterable[Any]) -> dict[str, Any]:
+
+def shape(patch: Iterable[Any]) -> Shape:
     """The containers, volumes, labels and annotations that a JSON patch brings, by name."""
     made: dict[str, Any] = {
         "containers": {},
@@ -48,6 +51,6 @@ def _container(container: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def has_sidecar(shape: dict[str, Any]) -> bool:
+def has_sidecar(shape: Shape) -> bool:
     """Whether a proxy is brought, as a sidecar of either kind."""
     return "istio-proxy" in shape["containers"] or "istio-proxy" in shape["initContainers"]

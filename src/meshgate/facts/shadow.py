@@ -94,9 +94,13 @@ def broken(change: Change) -> str:
     return ""
 
 
-def findings(shadow: Shadow, accepted: Iterable[str] = ()) -> list[Finding]:
+def findings(shadow: Shadow, different: Difference, accepted: Iterable[str] = ()) -> list[Finding]:
     """What would break; `accepted` are globs over `TYPE RESOURCE PATH`."""
-    return [*refused(shadow), *gone(shadow, tuple(accepted)), *left_out(shadow)]
+    return [
+        *refused(shadow),
+        *gone(shadow, different, tuple(accepted)),
+        *left_out(shadow),
+    ]
 
 
 def refused(shadow: Shadow) -> Iterator[Finding]:
@@ -112,7 +116,7 @@ def refused(shadow: Shadow) -> Iterator[Finding]:
             )
 
 
-def gone(shadow: Shadow, accepted: tuple[str, ...]) -> Iterator[Finding]:
+def gone(shadow: Shadow, different: Difference, accepted: tuple[str, ...]) -> Iterator[Finding]:
     """What proxies would lose.
 
     One finding for each object and what it breaks: it may reach many chains of many proxies.
@@ -120,7 +124,7 @@ def gone(shadow: Shadow, accepted: tuple[str, ...]) -> Iterator[Finding]:
     members = {each.proxies[0]: each.proxies for each in shadow.classes}
     places: defaultdict[tuple[str, str], list[str]] = defaultdict(list)
     reached: defaultdict[tuple[str, str], set[str]] = defaultdict(set)
-    for change, firsts in difference(shadow).own:
+    for change, firsts in different.own:
         words = broken(change)
         where = f"{change.type} {change.resource} {change.path}".rstrip()
         if words and not any(fnmatchcase(where, pattern) for pattern in accepted):
@@ -180,12 +184,12 @@ def reshaped(shadow: Shadow) -> Iterator[Finding]:
         )
 
 
-def changed(shadow: Shadow) -> Iterator[Finding]:
+def changed(shadow: Shadow, different: Difference) -> Iterator[Finding]:
     """What changes for some proxies and breaks nothing, one finding for each change and value."""
     places: defaultdict[tuple[str, ...], list[Change]] = defaultdict(list)
     reached: defaultdict[tuple[str, ...], set[str]] = defaultdict(set)
     members = {each.proxies[0]: each.proxies for each in shadow.classes}
-    for change, firsts in difference(shadow).own:
+    for change, firsts in different.own:
         if not broken(change):
             places[_shape(change)].append(change)
             reached[_shape(change)] |= {proxy for first in firsts for proxy in members[first]}
@@ -222,6 +226,10 @@ class ShadowUpgrade:
             )
         return shadow
 
+    @cached_property
+    def _difference(self) -> Difference:
+        return difference(self._shadow)
+
     def _seen(self, found: list[Finding]) -> list[Finding]:
         """What was found, unless nothing was and not all could be looked at."""
         blind = unseen(self._shadow)
@@ -238,12 +246,13 @@ class ShadowUpgrade:
     @property
     def gone(self) -> list[Finding]:
         """What proxies would lose, as far as nobody accepts that."""
-        return self._seen(list(gone(self._shadow, self._evidence.expectations.accepted_losses)))
+        accepted = self._evidence.expectations.accepted_losses
+        return self._seen(list(gone(self._shadow, self._difference, accepted)))
 
     @property
     def changed(self) -> list[Finding]:
         """What some proxies, and not all, would be given otherwise."""
-        return list(changed(self._shadow))
+        return list(changed(self._shadow, self._difference))
 
     @property
     def left_out(self) -> list[Finding]:

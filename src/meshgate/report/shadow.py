@@ -11,8 +11,9 @@ from meshgate.verdict import Finding
 
 
 class Told(NamedTuple):
-    """What both forms say."""
+    """What both forms say of it."""
 
+    shadow: Shadow
     findings: list[Finding]
     unseen: list[str]
     changed: Difference
@@ -20,11 +21,13 @@ class Told(NamedTuple):
     compared: int
 
     @classmethod
-    def of(cls, shadow: Shadow, accepted: Iterable[str]) -> "Told":
+    def of(cls, shadow: Shadow, accepted: Iterable[str] = ()) -> "Told":
+        different = difference(shadow)
         return cls(
-            findings(shadow, accepted),
+            shadow,
+            findings(shadow, different, accepted),
             unseen(shadow),
-            difference(shadow),
+            different,
             sum(len(each.proxies) for each in shadow.classes),
             sum(each.resources for each in shadow.classes),
         )
@@ -37,9 +40,9 @@ class Told(NamedTuple):
         return "not all could be seen" if self.unseen else "nothing would break"
 
 
-def shadow_lines(shadow: Shadow, accepted: Iterable[str]) -> list[str]:
+def shadow_lines(told: Told) -> list[str]:
     """What breaks, what was not seen, what changes, and the sum of it."""
-    told = Told.of(shadow, accepted)
+    shadow = told.shadow
     return [
         *(f"FAIL shadow {each}. Do: {each.remedy}" for each in told.findings),
         *(f"???? shadow {each}" for each in told.unseen),
@@ -58,16 +61,15 @@ def shadow_lines(shadow: Shadow, accepted: Iterable[str]) -> list[str]:
     ]
 
 
-def shadow_page(shadow: Shadow, accepted: Iterable[str]) -> str:
+def shadow_page(told: Told) -> str:
     """The same for a person, workload by workload; it needs no network and no other file."""
-    told = Told.of(shadow, accepted)
     some: defaultdict[str, list[Change]] = defaultdict(list)
     for change, names in told.changed.own:
         for name in names:
             some[name].append(change)
     return TEMPLATES.get_template("shadow.html.jinja").render(
-        version=shadow.version,
-        classes=shadow.classes,
+        version=told.shadow.version,
+        classes=told.shadow.classes,
         widespread=told.changed.widespread,
         some=dict(sorted(some.items())),
         verdict=told.verdict,

@@ -8,7 +8,7 @@ from envoy.config.cluster.v3 import cluster_pb2
 from envoy.config.endpoint.v3 import endpoint_pb2
 from envoy.config.listener.v3 import listener_pb2
 
-from meshgate.collect.envoy import Envoy, bootstrap, listeners
+from meshgate.collect.envoy import Assembled, Assembler, Envoy
 from meshgate.collect.kubernetes import Unreadable
 from meshgate.probe import ads
 
@@ -21,8 +21,8 @@ def envoy(folder: Path, script: str) -> Envoy:
     return Envoy(str(program), folder, 10)
 
 
-def given(**resources: tuple[bytes, ...]) -> ads.Configuration:
-    """What a proxy is given."""
+def assembled(**resources: tuple[bytes, ...]) -> Assembled:
+    """What a proxy is given, put together."""
     types = {
         "clusters": ads.CLUSTERS,
         "endpoints": ads.ENDPOINTS,
@@ -30,8 +30,9 @@ def given(**resources: tuple[bytes, ...]) -> ads.Configuration:
         "routes": ads.ROUTES,
         "extensions": ads.EXTENSIONS,
     }
+    found = {type: resources.get(name, ()) for name, type in types.items()}
     node = ads.node("sidecar~192.0.2.1~a.b~c", "a.b", {}, {})
-    return ads.Configuration(node, {type: resources.get(name, ()) for name, type in types.items()})
+    return Assembler().assembled(ads.Configuration(node, found))
 
 
 def test_what_it_takes_is_no_refusal(tmp_path: Path) -> None:
@@ -44,11 +45,14 @@ def test_a_refusal_is_told_in_its_own_words(tmp_path: Path) -> None:
     assert envoy(tmp_path, f'echo "{said}" >&2; exit 1').refusal(b"") == "no such filter"
 
 
-def test_what_does_not_keep_a_constraint_is_told_without_the_message_itself(tmp_path: Path) -> None:
+@pytest.mark.parametrize("marker", ["debugproto", "debugonly", "debugstr"])
+def test_what_does_not_keep_a_constraint_is_told_without_the_message_itself(
+    tmp_path: Path, marker: str
+) -> None:
     failed = "Proto constraint validation failed (RateLimit.StatPrefix: too short)"
     said = (
         "[2026-11-26 02:56:02.548][1][critical][main] [server.cc:76] error initializing "
-        f"configuration '/tmp/x.pb': goo.gle/debugproto    \nkey: hidden\n: {failed}"
+        f"configuration '/tmp/x.pb': goo.gle/{marker}    \nkey: hidden\n: {failed}"
     )
     (tmp_path / "said").write_text(said)
 
@@ -72,9 +76,9 @@ def test_endpoints_are_put_where_they_are_referred_to() -> None:
     load.endpoints.add(priority=3)
 
     made = bootstrap_pb2.Bootstrap.FromString(
-        bootstrap(
-            given(clusters=(cluster.SerializeToString(),), endpoints=(load.SerializeToString(),))
-        )
+        assembled(
+            clusters=(cluster.SerializeToString(),), endpoints=(load.SerializeToString(),)
+        ).bootstrap()
     )
 
     (web,) = (each for each in made.static_resources.clusters if each.name == "web")
@@ -84,9 +88,9 @@ def test_endpoints_are_put_where_they_are_referred_to() -> None:
 
 def test_listeners_can_be_looked_at_one_at_a_time() -> None:
     two = tuple(listener_pb2.Listener(name=name).SerializeToString() for name in ("a", "b"))
-    configuration = given(listeners=two)
+    configuration = assembled(listeners=two)
 
-    made = bootstrap_pb2.Bootstrap.FromString(bootstrap(configuration, ["b"]))
+    made = bootstrap_pb2.Bootstrap.FromString(configuration.bootstrap(["b"]))
 
-    assert listeners(configuration) == ["a", "b"]
+    assert [name for name, _ in configuration.listeners] == ["a", "b"]
     assert [each.name for each in made.static_resources.listeners] == ["b"]

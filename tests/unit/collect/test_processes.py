@@ -51,3 +51,13 @@ def test_a_program_that_is_not_there_is_told_apart_from_one_that_fails() -> None
 
     assert done.returncode == NO_PROGRAM
     assert b"No such file" in done.stderr
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the limit is Linux's")
+def test_it_gets_no_more_memory_than_it_may_use() -> None:
+    greedy = [sys.executable, "-c", "print(len(bytearray(300 * 2**20)))"]
+
+    bounded = subprocess.run(guarded(greedy, 200), capture_output=True, check=False)
+
+    assert b"MemoryError" in bounded.stderr
+    assert subprocess.run(guarded(greedy, 400), check=False, capture_output=True).returncode == 0

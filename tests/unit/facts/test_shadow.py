@@ -1,19 +1,26 @@
 """What an upgrade changes: by name, by meaning, told once where it is the release's own."""
 
+from collections.abc import Iterable
 from typing import Any
 
 import pytest
 
+from meshgate.facts import shadow as facts
 from meshgate.facts.mesh import Mesh
-from meshgate.facts.shadow import difference, findings, unseen
+from meshgate.facts.shadow import difference, unseen
 from meshgate.snapshot.shadow import Change, Injection, ProxyClass, Refusal, Shadow
-from meshgate.verdict import CouldNotVerify, NotApplicable
+from meshgate.verdict import CouldNotVerify, Finding, NotApplicable
 from tests.builders import expecting, mesh
 
 
 def shadow(*classes: ProxyClass, refused: tuple[str, ...] = ()) -> Shadow:
     """A look at 1.29.1."""
     return Shadow(version="1.29.1", classes=classes, refused=refused)
+
+
+def findings(seen: Shadow, accepted: Iterable[str] = ()) -> list[Finding]:
+    """What would break by it."""
+    return facts.findings(seen, difference(seen), accepted)
 
 
 def proxies(*names: str, **fields: Any) -> ProxyClass:

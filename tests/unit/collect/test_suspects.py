@@ -10,7 +10,7 @@ import pytest
 
 from meshgate.collect.kubernetes import Cluster
 from meshgate.collect.proxies import Proxy
-from meshgate.collect.shadow import Suspect, suspects
+from meshgate.collect.suspects import Suspect, suspects
 from tests import fakes
 from tests.conftest import Serve
 from tests.fakes import answer, refusal
