@@ -18,7 +18,7 @@ from meshgate.catalogue import check, checks
 from meshgate.collect.capture import Access, connect
 from meshgate.collect.errors import NoCluster, Unreadable
 from meshgate.collect.places import Place
-from meshgate.collect.plan import SHADOW
+from meshgate.collect.plan import REHEARSAL, SHADOW
 from meshgate.collect.programs import Programs
 from meshgate.collect.rights import (
     cluster_role,
@@ -73,6 +73,9 @@ def capture(
     istioctl: str = "istioctl",
     window: Annotated[float, typer.Option(help="seconds to watch istiod's numbers")] = 5.0,
     stage: Stage = None,
+    for_shadow: Annotated[
+        bool, typer.Option("--for-shadow", help="also what `meshgate shadow --snapshot` needs")
+    ] = False,
 ) -> None:
     """Looks at the mesh once and keeps all that the checks read: for a baseline, a replay, a
     support case.  It says what it could not read, and then exits with 10."""
@@ -85,6 +88,7 @@ def capture(
         window=window,
     )
     items = {item for row in checks().values() if stage in (None, row.stage) for item in row.reads}
+    items |= {REHEARSAL} if for_shadow else set()
     try:
         source = connect(access, Expectations(istio_namespace=istio_namespace), progress=_say)
         snapshot = source.capture(items)
@@ -116,6 +120,9 @@ def shadow_upgrade(
     manifests: Annotated[
         Path, typer.Option(help="the target's istiod as `helm template` renders it")
     ],
+    snapshot: Annotated[
+        str | None, typer.Option(help="a mesh that `capture --for-shadow` kept, and no cluster")
+    ] = None,
     kubeconfig: str | None = None,
     context: str | None = None,
     istio_namespace: str = "istio-system",
@@ -151,7 +158,15 @@ def shadow_upgrade(
         programs=programs,
     )
     try:
-        seen = _shadow_now(access, istio_namespace)
+        if snapshot:
+            from meshgate.collect import shadow  # protobuf's messages: only where they are needed
+
+            seen = shadow.look_back(Place(snapshot).load(None), programs, _say)
+        else:
+            seen = _shadow_now(access, istio_namespace)
+    except UnusableSnapshot as error:
+        _say(f"could not verify: {error}")
+        raise typer.Exit(int(Gate.COULD_NOT_VERIFY)) from error
     except NoCluster as error:
         _say(f"no cluster to look at ({error}): name one with --kubeconfig and --context")
         raise typer.Exit(4) from error

@@ -1,5 +1,6 @@
 """The upgrade in the shadow, 1.28.2 to 1.29.1: what would break is known with nothing applied."""
 
+import gzip
 import json
 import subprocess
 import sys
@@ -223,6 +224,59 @@ def test_what_breaks_only_with_the_upgrade_is_known_before_it(old: Lab, tmp_path
         assert any(words in line for line in named), f"{subject}: {words}\n{done.stdout}"
     # one look said all of it, and nobody else was blamed
     assert all(line.startswith("FAIL shadow EnvoyFilter") for line in failures), done.stdout
+
+
+CANARY = "canary-5e1f"
+ISTIOCTL = (f"--istioctl=istioctl-{NEW}",)
+SECRET = {
+    "apiVersion": "v1",
+    "kind": "Secret",
+    "metadata": {"name": "own", "namespace": "shop"},
+    "stringData": {"password": CANARY},
+}
+
+
+def canaries() -> dict[str, Any]:
+    """A pod that holds what nobody may keep."""
+    container = {
+        "name": "app",
+        "image": "docker.io/lab/app:1",
+        "args": ["serve", f"--own={CANARY}"],
+        "env": [{"name": "OWN", "value": CANARY}],
+    }
+    return {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {
+            "name": "canary",
+            "namespace": "shop",
+            "labels": {"sidecar.istio.io/inject": "false"},
+            "annotations": {"own": CANARY},
+        },
+        "spec": {"containers": [container]},
+    }
+
+
+def test_from_a_recording_it_says_what_it_says_of_the_cluster(old: Lab, tmp_path: Path) -> None:
+    old.verb("reset")
+    old.apply(FAULTS[0][0], FAULTS[7][0], SECRET, canaries())
+    try:
+        now = shadow(old, NEW, tmp_path)
+        kept = old.run(MESHGATE, "capture", str(tmp_path / "mesh.gz"), "--for-shadow", *ISTIOCTL)
+        assert kept.returncode == 0, kept.stdout + kept.stderr
+    finally:
+        old.verb("reset")
+
+    # not in the lab's network: there is no cluster
+    words = [*target(old, NEW, tmp_path), f"--snapshot={tmp_path}/mesh.gz"]
+    later = subprocess.run(
+        [MESHGATE, "shadow", *words], check=False, capture_output=True, text=True
+    )
+
+    assert later.returncode == 1, later.stdout + later.stderr
+    assert later.stdout == now.stdout
+    assert len([line for line in now.stdout.splitlines() if line.startswith("FAIL ")]) == 2
+    assert CANARY not in gzip.decompress((tmp_path / "mesh.gz").read_bytes()).decode()
 
 
 def test_an_injector_that_would_leave_pods_out_is_known(old: Lab, tmp_path: Path) -> None:

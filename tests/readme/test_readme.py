@@ -47,6 +47,12 @@ RUN = {
         ".venv/bin/meshgate shadow --istiod=./pilot-discovery --envoy=./envoy"
         " --manifests=target.yaml"
     ): NO_CLUSTER,
+    ".venv/bin/meshgate capture mesh.json.gz --for-shadow": NO_CLUSTER,
+    # with the programs and a recording: tests/lab/test_shadow.py
+    (
+        ".venv/bin/meshgate shadow --snapshot=mesh.json.gz --istiod=./pilot-discovery"
+        " --envoy=./envoy --manifests=target.yaml"
+    ): Expected(10, "could not verify: "),
     ".venv/bin/meshgate index reports-of-all": Expected(1, "1 runs of 1 gates"),
 }
 

@@ -162,6 +162,7 @@ SETTINGS = "settings"
 WORKLOADS = "workloads"
 INGRESS = "ingress"
 SHADOW = "shadow"
+REHEARSAL = "rehearsal"
 
 # What tells what runs now, for an upgrade to be compared with.
 _TODAY = (
@@ -204,6 +205,7 @@ REQUIRES = {
         "tls_routes",
     ),
     SHADOW: _TODAY,
+    REHEARSAL: _TODAY,
 }
 
 ITEMS = frozenset(
@@ -224,6 +226,7 @@ ITEMS = frozenset(
         WORKLOADS,
         INGRESS,
         SHADOW,
+        REHEARSAL,
     }
 )
 

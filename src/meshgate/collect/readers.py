@@ -14,6 +14,7 @@ from meshgate.collect import (
     istioctl,
     istiod,
     numbers,
+    rehearsal,
     retry_after,
     settings,
     today,
@@ -32,6 +33,7 @@ from meshgate.collect.plan import (
     NUMBERS,
     PAIR,
     PRECHECK,
+    REHEARSAL,
     REQUIRES,
     RETRY_FILTERS,
     SETTINGS,
@@ -58,6 +60,7 @@ from meshgate.snapshot.kubernetes import Pod
 from meshgate.snapshot.model import Expectations
 from meshgate.snapshot.mtls import Contacts
 from meshgate.snapshot.pair import Pair
+from meshgate.snapshot.rehearsal import Rehearsal
 from meshgate.snapshot.retry_after import Burst, RetryFilters
 from meshgate.snapshot.shadow import Shadow
 from meshgate.snapshot.upgrade import Settings, Workload
@@ -290,6 +293,13 @@ def read_shadow(context: Context, found: Found) -> Shadow:
         return shadow.look(context.cluster, current, context.programs, namespace, context.progress)
 
 
+def read_rehearsal(context: Context, found: Found) -> Rehearsal:
+    """All that an upgrade can be tried with where there is no cluster."""
+    namespace = context.expectations.istio_namespace
+    with today.asked(context.transport, found, namespace) as current:
+        return rehearsal.record(context.cluster, current)
+
+
 READERS: dict[str, Callable[[Context, Found], Any]] = {
     ISTIOD: read_istiod,
     NUMBERS: read_numbers,
@@ -306,4 +316,5 @@ READERS: dict[str, Callable[[Context, Found], Any]] = {
     WORKLOADS: read_workloads,
     INGRESS: read_ingress,
     SHADOW: read_shadow,
+    REHEARSAL: read_rehearsal,
 }

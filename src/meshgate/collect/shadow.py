@@ -19,11 +19,13 @@ from meshgate.collect.batches import Batch, batches
 from meshgate.collect.kubernetes import Api, Unreadable
 from meshgate.collect.programs import Programs
 from meshgate.collect.proxies import Proxy
+from meshgate.collect.recorded import RecordedCluster, RecordedToday
 from meshgate.collect.suspects import Key, Suspect, suspects
 from meshgate.collect.today import Today
 from meshgate.facts.difference import changes, resources
 from meshgate.facts.injection import has_sidecar, shape
 from meshgate.probe import admission, ads
+from meshgate.snapshot.model import Snapshot
 from meshgate.snapshot.redact import redacted
 from meshgate.snapshot.shadow import Injection, ProxyClass, Refusal, Shadow
 
@@ -128,6 +130,28 @@ def look(
     return redacted(
         Shadow(version=version, classes=tuple(seen), refused=unexpected, injections=pods)
     )
+
+
+def look_back(
+    snapshot: Snapshot, options: Programs, progress: Progress = lambda words: None
+) -> Shadow:
+    """The same at a mesh that was recorded; raises Unreadable."""
+    recorded = snapshot.rehearsal
+    if recorded is None:
+        raise Unreadable(
+            "the snapshot holds nothing that an upgrade could be tried with",
+            "take it with `meshgate capture --for-shadow`",
+        )
+    seen = look(
+        RecordedCluster(recorded.listed, snapshot.kubernetes_version),
+        RecordedToday(recorded),
+        options,
+        snapshot.expectations.istio_namespace,
+        progress,
+    )
+    # nobody leads a recording, so it asks for the ConfigMaps by which it would
+    refused = tuple(each for each in seen.refused if "/configmaps" not in each)
+    return msgspec.structs.replace(seen, refused=refused, cut=recorded.cut)
 
 
 def injections(running: target.Running, today: Today) -> tuple[Injection, ...]:

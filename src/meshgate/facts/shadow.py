@@ -107,6 +107,8 @@ def refused(shadow: Shadow) -> Iterator[Finding]:
     """What the target's Envoy would not take."""
     for each in shadow.classes:
         for refusal in each.refusals:
+            if refusal.culprits and {*refusal.culprits} <= {*shadow.cut}:
+                continue  # it is not as its author wrote it
             yield Finding(
                 " and ".join(refusal.culprits) or f"Proxy {each.proxies[0]}",
                 f"the Envoy of {shadow.version} would refuse {refusal.part} of "
@@ -153,6 +155,10 @@ def unseen(shadow: Shadow) -> list[str]:
         *(f"Proxy {each.proxies[0]}: {each.error}" for each in shadow.classes if each.error),
         *(f"Namespace {each.namespace}: {each.error}" for each in shadow.injections if each.error),
         *(f"the target's istiod was refused {request}" for request in shadow.refused),
+        *(
+            f"{each} was recorded without what looks like a credential, so it could not be tried"
+            for each in shadow.cut
+        ),
     ]
 
 

@@ -38,6 +38,7 @@ from meshgate.snapshot.kubernetes import (
 )
 from meshgate.snapshot.mtls import Contacts
 from meshgate.snapshot.pair import Pair
+from meshgate.snapshot.rehearsal import Rehearsal
 from meshgate.snapshot.retry_after import Burst, RetryFilters
 from meshgate.snapshot.shadow import Shadow
 from meshgate.snapshot.upgrade import (
@@ -175,6 +176,7 @@ class Snapshot(Base, frozen=True):
     service_entries: tuple[ServiceEntry, ...] = ()
     ingress: Ingress | None = None
     shadow: Shadow | None = None
+    rehearsal: Rehearsal | None = None
     watch: Watch | None = None
 
     def __repr__(self) -> str:

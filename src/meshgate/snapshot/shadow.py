@@ -58,7 +58,8 @@ class Injection(Base, frozen=True):
 class Shadow(Base, frozen=True):
     """One look at an upgrade before it is applied; `refused` is what the target was not allowed.
 
-    `not_tried` says why there was none.
+    `not_tried` says why there was none.  `cut` are objects that were recorded without what looks
+    like a credential, so that they could not be tried as they are.
     """
 
     version: str = ""
@@ -66,3 +67,4 @@ class Shadow(Base, frozen=True):
     refused: tuple[str, ...] = ()
     not_tried: str = ""
     injections: tuple[Injection, ...] = ()
+    cut: tuple[str, ...] = ()

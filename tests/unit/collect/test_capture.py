@@ -8,10 +8,11 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from meshgate.collect import plan
 from meshgate.collect.capture import Access, Live, Replay, connect
 from meshgate.collect.istiod import MONITORING_PORT
 from meshgate.collect.kubernetes import NoCluster
-from meshgate.collect.plan import ITEMS, closure
+from meshgate.collect.plan import REHEARSAL, closure
 from meshgate.snapshot.istiod import ProxySync
 from meshgate.snapshot.model import Expectations, Snapshot
 from tests import fakes
@@ -33,6 +34,8 @@ from tests.fakes import Server, refusal
 # istiod's own clock: nothing of it may depend on ours
 THERE = datetime(2001, 2, 3, 4, 5, 6, tzinfo=UTC)
 KEY = f"web-1.shop|{LISTENER}"
+# a rehearsal is of real objects: tests/unit/collect/test_rehearsal.py
+ITEMS = plan.ITEMS - {REHEARSAL}
 LISTS = frozenset({"namespaces", "pods", "deployments", "envoy_filters"})
 
 
