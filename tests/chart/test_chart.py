@@ -123,13 +123,13 @@ def test_every_pod_is_confined(render: Render, situation: str) -> None:
         pod = template["spec"]
         assert pod["securityContext"]["runAsNonRoot"] is True
         assert pod["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
-        (container,) = pod["containers"]
-        confined = container["securityContext"]
-        assert confined["readOnlyRootFilesystem"] is True
-        assert confined["allowPrivilegeEscalation"] is False
-        assert confined["capabilities"] == {"drop": ["ALL"]}
-        assert container["resources"]["requests"]
-        assert container["resources"]["limits"]
+        for container in (*pod["containers"], *pod.get("initContainers", ())):
+            confined = container["securityContext"]
+            assert confined["readOnlyRootFilesystem"] is True
+            assert confined["allowPrivilegeEscalation"] is False
+            assert confined["capabilities"] == {"drop": ["ALL"]}
+            assert container["resources"]["requests"]
+            assert container["resources"]["limits"]
 
 
 @pytest.mark.parametrize("situation", [each for each in SITUATIONS if each != "rights"])
@@ -352,6 +352,93 @@ def test_a_registry_of_ones_own(render: Render) -> None:
         assert pod["imagePullSecrets"] == [{"name": "mirror"}]
 
 
+def shadowed(render: Render, *words: str) -> tuple[dict[str, Any], list[str]]:
+    """The precheck gate's pod where it tries the upgrade, and what pytest is told; and the rest's
+    is as it is without."""
+    found = {
+        each["metadata"]["labels"]["meshgate/stage"]: each["spec"]["template"]["spec"]
+        for each in gates(render("shadow", *words))
+    }
+    assert "initContainers" not in found["controlplane"]
+    assert "--shadow" not in json.dumps(found["controlplane"])
+    pod = found["precheck"]
+    told = [word for word in pod["containers"][0]["args"] if "shadow" in word]
+    for kind in ("pilot-discovery", "envoy"):
+        assert any(word.endswith(f"=/target/{kind}") for word in told)
+    return pod, told
+
+
+def brought(pod: dict[str, Any]) -> list[str]:
+    """What the init containers copy."""
+    words = [word for each in pod["initContainers"] for word in each["command"]]
+    return [word for word in words if "/bin/" in word]
+
+
+def test_the_targets_programs_are_copied_from_its_images(render: Render) -> None:
+    pod, told = shadowed(render)
+
+    images = [each["image"] for each in pod["initContainers"]]
+    assert images == ["docker.io/istio/pilot:1.29.1", "docker.io/istio/proxyv2:1.29.1"]
+    assert brought(pod) == ["/usr/local/bin/pilot-discovery", "/usr/local/bin/envoy"]
+    assert {"--require-shadow", "--shadow-deadline=300", "--shadow-memory=2048"} <= set(told)
+    volumes = {each["name"]: each for each in pod["volumes"]}
+    for container in (*pod["containers"], *pod["initContainers"]):
+        assert {mount["name"] for mount in container["volumeMounts"]} <= volumes.keys()
+    assert pod["containers"][0]["resources"]["limits"] == {"memory": "3Gi"}
+
+
+def test_images_without_cp_are_volumes(render: Render) -> None:
+    image = "registry.example.com/pilot@sha256:1"
+    pod, _ = shadowed(
+        render, "--set", f"shadow.from=volume,shadow.images.pilot={image},shadow.required=false"
+    )
+
+    volumes = {each["name"]: each.get("image", {}).get("reference") for each in pod["volumes"]}
+    assert volumes["pilot"] == image
+    assert volumes["proxy"] == "docker.io/istio/proxyv2:1.29.1"
+    # by the gate's own image, which has cp
+    (only,) = pod["initContainers"]
+    assert only["image"] == pod["containers"][0]["image"]
+    mounted = {mount["mountPath"]: mount["name"] for mount in only["volumeMounts"]}
+    for word in brought(pod):
+        assert mounted["/" + word.split("/")[1]] in ("pilot", "proxy")
+
+
+def test_the_targets_manifests_are_there_before_the_gate(render: Render) -> None:
+    (held,) = [each for each in render("shadow") if each["kind"] == "ConfigMap"]
+    assert held["metadata"]["annotations"][HOOK] == "PreSync"
+    assert int(held["metadata"]["annotations"]["argocd.argoproj.io/sync-wave"]) < 0
+    assert yaml.safe_load(held["data"]["istiod.yaml"])["metadata"]["name"] == "istio"
+
+    def named(*words: str) -> str:
+        pod, _ = shadowed(render, *words)
+        (name,) = [each["configMap"]["name"] for each in pod["volumes"] if "configMap" in each]
+        return str(name)
+
+    assert named() == held["metadata"]["name"]
+    own = ("--set", "shadow.configMap=own")
+    assert named(*own) == "own"
+    assert not [each for each in render("shadow", *own) if each["kind"] == "ConfigMap"]
+
+
+def test_with_the_shadow_the_rights_are_what_it_needs(render: Render) -> None:
+    found = [without_labels(each) for each in render("shadow")]
+
+    assert cluster_role("istio-verification", shadow=True) in found
+
+
+@pytest.mark.parametrize(
+    ("words", "why"),
+    [("deadline=500", "shadow.deadline"), ("shadow.manifests=", "shadow.configMap")],
+)
+def test_a_shadow_that_cannot_be_is_refused(helm: Helm, words: str, why: str) -> None:
+    values = CHART / "ci/shadow-values.yaml"
+    done = helm("template", "meshgate", CHART, "--values", values, "--set", words)
+
+    assert done.returncode != 0
+    assert why in done.stderr
+
+
 @pytest.mark.parametrize(
     ("words", "why"),
     [
@@ -389,7 +476,7 @@ def test_the_schema_knows_every_value_and_no_other() -> None:
         found = set()
         for name, inner in value.items():
             found.add(f"{prefix}{name}")
-            if prefix == "" and name in ("image", "probes", "report", "restart", "watch"):
+            if prefix == "" and name in ("image", "probes", "report", "restart", "shadow", "watch"):
                 found |= names(inner, f"{name}.")
         return found
 

@@ -19,6 +19,7 @@ from tests.lab.harness import ROOT, Lab, gone_and_back
 from tests.lab.rights import NAMESPACE, VERIFIER, grant
 
 MIB = 2**20
+GATE = "control-plane-precheck"
 SECRET = re.compile(
     rb"-----BEGIN [A-Z ]*PRIVATE KEY-----\s+[A-Za-z0-9+/]{40}"  # the words alone are in parsers
     rb"|\b(?:AKIA|ASIA)[A-Z0-9]{16}\b|\bgh[pousr]_[A-Za-z0-9]{36}\b|\bxox[bapr]-[0-9A-Za-z-]{20}"
@@ -189,6 +190,36 @@ def test_the_watch_of_the_chart_sees_a_gateway_replaced(lab: Lab, image: str) ->
     assert {line.split()[1] for line in lost.failures} == {"IG011"}, lost.output
     assert "failed while it was watched" in lost.first
     assert any("a watch that began here has ended" in each for each in events)
+
+
+def test_a_precheck_job_brings_the_targets_programs_and_tries_them(
+    lab: Lab, image: str, tmp_path: Path
+) -> None:
+    lab.verb("target", "1.29.1", str(tmp_path))
+    objects = yaml.safe_load_all((tmp_path / "istiod.yaml").read_text())
+    wanted = [each for each in objects if each and each["kind"] in ("ConfigMap", "Deployment")]
+    repository, _, digest = image.partition("@")
+    values = {
+        "stages": ["precheck"],
+        "rbac": "resource",
+        "targetVersion": "1.29.1",
+        "deadline": 900,
+        "image": {"repository": repository, "digest": digest},
+        "shadow": {"enabled": True, "manifests": "\n---\n".join(map(json.dumps, wanted))},
+        # what else an upgrade to the version that runs is told is not the matter here
+        "stageArguments": {"precheck": ["-k", "targets_envoy or would_be_gone or injected"]},
+    }
+    file = tmp_path / "values.json"
+    file.write_text(json.dumps(values))
+    lab.kubectl("delete", "job", GATE, "-n", NAMESPACE, "--ignore-not-found")
+    lab.kubectl("apply", "-f", "-", input=_rendered(f"--values={file}"))
+
+    lab.kubectl(
+        "wait", "-n", NAMESPACE, f"job/{GATE}", "--for=condition=Complete", "--timeout=300s"
+    )
+    log = lab.kubectl("logs", "-n", NAMESPACE, f"job/{GATE}")
+    assert "The gate is OPEN: 3 of 3 claims" in log
+    lab.verb("reset")
 
 
 def test_it_starts_fast(lab: Lab, image: str) -> None:

@@ -23,7 +23,7 @@ PYTHON_IMAGE = "docker.io/lab/python:1"
 _PATH = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _PASSWD = b"root:x:0:0:root:/root:/bin/sh\nistio-proxy:x:1337:1337::/home/istio-proxy:/bin/sh\n"
 _GROUP = b"root:x:0:\nistio-proxy:x:1337:\n"
-_APPLETS = ("cat", "env", "grep", "id", "ip", "ls", "netstat", "ps", "sh", "sleep", "vi")
+_APPLETS = ("cat", "cp", "env", "grep", "id", "ip", "ls", "netstat", "ps", "sh", "sleep", "vi")
 
 
 @dataclass(frozen=True)
@@ -85,7 +85,7 @@ def all_images(programs: Programs) -> list[Image]:
         Image(f"registry.k8s.io/coredns/coredns:v{v.coredns}", [coredns], ["coredns"]),
         Image(APP_IMAGE, [app], ["labapp"]),
         Image(PYTHON_IMAGE, [list(_tree(programs.python_base))]),
-        *(_pilot(version, place) for version, place in programs.istio.items()),
+        *(_pilot(version, place, base) for version, place in programs.istio.items()),
         *(_proxy(version, programs, base) for version in programs.istio),
     ]
 
@@ -94,8 +94,10 @@ def _program(place: Path, name: str) -> Entry:
     return Entry(f"usr/local/bin/{name}", place / "bin" / name)
 
 
-def _pilot(version: str, place: Path) -> Image:
-    layer = [*_users(), _program(place, "pilot-discovery"), Entry("tmp", mode=0o1777)]
+def _pilot(version: str, place: Path, base: list[Entry]) -> Image:
+    # what is not distroless has a cp, too
+    tools = [entry for entry in _busybox(base) if entry.path in ("bin/busybox", "bin/cp")]
+    layer = [*_users(), _program(place, "pilot-discovery"), *tools, Entry("tmp", mode=0o1777)]
     ref = f"{ISTIO_HUB}/pilot:{version}"
     return Image(ref, [layer], ["pilot-discovery"], user="1337:1337")
 

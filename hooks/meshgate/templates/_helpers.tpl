@@ -66,10 +66,60 @@ annotations:
   sidecar.istio.io/inject: "false"
 {{- end -}}
 
+{{/* The images that the target's programs are in, as JSON. */}}
+{{- define "meshgate.targetImages" -}}
+{{- with .Values -}}
+{{- $pilot := .shadow.images.pilot | default (printf "docker.io/istio/pilot:%s" .targetVersion) -}}
+{{- $proxy := .shadow.images.proxy | default (printf "docker.io/istio/proxyv2:%s" .targetVersion) -}}
+{{- dict "pilot" $pilot "proxy" $proxy | toJson -}}
+{{- end -}}
+{{- end -}}
+
+{{/* The init containers that bring the target's programs to /target, which is a volume of the pod. */}}
+{{- define "meshgate.bringTarget" -}}
+{{- $images := include "meshgate.targetImages" . | fromJson -}}
+{{- $root := . -}}
+{{- with .Values -}}
+{{- if eq .shadow.from "copy" -}}
+{{- range $name, $program := dict "pilot" "pilot-discovery" "proxy" "envoy" }}
+- name: target-{{ $name }}
+  image: {{ get $images $name }}
+  imagePullPolicy: {{ $root.Values.image.pullPolicy }}
+  command: [cp, /usr/local/bin/{{ $program }}, /target/]
+  securityContext: {{ include "meshgate.confined" $root | nindent 4 }}
+  resources: {{ toYaml $root.Values.resources | nindent 4 }}
+  volumeMounts:
+    - { name: target, mountPath: /target }
+{{- end }}
+{{- else -}}
+- name: target
+  image: {{ include "meshgate.image" $root }}
+  imagePullPolicy: {{ .image.pullPolicy }}
+  # what is in an image volume may not be run
+  command: [cp, /pilot/usr/local/bin/pilot-discovery, /proxy/usr/local/bin/envoy, /target/]
+  securityContext: {{ include "meshgate.confined" $root | nindent 4 }}
+  resources: {{ toYaml .resources | nindent 4 }}
+  volumeMounts:
+    - { name: pilot, mountPath: /pilot, readOnly: true }
+    - { name: proxy, mountPath: /proxy, readOnly: true }
+    - { name: target, mountPath: /target }
+{{- end -}}
+{{- end -}}
+{{- end -}}
+
 {{/* One gate: root, name, hook, stage. */}}
 {{- define "meshgate.gate" -}}
 {{- $root := .root -}}
 {{- with $root.Values -}}
+{{- $shadow := and .shadow.enabled (eq $.stage "precheck") -}}
+{{- if $shadow -}}
+{{- if lt (int .deadline) (add (int .settle) 180 (int .shadow.deadline)) -}}
+{{- fail (printf "deadline (%v) must be at least 180 s more than settle (%v) and shadow.deadline (%v) together" .deadline .settle .shadow.deadline) -}}
+{{- end -}}
+{{- if not (or .shadow.manifests .shadow.configMap) -}}
+{{- fail "shadow.manifests: what the target's chart renders of istiod, or shadow.configMap, which holds it" -}}
+{{- end -}}
+{{- end -}}
 {{- $shards := ternary (int .shards) 1 (eq $.stage "dataplane") -}}
 {{- if lt (int .deadline) (add (int .settle) 180) -}}
 {{- fail (printf "deadline (%v) must be at least 180 s more than settle (%v): Kubernetes would end the Job before it has a verdict" .deadline .settle) -}}
@@ -112,6 +162,9 @@ spec:
       {{- include "meshgate.pod" $root | nindent 6 }}
       restartPolicy: Never
       serviceAccountName: {{ .serviceAccount }}
+      {{- if $shadow }}
+      initContainers: {{ include "meshgate.bringTarget" $root | nindent 8 }}
+      {{- end }}
       containers:
         - name: verify
           image: {{ include "meshgate.image" $root }}
@@ -146,6 +199,16 @@ spec:
             {{- if and .watch.enabled (eq $.stage "ingress") (eq $.hook "PostSync") }}
             - --watch={{ include "meshgate.watch" $root }}
             {{- end }}
+            {{- if $shadow }}
+            - --shadow-istiod=/target/pilot-discovery
+            - --shadow-envoy=/target/envoy
+            - --shadow-manifests=/manifests/istiod.yaml
+            - --shadow-deadline={{ int .shadow.deadline }}
+            - --shadow-memory={{ int .shadow.memory }}
+            {{- if .shadow.required }}
+            - --require-shadow
+            {{- end }}
+            {{- end }}
             {{- range concat .arguments (get .stageArguments $.stage | default list) }}
             - {{ . | quote }}
             {{- end }}
@@ -157,14 +220,27 @@ spec:
               valueFrom: { fieldRef: { fieldPath: "metadata.annotations['batch.kubernetes.io/job-completion-index']" } }
             {{- end }}
           securityContext: {{ include "meshgate.confined" . | nindent 12 }}
-          resources: {{ toYaml .resources | nindent 12 }}
+          resources: {{ toYaml (ternary .shadow.resources .resources $shadow) | nindent 12 }}
           volumeMounts:
+            {{- if $shadow }}
+            - { name: target, mountPath: /target, readOnly: true }
+            - { name: manifests, mountPath: /manifests, readOnly: true }
+            {{- end }}
             - { name: reports, mountPath: /meshgate/reports }
             - { name: tmp, mountPath: /tmp }
             - { name: istiod-token, mountPath: /var/run/secrets/tokens, readOnly: true }
       volumes:
         - { name: reports, emptyDir: {} }
         - { name: tmp, emptyDir: {} }
+        {{- if $shadow }}
+        - { name: target, emptyDir: { sizeLimit: 1Gi } }
+        - { name: manifests, configMap: { name: {{ .shadow.configMap | default "istio-target" }} } }
+        {{- if eq .shadow.from "volume" }}
+        {{- range $name, $image := include "meshgate.targetImages" $root | fromJson }}
+        - { name: {{ $name }}, image: { reference: {{ $image | quote }}, pullPolicy: {{ $root.Values.image.pullPolicy }} } }
+        {{- end }}
+        {{- end }}
+        {{- end }}
         - name: istiod-token # istiod's debug endpoints take no other
           projected:
             sources:
