@@ -54,7 +54,7 @@ def _start(node: Node, parts: ArgoCD) -> None:
     _component(node, "repo-server", [*repo_server, fresh], ready="http://127.0.0.1:18084/metrics")
     cluster = ["--namespace=argocd", f"--kubeconfig={node.lab.kubeconfig}"]
     clients = [*cluster, f"--repo-server={_REPO_SERVER}", "--repo-server-plaintext"]
-    controller = ["--metrics-port=18082", "--app-resync=10", "--app-resync-jitter=0"]
+    controller = ["--metrics-port=18082", "--app-resync=30", "--app-resync-jitter=0"]
     ready = "http://127.0.0.1:18082/metrics"
     _component(node, "application-controller", [*clients, *controller], ready=ready)
     server = ["--port=18080", "--metrics-port=18083", "--address=127.0.0.1"]
