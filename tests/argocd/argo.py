@@ -149,9 +149,9 @@ class Argo:
         options = f"ARGOCD_OPTS={' '.join(_SERVER)}"
         return self.lab.run("env", options, "sh", str(ROOT / "hooks/examples/chain.sh"))
 
-    def health(self, parent: str, child: str) -> str:
-        """What the parent takes its child's health to be, in the API's words."""
-        return self._healths(parent)[child]
+    def told(self, parent: str, child: str, words: str) -> None:
+        """Waits until what the parent takes its child's health to be begins with these words."""
+        self.until(parent, lambda _: self._healths(parent)[child].startswith(words))
 
     def unhealthy(self, parent: str) -> dict[str, str]:
         """The parent's children that it does not take to be healthy."""

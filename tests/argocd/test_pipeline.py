@@ -172,7 +172,7 @@ def test_a_control_plane_gate_that_closes_restarts_nothing(
         closed_for(lab, istiod, "control-plane-verification", "CP006 VirtualService shop/lost")
         # what Argo CD says of it without the strict health check, and what its parent sees with it
         assert (istiod.synced, istiod.health) == ("Synced", "Healthy")
-        assert argo.health(PARENT, ISTIOD).startswith("Degraded control-plane-verification: ")
+        argo.told(PARENT, ISTIOD, "Degraded control-plane-verification: ")
 
         assert argo.sync(PARENT).phase == "Failed"
         assert argo.application(INGRESS).operation == untouched
@@ -230,8 +230,7 @@ def test_a_data_plane_gate_that_closes_is_told_by_the_api_alone(lab: Lab, argo: 
     assert "Failed" in row
     assert "The gate is CLOSED" in row
     closed_for(lab, restart, "data-plane-verification", "DP006 DestinationRule shop/plain")
-    named = "Degraded data-plane-verification: "
-    argo.until(PARENT, lambda _: argo.health(PARENT, RESTART).startswith(named))
+    argo.told(PARENT, RESTART, "Degraded data-plane-verification: ")
     assert not workloads & pods(lab, *WORKLOADS)
 
 
@@ -263,7 +262,7 @@ def test_a_control_plane_that_does_not_come_up_has_no_verdict_and_that_is_told(
     istiod = argo.until(ISTIOD, lambda app: app.over and app.phase == "Failed")
     assert istiod.gates["control-plane-precheck"] == "Succeeded"
     assert "control-plane-verification" not in istiod.gates
-    assert argo.health(PARENT, ISTIOD).startswith("Degraded ")
+    argo.told(PARENT, ISTIOD, "Degraded ")
 
     progress_within(lab, 600)
     lab.apply(*one(argo, ISTIOD, images[NEW]))
@@ -275,7 +274,7 @@ def test_a_selective_sync_runs_no_gate_and_that_is_told(argo: Argo) -> None:
 
     assert istiod.phase == "Succeeded"
     assert istiod.gates == {}
-    assert argo.health(PARENT, ISTIOD).startswith("Degraded no verdict: ")
+    argo.told(PARENT, ISTIOD, "Degraded no verdict: ")
 
 
 def test_a_gate_whose_image_cannot_be_pulled_never_opens(lab: Lab, argo: Argo) -> None:
