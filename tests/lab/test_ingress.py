@@ -6,6 +6,7 @@ Faults that do not touch each other are put in together and found in one run.
 import gzip
 import json
 import sys
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
@@ -528,6 +529,92 @@ answers:
 """
 
 
+def test_grpc_servers_and_calls_of_their_methods(lab: Lab, ingress: Run, tmp_path: Path) -> None:
+    answers = tmp_path / "answers.yaml"
+    answers.write_text(CALLS)
+    port = {"name": "grpc", "port": 80, "targetPort": 50051}
+    lab.apply(
+        {
+            "apiVersion": "v1",
+            "kind": "Service",
+            "metadata": {"name": "calls", "namespace": "shop"},
+            "spec": {"ports": [port]},
+        },
+        {
+            "apiVersion": "discovery.k8s.io/v1",
+            "kind": "EndpointSlice",
+            "metadata": {
+                "name": "calls",
+                "namespace": "shop",
+                "labels": {"kubernetes.io/service-name": "calls"},
+            },
+            "addressType": "IPv4",
+            "endpoints": [{"addresses": [NODE]}],
+            "ports": [{"name": "grpc", "port": 50051}],
+        },
+        {
+            "apiVersion": "gateway.networking.k8s.io/v1",
+            "kind": "GRPCRoute",
+            "metadata": {"name": "calls", "namespace": "shop"},
+            "spec": {
+                "parentRefs": [{"name": "shop", "sectionName": "grpc"}],
+                "hostnames": ["grpc.example.com"],
+                "rules": [
+                    {
+                        "matches": [{"method": {"service": "shop.Calls"}}],
+                        "backendRefs": [{"name": "calls", "port": 80}],
+                    }
+                ],
+            },
+        },
+        gateway("faults", server("calls.faults.example.com")),
+        virtual_service("calls", "calls.faults.example.com", "calls"),
+    )
+    gone = ingress(f"--expect={answers}")
+    serving = lab.start(sys.executable, "-c", GRPC_SERVER, NODE)
+    try:
+        right = ingress(f"--expect={answers}", "--settle=30")
+    finally:
+        serving.terminate()
+        serving.wait()
+
+    # it breaks off every GET, and is well
+    assert right.exit == 0, right.output
+    assert "pass IG009" in right.output
+    assert "to gRPC servers by GET, which proves their routes and no method: " in right.output
+    sent = load(right.reports / "snapshot.json.gz").ingress
+    assert sent is not None
+    assert any(each.refused for each in sent.exchanges)
+    assert gone.exit == 1, gone.output
+    failure(gone, "IG007 GRPCRoute shop/calls: ", "the backend cannot be reached")
+    failure(gone, "IG007 VirtualService shop/calls: ", "the backend cannot be reached")
+    failure(gone, "IG009 POST http://grpc.example.com:80/shop.Calls/Get ", "got grpc-status: 14")
+
+
+CALLS = """
+answers:
+  - {host: grpc.example.com, scheme: http, path: /shop.Calls/Get, grpc: true}
+  - {host: calls.faults.example.com, scheme: http, path: /shop.Calls/Get, grpc: true}
+  - host: grpc.example.com
+    scheme: http
+    path: /shop.Calls/NoSuchMethod
+    grpc: true
+    expect: {headers: {grpc-status: "12"}}
+"""
+
+GRPC_SERVER = """
+import sys
+from concurrent.futures import ThreadPoolExecutor
+import grpc
+get = grpc.unary_unary_rpc_method_handler(lambda asked, context: b"")
+server = grpc.server(ThreadPoolExecutor(2))
+server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("shop.Calls", {"Get": get}),))
+server.add_insecure_port(f"{sys.argv[1]}:50051")
+server.start()
+server.wait_for_termination()
+"""
+
+
 def test_from_outside_too_and_not_where_nothing_listens(ingress: Run) -> None:
     both = ingress(f"--ingress-url=http://{NODE}:30080", f"--ingress-url=https://{NODE}:30443")
     none = ingress("--vantage=outside")
@@ -587,8 +674,12 @@ def test_what_was_lost_while_a_gateway_was_away(
     words = (f"{Path(sys.executable).parent}/meshgate", "watch", str(kept), "--rate=10")
 
     def watch(act: Callable[[], object], seconds: int) -> None:
+        begun = tmp_path / f"begun-{seconds}"
+        more = (f"--lasting={seconds}", f"--begun={begun}")
         with ThreadPoolExecutor() as pool:
-            watching = pool.submit(lab.run, *words, f"--lasting={seconds}", identity=verifier)
+            watching = pool.submit(lab.run, *words, *more, identity=verifier)
+            while not (begun.exists() or watching.done()):
+                time.sleep(0.1)
             act()
             assert watching.result().returncode == 0, watching.result().stderr
 

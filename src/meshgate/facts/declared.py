@@ -30,7 +30,14 @@ def read_answers(yaml: str) -> tuple[Answer, ...]:
     for number, answer in enumerate(answers, 1):
         if wrong := next(_wrong(answer), ""):
             raise ValueError(f"answer {number} ({answer.words}): {wrong}")
-    return answers
+    return tuple(_called(each) if each.grpc else each for each in answers)
+
+
+def _called(answer: Answer) -> Answer:
+    """A call: by POST, as gRPC has it, and well unless another status of gRPC's is declared."""
+    headers = {"grpc-status": "0", **answer.expect.headers}
+    expect = msgspec.structs.replace(answer.expect, headers=headers)
+    return msgspec.structs.replace(answer, method="POST", expect=expect)
 
 
 def _wrong(answer: Answer) -> Iterator[str]:
@@ -42,6 +49,10 @@ def _wrong(answer: Answer) -> Iterator[str]:
         yield "no such port, or no such status"
     if not _TOKEN.fullmatch(answer.method) or answer.method != answer.method.upper():
         yield f"{answer.method!r} is no method"
+    if answer.grpc and (answer.send or answer.method not in ("GET", "POST")):
+        yield "a gRPC method is called by POST, with an empty message"
+    if answer.grpc and not re.fullmatch(r"/[\w.]+/\w+", answer.path):
+        yield "the path of a gRPC method is /package.Service/Method"
     if not answer.vantages or (others := set(answer.vantages) - set(VANTAGES)):
         unknown = f"not {', '.join(sorted(others))}" if answer.vantages else "and not from nowhere"
         yield f"it can be sent from {' or '.join(VANTAGES)}, {unknown}"
@@ -60,7 +71,7 @@ def _wrong(answer: Answer) -> Iterator[str]:
 def _askable(answer: Answer) -> bool:
     expect = answer.expect
     return answer.method == "GET" and not (
-        answer.headers or answer.send or expect.headers or expect.body
+        answer.headers or answer.send or answer.grpc or expect.headers or expect.body
     )
 
 
@@ -88,6 +99,8 @@ def journey(answer: Answer, listener: Listener) -> Journey | None:
         tuple(sorted(answer.headers.items())),
         declared=True,
         send=answer.send,
+        http2=answer.grpc,
+        grpc=answer.grpc,
     )
 
 
@@ -143,8 +156,8 @@ def _is(request: Request, answer: Answer, vantage: str) -> bool:
         and request.vantage == vantage
         and (request.host, request.port, bool(request.tls))
         == (answer.host, answer.number, answer.scheme == "https")
-        and (request.method, request.path, request.headers, request.send)
-        == (answer.method, answer.path, answer.headers, answer.send)
+        and (request.method, request.path, request.headers, request.send, request.grpc)
+        == (answer.method, answer.path, answer.headers, answer.send, answer.grpc)
     )
 
 
@@ -153,6 +166,10 @@ def _differences(where: str, answer: Answer, seen: Exchange) -> Iterator[Finding
     if seen.error:
         words = f"got no answer ({seen.stage}): {seen.error}"
         yield Finding(where, words, f"{answer.expect.status}", remedy, heals=True)
+        return
+    if not seen.status:
+        words = f"the listener does not speak HTTP/2 (ALPN {seen.alpn or 'none'})"
+        yield Finding(where, words, "HTTP/2, which gRPC needs", remedy, heals=True)
         return
     if seen.status != answer.expect.status:
         why = f" ({seen.reason})" if seen.reason else ""

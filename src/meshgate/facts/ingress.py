@@ -1,5 +1,6 @@
 """The gateways: are they well, and does traffic from outside really arrive?"""
 
+from collections import Counter
 from collections.abc import Iterator
 from datetime import timedelta
 from functools import cached_property
@@ -500,6 +501,8 @@ class IngressGateways:
                 "a redirect to HTTPS" if listener.redirects else f"{asked.expected}",
                 heals=True,
             )
+        if seen.refused:
+            return None
         missing = [each for each in asked.backends if self._subset_missing(each)]
         kind = seen.reason.partition(" ")[0]
         why, remedy = {
@@ -670,8 +673,13 @@ def _containers(pod: Pod) -> Iterator[Container]:
 
 def sent(traffic: Ingress | None) -> tuple[str, ...]:
     """Where requests were sent from, in words: what the verdict rests on."""
-    counts: dict[str, int] = {}
-    for each in traffic.exchanges if traffic else ():
-        counts[each.request.vantage] = counts.get(each.request.vantage, 0) + 1
+    requests = [each.request for each in traffic.exchanges] if traffic else []
+    counts = Counter(each.vantage for each in requests)
     words = ", ".join(f"{count} from {name}" for name, count in sorted(counts.items()))
-    return (f"requests sent through the gateways: {words or 'none'}",)
+    lines = [f"requests sent through the gateways: {words or 'none'}"]
+    if asked := sum(each.grpc and not each.declared for each in requests):
+        lines.append(
+            f"to gRPC servers by GET, which proves their routes and no method: {asked} of them; "
+            "a call can be declared (--expect)"
+        )
+    return tuple(lines)

@@ -31,6 +31,7 @@ class Journey(NamedTuple):
     tls_version: str = ""
     http2: bool = False
     certificate: bool = False
+    grpc: bool = False
 
     def request(self, listener: Listener, vantage: str, service: str) -> Request:
         """The request from one vantage point."""
@@ -53,6 +54,7 @@ class Journey(NamedTuple):
             tls_version=self.tls_version,
             http2=self.http2,
             certificate=self.certificate,
+            grpc=self.grpc,
         )
 
 
@@ -79,7 +81,10 @@ def _versions(listener: Listener) -> list[Journey]:
 
 
 def _usual(ways: WaysIn, listener: Listener) -> list[Journey]:
-    routed = list(dict.fromkeys(_routed(ways, listener)))
+    routed = [
+        each._replace(grpc=each.grpc or ways.speak_grpc(each.backends))
+        for each in dict.fromkeys(_routed(ways, listener))
+    ]
     if not listener.tls:
         return routed or [Journey(concrete(host)) for host in listener.hosts]
     hosts = dict.fromkeys([concrete(host) for host in listener.hosts if "*" not in host])
@@ -217,6 +222,7 @@ def _of_route(kind: str, route: Route, listener: Listener) -> Iterator[Journey]:
                     route=f"{subject} rule {number}",
                     backends=backends,
                     http2=kind == "GRPCRoute",
+                    grpc=kind == "GRPCRoute",
                 )
 
 
@@ -239,7 +245,7 @@ def _of_matches(rule: RouteRule) -> Journey | None:
     query = "&".join(f"{each.name}={each.value}" for each in match.query_params)
     path, method = match.path.value, match.method
     if isinstance(method, MethodMatch):
-        # a gRPC method is a path; asked for with GET its backend refuses, and has been reached
+        # a gRPC method is a path; its backend refuses a GET for it, and has been reached
         path, method = f"/{method.service}/{method.method or 'Meshgate'}", "GET"
     return journey._replace(
         method=method or "GET",

@@ -11,7 +11,14 @@ from meshgate.facts.pods import ready
 from meshgate.facts.webhooks import Backend
 from meshgate.snapshot.gateway_api import ApiGateway, Route
 from meshgate.snapshot.istio import DestinationRule, Gateway, VirtualService
-from meshgate.snapshot.kubernetes import Deployment, EndpointSlice, Pod, PodSpec, Service
+from meshgate.snapshot.kubernetes import (
+    Deployment,
+    EndpointSlice,
+    Pod,
+    PodSpec,
+    Service,
+    ServicePort,
+)
 
 GATEWAY_NAME = "gateway.networking.k8s.io/gateway-name"
 # Istio's names for what `ssl` calls so, oldest first
@@ -251,6 +258,19 @@ class WaysIn:
             )
         )
 
+    @cached_property
+    def _ports(self) -> dict[str, ServicePort]:
+        return {
+            f"{each.metadata.name}.{each.metadata.namespace}.svc.cluster.local:{port.port}": port
+            for each in self.lists.services
+            for port in each.spec.ports
+        }
+
+    def speak_grpc(self, backends: Sequence[str]) -> bool:
+        """Whether all of them (`host:port`) are what their Services declare to be gRPC."""
+        ports = [self._ports.get(each.partition("|")[0]) for each in backends]
+        return bool(ports) and all(port is not None and _grpc(port) for port in ports)
+
     def subset_missing(self, host: str, subset: str) -> bool:
         """Whether no DestinationRule defines this subset of a host."""
         return bool(subset) and not any(
@@ -263,6 +283,13 @@ class WaysIn:
 def short(host: str, namespace: str) -> str:
     """A host as Istio completes it: `web` of `shop` is `web.shop.svc.cluster.local`."""
     return host if "." in host else f"{host}.{namespace}.svc.cluster.local"
+
+
+def _grpc(port: ServicePort) -> bool:
+    protocol = port.app_protocol or port.name
+    return protocol == "grpc" or (
+        protocol.startswith("grpc-") and not protocol.startswith("grpc-web")
+    )
 
 
 def _node_port(spec: PodSpec, port: int) -> int:

@@ -13,6 +13,7 @@ from h2.events import (
     ResponseReceived,
     StreamEnded,
     StreamReset,
+    TrailersReceived,
 )
 from h2.exceptions import H2Error
 
@@ -21,14 +22,19 @@ HEADER, GOAWAY = 9, 7  # octets of a frame's header; a frame's type (RFC 9113)
 
 
 def ask(
-    connection: socket.socket, headers: Sequence[tuple[str, str]], timeout: float, most: int
+    connection: socket.socket,
+    headers: Sequence[tuple[str, str]],
+    timeout: float,
+    most: int,
+    send: bytes = b"",
 ) -> tuple[Headers, bytes]:
-    """Sends headers, `:method` and the like among them; what came back, of the body `most` bytes.
+    """Sends headers, `:method` and the like among them, and a small body; what came back, trailers
+    among the headers, of the body `most` bytes.
 
     Raises OSError where there is no answer.
     """
     try:
-        return _ask(connection, headers, time.monotonic() + timeout, most)
+        return _ask(connection, headers, time.monotonic() + timeout, most, send)
     except H2Error as error:
         raise ConnectionError(f"HTTP/2: {error or type(error).__name__}") from error
 
@@ -60,12 +66,18 @@ def _events(http2: H2Connection, frames: list[bytes], stream: int) -> Iterator[E
 
 
 def _ask(
-    connection: socket.socket, headers: Sequence[tuple[str, str]], end: float, most: int
+    connection: socket.socket,
+    headers: Sequence[tuple[str, str]],
+    end: float,
+    most: int,
+    send: bytes,
 ) -> tuple[Headers, bytes]:
     http2 = H2Connection(H2Configuration(client_side=True, header_encoding="utf-8"))
     http2.initiate_connection()
     stream = http2.get_next_available_stream_id()
-    http2.send_headers(stream, list(headers), end_stream=True)
+    http2.send_headers(stream, list(headers), end_stream=not send)
+    if send:
+        http2.send_data(stream, send, end_stream=True)
     connection.sendall(http2.data_to_send())
     answered: Headers = []
     body, waiting = b"", b""
@@ -75,8 +87,8 @@ def _ask(
             raise ConnectionError("HTTP/2: the connection was closed")
         frames, waiting = _split(waiting + data)
         for event in _events(http2, frames, stream):
-            if isinstance(event, ResponseReceived):
-                answered = [(str(name), str(value)) for name, value in event.headers]
+            if isinstance(event, ResponseReceived | TrailersReceived):
+                answered += [(str(name), str(value)) for name, value in event.headers]
             elif isinstance(event, DataReceived):
                 body += event.data
                 http2.acknowledge_received_data(event.flow_controlled_length, event.stream_id)

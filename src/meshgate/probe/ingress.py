@@ -40,6 +40,9 @@ BODY = 64 * 1024
 # PROXY protocol, version 1, of a connection that speaks for nobody else
 UNPROXIED = b"PROXY UNKNOWN\r\n"
 
+# an empty message, as gRPC frames one: not compressed, and no bytes long
+NOTHING_SAID = bytes(5)
+
 Connect = Callable[[], socket.socket]
 # To where a host is served from a vantage point.
 Dial = Callable[[str], socket.socket]
@@ -319,13 +322,16 @@ class Client:
         answer = (self._http2 if request.http2 else self._http1)(request, connection, host, given)
         body = answer.body
         upstream = answer.headers.get("x-envoy-upstream-service-time") is not None
+        reason = _reason(answer.status, body)
+        # a gRPC server's own Envoy tells of it in the same words
+        told = not upstream or (request.grpc and reason.startswith("UF"))
         return msgspec.structs.replace(
             seen,
             status=answer.status,
             server=answer.headers.get("server", ""),
             location=_plain(answer.headers.get("location", "")),
             upstream=upstream,
-            reason="" if upstream else _reason(answer.status, body),
+            reason=reason if told else "",
             headers={
                 name.lower(): text(value)
                 for name in expect.headers
@@ -358,7 +364,13 @@ class Client:
             "user-agent": AGENT,
             **{name.lower(): value for name, value in given.items()},
         }
-        found, body = http2.ask(connection, list(headers.items()), self._traffic.timeout, BODY)
+        called = request.grpc and request.declared
+        if called:
+            headers |= {"content-type": "application/grpc", "te": "trailers"}
+        send = NOTHING_SAID if called else b""
+        found, body = http2.ask(
+            connection, list(headers.items()), self._traffic.timeout, BODY, send
+        )
         named = dict(found)
         return Answered(int(named.get(":status", 0)), named, body.decode(errors="replace"))
 

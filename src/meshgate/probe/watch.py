@@ -95,7 +95,7 @@ def trouble(got: Exchange, slow_after: int) -> tuple[str, bool]:
     """What is wrong with an answer, and whether no more than that it took long."""
     if got.error:
         return f"{got.stage}: {got.error}", False
-    if got.status >= 500 or got.reason:
+    if (got.status >= 500 or got.reason) and not got.refused:
         return f"{got.status} {got.reason}".strip(), False
     if got.milliseconds > slow_after:
         return f"{got.milliseconds} ms", True

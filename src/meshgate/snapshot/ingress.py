@@ -21,7 +21,8 @@ class Answer(Base, frozen=True, forbid_unknown_fields=True):
     """A request that somebody declared, where it is sent from, and what it must get.
 
     A `${NAME}` in a header or in `send` stands for what the environment holds; what it is replaced
-    by is sent and kept nowhere.
+    by is sent and kept nowhere.  `grpc`: the method that is the path is called, as gRPC calls one,
+    with an empty message.
     """
 
     host: str
@@ -31,6 +32,7 @@ class Answer(Base, frozen=True, forbid_unknown_fields=True):
     method: str = "GET"
     headers: dict[str, str] = {}
     send: str = ""
+    grpc: bool = False
     vantages: tuple[str, ...] = msgspec.field(default=("inside",), name="from")
     expect: Expected = Expected()
 
@@ -53,7 +55,8 @@ class Request(Base, frozen=True):
     to `backends`; it is empty where only the listener is meant.  `expected` is the status that the
     gateway gives by itself (a redirect, a fixed answer), 0 where a backend answers.  `declared`:
     it is a person's own, with the body `send`.  `tls_version`: the only one that is offered.
-    `certificate`: a client's certificate is shown.
+    `certificate`: a client's certificate is shown.  `grpc`: what answers is a gRPC server; where it
+    is declared too, it is called as one, else asked by a GET, which it may break off.
     """
 
     vantage: str
@@ -74,6 +77,7 @@ class Request(Base, frozen=True):
     tls_version: str = ""
     http2: bool = False
     certificate: bool = False
+    grpc: bool = False
 
     @property
     def url(self) -> str:
@@ -139,6 +143,12 @@ class Exchange(Base, frozen=True):
     distrust: str = ""
     headers: dict[str, str] = {}
     body_holds: bool = True
+
+    @property
+    def refused(self) -> bool:
+        """Whether a gRPC server broke off a GET: it takes POST alone, and has been reached."""
+        asked = self.request
+        return asked.grpc and not asked.declared and "remote reset" in self.reason
 
 
 class Vantage(Base, frozen=True):

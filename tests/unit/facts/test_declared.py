@@ -58,6 +58,9 @@ def test_a_file_says_what_is_asked_and_expected() -> None:
         ("{host: a.b, headers: {Authorization: abc}}", "write ${NAME}"),
         ("{host: a.b, headers: {x-auth-token: abc}}", "write ${NAME}"),
         ("{host: a.b, path: '/?token=abc'}", "looks like a credential"),
+        ("{host: a.b, grpc: true}", "is /package.Service/Method"),
+        ("{host: a.b, path: /a.B/C, grpc: true, method: PUT}", "is called by POST"),
+        ("{host: a.b, path: /a.B/C, grpc: true, from: [prober]}", "a prober elsewhere"),
         ('{host: a.b, headers: {x: "a\\r\\nb: c"}}', "is no header"),
     ],
 )
@@ -66,6 +69,30 @@ def test_a_file_that_says_something_else_is_refused(answer: str, why: str) -> No
         read_answers(f"answers: [{answer}]")
 
     assert why in str(raised.value)
+
+
+def test_a_call_is_well_unless_another_status_is_declared() -> None:
+    well, ill = read_answers(
+        "answers: [{host: a.b, path: /a.B/C, grpc: true}, "
+        '{host: a.b, path: /a.B/C, grpc: true, expect: {headers: {grpc-status: "5"}}}]'
+    )
+
+    assert (well.words, well.expect.headers) == (
+        "POST https://a.b:443/a.B/C",
+        {"grpc-status": "0"},
+    )
+    assert ill.expect.headers == {"grpc-status": "5"}
+    asked = request(msgspec.structs.replace(well, host=build.HOST))
+    assert (asked.http2, asked.grpc, asked.declared) == (True, True, True)
+
+
+def test_a_call_through_a_listener_that_does_not_speak_http_2() -> None:
+    (call,) = read_answers(f"answers: [{{host: {build.HOST}, path: /a.B/C, grpc: true}}]")
+    seen = Exchange(request=request(call), alpn="http/1.1")
+
+    (finding,) = others(seen, answers=(call,))
+
+    assert "the listener does not speak HTTP/2 (ALPN http/1.1)" in str(finding)
 
 
 def test_variables_that_are_not_set_are_named() -> None:

@@ -426,6 +426,13 @@ def test_grpc_needs_http_2() -> None:
     )
 
 
+def test_a_grpc_server_that_breaks_off_a_get_has_been_reached() -> None:
+    broken = {"status": 503, "upstream": False}
+
+    assert grpc(**broken, reason="UF (remote reset)") == []
+    assert "cannot be reached" in told(grpc(**broken, reason="UF (remote connection failure)"))
+
+
 # --- as before ----------------------------------------------------------------------------------
 
 

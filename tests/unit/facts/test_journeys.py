@@ -16,7 +16,7 @@ from meshgate.snapshot.istio import (
     VirtualServiceSpec,
 )
 from meshgate.snapshot.istio import VirtualService as Virtual
-from meshgate.snapshot.kubernetes import Metadata
+from meshgate.snapshot.kubernetes import Metadata, Service, ServicePort, ServiceSpec
 from tests import ingress_builders as build
 
 
@@ -186,6 +186,30 @@ def test_a_grpc_method_is_a_path() -> None:
     assert (asked.method, asked.path) == ("GET", "/shop.Orders/Meshgate")
     assert asked.route == "GRPCRoute shop/web rule 0"
     assert asked.http2
+    assert asked.grpc
+
+
+@pytest.mark.parametrize(
+    ("named", "grpc"),
+    [
+        ({"name": "grpc"}, True),
+        ({"name": "grpc-api"}, True),
+        ({"name": "http", "app_protocol": "grpc"}, True),
+        ({"name": "grpc-web"}, False),
+        ({"name": "http"}, False),
+    ],
+)
+def test_a_grpc_server_is_one_that_its_service_says_to_be(
+    named: dict[str, str], grpc: bool
+) -> None:
+    web = Service(
+        metadata=Metadata(name="web", namespace="shop"),
+        spec=ServiceSpec(ports=(ServicePort(port=80, **named),)),  # type: ignore[arg-type]
+    )
+
+    (asked, *_) = build.requests(services=(build.service(), web))
+
+    assert (asked.route, asked.grpc) == ("VirtualService shop/shop route web", grpc)
 
 
 def test_a_tls_route_is_shaken_hands_with() -> None:

@@ -57,6 +57,19 @@ def test_an_answer() -> None:
     assert body == b"all"
 
 
+def test_a_body_is_sent_and_trailers_are_part_of_the_answer() -> None:
+    def reply(server: H2Connection, stream: int) -> None:
+        server.send_headers(stream, [(":status", "200")])
+        server.send_headers(stream, [("grpc-status", "0")], end_stream=True)
+
+    with answering(reply) as (connection, asked):
+        headers, body = http2.ask(connection, ASKED, 5, 3, bytes(5))
+
+    assert asked == ASKED
+    assert headers == [(":status", "200"), ("grpc-status", "0")]
+    assert body == b""
+
+
 def test_an_answer_after_a_farewell() -> None:
     farewell = GoAwayFrame(0, last_stream_id=1, error_code=0).serialize()
 

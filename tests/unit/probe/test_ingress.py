@@ -3,12 +3,14 @@
 import socket
 import ssl
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from threading import Thread
 from typing import Any
 from urllib.parse import urlsplit
 
+import grpc
 import msgspec
 import pytest
 from cryptography import x509
@@ -67,6 +69,17 @@ def test_who_answered_and_why(serve: Serve, answer: Answer, reason: str, upstrea
     assert (seen.status, seen.reason, seen.upstream) == (answer.status, reason, upstream)
 
 
+def test_a_grpc_server_that_breaks_off_is_told_of_by_whichever_envoy_is_next_to_it(
+    serve: Serve,
+) -> None:
+    body = b"upstream connect error or disconnect/reset before headers. reset reason: remote reset"
+    behind = {"x-envoy-upstream-service-time": "1"}
+    url = serve({"/": Answer(503, body), "/behind": Answer(503, body, headers=behind)}).url
+
+    assert all(one(asked(path=path, grpc=True), towards(url)).refused for path in ("/", "/behind"))
+    assert not one(asked(path="/behind"), towards(url)).refused
+
+
 def test_a_request_says_what_it_is_and_what_was_planned(serve: Serve) -> None:
     server = serve({"/a": fakes.answer({})})
 
@@ -98,6 +111,39 @@ def test_a_declared_request_is_sent_as_declared_and_its_secret_is_kept_nowhere(
     assert request.headers["authorization"] == "Bearer abc"
     assert (seen.headers, seen.body_holds) == ({"x-a": "1"}, True)
     assert b"abc" not in msgspec.json.encode(seen)
+
+
+def test_a_method_that_is_declared_is_called_as_grpc_has_it() -> None:
+    said: list[bytes] = []
+
+    def answer(message: bytes, context: grpc.ServicerContext) -> bytes:
+        said.append(message)
+        return b""
+
+    get = grpc.unary_unary_rpc_method_handler(answer)
+    server = grpc.server(ThreadPoolExecutor(1))
+    server.add_generic_rpc_handlers(
+        (grpc.method_handlers_generic_handler("shop.Calls", {"Get": get}),)
+    )
+    port = server.add_insecure_port("127.0.0.1:0")
+    server.start()
+    expect = Expected(headers={"grpc-status": "0"})
+
+    def call(method: str) -> Exchange:
+        called = asked(
+            method="POST", path=f"/shop.Calls/{method}", http2=True, grpc=True, declared=True
+        )
+        towards_it = towards(f"http://127.0.0.1:{port}")
+        planned = Planned(called, "a way", towards_it, expect=expect)
+        (seen,) = send([planned], INSIDE, Traffic()).exchanges
+        return seen
+
+    well, unknown = call("Get"), call("NoSuchMethod")
+    server.stop(None)
+
+    assert said == [b""]
+    assert (well.status, well.headers) == (200, {"grpc-status": "0"})
+    assert (unknown.status, unknown.headers) == (200, {"grpc-status": "12"})
 
 
 def test_a_redirect_is_kept_without_its_query_and_not_followed(serve: Serve) -> None:

@@ -3,10 +3,12 @@
 import socket
 import threading
 
+import msgspec
+
 from meshgate.probe.ingress import Planned
 from meshgate.probe.traffic import Traffic
-from meshgate.probe.watch import Stream, watched
-from meshgate.snapshot.ingress import Request, Watch
+from meshgate.probe.watch import Stream, trouble, watched
+from meshgate.snapshot.ingress import Exchange, Request, Watch
 from tests.conftest import Serve
 from tests.fakes import Answer
 
@@ -43,6 +45,13 @@ def test_every_trouble_is_kept_with_its_reason(serve: Serve) -> None:
     assert {each.asked for each in last.troubles} == {"GET http://a.b:80/ill from inside"}
     assert abs(len(last.troubles) * 2 - last.sent) <= 16
     assert last.began < last.last
+
+
+def test_a_grpc_server_that_breaks_off_a_get_is_no_trouble() -> None:
+    got = Exchange(request=asked("/", grpc=True), status=503, reason="UF (remote reset)")
+
+    assert trouble(got, 1000) == ("", False)
+    assert trouble(msgspec.structs.replace(got, request=asked("/")), 1000)[0]
 
 
 def test_only_what_a_backend_answers_is_watched() -> None:
