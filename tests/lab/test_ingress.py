@@ -253,6 +253,81 @@ def test_tls_that_clients_do_not_take(lab: Lab, ingress: Run) -> None:
     failure(stage, "IG003 Gateway shop/shop listener passed: ", "no TLSRoute is attached")
 
 
+TLS_ROUTES = "tlsroutes.gateway.networking.k8s.io"
+
+
+@pytest.fixture
+def tls_routes(lab: Lab) -> Iterator[None]:
+    """The Gateway API has TLSRoutes for one test."""
+    crd = lab.verb("node", "cat", "/var/lib/meshgate/tlsroutes.yaml")
+    lab.kubectl("apply", "--server-side", "-f", "-", input=crd)
+    lab.kubectl("wait", f"crd/{TLS_ROUTES}", "--for=condition=Established", "--timeout=30s")
+    yield
+    lab.kubectl("delete", "crd", TLS_ROUTES)
+
+
+@pytest.mark.usefixtures("tls_routes")
+def test_a_tls_route_passes_through_to_its_backend(lab: Lab, ingress: Run) -> None:
+    host = "istiod.istio-system.svc"  # the TLS backend that there is
+    listener = {
+        "name": "passed",
+        "port": 443,
+        "protocol": "TLS",
+        "hostname": host,
+        "tls": {"mode": "Passthrough"},
+    }
+    lab.kubectl(
+        *("patch", "gateway.gateway.networking.k8s.io", "shop", *SHOP, "--type=json", "-p"),
+        json.dumps([{"op": "add", "path": "/spec/listeners/-", "value": listener}]),
+    )
+    lab.apply(
+        {
+            "apiVersion": "gateway.networking.k8s.io/v1beta1",
+            "kind": "ReferenceGrant",
+            "metadata": {"name": "passed", "namespace": "istio-system"},
+            "spec": {
+                "from": [
+                    {
+                        "group": "gateway.networking.k8s.io",
+                        "kind": "TLSRoute",
+                        "namespace": "shop",
+                    }
+                ],
+                "to": [{"group": "", "kind": "Service"}],
+            },
+        },
+        tls_route(host, "ghost"),
+    )
+
+    wrong = ingress("--settle=6")
+    lab.apply(tls_route(host, "istiod"))
+    right = ingress("--settle=30")
+
+    assert right.exit == 0, right.output
+    sent = load(right.reports / "snapshot.json.gz").ingress
+    assert sent is not None
+    (reached,) = [each for each in sent.exchanges if each.request.route == "TLSRoute shop/passed"]
+    assert reached.certificate is not None
+    assert host in reached.certificate.sans
+    assert wrong.exit == 1, wrong.output
+    failure(wrong, "IG003 TLSRoute shop/passed at Gateway shop/shop: ", "ResolvedRefs=False")
+    failure(wrong, "IG004 Gateway shop/shop port 443/TLS: ", host, "TLSRoute shop/passed's backend")
+
+
+def tls_route(host: str, backend: str) -> dict[str, Any]:
+    to = {"name": backend, "namespace": "istio-system", "port": 443}
+    return {
+        "apiVersion": "gateway.networking.k8s.io/v1alpha2",
+        "kind": "TLSRoute",
+        "metadata": {"name": "passed", "namespace": "shop"},
+        "spec": {
+            "parentRefs": [{"name": "shop", "sectionName": "passed"}],
+            "hostnames": [host],
+            "rules": [{"backendRefs": [to]}],
+        },
+    }
+
+
 @pytest.mark.usefixtures("mended")
 def test_what_was_answered_otherwise_before(lab: Lab, ingress: Run, tmp_path: Path) -> None:
     kept = tmp_path / "before.json.gz"
