@@ -431,6 +431,7 @@ def test_a_load_balancer_and_a_gateway_on_its_node(lab: Lab, ingress: Run) -> No
         *("patch", "service", "istio-ingressgateway", *INGRESS, "--type=merge", "-p"),
         json.dumps({"spec": {"type": "LoadBalancer"}}),
     )
+    bare = ingress()
     waits = ingress("--ingress-url=https://172.30.0.2:30443")
     lab.kubectl(
         *("patch", "service", "istio-ingressgateway", *INGRESS, "--type=merge", "-p"),
@@ -447,6 +448,9 @@ def test_a_load_balancer_and_a_gateway_on_its_node(lab: Lab, ingress: Run) -> No
     both = ingress("--settle=20", "--vantage=inside", "--vantage=outside")
     planned = ingress("--dry-run").output
 
+    assert bare.exit == 0, bare.output
+    door = "Service istio-ingress/istio-ingressgateway"
+    assert f"WARN IG002 {door}: is of type LoadBalancer and has no address" in bare.output
     assert waits.exit == 0, waits.output
     assert "has no address" not in waits.output
     assert both.exit == 0, both.output
@@ -716,6 +720,88 @@ def test_public_names_that_a_given_resolver_knows(lab: Lab, ingress: Run) -> Non
     assert not any(name in line for line in stage.failures), stage.output
     assert f"GET http://{name}:80/ by its public name, as {dns} has it" in planned
     assert "nothing was sent from outside" not in stage.output
+
+
+def test_a_prober_that_is_elsewhere(lab: Lab, ingress: Run) -> None:
+    def address(name: str, namespace: str) -> str:
+        return str(lab.get("service", name, "-n", namespace)["spec"]["clusterIP"])
+
+    classic, api = address("istio-ingressgateway", "istio-ingress"), address("shop-istio", "shop")
+    names = {
+        classic: [f"{name}.example.com" for name in ("shop", "limited", "secure")],
+        api: ["api.example.com", "grpc.example.com"],
+    }
+    lab.apply(
+        {
+            "apiVersion": "v1",
+            "kind": "Pod",
+            "metadata": {"name": "prober", "namespace": "legacy"},
+            "spec": {
+                "hostAliases": [
+                    {"ip": ip, "hostnames": hostnames} for ip, hostnames in names.items()
+                ],
+                "containers": [
+                    {
+                        "name": "prober",
+                        "image": "docker.io/lab/python:1",
+                        "imagePullPolicy": "Never",
+                        "command": ["python3", "-c", PROBER],
+                        "readinessProbe": {"tcpSocket": {"port": 9115}, "periodSeconds": 1},
+                    }
+                ],
+            },
+        }
+    )
+    lab.kubectl("wait", "pod/prober", "-n", "legacy", "--for=condition=Ready", "--timeout=60s")
+    pod = lab.get("pod", "prober", "-n", "legacy")["status"]["podIP"]
+    words = (f"--ingress-prober=http://{pod}:9115/probe?module=http_2xx", "--vantage=prober")
+
+    there = ingress(*words)
+    asked = lab.kubectl("logs", "pod/prober", "-n", "legacy")
+    lab.kubectl("delete", "pod/prober", "-n", "legacy", "--now")
+    gone = ingress(*words)
+
+    assert there.exit == 0, there.output
+    assert " from prober" in there.output
+    assert "https://shop.example.com/orders/ 200" in asked
+    assert "http://api.example.com/ 200" in asked
+    assert gone.exit == 10, gone.output
+    assert "is not to be asked" in gone.output
+
+
+# As Prometheus' blackbox exporter: asks from where it is, and answers with metrics.
+PROBER = """
+import http.client, http.server, ssl, time, urllib.parse
+
+class Probe(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        (target,) = urllib.parse.parse_qs(urllib.parse.urlsplit(self.path).query)["target"]
+        began = time.monotonic()
+        status = self.status(urllib.parse.urlsplit(target))
+        print(target, status, flush=True)
+        metrics = {
+            "probe_success": int(200 <= status < 300),
+            "probe_http_status_code": status,
+            "probe_duration_seconds": time.monotonic() - began,
+        }
+        self.send_response(200)
+        self.end_headers()
+        self.wfile.write("".join(f"{name} {value}\\n" for name, value in metrics.items()).encode())
+
+    def status(self, target):
+        unverified = ssl._create_unverified_context()
+        if target.scheme == "https":
+            asked = http.client.HTTPSConnection(target.netloc, timeout=5, context=unverified)
+        else:
+            asked = http.client.HTTPConnection(target.netloc, timeout=5)
+        try:
+            asked.request("GET", target.path)
+            return asked.getresponse().status
+        except OSError:
+            return 0
+
+http.server.ThreadingHTTPServer(("", 9115), Probe).serve_forever()
+"""
 
 
 @pytest.mark.usefixtures("mended")
