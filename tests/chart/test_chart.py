@@ -307,7 +307,8 @@ def test_the_data_plane_can_be_shared_out_among_pods(render: Render) -> None:
 
 
 def test_the_watch_goes_on_beside_the_sync_and_ends_with_it(render: Render) -> None:
-    objects = render("ingress", "--set", "watch.rate=2,watch.slowAfter=300,watch.lasting=900")
+    chosen = "watch.rate=2,watch.slowAfter=300,watch.lasting=900,before={ingress}"
+    objects = render("ingress", "--set", chosen)
     (watch,) = [each for each in objects if each["kind"] == "Pod"]
     annotations, spec = watch["metadata"]["annotations"], watch["spec"]
 
@@ -331,7 +332,7 @@ def test_the_watch_goes_on_beside_the_sync_and_ends_with_it(render: Render) -> N
         in each["spec"]["template"]["spec"]["containers"][0]["args"]
         for each in gates(objects)
     }
-    assert judges == {"ingress-gateway-verification": True, "control-plane-before-ingress": False}
+    assert judges == {"ingress-gateway-verification": True, "ingress-gateway-before-ingress": False}
 
 
 def test_nothing_is_watched_unless_it_is_asked_for(render: Render) -> None:
