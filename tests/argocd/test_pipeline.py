@@ -311,7 +311,8 @@ def test_a_gate_whose_node_is_lost_never_opens(lab: Lab, argo: Argo) -> None:
     with cut_off(lab, argo, "control-plane-verification"):
         lab.verb("crash")
 
-    until(lambda: lab.healthy, timeout=300)
+    everything = ("deployment", "--all", "--all-namespaces")
+    lab.kubectl("wait", "--for=condition=Available", *everything, "--timeout=300s")
     assert argo.sync(ISTIOD).done
 
 

@@ -46,25 +46,15 @@ class Lab:
 
     def verb(self, verb: str, *words: str, input: str | None = None) -> str:
         """One verb of the lab's own program: what it printed; a failure is the test's."""
-        done = self._call(verb, *words, input=input)
-        assert done.returncode == 0, f"lab {verb} {' '.join(words)}:\n{done.stdout}{done.stderr}"
-        return done.stdout
-
-    @property
-    def healthy(self) -> bool:
-        """Whether every pod is Ready and every proxy in sync."""
-        return self._call("status").returncode == 0
-
-    def _call(
-        self, verb: str, *words: str, input: str | None = None
-    ) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
+        done = subprocess.run(
             [LAB, verb, "--name", self.name, *words],
             capture_output=True,
             text=True,
             check=False,
             input=input,
         )
+        assert done.returncode == 0, f"lab {verb} {' '.join(words)}:\n{done.stdout}{done.stderr}"
+        return done.stdout
 
     def printed(self, name: str, verb: str, *words: str) -> str:
         """What that verb prints in its line `name: …`."""
