@@ -162,7 +162,9 @@ def injections(running: target.Running, today: Today) -> tuple[Injection, ...]:
 def _injection(running: target.Running, today: Today, name: str) -> Injection:
     try:
         after = shape(admission.patch_of(running.review(admission.sample_review(name))))
-    except (Unreadable, ValueError) as error:
+    except Unreadable as error:
+        return Injection(namespace=name, error=error.why)
+    except ValueError as error:
         return Injection(namespace=name, refused=str(error))
     if not has_sidecar(after):
         return Injection(namespace=name, refused="it brings no istio-proxy")

@@ -314,7 +314,8 @@ def _await_ready(
 
 def _ended(process: "subprocess.Popen[bytes]", log: Path) -> Unreadable:
     # its own word, or that of the kernel, which says nothing
-    starved = "out of memory" in log.read_text(errors="replace")
+    words = log.read_text(errors="replace")
+    starved = re.search(r"fatal error: runtime: (?:out of|cannot allocate) memory", words)
     if starved or process.returncode == -signal.SIGKILL:
         remedy = "give it more (--memory; of a gate --shadow-memory)"
         return Unreadable("the target's istiod ran out of the memory that it may use", remedy)

@@ -4,10 +4,13 @@ What it does once it is up is proven in the lab.
 """
 
 import json
+import sys
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
 from meshgate.collect.kubernetes import Cluster, Unreadable
@@ -126,6 +129,17 @@ def test_a_program_that_ends_is_told_in_its_own_words(
     assert told == "the target's istiod ended with 3: Error: function omitNil not defined"
 
 
+@pytest.mark.parametrize("words", ["out of memory", "cannot allocate memory"])
+def test_a_program_that_ran_out_of_memory_is_told_so(
+    tmp_path: Path, manifests: Rendered, cluster: Cluster, words: str
+) -> None:
+    program = script(tmp_path, f'echo "fatal error: runtime: {words}"; echo "a trace"; exit 2')
+
+    assert "ran out of the memory" in why_not(program, manifests, cluster)
+    killed = script(tmp_path, "kill -9 $$")
+    assert "ran out of the memory" in why_not(killed, manifests, cluster)
+
+
 def test_a_program_that_is_never_ready_is_not_waited_for_forever(
     tmp_path: Path, manifests: Rendered, cluster: Cluster
 ) -> None:
@@ -147,3 +161,45 @@ def test_it_is_given_no_environment_of_ours(
     assert given["PILOT_ENABLE_ALPN_FILTER"] == "false"
     # whatever the manifests say: nothing that writes
     assert given["INJECTION_WEBHOOK_CONFIG_NAME"] == given["VALIDATION_WEBHOOK_CONFIG_NAME"] == ""
+
+
+# istiod's command line says where it listens; it is ready, tells its version, and ends when asked
+SERVER = """
+import os, sys
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from threading import Thread
+
+class Handler(BaseHTTPRequestHandler):
+    def do_GET(self):
+        if self.path == "/end":
+            os._exit(3)
+        self.send_response(200)
+        self.end_headers()
+        self.wfile.write(b"1.29.1")
+
+def serve(option):
+    host, port = sys.argv[sys.argv.index(option) + 1].split(":")
+    HTTPServer((host, int(port)), Handler).serve_forever()
+
+Thread(target=serve, args=("--monitoringAddr",)).start()
+serve("--httpAddr")
+"""
+
+
+def test_a_program_that_ends_while_it_is_looked_at_is_told(
+    tmp_path: Path, manifests: Rendered, cluster: Cluster
+) -> None:
+    (tmp_path / "server.py").write_text(SERVER)
+    program = script(tmp_path, f'exec {sys.executable} {tmp_path}/server.py "$@"')
+
+    def look(path: str) -> str:
+        with (
+            running(program, manifests, cluster, istio_namespace="istio-system", timeout=30) as up,
+            suppress(httpx.HTTPError),
+        ):
+            up.debug.get(path)
+        return up.version
+
+    assert look("/ready") == "1.29.1"
+    with pytest.raises(Unreadable, match="ended with 3"):
+        look("/end")
