@@ -204,6 +204,7 @@ def test_a_precheck_job_brings_the_targets_programs_and_tries_them(
         "rbac": "resource",
         "targetVersion": "1.29.1",
         "deadline": 900,
+        "syncFail": False,
         "image": {"repository": repository, "digest": digest},
         "shadow": {"enabled": True, "manifests": "\n---\n".join(map(json.dumps, wanted))},
         # what else an upgrade to the version that runs is told is not the matter here

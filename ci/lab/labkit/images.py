@@ -23,7 +23,7 @@ PYTHON_IMAGE = "docker.io/lab/python:1"
 _PATH = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _PASSWD = b"root:x:0:0:root:/root:/bin/sh\nistio-proxy:x:1337:1337::/home/istio-proxy:/bin/sh\n"
 _GROUP = b"root:x:0:\nistio-proxy:x:1337:\n"
-_APPLETS = ("cat", "cp", "env", "grep", "id", "ip", "ls", "netstat", "ps", "sh", "sleep", "vi")
+_APPLETS = ("cat", "env", "grep", "id", "ip", "ls", "netstat", "ps", "sh", "sleep", "vi")
 
 
 @dataclass(frozen=True)
@@ -61,6 +61,10 @@ class Image:
     user: str = ""
 
 
+# what each of Istio's images has that is not distroless
+_COPY = Entry("bin/cp", link="busybox")
+
+
 def recipe(programs: Programs) -> str:
     """Changes whenever an image does."""
     return f"{programs}{hashlib.sha256(Path(__file__).read_bytes()).hexdigest()}"
@@ -95,9 +99,9 @@ def _program(place: Path, name: str) -> Entry:
 
 
 def _pilot(version: str, place: Path, base: list[Entry]) -> Image:
-    # what is not distroless has a cp, too
-    tools = [entry for entry in _busybox(base) if entry.path in ("bin/busybox", "bin/cp")]
-    layer = [*_users(), _program(place, "pilot-discovery"), *tools, Entry("tmp", mode=0o1777)]
+    tools = [entry for entry in _busybox(base) if entry.path == "bin/busybox"]
+    programs = [_program(place, "pilot-discovery"), *tools, _COPY]
+    layer = [*_users(), *programs, Entry("tmp", mode=0o1777)]
     ref = f"{ISTIO_HUB}/pilot:{version}"
     return Image(ref, [layer], ["pilot-discovery"], user="1337:1337")
 
@@ -107,6 +111,7 @@ def _proxy(version: str, programs: Programs, base: list[Entry]) -> Image:
     layer = [
         *_users(),
         *_iptables_links(),
+        _COPY,
         _program(place, "pilot-agent"),
         Entry("usr/local/bin/envoy", programs.envoy[version] / "envoy"),
         Entry(
