@@ -4,6 +4,7 @@ What it does once it is up is proven in the lab.
 """
 
 import json
+import os
 import sys
 from collections.abc import Callable
 from contextlib import suppress
@@ -175,7 +176,8 @@ class Handler(BaseHTTPRequestHandler):
             os._exit(3)
         self.send_response(200)
         self.end_headers()
-        self.wfile.write(b"1.29.1")
+        said = str(os.getpid()) if self.path == "/process" else "1.29.1"
+        self.wfile.write(said.encode())
 
 def serve(option):
     host, port = sys.argv[sys.argv.index(option) + 1].split(":")
@@ -192,14 +194,16 @@ def test_a_program_that_ends_while_it_is_looked_at_is_told(
     (tmp_path / "server.py").write_text(SERVER)
     program = script(tmp_path, f'exec {sys.executable} {tmp_path}/server.py "$@"')
 
-    def look(path: str) -> str:
-        with (
-            running(program, manifests, cluster, istio_namespace="istio-system", timeout=30) as up,
-            suppress(httpx.HTTPError),
-        ):
-            up.debug.get(path)
+    def look(*, ends: bool) -> str:
+        limits = {"istio_namespace": "istio-system", "timeout": 30}
+        with running(program, manifests, cluster, **limits) as up:  # type: ignore[arg-type]
+            process = int(up.debug.get("/process").text)
+            if ends:
+                with suppress(httpx.HTTPError):
+                    up.debug.get("/end")
+                os.waitid(os.P_PID, process, os.WEXITED | os.WNOWAIT)
         return up.version
 
-    assert look("/ready") == "1.29.1"
+    assert look(ends=False) == "1.29.1"
     with pytest.raises(Unreadable, match="ended with 3"):
-        look("/end")
+        look(ends=True)
