@@ -423,9 +423,21 @@ def test_the_targets_manifests_are_there_before_the_gate(render: Render) -> None
 
 
 def test_with_the_shadow_the_rights_are_what_it_needs(render: Render) -> None:
-    found = [without_labels(each) for each in render("shadow")]
+    def rights(situation: str) -> list[dict[str, Any]]:
+        return [
+            without_labels(each)
+            for each in render(situation)
+            if each["kind"] not in ("ConfigMap", "Job")
+        ]
 
-    assert cluster_role("istio-verification", shadow=True) in found
+    plain, role = (
+        cluster_role("istio-verification"),
+        cluster_role("istio-verification", shadow=True),
+    )
+    # and all else is as it is without
+    assert [role if each == plain else each for each in rights("in-place-istiod")] == rights(
+        "shadow"
+    )
 
 
 @pytest.mark.parametrize(
