@@ -161,7 +161,9 @@ def test_the_waiver_that_is_shown_is_one(tmp_path: Path) -> None:
 
 
 def test_every_option_that_is_named_exists(fresh: Path, tmp_path: Path) -> None:
-    ours = run(fresh, tmp_path, ".venv/bin/pytest --help").stdout
+    commands = set(re.findall(r"(?:`|bin/)meshgate ([a-z]+)", README))
+    helps = ["pytest --help", *(f"meshgate {each} --help" for each in commands)]
+    ours = "".join(run(fresh, tmp_path, f".venv/bin/{each}").stdout for each in helps)
     named = set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", README.split("## The image")[0]))
 
     assert named
