@@ -2,7 +2,7 @@
 
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from functools import cached_property
@@ -18,6 +18,7 @@ from meshgate.snapshot.retry_after import Burst, GivenConfig, Place, RetryFilter
 from meshgate.verdict import CouldNotVerify, Finding, NotApplicable
 
 THROTTLED = (429, 503)
+VALID = "an integer of at least 1, or an HTTP date in the future"
 
 # What a controller puts on each of its pods: pods that differ in nothing else are one workload.
 _OF_ONE_POD = frozenset(
@@ -68,6 +69,18 @@ def _announces(each: RetryFilter) -> bool:
         patch.context in _OF_SIDECARS and any(place.kind != BACK_OFF for place in patch.places)
         for patch in each.patches
     )
+
+
+def _waits(each: RetryFilter) -> bool:
+    """Whether it makes proxies wait as they are told."""
+    return any(place.kind == BACK_OFF for patch in each.patches for place in patch.places)
+
+
+def _answers(status: int, values: Iterable[str], now: datetime) -> Iterator[str]:
+    """In words, an answer's values that are no Retry-After."""
+    for value in values:
+        if wrong := flaw(value, now):
+            yield f"answers {status} with Retry-After {value[:60]!r}, which {wrong}"
 
 
 def flaw(value: str, now: datetime) -> str:
@@ -175,7 +188,7 @@ class RetryAfter:
             Finding(
                 _subject(each),
                 f"patch {patch.number} sends Retry-After {place.value!r}, which {wrong}",
-                "an integer of at least 1, or an HTTP date in the future",
+                VALID,
                 "correct the value: clients ignore one that they cannot read",
             )
             for each in self.filters
@@ -236,32 +249,26 @@ class RetryAfter:
     def misleading(self) -> list[Finding]:
         """Filters that have a pod of the probes, with labels that they ask for, say what is no date
         and no number; raises NotApplicable where none of them was seen to say anything."""
-        now = self._evidence.snapshot.taken
-        spoken, found = False, []
-        for filters, call in self._tempted:
-            spoken = spoken or bool(call.retry_after)
-            for value in call.retry_after:
-                if wrong := flaw(value, now):
-                    found.append(
-                        Finding(
-                            ", ".join(_subject(each) for each in filters),
-                            f"a pod that it reaches answers {call.status} with Retry-After "
-                            f"{value[:60]!r}, which {wrong}",
-                            "an integer of at least 1, or an HTTP date in the future",
-                            "correct what the filter sends",
-                            heals=True,  # a filter that has just changed is on its way
-                        )
-                    )
-        if not spoken:
+        if not any(call.retry_after for _, call in self._tempted):
             raise NotApplicable(f"{self.unspoken[0]}")
-        return found
+        return [
+            Finding(
+                ", ".join(map(_subject, filters)),
+                f"a pod that it reaches {words}",
+                VALID,
+                "correct what the filter sends",
+                heals=True,  # a filter that has just changed is on its way
+            )
+            for filters, call in self._tempted
+            for words in _answers(call.status, call.retry_after, self._evidence.snapshot.taken)
+        ]
 
     @property
     def unspoken(self) -> list[Finding]:
         """Filters that the probes got no Retry-After by: they may be for other paths or ports."""
         return [
             Finding(
-                ", ".join(_subject(each) for each in filters),
+                ", ".join(map(_subject, filters)),
                 f"a pod that it reaches answers {call.sent} requests and says {call.status} "
                 "without Retry-After",
                 remedy="if it is for other paths or ports, name what it is for with "
@@ -271,21 +278,14 @@ class RetryAfter:
             if not call.retry_after
         ]
 
-    @property
+    @cached_property
     def _tempted(self) -> list[tuple[list[RetryFilter], PeerCall]]:
         """The filters that reach a pod which was made for them, and what came of calling it.
 
         Raises NotApplicable, CouldNotVerify.
         """
-        about = [each for each in self._evidence.retry_filters.filters if _announces(each)]
-        seen = self._evidence.retry_filters.seen
-        if not about:
-            raise NotApplicable(
-                f"none of the {seen} EnvoyFilters adds Retry-After to what a sidecar answers"
-            )
+        about = self._about(_announces, "adds Retry-After to what a sidecar answers")
         pair = self._evidence.pair
-        if pair.not_asked:
-            raise NotApplicable(pair.not_asked)
         root = self._evidence.expectations.istio_namespace
         if not tempting(about, pair.namespace, root):
             raise NotApplicable(
@@ -320,19 +320,8 @@ class RetryAfter:
     @property
     def _back_offs(self) -> list[RetryFilter]:
         """The filters about waiting that reach the probe pair; raises NotApplicable without one."""
-        about = [
-            each
-            for each in self._evidence.retry_filters.filters
-            if any(place.kind == BACK_OFF for patch in each.patches for place in patch.places)
-        ]
-        seen = self._evidence.retry_filters.seen
-        if not about:
-            raise NotApplicable(
-                f"none of the {seen} EnvoyFilters makes proxies wait as Retry-After asks"
-            )
+        about = self._about(_waits, "makes proxies wait as Retry-After asks")
         pair = self._evidence.pair
-        if pair.not_asked:
-            raise NotApplicable(pair.not_asked)
         root = self._evidence.expectations.istio_namespace
         reaching = [
             each
@@ -345,6 +334,16 @@ class RetryAfter:
                 f"{_subject(about[0])} is for others (one in {pair.namespace} would be measured)"
             )
         return reaching
+
+    def _about(self, wanted: Callable[[RetryFilter], bool], does: str) -> list[RetryFilter]:
+        """The filters that do this; raises NotApplicable with none, or with no pair to see it."""
+        seen = self._evidence.retry_filters
+        about = list(filter(wanted, seen.filters))
+        if not about:
+            raise NotApplicable(f"none of the {seen.seen} EnvoyFilters {does}")
+        if self._evidence.pair.not_asked:
+            raise NotApplicable(self._evidence.pair.not_asked)
+        return about
 
     def _unapplied(self, each: RetryFilter) -> Iterator[Finding]:
         reached = self._reached(each)
@@ -473,13 +472,8 @@ def _unannounced(burst: Burst) -> Iterator[Finding]:
             subject, f"answers {burst.status} without Retry-After", "a Retry-After header"
         )
     else:
-        for value in burst.retry_after:
-            if wrong := flaw(value, burst.at):
-                yield Finding(
-                    subject,
-                    f"answers {burst.status} with Retry-After {value[:60]!r}, which {wrong}",
-                    "an integer of at least 1, or an HTTP date in the future",
-                )
+        for words in _answers(burst.status, burst.retry_after, burst.at):
+            yield Finding(subject, words, VALID)
 
 
 def _subject(each: RetryFilter) -> str:
