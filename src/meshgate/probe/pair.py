@@ -138,7 +138,7 @@ class _Asking:
     def ask(self) -> Pair:
         self._sweep()
         try:
-            for name in names(self._plan):
+            for name in _names(self._plan):
                 self._make(name)
             return self._seen(self._wait())
         finally:
@@ -194,7 +194,7 @@ class _Asking:
         while True:
             found = self._pods()
             told = [each.words is not None or hopeless(each.pod) for each in found.values()]
-            if (len(told) == len(names(self._plan)) and all(told)) or time.monotonic() >= end:
+            if (len(told) == len(_names(self._plan)) and all(told)) or time.monotonic() >= end:
                 return found
             time.sleep(INTERVAL)
 
@@ -206,7 +206,7 @@ class _Asking:
 
     def _seen(self, found: Mapping[str, _Found]) -> Pair:
         peers, calls = [], []
-        for name in names(self._plan):
+        for name in _names(self._plan):
             report = _report(found[name].words) if name in found else None
             peers.append(self._peer(name, found.get(name), told=report is not None))
             planned_calls = _planned(self._plan, self._run, name)
@@ -276,9 +276,13 @@ class _Planned(NamedTuple):
         return {"method": self.method, "url": self.url, "most": most}
 
 
-def names(plan: Plan) -> tuple[str, ...]:
-    """Of the pair, and of those beside it that are only called: `c` and so on."""
-    return (*PEERS, *(chr(ord("c") + n) for n in range(len(plan.throttled))))
+def _tempted(plan: Plan) -> dict[str, dict[str, str]]:
+    """The names of those beside the pair that are only called, and the labels that they carry."""
+    return {chr(ord("c") + n): labels for n, labels in enumerate(plan.throttled)}
+
+
+def _names(plan: Plan) -> tuple[str, ...]:
+    return (*PEERS, *_tempted(plan))
 
 
 def _planned(plan: Plan, run: str, name: str) -> Iterable[_Planned]:
@@ -295,7 +299,7 @@ def _planned(plan: Plan, run: str, name: str) -> Iterable[_Planned]:
     if name == PEERS[0]:
         for code, asked in LATER:
             yield _Planned("later", other, "LATER", f"{there}/later/{code}/{asked}", code, asked)
-        for each in names(plan)[len(PEERS) :]:
+        for each in _tempted(plan):
             url = f"http://{_name(run, each)}.{plan.namespace}/"
             yield _Planned("burst", each, "BURST", url)
 
@@ -312,7 +316,7 @@ def manifest(plan: Plan, run: str, name: str) -> dict[str, Any]:
     """One peer's Job: it ends by itself, and is removed as soon as it has ended."""
     calls = [each.told(plan.most) for each in _planned(plan, run, name)]
     labels, patience = _labels(run, name), f"{plan.seconds / 2:.0f}"
-    theirs = {} if name in PEERS else plan.throttled[names(plan).index(name) - len(PEERS)]
+    theirs = _tempted(plan).get(name, {})
     return {
         "apiVersion": "batch/v1",
         "kind": "Job",
