@@ -15,6 +15,8 @@ from meshgate.collect.plan import Kind
 from meshgate.snapshot.base import Base
 
 PROXY = "istio-proxy"
+# how many of a class are asked for until one of them answers
+TRIES = 3
 
 # each generation of a workload's pods has its own, and no selector names them
 _GENERATION = frozenset({"controller-revision-hash", "pod-template-hash"})

@@ -22,8 +22,6 @@ from meshgate.snapshot.base import Base
 from meshgate.snapshot.redact import REDACTED, text
 from meshgate.snapshot.rehearsal import Given, Listed, Rehearsal
 
-_TRIES = 3
-
 # What is no custom resource: its version and kind.
 _BUILT_IN = {
     "/configmaps": ("v1", "ConfigMap"),
@@ -111,7 +109,7 @@ def record(api: Api, today: Today) -> Rehearsal:
     # at no version and with no mesh config: what is alike so is alike with any
     found = proxies.read(RecordedCluster(listed, ""), {}, "")
     for members in proxies.alike(each for each in found if each.key in today.proxies):
-        for proxy in members[:_TRIES]:
+        for proxy in members[: proxies.TRIES]:
             try:
                 given[proxy.key] = tuple(_given(today, proxy.key, bodies))
                 break

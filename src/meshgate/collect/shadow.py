@@ -35,9 +35,6 @@ _CLUSTERS, _TOGETHER = "the clusters", "the listeners together"
 # classes that are looked at at the same time: most of it is the programs' own work
 _AT_ONCE = 2
 
-# how many of a class are asked for until one of them answers
-_TRIES = 3
-
 Progress = Callable[[str], None]
 Start = Callable[[frozenset[Key]], AbstractContextManager[target.Running]]
 
@@ -189,7 +186,7 @@ def _look(
 ) -> Look:
     """One class by its first proxy; by the next where that has just gone."""
     keys = tuple(member.key for member in members)
-    for proxy in members[:_TRIES]:
+    for proxy in members[: proxies.TRIES]:
         deadline.check()
         try:
             with given(running, proxy, timeout) as configuration:
