@@ -4,7 +4,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,7 @@ from typing import Any
 import pytest
 
 from meshgate.collect.rights import PROBES
-from tests.lab.harness import LAB, ROOT, Lab, Stage
+from tests.lab.harness import LAB, ROOT, Lab, Stage, until
 from tests.lab.rights import VERIFIER, grant
 from tests.lab.test_mtls import FILE, authorization, found, peer, rule
 from tests.lab.test_retry_after import announcing, patch
@@ -142,16 +141,9 @@ def test_a_run_that_is_killed_leaves_nothing(lab: Lab, tmp_path: Path) -> None:
         os.kill(int((tmp_path / "pid").read_text()), signal.SIGKILL)
 
     left = jobs(lab)
-    for kind in ("jobs", "pods", "services"):
-        _gone(lab, kind)
+    until(lambda: not lab.get("jobs,pods,services", "-n", PROBES)["items"], timeout=90)
 
     assert len(left) == 2
-
-
-def _gone(lab: Lab, kind: str) -> None:
-    end = time.monotonic() + 90
-    while names := lab.get(kind, "-n", PROBES)["items"]:
-        assert time.monotonic() < end, f"{len(names)} {kind} are left"
 
 
 @pytest.mark.usefixtures("mended")
