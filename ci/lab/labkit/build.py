@@ -48,6 +48,7 @@ def build() -> Built:
         envoy={i.version: _envoy(i) for i in versions().istio.values()},
         app=_app_programs(),
         proxy_base=_cached("proxy", _PROXY_BASE, _make_proxy_base),
+        prober_base=_pod_base("prober", _PROBER_BASE),
         python_base=_python_base(),
     )
 
@@ -317,6 +318,7 @@ _SLIM = [
 ]
 _NODE_ROOT = ["--variant=essential", *_SLIM, f"--include={','.join(versions().node_packages)}"]
 _SERVICES = ["--variant=extract", *_SLIM, f"--include={','.join(versions().service_packages)}"]
+_PROBER_BASE = ["--variant=extract", *_SLIM, f"--include={','.join(versions().prober_packages)}"]
 _PYTHON_BASE = ["--variant=extract", *_SLIM, f"--include={','.join(versions().python_packages)}"]
 _PROXY_BASE = ["--variant=extract", *_SLIM, f"--include={','.join(versions().proxy_packages)}"]
 
@@ -326,15 +328,18 @@ def _make_node_root(place: Path) -> None:
 
 
 def _python_base() -> Path:
-    return _cached("python", _PYTHON_BASE, _make_python_base)
+    return _pod_base("python", _PYTHON_BASE)
 
 
-def _make_python_base(place: Path) -> None:
-    _mmdebstrap(_PYTHON_BASE, place)
-    for folder in ("dev", "etc/apt", "var/lib/apt", "var/cache"):  # nothing of this machine
-        shutil.rmtree(place / folder, ignore_errors=True)
-    (place / "tmp").mkdir(exist_ok=True)
-    (place / "tmp").chmod(0o1777)
+def _pod_base(name: str, options: list[str]) -> Path:
+    def make(place: Path) -> None:
+        _mmdebstrap(options, place)
+        for folder in ("dev", "etc/apt", "var/lib/apt", "var/cache"):  # nothing of this machine
+            shutil.rmtree(place / folder, ignore_errors=True)
+        (place / "tmp").mkdir(exist_ok=True)
+        (place / "tmp").chmod(0o1777)
+
+    return _cached(name, options, make)
 
 
 def _make_services(place: Path) -> None:

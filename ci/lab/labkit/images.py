@@ -18,6 +18,7 @@ from labkit.versions import versions
 
 ISTIO_HUB = "docker.io/istio"
 APP_IMAGE = "docker.io/lab/app:1"
+PROBER_IMAGE = "docker.io/lab/prober:1"
 PYTHON_IMAGE = "docker.io/lab/python:1"
 
 _PATH = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -37,6 +38,7 @@ class Programs:
     envoy: dict[str, Path]
     app: Path
     proxy_base: Path
+    prober_base: Path
     python_base: Path
 
 
@@ -88,6 +90,7 @@ def all_images(programs: Programs) -> list[Image]:
         Image(f"registry.k8s.io/pause:{v.pause}", [pause], ["/pause"]),
         Image(f"registry.k8s.io/coredns/coredns:v{v.coredns}", [coredns], ["coredns"]),
         Image(APP_IMAGE, [app], ["labapp"]),
+        Image(PROBER_IMAGE, [list(_tree(programs.prober_base))], ["prometheus-blackbox-exporter"]),
         Image(PYTHON_IMAGE, [list(_tree(programs.python_base))]),
         *(_pilot(version, place, base) for version, place in programs.istio.items()),
         *(_proxy(version, programs, base) for version in programs.istio),

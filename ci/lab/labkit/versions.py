@@ -38,6 +38,7 @@ class Versions:
     default_istio: str
     istio: dict[str, Istio]
     node_packages: tuple[str, ...]
+    prober_packages: tuple[str, ...]
     proxy_packages: tuple[str, ...]
     python_packages: tuple[str, ...]
     service_packages: tuple[str, ...]
@@ -69,6 +70,7 @@ def versions() -> Versions:
             for version, row in data["istio"].items()
         },
         node_packages=tuple(data["debian"]["node"]),
+        prober_packages=tuple(data["debian"]["prober"]),
         proxy_packages=tuple(data["debian"]["proxy"]),
         python_packages=tuple(data["debian"]["python"]),
         service_packages=tuple(data["debian"]["services"]),
