@@ -19,7 +19,7 @@ from meshgate.collect.plan import SHADOW_READS, Kind
 from meshgate.collect.recorded import RecordedCluster
 from meshgate.collect.today import Today
 from meshgate.snapshot.base import Base
-from meshgate.snapshot.redact import REDACTED, text
+from meshgate.snapshot.redact import REDACTED, is_credential, text
 from meshgate.snapshot.rehearsal import Given, Listed, Rehearsal
 
 # What is no custom resource: its version and kind.
@@ -72,7 +72,6 @@ _CONTAINER = ("name", "ports", "restartPolicy")
 # what a proxy tells istiod of itself, and nothing else of its environment
 _TOLD = re.compile(r"ISTIO_META_.*|ISTIO_METAJSON_.*|PROXY_CONFIG")
 
-_SECRET_NAME = re.compile(r"(?i)(?:.*[_-])?(?:password|passwd|secret|token|api_?key|access_?key)")
 _ONLY_NAMES = frozenset({"imagePullSecret"})
 
 
@@ -235,7 +234,7 @@ def _without_secrets(value: Any, told: Callable[[], Any], name: str = "") -> Any
         return [_without_secrets(each, told, name) for each in value]
     if not isinstance(value, str):
         return value
-    secret = value and name not in _ONLY_NAMES and _SECRET_NAME.fullmatch(name)
+    secret = value and name not in _ONLY_NAMES and is_credential(name)
     kept = REDACTED if secret else _text(value)
     if kept != value:
         told()

@@ -16,6 +16,10 @@ REDACTED = "[redacted]"
 # Names and labels are the mesh's own vocabulary; only these hold words that somebody else composed.
 FREE_TEXT = frozenset({"message", "last_error", "why", "error", "denied", "distrust", "words"})
 
+# what a credential is called, alone or behind other words: client_secret, x-api-key
+_CALLED = r"(?:password|passwd|secret|token|api[_-]?key|access[_-]?key)"
+_NAME = re.compile(rf"(?i)(?:.*[_-])?{_CALLED}")
+
 _SECRETS = (
     # PEM blocks that hold a private key, whole or cut off
     re.compile(
@@ -28,12 +32,17 @@ _SECRETS = (
     # user:password@ in an address
     re.compile(r"(?<=://)[^/\s:@]*:[^/\s@]+(?=@)"),
     re.compile(
-        r"(?i)(?<![\w-])(?:[\w-]*[_-])?(?:password|passwd|secret|token|api[_-]?key|access[_-]?key)"
+        rf"(?i)(?<![\w-])(?:[\w-]*[_-])?{_CALLED}"
         r"[\"']?\s*[=:]\s*(?:\"[^\"]*\"|'[^']*'|[^\s,;&\"'}]+)"
     ),
 )
 
 T = TypeVar("T")
+
+
+def is_credential(name: str) -> bool:
+    """Whether what is called so is a credential, whatever it looks like."""
+    return bool(_NAME.fullmatch(name))
 
 
 def text(value: str) -> str:

@@ -50,7 +50,10 @@ POD = {
 }
 FILTER = {
     "metadata": {"name": "lua", "namespace": "shop"},
-    "spec": {"code": f'local token = "{SECRET}"', "settings": {"password": SECRET}},
+    "spec": {
+        "code": f'local token = "{SECRET}"',
+        "settings": {"password": SECRET, "x-api-key": SECRET, "access-key": SECRET},
+    },
     "kind": "EnvoyFilter",
 }
 WASM = {
