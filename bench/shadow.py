@@ -24,9 +24,9 @@ from typing import Any
 import simulated
 from controlplane import kubeconfig
 
-from meshgate.collect import proxies, shadow, target
-from meshgate.collect.envoy import Envoy
 from meshgate.collect.kubernetes import Cluster
+from meshgate.collect.shadow import proxies, target, trial
+from meshgate.collect.shadow.envoy import Envoy
 from meshgate.facts.difference import changes, resources
 from meshgate.snapshot.shadow import ProxyClass
 
@@ -113,9 +113,9 @@ def look(config: Path, folder: Path) -> tuple[int, Watch]:
 
             kept: dict[bytes, bytes] = {}
 
-            def each(members: list[proxies.Proxy]) -> shadow.Look:
+            def each(members: list[proxies.Proxy]) -> trial.Look:
                 with watch.step("configuration"):
-                    asking = shadow.given(running, members[0], 60)
+                    asking = trial.given(running, members[0], 60)
                     configuration = asking.__enter__()
                 with watch.step("its dump"):
                     after = resources(running.config_dump(members[0].key))
@@ -125,14 +125,14 @@ def look(config: Path, folder: Path) -> tuple[int, Watch]:
                 if different:
                     raise SystemExit(f"{members[0].key}: {different}")
                 seen = ProxyClass(proxies=(members[0].key,), resources=len(after))
-                return shadow.Look(seen, shadow.once(configuration, kept))
+                return trial.Look(seen, trial.once(configuration, kept))
 
             with ThreadPoolExecutor(2) as pool:
                 looks = list(pool.map(each, classes))
         finally:
             starting.__exit__(None, None, None)
         with watch.step("validated"):
-            judged = shadow.judged(validator, looks, shadow.Deadline(600))
+            judged = trial.judged(validator, looks, trial.Deadline(600))
         if bad := [each for each in judged if each.refusals or each.error]:
             raise SystemExit(f"{bad[0]}")
     return len(classes), watch

@@ -19,7 +19,6 @@ from meshgate.collect.capture import Access, connect
 from meshgate.collect.errors import NoCluster, Unreadable
 from meshgate.collect.places import Place
 from meshgate.collect.plan import REHEARSAL, SHADOW
-from meshgate.collect.programs import Programs
 from meshgate.collect.rights import (
     cluster_role,
     probes_namespace,
@@ -29,6 +28,7 @@ from meshgate.collect.rights import (
     restart_role,
     role,
 )
+from meshgate.collect.shadow.programs import Programs
 from meshgate.collect.shelf import Damaged, Missing
 from meshgate.facts.mesh import Mesh
 from meshgate.pipeline import reports
@@ -159,9 +159,9 @@ def shadow_upgrade(
     )
     try:
         if snapshot:
-            from meshgate.collect import shadow  # protobuf's messages: only where they are needed
+            from meshgate.collect.shadow import trial  # protobuf's messages: only where needed
 
-            seen = shadow.look_back(Place(snapshot).load(None), programs, _say)
+            seen = trial.look_back(Place(snapshot).load(None), programs, _say)
         else:
             seen = _shadow_now(access, istio_namespace)
     except UnusableSnapshot as error:

@@ -20,8 +20,8 @@ from meshgate.catalogue import Check, check, checks
 from meshgate.collect.capture import Access, Live, Replay, Source, connect
 from meshgate.collect.errors import NoCluster, Unreadable
 from meshgate.collect.places import Place
-from meshgate.collect.programs import Programs
 from meshgate.collect.settle import Unsettled, settle
+from meshgate.collect.shadow.programs import Programs
 from meshgate.excuses import UnusableWaivers, excuse, idle, key, read_waivers
 from meshgate.facts.declared import missing, read_answers
 from meshgate.facts.ingress import sent

@@ -14,10 +14,10 @@ from typing import Any
 
 import msgspec
 
-from meshgate.collect import proxies, shadow, target, today
 from meshgate.collect.capture import Access, connect
 from meshgate.collect.plan import REQUIRES, SHADOW
-from meshgate.collect.proxies import Proxy
+from meshgate.collect.shadow import proxies, target, today, trial
+from meshgate.collect.shadow.proxies import Proxy
 from meshgate.facts.difference import changes, resources
 from meshgate.snapshot.model import Expectations
 
@@ -47,7 +47,7 @@ def main(verb: str, *words: str) -> int:
 
             def told() -> Iterator[tuple[Proxy, Any]]:
                 for proxy in found:
-                    with shadow.given(running, proxy, 60):
+                    with trial.given(running, proxy, 60):
                         yield proxy, resources(running.config_dump(proxy.key))
 
             file.write_bytes(msgspec.json.encode(_lasting(found, told())))

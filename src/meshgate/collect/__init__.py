@@ -1,2 +1,4 @@
-"""What is read of the world, and how.  With `probe/`, the only code that opens sockets, starts
-processes and reads clocks."""
+"""What is read of the world, and how; in `shadow/`, what an upgrade would make of it.
+
+With `probe/`, the only code that opens sockets, starts processes and reads clocks.
+"""

@@ -19,7 +19,7 @@ from meshgate.collect.plan import (
     REQUIRES,
     closure,
 )
-from meshgate.collect.programs import Programs
+from meshgate.collect.shadow.programs import Programs
 from meshgate.probe.plan import Plan
 from meshgate.probe.traffic import Traffic
 from meshgate.snapshot.istiod import ProxySync

@@ -14,10 +14,8 @@ from meshgate.collect import (
     istioctl,
     istiod,
     numbers,
-    rehearsal,
     retry_after,
     settings,
-    today,
     workloads,
 )
 from meshgate.collect.errors import Unreadable
@@ -41,7 +39,8 @@ from meshgate.collect.plan import (
     SIGNING,
     WORKLOADS,
 )
-from meshgate.collect.programs import Programs
+from meshgate.collect.shadow import rehearsal, today
+from meshgate.collect.shadow.programs import Programs
 from meshgate.facts.listeners import Lists, WaysIn
 from meshgate.facts.pair import sample
 from meshgate.facts.retry_after import tempting
@@ -286,11 +285,11 @@ def read_shadow(context: Context, found: Found) -> Shadow:
     """What the target's istiod would send, and whether the target's Envoy would take it."""
     if context.programs is None:
         return Shadow(not_tried=NO_PROGRAMS)
-    from meshgate.collect import shadow  # protobuf's messages take a second to load
+    from meshgate.collect.shadow import trial  # protobuf's messages take a second to load
 
     namespace = context.expectations.istio_namespace
     with today.asked(context.transport, found, namespace) as current:
-        return shadow.look(context.cluster, current, context.programs, namespace, context.progress)
+        return trial.look(context.cluster, current, context.programs, namespace, context.progress)
 
 
 def read_rehearsal(context: Context, found: Found) -> Rehearsal:

@@ -34,7 +34,7 @@ from tests.fakes import Server, refusal
 # istiod's own clock: nothing of it may depend on ours
 THERE = datetime(2001, 2, 3, 4, 5, 6, tzinfo=UTC)
 KEY = f"web-1.shop|{LISTENER}"
-# a rehearsal is of real objects: tests/unit/collect/test_rehearsal.py
+# a rehearsal is of real objects: tests/unit/collect/shadow/test_rehearsal.py
 ITEMS = plan.ITEMS - {REHEARSAL}
 LISTS = frozenset({"namespaces", "pods", "deployments", "envoy_filters"})
 

@@ -14,14 +14,14 @@ from pathlib import Path
 
 import msgspec
 
-from meshgate.collect import envoy, proxies, target
-from meshgate.collect.batches import Batch, batches
 from meshgate.collect.kubernetes import Api, Unreadable
-from meshgate.collect.programs import Programs
-from meshgate.collect.proxies import Proxy
-from meshgate.collect.recorded import RecordedCluster, RecordedToday
-from meshgate.collect.suspects import Key, Suspect, suspects
-from meshgate.collect.today import Today
+from meshgate.collect.shadow import envoy, proxies, target
+from meshgate.collect.shadow.batches import Batch, batches
+from meshgate.collect.shadow.programs import Programs
+from meshgate.collect.shadow.proxies import Proxy
+from meshgate.collect.shadow.recorded import RecordedCluster, RecordedToday
+from meshgate.collect.shadow.suspects import Key, Suspect, suspects
+from meshgate.collect.shadow.today import Today
 from meshgate.facts.difference import changes, resources
 from meshgate.facts.injection import has_sidecar, shape
 from meshgate.probe import admission, ads

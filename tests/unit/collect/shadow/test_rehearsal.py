@@ -13,8 +13,8 @@ import pytest
 from meshgate.collect.errors import Unreadable
 from meshgate.collect.kubernetes import Cluster
 from meshgate.collect.plan import Kind
-from meshgate.collect.recorded import RecordedCluster, RecordedToday
-from meshgate.collect.rehearsal import record
+from meshgate.collect.shadow.recorded import RecordedCluster, RecordedToday
+from meshgate.collect.shadow.rehearsal import record
 from meshgate.facts.difference import Resources
 from meshgate.facts.injection import Shape
 from meshgate.snapshot.rehearsal import Listed, Rehearsal

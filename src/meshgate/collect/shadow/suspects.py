@@ -7,7 +7,7 @@ import msgspec
 
 from meshgate.collect.kubernetes import Api
 from meshgate.collect.plan import Kind
-from meshgate.collect.proxies import Proxy
+from meshgate.collect.shadow.proxies import Proxy
 from meshgate.snapshot.base import Base
 from meshgate.snapshot.kubernetes import Metadata
 

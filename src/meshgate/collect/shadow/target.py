@@ -31,7 +31,7 @@ from cryptography.x509.oid import NameOID
 from meshgate.collect.facade import Changed, Facade
 from meshgate.collect.kubernetes import Api, Unreadable
 from meshgate.collect.plan import SHADOW_READS, Kind
-from meshgate.collect.processes import guarded
+from meshgate.collect.shadow.processes import guarded
 from meshgate.snapshot.base import Base
 from meshgate.snapshot.kubernetes import Metadata
 

@@ -7,8 +7,8 @@ from envoy.config.bootstrap.v3 import bootstrap_pb2
 from envoy.config.cluster.v3 import cluster_pb2
 from envoy.config.listener.v3 import listener_pb2
 
-from meshgate.collect.batches import Batch, batches
-from meshgate.collect.envoy import Assembled
+from meshgate.collect.shadow.batches import Batch, batches
+from meshgate.collect.shadow.envoy import Assembled
 from meshgate.probe import ads
 
 NODE = ads.node("sidecar~192.0.2.1~a.b~c", "a.b", {}, {})

@@ -24,7 +24,7 @@ import msgspec
 from envoy.config.core.v3 import address_pb2
 from envoy.config.listener.v3 import listener_pb2
 
-from meshgate.collect.envoy import Assembled, bootstrap
+from meshgate.collect.shadow.envoy import Assembled, bootstrap
 
 # so that a batch takes a second or two, and one that is refused costs little
 _MEMBERS, _BYTES = 32, 16 * 2**20

@@ -13,11 +13,11 @@ from typing import Any
 
 import msgspec
 
-from meshgate.collect import proxies
 from meshgate.collect.kubernetes import Api, Unreadable
 from meshgate.collect.plan import SHADOW_READS, Kind
-from meshgate.collect.recorded import RecordedCluster
-from meshgate.collect.today import Today
+from meshgate.collect.shadow import proxies
+from meshgate.collect.shadow.recorded import RecordedCluster
+from meshgate.collect.shadow.today import Today
 from meshgate.snapshot.base import Base
 from meshgate.snapshot.redact import REDACTED, is_credential, text
 from meshgate.snapshot.rehearsal import Given, Listed, Rehearsal

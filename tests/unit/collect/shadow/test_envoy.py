@@ -8,8 +8,8 @@ from envoy.config.cluster.v3 import cluster_pb2
 from envoy.config.endpoint.v3 import endpoint_pb2
 from envoy.config.listener.v3 import listener_pb2
 
-from meshgate.collect.envoy import Assembled, Assembler, Envoy
 from meshgate.collect.kubernetes import Unreadable
+from meshgate.collect.shadow.envoy import Assembled, Assembler, Envoy
 from meshgate.probe import ads
 
 

@@ -23,7 +23,7 @@ from envoy.extensions.filters.network.http_connection_manager.v3 import (
 )
 
 from meshgate.collect.kubernetes import Unreadable
-from meshgate.collect.processes import NO_PROGRAM, guarded
+from meshgate.collect.shadow.processes import NO_PROGRAM, guarded
 from meshgate.probe.ads import (
     CLUSTERS,
     ENDPOINTS,

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from meshgate.collect.kubernetes import Cluster
-from meshgate.collect.proxies import Proxy, alike, read
+from meshgate.collect.shadow.proxies import Proxy, alike, read
 from tests import fakes
 from tests.conftest import Serve
 from tests.fakes import answer

@@ -7,11 +7,11 @@ import sys
 
 import pytest
 
-from meshgate.collect.processes import NO_PROGRAM, guarded
+from meshgate.collect.shadow.processes import NO_PROGRAM, guarded
 
 PARENT = """
 import subprocess, sys
-from meshgate.collect.processes import guarded
+from meshgate.collect.shadow.processes import guarded
 child = subprocess.Popen(guarded(["/bin/cat"]), stdin=int(sys.argv[1]), stdout=int(sys.argv[2]))
 child.wait()
 """

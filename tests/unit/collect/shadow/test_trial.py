@@ -5,12 +5,12 @@ from pathlib import Path
 import httpx
 import pytest
 
-from meshgate.collect.envoy import Envoy
 from meshgate.collect.errors import Unreadable
 from meshgate.collect.facade import Facade
-from meshgate.collect.recorded import RecordedCluster, RecordedToday
-from meshgate.collect.shadow import Deadline, Look, injections, judged
-from meshgate.collect.target import Running
+from meshgate.collect.shadow.envoy import Envoy
+from meshgate.collect.shadow.recorded import RecordedCluster, RecordedToday
+from meshgate.collect.shadow.target import Running
+from meshgate.collect.shadow.trial import Deadline, Look, injections, judged
 from meshgate.probe import ads
 from meshgate.snapshot.rehearsal import Rehearsal
 from meshgate.snapshot.shadow import ProxyClass

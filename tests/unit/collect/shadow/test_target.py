@@ -15,7 +15,7 @@ import httpx
 import pytest
 
 from meshgate.collect.kubernetes import Cluster, Unreadable
-from meshgate.collect.target import Rendered, rendered, running
+from meshgate.collect.shadow.target import Rendered, rendered, running
 from tests import fakes
 from tests.conftest import Serve
 from tests.fakes import answer, refusal

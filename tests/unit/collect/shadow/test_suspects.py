@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from meshgate.collect.kubernetes import Cluster
-from meshgate.collect.proxies import Proxy
-from meshgate.collect.suspects import Suspect, suspects
+from meshgate.collect.shadow.proxies import Proxy
+from meshgate.collect.shadow.suspects import Suspect, suspects
 from tests import fakes
 from tests.conftest import Serve
 from tests.fakes import answer, refusal
