@@ -31,10 +31,10 @@ from meshgate.pipeline.events import Named
 from meshgate.pipeline.publish import Targets, publish
 from meshgate.probe.plan import Plan
 from meshgate.probe.target import Target
-from meshgate.probe.traffic import INSIDE, OUTSIDE, PROBER, Traffic
+from meshgate.probe.traffic import Traffic
 from meshgate.report import html, json, text
 from meshgate.report.short import Short, broken, short
-from meshgate.snapshot.ingress import Answer, Watch
+from meshgate.snapshot.ingress import INSIDE, OUTSIDE, PROBER, VANTAGES, Answer, Watch
 from meshgate.snapshot.model import Before, Expectations, Snapshot, before
 from meshgate.snapshot.store import UnusableSnapshot, load, save
 from meshgate.snapshot.upgrade import Support
@@ -245,7 +245,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     traffic(
         "--vantage",
         action="append",
-        choices=(INSIDE, OUTSIDE, PROBER),
+        choices=VANTAGES,
         help="where requests must have been sent from (inside, and what the options below name)",
     )
     traffic(

@@ -9,11 +9,10 @@ from meshgate.facts.evidence import Evidence
 from meshgate.facts.ingress import IngressGateways
 from meshgate.facts.journeys import Journey
 from meshgate.facts.listeners import Listener, covers
-from meshgate.snapshot.ingress import Answer, Exchange, Request
+from meshgate.snapshot.ingress import PROBER, VANTAGES, Answer, Exchange, Request
 from meshgate.snapshot.redact import text
 from meshgate.verdict import CouldNotVerify, Finding, NotApplicable
 
-VANTAGES = ("inside", "outside", "prober")
 VARIABLE = re.compile(r"\$\{(\w+)\}")
 _TOKEN = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
 # their values are credentials, whatever they look like
@@ -58,7 +57,7 @@ def _wrong(answer: Answer) -> Iterator[str]:
         yield f"it can be sent from {' or '.join(VANTAGES)}, {unknown}"
     if text(answer.path) != answer.path or text(answer.send) != answer.send:
         yield "it holds what looks like a credential: write ${NAME} in a header, or in `send`"
-    if "prober" in answer.vantages and not _askable(answer):
+    if PROBER in answer.vantages and not _askable(answer):
         yield "a prober elsewhere sends GET, without headers and body, and tells the status alone"
     for name, value in answer.headers.items():
         if not _TOKEN.fullmatch(name) or re.search(r"[\r\n]", value):

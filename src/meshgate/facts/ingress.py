@@ -11,7 +11,7 @@ from meshgate.facts.istiod import ControlPlane
 from meshgate.facts.listeners import Door, Listener, Lists, WaysIn, covers
 from meshgate.facts.version import Version
 from meshgate.snapshot.gateway_api import ApiGateway, ObservedCondition, Route
-from meshgate.snapshot.ingress import Exchange, Ingress
+from meshgate.snapshot.ingress import INSIDE, OUTSIDE, PROBER, Exchange, Ingress
 from meshgate.snapshot.kubernetes import Container, Deployment, Pod
 from meshgate.verdict import CouldNotVerify, Finding, NotApplicable
 
@@ -188,7 +188,7 @@ class IngressGateways:
     def addressless(self) -> list[Finding]:
         """LoadBalancers that have no address, and were not reached from outside another way."""
         sent = self._evidence.ingress.exchanges
-        reached = {each.request.service for each in sent if each.request.vantage == "outside"}
+        reached = {each.request.service for each in sent if each.request.vantage == OUTSIDE}
         return [
             Finding(
                 f"Service {each.metadata.namespace}/{each.metadata.name}",
@@ -351,7 +351,7 @@ class IngressGateways:
     def _certificates(self) -> Iterator[tuple[Finding, bool]]:
         seen_one = False
         for seen, listener in self.exchanges():
-            if not seen.certificate or seen.request.vantage != "inside":
+            if not seen.certificate or seen.request.vantage != INSIDE:
                 continue
             asked = seen.request
             if asked.tls_version or asked.certificate:
@@ -425,7 +425,7 @@ class IngressGateways:
             asked = seen.request
             if listener.tls != "MUTUAL" or seen.stage == "connect":
                 continue
-            if asked.certificate or asked.tls_version or asked.vantage == "prober":
+            if asked.certificate or asked.tls_version or asked.vantage == PROBER:
                 continue
             where = f"{listener.words} host {seen.request.host}"
             if seen.status:
@@ -526,7 +526,7 @@ class IngressGateways:
             )
         if seen.status >= 500:
             by = "its backend" if seen.upstream else "the gateway itself"
-            if asked.vantage == "prober":
+            if asked.vantage == PROBER:
                 by = "one of the two"
             return Finding(
                 subject,

@@ -31,8 +31,18 @@ from meshgate.facts.journeys import Journey, journeys
 from meshgate.facts.listeners import Door, Listener, WaysIn
 from meshgate.probe import http2, prober
 from meshgate.probe.names import addresses, literal, place
-from meshgate.probe.traffic import INSIDE, OUTSIDE, PROBER, Traffic
-from meshgate.snapshot.ingress import Answer, Exchange, Expected, Ingress, Request, Vantage
+from meshgate.probe.traffic import Traffic
+from meshgate.snapshot.ingress import (
+    INSIDE,
+    OUTSIDE,
+    PROBER,
+    Answer,
+    Exchange,
+    Expected,
+    Ingress,
+    Request,
+    Vantage,
+)
 from meshgate.snapshot.redact import text
 
 AGENT = f"meshgate/{__version__} (verifies an Istio upgrade)"

@@ -6,8 +6,6 @@ import msgspec
 
 from meshgate.snapshot.ingress import Answer
 
-INSIDE, OUTSIDE, PROBER = "inside", "outside", "prober"
-
 
 class Traffic(msgspec.Struct, frozen=True, kw_only=True):
     """What may be sent, and where to; times in seconds.

@@ -8,6 +8,10 @@ import msgspec
 from meshgate.snapshot.base import Base
 from meshgate.snapshot.wire import Certificate
 
+# the points that a request can be sent from
+INSIDE, OUTSIDE, PROBER = "inside", "outside", "prober"
+VANTAGES = (INSIDE, OUTSIDE, PROBER)
+
 
 class Expected(Base, frozen=True, forbid_unknown_fields=True):
     """What a declared request must get: a status, headers word for word, a text in the body."""
@@ -33,7 +37,7 @@ class Answer(Base, frozen=True, forbid_unknown_fields=True):
     headers: dict[str, str] = {}
     send: str = ""
     grpc: bool = False
-    vantages: tuple[str, ...] = msgspec.field(default=("inside",), name="from")
+    vantages: tuple[str, ...] = msgspec.field(default=(INSIDE,), name="from")
     expect: Expected = Expected()
 
     @property

@@ -11,7 +11,7 @@ import msgspec
 
 from meshgate.snapshot.base import Base
 from meshgate.snapshot.gateway_api import ApiGateway, Route
-from meshgate.snapshot.ingress import Answer, Ingress, Watch
+from meshgate.snapshot.ingress import INSIDE, Answer, Ingress, Watch
 from meshgate.snapshot.istio import (
     AuthorizationPolicy,
     DestinationRule,
@@ -111,7 +111,7 @@ class Expectations(Base, frozen=True):
     allow_rollback: bool = False
     support: Support | None = None
     before: Before | None = None
-    vantages: tuple[str, ...] = ("inside",)
+    vantages: tuple[str, ...] = (INSIDE,)
     require_shadow: bool = False
     accepted_losses: tuple[str, ...] = ()
     answers: tuple[Answer, ...] = ()

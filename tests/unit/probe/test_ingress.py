@@ -17,9 +17,9 @@ from cryptography import x509
 
 from meshgate.facts.listeners import Door
 from meshgate.probe.ingress import Planned, plan, send, unusable
-from meshgate.probe.traffic import OUTSIDE, PROBER, Traffic
+from meshgate.probe.traffic import Traffic
+from meshgate.snapshot.ingress import OUTSIDE, PROBER, Exchange, Expected, Request, Vantage
 from meshgate.snapshot.ingress import Answer as Declared
-from meshgate.snapshot.ingress import Exchange, Expected, Request, Vantage
 from meshgate.snapshot.kubernetes import Ingress as Address
 from meshgate.snapshot.kubernetes import LoadBalancer, Service, ServiceStatus
 from tests import fakes

@@ -4,8 +4,8 @@ import pytest
 
 from meshgate.probe import prober
 from meshgate.probe.ingress import Planned, send
-from meshgate.probe.traffic import PROBER, Traffic
-from meshgate.snapshot.ingress import Request, Vantage
+from meshgate.probe.traffic import Traffic
+from meshgate.snapshot.ingress import PROBER, Request, Vantage
 from tests.conftest import Serve
 from tests.fakes import Answer
 
