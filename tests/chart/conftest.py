@@ -3,6 +3,7 @@
 import os
 import subprocess
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ Render = Callable[..., list[dict[str, Any]]]
 Helm = Callable[..., "subprocess.CompletedProcess[str]"]
 
 
+@cache
 def built(name: str, module: str) -> Path:
     """A program, as go.sum vouches for it; built the first time (about a minute), then cached."""
     found = subprocess.run(
@@ -31,10 +33,22 @@ def built(name: str, module: str) -> Path:
     return Path(found.stdout.strip())
 
 
-@pytest.fixture(scope="session")
-def program() -> Path:
-    """helm."""
-    return built("helm", "ci/lab/go/helm")
+def run_helm(*words: object) -> "subprocess.CompletedProcess[str]":
+    """helm, for the lab's Kubernetes."""
+    program = built("helm", "ci/lab/go/helm")
+    return subprocess.run(
+        [program, *map(str, words), f"--kube-version={KUBERNETES}"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def rendered(*words: object) -> str:
+    """What the chart makes of these words for helm."""
+    done = run_helm("template", "meshgate", CHART, *words)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
 
 
 @pytest.fixture(scope="session")
@@ -56,28 +70,17 @@ def kubeconform() -> Path:
 
 
 @pytest.fixture
-def helm(program: Path) -> Helm:
-    """Runs it."""
-
-    def run(*words: object) -> "subprocess.CompletedProcess[str]":
-        return subprocess.run(
-            [program, *map(str, words), f"--kube-version={KUBERNETES}"],
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-
-    return run
+def helm() -> Helm:
+    """Runs it, whether it succeeds or not."""
+    return run_helm
 
 
 @pytest.fixture
-def render(helm: Helm) -> Render:
+def render() -> Render:
     """The objects that the chart makes of one of its ci/ values, with more words for helm."""
 
     def run(situation: str, *words: str) -> list[dict[str, Any]]:
         values = CHART / f"ci/{situation}-values.yaml"
-        done = helm("template", "meshgate", CHART, "--values", values, *words)
-        assert done.returncode == 0, done.stderr
-        return [each for each in yaml.safe_load_all(done.stdout) if each]
+        return [each for each in yaml.safe_load_all(rendered("--values", values, *words)) if each]
 
     return run

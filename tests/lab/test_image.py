@@ -3,7 +3,6 @@
 import base64
 import json
 import re
-import subprocess
 import tarfile
 from collections.abc import Callable, Iterator
 from pathlib import Path, PurePosixPath
@@ -14,7 +13,7 @@ import yaml
 
 from meshgate.collect.rights import REPORTS
 from meshgate.snapshot.store import load
-from tests.chart.conftest import CHART, KUBERNETES, built
+from tests.chart.conftest import rendered
 from tests.lab.harness import ROOT, Lab, gone_and_back
 from tests.lab.rights import NAMESPACE, VERIFIER, grant
 
@@ -213,7 +212,7 @@ def test_a_precheck_job_brings_the_targets_programs_and_tries_them(
     file = tmp_path / "values.json"
     file.write_text(json.dumps(values))
     lab.kubectl("delete", "job", GATE, "-n", NAMESPACE, "--ignore-not-found")
-    lab.kubectl("apply", "-f", "-", input=_rendered(f"--values={file}"))
+    lab.kubectl("apply", "-f", "-", input=rendered(f"--values={file}"))
 
     lab.kubectl(
         "wait", "-n", NAMESPACE, f"job/{GATE}", "--for=condition=Complete", "--timeout=300s"
@@ -244,13 +243,6 @@ def test_it_starts_fast(lab: Lab, image: str) -> None:
 SHARDED = "data-plane-verification"
 
 
-def _rendered(*words: str) -> str:
-    """What the chart makes of these words."""
-    helm = str(built("helm", "ci/lab/go/helm"))
-    command = [helm, "template", "meshgate", str(CHART), f"--kube-version={KUBERNETES}", *words]
-    return subprocess.run(command, capture_output=True, text=True, check=True).stdout
-
-
 @pytest.fixture
 def shared_out(lab: Lab, image: str) -> Iterator[Callable[..., dict[str, Any]]]:
     """Runs the data-plane gate as the chart makes it for two shards: its Job, once it has ended."""
@@ -264,9 +256,9 @@ def shared_out(lab: Lab, image: str) -> Iterator[Callable[..., dict[str, Any]]]:
             *("stages={dataplane}", "rbac=resource", "shards=2", "settle=30", "syncFail=false"),
             *(f"image.repository={repository}", f"image.digest={digest}", *words),
         )
-        rendered = _rendered(*(f"--set={each}" for each in values))
+        objects = rendered(*(f"--set={each}" for each in values))
         delete()
-        lab.kubectl("apply", "-f", "-", input=rendered)
+        lab.kubectl("apply", "-f", "-", input=objects)
         ended = "--for=jsonpath={.status.conditions[?(@.status=='True')].type}"
         lab.kubectl("wait", "-n", NAMESPACE, f"job/{SHARDED}", ended, "--timeout=240s")
         job: dict[str, Any] = lab.get("job", SHARDED, "-n", NAMESPACE)
