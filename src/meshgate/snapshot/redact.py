@@ -16,9 +16,10 @@ REDACTED = "[redacted]"
 # Names and labels are the mesh's own vocabulary; only these hold words that somebody else composed.
 FREE_TEXT = frozenset({"message", "last_error", "why", "error", "denied", "distrust", "words"})
 
-# what a credential is called, alone or behind other words: client_secret, x-api-key
-_CALLED = r"(?:password|passwd|secret|token|api[_-]?key|access[_-]?key)"
-_NAME = re.compile(rf"(?i)(?:.*[_-])?{_CALLED}")
+# what a credential is called, alone or behind other words: client_secret, x-api-key, accessToken
+_CALLED = r"(?i:password|passwd|secret|token|api[_-]?key|access[_-]?key)"
+_BORDER = r"(?:[._-]|[a-z0-9](?=[A-Z]))"
+_NAME = re.compile(rf"(?:.*{_BORDER})?{_CALLED}")
 
 _SECRETS = (
     # PEM blocks that hold a private key, whole or cut off
@@ -32,7 +33,7 @@ _SECRETS = (
     # user:password@ in an address
     re.compile(r"(?<=://)[^/\s:@]*:[^/\s@]+(?=@)"),
     re.compile(
-        rf"(?i)(?<![\w-])(?:[\w-]*[_-])?{_CALLED}"
+        rf"(?<![\w-])(?:[\w-]*{_BORDER})?{_CALLED}"
         r"[\"']?\s*[=:]\s*(?:\"[^\"]*\"|'[^']*'|[^\s,;&\"'}]+)"
     ),
 )

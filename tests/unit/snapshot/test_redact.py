@@ -33,6 +33,7 @@ CREDENTIALS = {
     "a parameter": (f"?api_key={SECRET}&page=2", SECRET),
     "a key with spaces": (f"access-key = {SECRET}, region=eu", SECRET),
     "a client secret": (f"client_secret={SECRET}", SECRET),
+    "a word within a word": (f"clientSecret: {SECRET}", SECRET),
     "upper case": (f"TOKEN={SECRET};", SECRET),
 }
 

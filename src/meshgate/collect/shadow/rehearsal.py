@@ -229,7 +229,12 @@ def _plain(name: str, value: str) -> str:
 def _without_secrets(value: Any, told: Callable[[], Any], name: str = "") -> Any:
     """The same with nothing in it that looks like a credential; `told` is called where some was."""
     if isinstance(value, dict):
-        return {key: _without_secrets(each, told, key) for key, each in value.items()}
+        # a header is a key and its value
+        header = str(value.get("key", ""))
+        return {
+            key: _without_secrets(each, told, header if key == "value" and header else key)
+            for key, each in value.items()
+        }
     if isinstance(value, list):
         return [_without_secrets(each, told, name) for each in value]
     if not isinstance(value, str):

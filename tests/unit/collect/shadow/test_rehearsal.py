@@ -52,7 +52,11 @@ FILTER = {
     "metadata": {"name": "lua", "namespace": "shop"},
     "spec": {
         "code": f'local token = "{SECRET}"',
-        "settings": {"password": SECRET, "x-api-key": SECRET, "access-key": SECRET},
+        "settings": {
+            **dict.fromkeys(("password", "x-api-key", "access-key", "accessToken"), SECRET),
+            "header": {"key": "x-api-key", "value": SECRET},
+            "forwardOriginalToken": True,
+        },
     },
     "kind": "EnvoyFilter",
 }
@@ -145,6 +149,8 @@ def test_what_an_istiod_reads_is_there(recorded: Rehearsal) -> None:
     proxy = pod["spec"]["containers"][1]
     assert proxy["args"] == ["proxy", "sidecar", "--domain=x.svc.example"]
     assert [each["name"] for each in proxy["env"]] == ["ISTIO_META_WORKLOAD_NAME", "PROXY_CONFIG"]
+    (lua,) = recorded.listed["networking.istio.io/envoyfilters"].objects
+    assert lua["spec"]["settings"]["forwardOriginalToken"] is True
     # text that is no secret is what it was, to the byte
     (rule,) = recorded.listed["networking.istio.io/destinationrules"].objects
     assert rule["spec"] == RULE["spec"]
