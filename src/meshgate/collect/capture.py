@@ -259,23 +259,35 @@ def redacted_gaps(snapshot: Snapshot) -> Snapshot:
 
 
 def _unanswered(snapshot: Snapshot, previous: Snapshot | None) -> dict[str, datetime]:
-    """When each push that is unanswered now was first seen so, in this run or by istiod's word."""
+    """When each push that is unanswered now was first seen so, in this run or by istiod's word.
+
+    A proxy that has answered another one since is slow, and not silent.
+    """
     before = previous.unanswered_since if previous else {}
+    answered = set(_answers(previous)) if previous else set()
     since: dict[str, datetime] = {}
     for reading in snapshot.istiod:
         for proxy in reading.proxies:
-            for key, sent in _pending(proxy):
+            for key, sent, acked in _pending(proxy):
                 at = reading.at or snapshot.taken
                 # istiod's clock may run apart from ours: only the age is taken from it
                 first = snapshot.taken - (at - sent if sent and at > sent else at - at)
-                since[key] = min(before.get(key, first), first)
+                silent = (key, acked) in answered
+                since[key] = min(before.get(key, first), first) if silent else first
     return since
 
 
-def _pending(proxy: ProxySync) -> Iterable[tuple[str, datetime | None]]:
+def _pending(proxy: ProxySync) -> Iterable[tuple[str, datetime | None, str]]:
     for type_url, state in proxy.resources.items():
         if state.sent and state.sent != state.acked and not state.last_error:
-            yield f"{proxy.proxy}|{type_url}", state.sent_time
+            yield f"{proxy.proxy}|{type_url}", state.sent_time, state.acked
+
+
+def _answers(snapshot: Snapshot) -> Iterable[tuple[str, str]]:
+    for reading in snapshot.istiod:
+        for proxy in reading.proxies:
+            for type_url, state in proxy.resources.items():
+                yield f"{proxy.proxy}|{type_url}", state.acked
 
 
 def _now() -> datetime:

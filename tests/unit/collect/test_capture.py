@@ -282,6 +282,17 @@ def test_what_stays_unanswered_keeps_the_time_when_it_was_first_seen_so(estate: 
     assert second.unanswered_since == first.unanswered_since
 
 
+def test_who_has_answered_another_push_since_is_only_slow(estate: Estate) -> None:
+    estate.says(unanswered(90))
+    first = estate.source.capture({"istiod"})
+    next_one = pushed(answered=False, nonce="n4", sent_at=THERE - timedelta(seconds=1))
+    estate.says(sync(listener=msgspec.structs.replace(next_one, acked="n3")))
+
+    second = estate.source.capture({"istiod"}, first, {"istiod"})
+
+    assert age(second) == 1
+
+
 def test_what_is_answered_is_forgotten(estate: Estate) -> None:
     estate.says(unanswered(90))
     first = estate.source.capture({"istiod"})
