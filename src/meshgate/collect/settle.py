@@ -41,17 +41,18 @@ def settle(
     """Evidence on which nothing is transient any more, or that is as old as the deadline allows.
 
     It ends at once when something is wrong that no waiting mends.  What the claims are judged by
-    is always one capture: after waiting, everything is read once more, and judged once more.
+    is one capture: after waiting, everything is read once more, and judged once more.  Only where
+    the gate is closed anyway, by what is final or still waited for, is it the newest of each item.
 
     Args:
         items: what to read (collect/plan.py).
         judge: takes all claims on a capture, without reporting.
-        deadline: seconds from now; 0 means to look once.
+        deadline: seconds from the end of the first look; 0 means to look once.
         interval: seconds between two looks.
     """
     wanted = frozenset(items)
-    end = time.monotonic() + deadline
     snapshot = source.capture(wanted)
+    end = time.monotonic() + deadline
     partial = False
     while source.live:
         state = judge(snapshot)

@@ -17,8 +17,9 @@ BOTH = Unsettled(("a rollout",), frozenset({"deployments"}), final=True)
 class Script:
     """A source whose looks are numbered, and the states that a judge finds in them."""
 
-    def __init__(self, *states: Unsettled, live: bool = True) -> None:
+    def __init__(self, *states: Unsettled, live: bool = True, takes: float = 0.0) -> None:
         self.live = live
+        self.takes = takes
         self.states = states
         self.read: list[frozenset[str]] = []
         self.judged: list[str] = []
@@ -30,6 +31,7 @@ class Script:
         expected = None if not self.read else str(len(self.read))
         assert (previous and previous.kubernetes_version) == expected, "not the last look"
         self.read.append(frozenset(items if previous is None else refresh))
+        time.sleep(self.takes)
         return snapshot(kubernetes_version=str(len(self.read)))
 
     def judge(self, seen: Snapshot) -> Unsettled:
@@ -96,6 +98,12 @@ def test_the_deadline_ends_the_wait_and_shortens_the_last_pause() -> None:
 
     assert 0.3 <= time.monotonic() - began < 10
     assert len(script.read) == len(script.judged) == 2
+
+
+def test_what_the_first_look_takes_is_not_time_to_settle() -> None:
+    script = Script(WAITING, SETTLED, takes=0.2)
+
+    assert script.settle(deadline=0.1) == "3"
 
 
 def test_no_deadline_means_to_look_once() -> None:
