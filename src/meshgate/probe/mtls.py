@@ -27,6 +27,7 @@ from meshgate.snapshot.mtls import Attempt, Contact
 
 TIMEOUT = 3.0  # for a connection, and for an answer
 HOLD = 1.0  # a refusal comes within a round trip; who is let in hears nothing
+SLOWER = 3.0  # times what the handshake took, where all is slow: it is longer than a round trip
 WORKERS = 32
 
 RBAC = b"RBAC: access denied"
@@ -137,13 +138,14 @@ def _attempt(
     request: bool,
     at_once: bool,
 ) -> Attempt:
+    begun = time.monotonic()
     try:
         raw = socket.create_connection((target.address, target.port), TIMEOUT)
     except OSError as error:
         return Attempt(end="unreachable", error=_words(error))
     with raw:
         if client is None:
-            return _end(raw, target, request=request, before=Attempt(end="silent"))
+            return _end(raw, target, request=request, hold=HOLD, before=Attempt(end="silent"))
         try:
             connection = client.wrap_socket(raw, server_hostname=None)
         except TimeoutError:
@@ -156,11 +158,14 @@ def _attempt(
             before = Attempt(end="silent", tls=True, identity=_spiffe(chain))
             if at_once:
                 return msgspec.structs.replace(before, end="held")
-            return _end(connection, target, request=request, before=before)
+            hold = max(HOLD, SLOWER * (time.monotonic() - begun))
+            return _end(connection, target, request=request, hold=hold, before=before)
 
 
-def _end(connection: socket.socket, target: Target, *, request: bool, before: Attempt) -> Attempt:
-    """What becomes of a connection that came about."""
+def _end(
+    connection: socket.socket, target: Target, *, request: bool, hold: float, before: Attempt
+) -> Attempt:
+    """What becomes of a connection that came about: held, after `hold` seconds without a word."""
     answer = b""
     error = ""
     try:
@@ -168,7 +173,7 @@ def _end(connection: socket.socket, target: Target, *, request: bool, before: At
             host = f"[{target.address}]" if ":" in target.address else target.address
             connection.sendall(REQUEST.format(host=host).encode())
         else:
-            connection.settimeout(HOLD)
+            connection.settimeout(hold)
         while len(answer) < MOST and (more := connection.recv(4096)):
             answer += more
     except TimeoutError:

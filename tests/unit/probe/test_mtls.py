@@ -81,6 +81,7 @@ def sidecar(
     served: build.Issued | None = None,
     demands: bool = True,
     oldest: ssl.TLSVersion = ssl.TLSVersion.TLSv1_2,
+    takes: float = 0.0,
 ) -> Handle:
     """What Envoy does: it looks at the first bytes, and takes up what it should."""
     served = served or signed(WEB)
@@ -99,7 +100,16 @@ def sidecar(
     def handle(connection: socket.socket) -> None:
         first = connection.recv(2048, socket.MSG_PEEK)
         if first[:1] == b"\x16" and (strict or b"istio" in first):
-            with context.wrap_socket(connection, server_side=True) as inner:
+            time.sleep(takes)
+            with context.wrap_socket(
+                connection, server_side=True, do_handshake_on_connect=False
+            ) as inner:
+                inner.setblocking(False)
+                with suppress(ssl.SSLWantReadError):
+                    inner.do_handshake()
+                time.sleep(takes)  # before it looks at what the client has
+                inner.settimeout(10)
+                inner.do_handshake()
                 if inner.recv(1000):
                     inner.sendall(answer)
         elif not strict:
@@ -175,6 +185,16 @@ def test_a_port_that_takes_tls_1_3_alone(serve: Serve, tmp_path: Path) -> None:
 
     assert seen.mesh is not None
     assert (seen.mesh.end, seen.mesh.identity) == ("held", WEB)
+
+
+def test_a_sidecar_that_takes_its_time_to_refuse(
+    serve: Serve, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(mtls, "HOLD", 0.05)
+
+    seen = contact(serve(sidecar(tmp_path, takes=0.3)))
+
+    assert ends(seen) == ("refused", "refused", "refused", "answered")
 
 
 def test_a_port_that_lets_strangers_in(serve: Serve, tmp_path: Path) -> None:
