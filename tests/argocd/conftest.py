@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.argocd import pipeline
-from tests.argocd.argo import Argo
+from tests.argocd.argo import Argo, Object
 from tests.lab.harness import NEW, OLD, ROOT, Lab, lab_of
 
 
@@ -31,7 +31,7 @@ def argo(lab: Lab, images: dict[str, str]) -> Argo:
     checks = ROOT / "hooks/argocd/argocd-cm.yaml"
     lab.kubectl("patch", "configmap/argocd-cm", "-n", "argocd", f"--patch-file={checks}")
     project, parent = pipeline.example("app-of-apps", argo, OLD)
-    bare = {"stages": [], "before": [], "restart": {"enabled": False}}
+    bare: Object = {"stages": [], "before": [], "restart": {"enabled": False}}
     applications = pipeline.applications(argo, OLD, images[OLD], **bare)
     chart = {"hooks/meshgate": ROOT / "hooks/meshgate"}
     argo.commit("Istio without gates", {"hooks/examples/applications.yaml": applications}, chart)

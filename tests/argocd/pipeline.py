@@ -26,15 +26,21 @@ def example(name: str, argo: Argo, version: str) -> list[Object]:
     return [each for each in yaml.safe_load_all(text) if each]
 
 
-def applications(argo: Argo, version: str, image: str, **gates: Any) -> list[Object]:
-    """The four Applications for that version; `gates` are more values of our chart."""
+def applications(
+    argo: Argo, version: str, image: str, *, watched: bool = False, **gates: Any
+) -> list[Object]:
+    """The four Applications for that version; `gates` are more values of our chart.
+
+    `watched`: requests go through the gateways while they are replaced.
+    """
     repository, _, digest = image.partition("@")
     ours = {"image": {"repository": repository, "digest": digest}, "settle": 30, **gates}
     found = example("applications", argo, version)
     for each in found:
         spec = each["spec"]
+        watch = {"watch": {"enabled": True}} if watched and name(each) == INGRESS else {}
         for source in spec.get("sources", [spec.get("source", {})]):
-            more = _OFFICIAL[source["chart"]](version) if "chart" in source else ours
+            more = _OFFICIAL[source["chart"]](version) if "chart" in source else ours | watch
             if more:
                 source.setdefault("helm", {}).setdefault("valuesObject", {}).update(more)
     return found

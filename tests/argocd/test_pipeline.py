@@ -187,6 +187,15 @@ def test_a_control_plane_gate_that_closes_restarts_nothing(
             assert ingress.phase == "Failed"
             assert ingress.gates["control-plane-before-ingress"] == "Failed"
             assert "ingress-gateway-verification" not in ingress.gates
+
+        # and the restart, too
+        lab.apply(*one(argo, RESTART, images[NEW]))
+        argo.until(RESTART, lambda app: app.over)
+        assert argo.cli("app", "sync", RESTART).returncode != 0
+        restart = argo.application(RESTART)
+        assert not restart.automated
+        assert restart.gates["control-plane-before-restart"] == "Failed"
+        assert RESTART not in restart.gates
         assert everything <= pods(lab, "istio-ingress", *WORKLOADS)
 
 
@@ -203,11 +212,12 @@ def test_an_ingress_gate_that_closes_restarts_no_workload(
         assert ingress.gates["control-plane-before-ingress"] == "Succeeded"
         assert ingress.gates["ingress-gateway-verification"] == "Failed"
         closed_for(lab, ingress, "ingress-gateway-verification", "IG002 Gateway shop/portless")
+        untouched = argo.application(RESTART).operation
         assert argo.sync(PARENT).phase == "Failed"
-        assert RESTART not in argo.names()
+        assert argo.application(RESTART).operation == untouched
 
-        lab.apply(*one(argo, RESTART, images[NEW]))
-        restart = argo.until(RESTART, lambda app: app.over)
+        assert argo.cli("app", "sync", RESTART).returncode != 0
+        restart = argo.application(RESTART)
         assert restart.phase == "Failed"
         assert restart.gates["control-plane-before-restart"] == "Succeeded"
         assert restart.gates["ingress-gateway-before-restart"] == "Failed"
@@ -245,9 +255,11 @@ def test_a_rollback_is_one_commit_and_goes_through_the_same_gates(
 def test_an_upgrade_right_after_it_is_one_commit(
     lab: Lab, argo: Argo, images: dict[str, str]
 ) -> None:
-    commit(argo, NEW, images[NEW])
+    commit(argo, NEW, images[NEW], watched=True)
 
     all_went_through(lab, argo, NEW)
+    assert argo.application(INGRESS).gates["ingress-gateway-watch"] == "Succeeded"
+    assert "n/a  IG011" not in log(lab, "ingress-gateway-verification")
 
 
 def test_a_control_plane_that_does_not_come_up_has_no_verdict_and_that_is_told(
