@@ -120,6 +120,7 @@ def shadow_upgrade(
     manifests: Annotated[
         Path, typer.Option(help="the target's istiod as `helm template` renders it")
     ],
+    target: Annotated[str, typer.Option(help="the version that they must be of")] = "",
     snapshot: Annotated[
         str | None, typer.Option(help="a mesh that `capture --for-shadow` kept, and no cluster")
     ] = None,
@@ -145,6 +146,7 @@ def shadow_upgrade(
         istiod=istiod,
         envoy=envoy,
         manifests=manifests,
+        version=target,
         timeout=ready_timeout,
         deadline=deadline,
         classes=classes,

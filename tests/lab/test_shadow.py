@@ -269,12 +269,20 @@ def test_from_a_recording_it_says_what_it_says_of_the_cluster(old: Lab, tmp_path
 
     # not in the lab's network: there is no cluster
     words = [*target(old, NEW, tmp_path), f"--snapshot={tmp_path}/mesh.gz"]
-    later = subprocess.run(
-        [MESHGATE, "shadow", *words], check=False, capture_output=True, text=True
+    later, of_another = (
+        subprocess.run(
+            [MESHGATE, "shadow", *words, f"--target={version}"],
+            check=False,
+            capture_output=True,
+            text=True,
+        )
+        for version in (NEW, OLD)
     )
 
     assert later.returncode == 1, later.stdout + later.stderr
     assert later.stdout == now.stdout
+    assert (of_another.returncode, of_another.stdout) == (10, "")
+    assert f"is of {NEW}, and not of {OLD}" in of_another.stderr
     assert len([line for line in now.stdout.splitlines() if line.startswith("FAIL ")]) == 2
     assert CANARY not in gzip.decompress((tmp_path / "mesh.gz").read_bytes()).decode()
 

@@ -8,12 +8,14 @@ import msgspec
 class Programs(msgspec.Struct, frozen=True, kw_only=True):
     """The target's programs and manifests, and the limits; times in seconds.
 
-    `deadline` bounds the whole of it, `timeout` each single step; `memory`, in MiB, each program.
+    `version`, where it is given, is what they must be of.  `deadline` bounds the whole of it,
+    `timeout` each single step; `memory`, in MiB, each program.
     """
 
     istiod: str
     envoy: str
     manifests: Path
+    version: str = ""
     timeout: float = 60.0
     deadline: float = 900.0
     classes: int = 500

@@ -24,6 +24,7 @@ from meshgate.collect.shadow.suspects import Key, Suspect, suspects
 from meshgate.collect.shadow.today import Today
 from meshgate.facts.difference import changes, resources
 from meshgate.facts.injection import has_sidecar, shape
+from meshgate.facts.version import Version
 from meshgate.probe import admission, ads
 from meshgate.snapshot.model import Snapshot
 from meshgate.snapshot.redact import redacted
@@ -94,6 +95,7 @@ def look(
     with tempfile.TemporaryDirectory(prefix="meshgate-") as folder:
         validator = envoy.Envoy(options.envoy, Path(folder), options.timeout, options.memory)
         with start(frozenset()) as running:
+            _check_version(running.version, options.version)
             found = proxies.read(api, wanted.mesh(), running.version)
             classes = proxies.alike(proxy for proxy in found if proxy.key in today.proxies)
             progress(f"{len(found)} proxies in {len(classes)} classes, with {running.version}")
@@ -149,6 +151,14 @@ def look_back(
     # nobody leads a recording, so it asks for the ConfigMaps by which it would
     refused = tuple(each for each in seen.refused if "/configmaps" not in each)
     return msgspec.structs.replace(seen, refused=refused, cut=recorded.cut)
+
+
+def _check_version(found: str, wanted: str) -> None:
+    if wanted and Version.parse(found) != Version.parse(wanted):
+        raise Unreadable(
+            f"the istiod that is to be tried is of {found}, and not of {wanted}",
+            "name the target's own programs and manifests",
+        )
 
 
 def injections(running: target.Running, today: Today) -> tuple[Injection, ...]:
