@@ -301,6 +301,19 @@ def watch(
             if begun and seen.sent:
                 begun.touch()
 
+        kept = False
+
+        def beat(seen: Watch) -> None:
+            nonlocal kept
+            try:
+                keep(seen)
+            except Unreadable as error:
+                if not kept:
+                    raise
+                # the requests go on, and so does what is seen of them: the next time may do
+                _say(f"not kept yet: {error.why}")
+            kept = True
+
         with _by_event(source.cluster, about):
             if begun and begun.exists():
                 raise Unreadable(
@@ -310,7 +323,8 @@ def watch(
             stream = source.stream(slow_after)
             signal.signal(signal.SIGTERM, lambda number, frame: stream.stop.set())
             signal.signal(signal.SIGINT, lambda number, frame: stream.stop.set())
-            stream.run(keep, every=5.0)
+            stream.run(beat, every=5.0)
+            keep(stream.seen)
     seen = stream.seen
     _say(f"{seen.sent} requests were sent, {len(seen.troubles) + seen.more} failed or were slow")
 

@@ -54,7 +54,7 @@ class Stream:
             return redacted(self._seen)
 
     def run(self, keep: Callable[[Watch], None], every: float) -> None:
-        """Sends, and hands out what was seen every so many seconds and at the end."""
+        """Sends, and hands out what was seen so far every so many seconds."""
         pace = Pace(self._traffic.rate, self._traffic.deadline)
         turns = itertools.cycle(self._planned)
 
@@ -75,7 +75,6 @@ class Stream:
                 self.stop.set()
         for each in workers:
             each.result()  # a defect must not vanish in its thread
-        keep(self.seen)
 
     def _note(self, at: datetime, got: Exchange) -> None:
         why, slow = trouble(got, self._seen.slow_after)
