@@ -139,6 +139,21 @@ def test_where_nothing_was_kept_there_is_no_snapshot(cluster: Cluster) -> None:
         Place(ADDRESS).load(cluster)
 
 
+def test_what_is_kept_anew_while_it_is_read_comes_whole(cluster: Cluster, maps: ConfigMaps) -> None:
+    old, new = snapshot(kubernetes_version="old"), snapshot(kubernetes_version="new")
+    Place(ADDRESS).save(old, cluster)
+    (part,) = maps.parts
+
+    def meanwhile(request: Request) -> None:
+        if str(request) == f"GET {MAPS}/{part}":
+            maps.no = lambda request: None
+            Place(ADDRESS).save(new, cluster)
+
+    maps.no = meanwhile
+
+    assert Place(ADDRESS).load(cluster) == new
+
+
 def test_a_part_that_was_changed_is_refused(cluster: Cluster, maps: ConfigMaps) -> None:
     Place(ADDRESS).save(SMALL, cluster)
     (part,) = maps.parts
