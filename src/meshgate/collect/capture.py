@@ -269,9 +269,10 @@ def _unanswered(snapshot: Snapshot, previous: Snapshot | None) -> dict[str, date
     for reading in snapshot.istiod:
         for proxy in reading.proxies:
             for key, sent, acked in _pending(proxy):
-                at = reading.at or snapshot.taken
+                read = reading.read or snapshot.taken
+                at = reading.at or read
                 # istiod's clock may run apart from ours: only the age is taken from it
-                first = snapshot.taken - (at - sent if sent and at > sent else at - at)
+                first = read - (at - sent if sent and at > sent else at - at)
                 silent = (key, acked) in answered
                 since[key] = min(before.get(key, first), first) if silent else first
     return since

@@ -241,6 +241,7 @@ def ask_each(
 
 def _ask(pod: Pod, session: Session) -> IstiodReading:
     syncz = session.get("/debug/syncz")
+    read_at = datetime.now(UTC)
     if syncz.status != 200:
         raise refusal("/debug/syncz", syncz)
     try:
@@ -255,6 +256,7 @@ def _ask(pod: Pod, session: Session) -> IstiodReading:
         pod=pod.metadata.name,
         version=version.body.decode(errors="replace").strip() if version.status == 200 else "",
         at=syncz.at,
+        read=read_at,
         # istioctl and other tools are connected too, with a version that no Istio has or none
         proxies=tuple(
             proxy for proxy in proxies if proxy.istio_version not in ("", "65536.65536.65536")

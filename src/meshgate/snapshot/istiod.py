@@ -30,13 +30,15 @@ class ProxySync(Base, frozen=True):
 class IstiodReading(Base, frozen=True):
     """What one replica said of itself.
 
-    `at` is the replica's own clock (its HTTP Date), so that ages need no agreement of clocks.
+    `at` is the replica's own clock (its HTTP Date), so that ages need no agreement of clocks;
+    `read` is what ours said then.
     `error` says that it did not answer, `denied` that it answered and refused us.
     """
 
     pod: str
     version: str = ""
     at: datetime | None = None
+    read: datetime | None = None
     proxies: tuple[ProxySync, ...] = ()
     error: str = ""
     denied: str = ""

@@ -63,8 +63,10 @@ def test_a_replica_says_its_version_its_clock_and_its_proxies(
     at = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
     pod, _ = replica(fakes.istiod_answers([sync()], "1.29.1-abc-Clean\n", at))
 
-    assert only([pod], direct) == IstiodReading(
-        pod="istiod-0", version="1.29.1-abc-Clean", at=at, proxies=(sync(),)
+    seen = only([pod], direct)
+
+    assert seen == IstiodReading(
+        pod="istiod-0", version="1.29.1-abc-Clean", at=at, read=seen.read, proxies=(sync(),)
     )
 
 
