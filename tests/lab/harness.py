@@ -148,6 +148,19 @@ def lab_of(version: str, workspace: Path, *, named: str = "") -> Iterator[Lab]:
         lab.verb("down")
 
 
+def pushes(lab: Lab, namespace: str, app: str) -> list[dict[str, Any]]:
+    """What istiod last sent to that Envoy, and what that said to it, for each type of xDS."""
+    asked = ("pilot-discovery", "request", "GET", "/debug/syncz")
+    told = lab.kubectl("exec", "-n", "istio-system", "deployment/istiod", "--", *asked)
+    name = f"{lab.pod(namespace, app)}.{namespace}"
+    return [
+        push
+        for each in json.loads(told)
+        if each["proxy"] == name
+        for push in each["resources"].values()
+    ]
+
+
 def gone_and_back(lab: Lab) -> None:
     """The classic gateway without a pod for a moment."""
     where = ("-n", "istio-ingress")
