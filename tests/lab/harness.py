@@ -14,6 +14,7 @@ from typing import Any
 
 ROOT = Path(__file__).parents[2]
 LAB = ROOT / "ci" / "lab" / "lab"
+NODE = "172.30.0.2"
 OLD, NEW = "1.28.2", "1.29.1"  # the versions of Istio that it has
 
 
@@ -146,6 +147,12 @@ def lab_of(version: str, workspace: Path, *, named: str = "") -> Iterator[Lab]:
         yield lab
     finally:
         lab.verb("down")
+
+
+def envoy(lab: Lab, namespace: str, app: str, path: str) -> str:
+    """What the Envoy of the one pod with the label app=`app` tells at its admin interface."""
+    where = ("-n", namespace, lab.pod(namespace, app), "-c", "istio-proxy")
+    return lab.kubectl("exec", *where, "--", "pilot-agent", "request", "GET", path)
 
 
 def pushes(lab: Lab, namespace: str, app: str) -> list[dict[str, Any]]:

@@ -5,11 +5,11 @@ from typing import Any
 
 import pytest
 
-from tests.lab.harness import Lab, Stage
+from tests.lab.harness import NODE, Lab, Stage, envoy, until
 
 Run = Callable[..., Stage]
 
-GATEWAY = "172.30.0.2:30080"
+GATEWAY = f"{NODE}:30080"
 LIMITED = f"http://limited.example.com/ via {GATEWAY}"
 MANAGER = "envoy.filters.network.http_connection_manager"
 
@@ -57,8 +57,15 @@ def test_filters_that_do_nothing_are_each_named(check: Run, lab: Lab) -> None:
         announcing("another-namespace", patch(), app="api"),
         announcing("malformed", patch(value="soon"), app="orders"),
         announcing("in-the-past", patch(value="Fri, 02 Jan 2015 11:59:59 GMT"), app="orders"),
-        announcing("once-a-version", patch(version=r"^1\.28"), patch(version=r"^1\.29"), app="web"),
+        announcing(
+            "once-a-version",
+            *(patch(version=r"^1\.28"), patch(version=r"^1\.29", value="29")),
+            app="web",
+        ),
     )
+    # that a filter does nothing is told at once: those that do something must be there
+    _await_filters(lab, "web", "29")
+    _await_filters(lab, "orders", "soon", "Fri, 02 Jan 2015 11:59:59 GMT")
 
     stage = check()
 
@@ -97,7 +104,7 @@ def test_answers_that_do_not_say_when_are_each_named(check: Run, lab: Lab) -> No
         path: f"http://shop.example.com{path} via {GATEWAY}"
         for path in ("/status/503", "/status/429", "/denied", "/")
     }
-    silent = "http://172.30.0.2:1/"
+    silent = f"http://{NODE}:1/"
 
     stage = check("--retry-after-burst=3", targets=(*targets.values(), silent))
 
@@ -132,14 +139,27 @@ def test_a_mesh_without_any_filter_of_the_kind(check: Run, lab: Lab) -> None:
 
 
 def _restart(lab: Lab, app: str) -> None:
-    """A new pod, which has nothing but the new configuration.
+    """A new pod, which has nothing but the new configuration, and to which the gateway sends alone.
 
     What is connected to the old one goes on by the old until Envoy has drained it.
     """
-    old = lab.pod("shop", app)
+    (old,) = lab.get("pods", "-n", "shop", "-l", f"app={app}")["items"]
+    name, address = old["metadata"]["name"], old["status"]["podIP"]
     lab.kubectl("rollout", "restart", f"deployment/{app}", "-n", "shop")
     lab.kubectl("rollout", "status", f"deployment/{app}", "-n", "shop", "--timeout=90s")
-    lab.kubectl("wait", "--for=delete", f"pod/{old}", "-n", "shop", "--timeout=90s")
+    lab.kubectl("wait", "--for=delete", f"pod/{name}", "-n", "shop", "--timeout=90s")
+    gateway = ("istio-ingress", "istio-ingressgateway")
+    until(lambda: f"::{address}:" not in envoy(lab, *gateway, "clusters"))
+
+
+def _await_filters(lab: Lab, app: str, *values: str) -> None:
+    """Waits until its Envoy has the scripts that send these values."""
+
+    def has_all() -> bool:
+        dump = envoy(lab, "shop", app, "config_dump")
+        return all(rf"\"retry-after\", \"{value}\"" in dump for value in values)
+
+    until(has_all)
 
 
 def announcing(name: str, *patches: dict[str, Any], app: str) -> dict[str, Any]:
