@@ -149,6 +149,16 @@ def lab_of(version: str, workspace: Path, *, named: str = "") -> Iterator[Lab]:
         lab.verb("down")
 
 
+def status(lab: Lab, url: str, *words: str, inside: bool = False) -> str:
+    """What a GET from the node is answered, as in `200`; empty where nobody answers.
+
+    `inside`: from shop/client, whose sidecar knows the names of the mesh.
+    """
+    client = ("kubectl", "exec", "-n", "shop", "deployment/client", "-c", "app", "--")
+    told = lab.run(*(client if inside else ()), "labapp", "get", *words, url).stdout
+    return told.split()[1] if told else ""
+
+
 def envoy(lab: Lab, namespace: str, app: str, path: str) -> str:
     """What the Envoy of the one pod with the label app=`app` tells at its admin interface."""
     where = ("-n", namespace, lab.pod(namespace, app), "-c", "istio-proxy")

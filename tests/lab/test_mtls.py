@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from cryptography import x509
 
-from tests.lab.harness import Lab, Stage
+from tests.lab.harness import Lab, Stage, status, until
 from tests.lab.rights import VERIFIER, grant
 from tests.webhook_builders import issued
 
@@ -103,6 +103,15 @@ def workload(name: str, annotations: dict[str, str]) -> dict[str, Any]:
     }
 
 
+def injected(lab: Lab) -> bool:
+    """Whether a pod that is made in shop now is given a sidecar; none is made."""
+    template = workload("tried", {})["spec"]["template"]
+    pod = {**template, "apiVersion": "v1", "kind": "Pod"}
+    pod["metadata"] |= {"name": "tried", "namespace": "shop"}
+    tried = ("create", "--dry-run=server", "--output=json", "-f", "-")
+    return "istio-proxy" in lab.kubectl(*tried, input=json.dumps(pod))
+
+
 def proxy_config(**metadata: str) -> dict[str, str]:
     return {"proxy.istio.io/config": json.dumps({"proxyMetadata": metadata})}
 
@@ -153,7 +162,7 @@ def test_policies_that_take_more_than_they_should(lab: Lab, dataplane: Run) -> N
         peer("ledger", "PERMISSIVE", app="ledger"),
     )
 
-    stage = dataplane()
+    stage = dataplane(settle=30)
     assert stage.exit == 0, stage.output
     assert stage.output.count("WARN DP004") == 4, stage.output
 
@@ -169,12 +178,17 @@ def test_policies_that_take_more_than_they_should(lab: Lab, dataplane: Run) -> N
 def test_rules_and_policies_that_stop_callers(lab: Lab, dataplane: Run) -> None:
     port = {"port": {"number": 80}, "tls": {"mode": "DISABLE"}}
     lab.apply(
+        authorization("nobody", "web", action="DENY", rules=[{}]),
+        authorization("empty", "api", "payments"),
+    )
+    # what rules say does not heal, so all is judged on one look; and who would see this is stopped
+    until(lambda: status(lab, "http://web/", inside=True) == "403")
+    until(lambda: status(lab, "http://api.payments/", inside=True) == "403")
+    lab.apply(
         rule("plain", "web", tls={"mode": "DISABLE"}),
         rule("simple", "ledger.shop.svc.cluster.local", tls={"mode": "SIMPLE"}),
         rule("port", "orders", portLevelSettings=[port]),
         rule("bare", "batch.legacy.svc.cluster.local", tls={"mode": "ISTIO_MUTUAL"}),
-        authorization("nobody", "web", action="DENY", rules=[{}]),
-        authorization("empty", "api", "payments"),
     )
 
     stage = dataplane()
@@ -194,7 +208,7 @@ def test_a_stranger_is_denied_and_that_is_right(lab: Lab, dataplane: Run) -> Non
     client = {"source": {"principals": ["cluster.local/ns/shop/sa/client"]}}
     lab.apply(authorization("client", "web", rules=[{"from": [client]}]))
 
-    stage = dataplane()
+    stage = dataplane(settle=30)
 
     assert stage.exit == 0, stage.output
     assert "pass DP007" in stage.output
@@ -202,9 +216,11 @@ def test_a_stranger_is_denied_and_that_is_right(lab: Lab, dataplane: Run) -> Non
 
 def test_sidecars_that_are_not_as_they_should_be(lab: Lab, dataplane: Run) -> None:
     lab.kubectl("label", "namespace", "shop", "istio-injection-", "--overwrite")
+    until(lambda: not injected(lab))
     lab.apply(workload("bare", {}))
-    lab.kubectl("rollout", "status", "-n", "shop", "deployment/bare", "--timeout=60s")
+    lab.kubectl("rollout", "status", "-n", "shop", "deployment/bare", "--timeout=120s")
     lab.kubectl("label", "namespace", "shop", "istio-injection=enabled")
+    until(lambda: injected(lab))
     old = {"sidecar.istio.io/proxyImage": "docker.io/istio/proxyv2:1.28.2"}
     secret, foreign = of_another_root()
     lab.apply(
@@ -217,7 +233,7 @@ def test_sidecars_that_are_not_as_they_should_be(lab: Lab, dataplane: Run) -> No
         workload("short", proxy_config(SECRET_TTL="20s")),
     )
     for name in ("foreign", "pinned", "past", "uncaptured", "short"):
-        lab.kubectl("rollout", "status", "-n", "shop", f"deployment/{name}", "--timeout=90s")
+        lab.kubectl("rollout", "status", "-n", "shop", f"deployment/{name}", "--timeout=180s")
 
     stage = dataplane()
 
@@ -255,7 +271,7 @@ def test_what_is_out_of_reach_is_counted_and_closes_nothing(lab: Lab, dataplane:
         },
         _on_the_node(),
     )
-    lab.kubectl("wait", "pod/on-the-node", "-n", "shop", "--for=condition=Ready", "--timeout=60s")
+    lab.kubectl("wait", "pod/on-the-node", "-n", "shop", "--for=condition=Ready", "--timeout=120s")
 
     stage = dataplane(settle=30)
 
@@ -314,6 +330,9 @@ def test_a_network_policy_that_keeps_us_out_is_named(let_nobody_in: str, datapla
 
 def test_shards_together_see_what_one_run_sees(lab: Lab, dataplane: Run) -> None:
     lab.apply(peer("default", "PERMISSIVE", "payments"), peer("web", "PERMISSIVE", app="web"))
+    # that a policy is too lax is seen in the policy, and told before its sidecar follows it
+    followed = dataplane(settle=30)
+    assert followed.exit == 0, followed.output
 
     whole = dataplane("--require-mtls=strict")
     shards = [dataplane("--require-mtls=strict", f"--shard={n}/2") for n in range(2)]
