@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.lab.harness import NEW, Lab, Stage
+from tests.lab.harness import NEW, Lab, Stage, until
 
 ROUTES = "httproutes.gateway.networking.k8s.io"
 
@@ -132,7 +132,10 @@ def test_what_will_be_in_the_way_is_warned_of(lab: Lab, precheck: Run) -> None:
         *("-f", "-"),
         input=json.dumps(_applied_by_argo(lab)),
     )
-    lab.kubectl("wait", "pdb/web", "-n", "shop", "--for=jsonpath={.status.expectedPods}=1")
+    lab.kubectl(
+        *("wait", "pdb/web", "-n", "shop", "--timeout=120s"),
+        "--for=jsonpath={.status.expectedPods}=1",
+    )
     try:
         stage = precheck()
     finally:
@@ -185,6 +188,9 @@ def _serve_routes(lab: Lab, *, served: bool) -> None:
     (index,) = [number for number, each in enumerate(versions) if each["name"] == "v1"]
     change = [{"op": "replace", "path": f"/spec/versions/{index}/served", "value": served}]
     lab.kubectl("patch", "crd", ROUTES, "--type=json", "-p", json.dumps(change))
+    kind, _, group = ROUTES.partition(".")
+    listed = ("kubectl", "get", "--raw", f"/apis/{group}/v1/{kind}")
+    until(lambda: (lab.run(*listed).returncode == 0) == served)
 
 
 def _wrong(lab: Lab) -> list[dict[str, Any]]:
