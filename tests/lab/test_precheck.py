@@ -26,7 +26,7 @@ def precheck(lab: Lab) -> Run:
     """Runs stage A for an upgrade to the new version, unless the test names another target."""
 
     def run(*words: str, target: str = NEW) -> Stage:
-        asked = (f"--target-version={target}", f"--istioctl=istioctl-{NEW}", "--settle=0")
+        asked = (f"--target-version={target}", f"--istioctl=istioctl-{NEW}", "--settle=20")
         return lab.pytest("-m", "precheck", *asked, *words)
 
     return run
