@@ -79,7 +79,7 @@ def test_a_verdict_is_told_with_the_printed_rights(lab: Lab, job: str, tmp_path:
 def test_a_job_of_shards_is_open_only_when_every_shard_is(lab: Lab, job: str) -> None:
     def shard(index: int, *words: str) -> dict[str, str]:
         lab.pytest(
-            *("verification/check_mtls.py", "--settle=0", f"--job={job}", f"--shard={index}/2"),
+            *("verification/check_mtls.py", "--settle=30", f"--job={job}", f"--shard={index}/2"),
             *words,
             identity=VERIFIER,
         )
