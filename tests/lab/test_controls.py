@@ -82,7 +82,7 @@ def test_pods_that_are_finished(lab: Lab, controlplane: Run) -> None:
         _pod("finished", restartPolicy="Never", container={"command": ["/bin/busybox", "true"]})
     )
     lab.kubectl(
-        *("wait", "pod/finished", "-n", "shop", "--timeout=60s"),
+        *("wait", "pod/finished", "-n", "shop", "--timeout=120s"),
         "--for=jsonpath={.status.phase}=Succeeded",
     )
 
@@ -99,7 +99,7 @@ def test_pods_on_the_nodes_network(lab: Lab, controlplane: Run) -> None:
             container={"command": ["/bin/busybox", "sleep", "3600"]},
         )
     )
-    lab.kubectl("wait", "pod/on-the-node", "-n", "shop", "--for=condition=Ready", "--timeout=60s")
+    lab.kubectl("wait", "pod/on-the-node", "-n", "shop", "--for=condition=Ready", "--timeout=120s")
 
     stage = controlplane()
 
