@@ -179,15 +179,21 @@ def pushes(lab: Lab, namespace: str, app: str) -> list[dict[str, Any]]:
 
 
 def gone_and_back(lab: Lab) -> None:
-    """The classic gateway without a pod for a moment."""
+    """The classic gateway without a pod for a moment; it serves again when this returns."""
     where = ("-n", "istio-ingress")
     lab.kubectl("scale", "deployment/istio-ingressgateway", *where, "--replicas=0")
     lab.kubectl(
         *("wait", "pod", "-l", "app=istio-ingressgateway", *where),
-        *("--for=delete", "--timeout=30s"),
+        *("--for=delete", "--timeout=120s"),
     )
     lab.kubectl("scale", "deployment/istio-ingressgateway", *where, "--replicas=1")
-    lab.kubectl(*("rollout", "status", "deployment/istio-ingressgateway", *where, "--timeout=60s"))
+    lab.kubectl(*("rollout", "status", "deployment/istio-ingressgateway", *where, "--timeout=120s"))
+    # a pod is Ready before its address is everywhere, and before its listeners have certificates
+    doors = (
+        ("http://shop.example.com/", "-s", f"{NODE}:30080"),
+        ("https://shop.example.com/", "-k", "-s", f"{NODE}:30443"),
+    )
+    until(lambda: all(status(lab, *door) == "200" for door in doors))
 
 
 @contextmanager
