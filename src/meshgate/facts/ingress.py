@@ -651,7 +651,8 @@ def _conditions(
                 where,
                 f"{name}={says.status} ({says.reason}): {says.message}",
                 f"{name}=True",
-                heals=says.reason in ("Pending", "AddressNotAssigned"),
+                heals=says.reason in ("Pending", "AddressNotAssigned")
+                or says.observed_generation < generation,
             )
         elif says.observed_generation < generation:
             yield Finding(

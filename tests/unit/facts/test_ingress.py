@@ -218,6 +218,20 @@ def test_what_is_not_in_effect(lists: dict[str, Any], words: str) -> None:
     assert words in told(build.ingress(**{**API, **lists}).unaccepted)
 
 
+@pytest.mark.parametrize(
+    ("generation", "heals"),
+    [pytest.param(0, True, id="of what was there before"), pytest.param(1, False, id="of now")],
+)
+def test_what_is_said_of_an_older_generation_may_pass(generation: int, heals: bool) -> None:
+    unresolved = build.condition("ResolvedRefs", "False", observed_generation=generation)
+    route = build.api_route(conditions=(build.condition("Accepted"), unresolved))
+
+    found = build.ingress(**API | {"http_routes": (route,)}).unaccepted
+
+    assert "ResolvedRefs=False" in told(found)
+    assert [each.heals for each in found] == [heals]
+
+
 def test_fewer_routes_than_before() -> None:
     before = Before(taken=AT, api_gateways=(build.api_gateway(attached=2),))
 
