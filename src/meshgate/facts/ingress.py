@@ -8,6 +8,7 @@ from functools import cached_property
 from meshgate.facts import pods
 from meshgate.facts.evidence import Evidence
 from meshgate.facts.istiod import ControlPlane
+from meshgate.facts.journeys import attached
 from meshgate.facts.listeners import Door, Listener, Lists, WaysIn, covers
 from meshgate.facts.version import Version
 from meshgate.snapshot.gateway_api import ApiGateway, ObservedCondition, Route
@@ -251,6 +252,7 @@ class IngressGateways:
                     "a TLSRoute",
                     "attach one; it needs the TLSRoute CRD of the experimental channel, and "
                     "PILOT_ENABLE_ALPHA_GATEWAY_API=true on istiod",
+                    heals=self._may_attach(gateway, listener.name),
                 )
             before = self._before.get((metadata.namespace, metadata.name, listener.name), 0)
             if says.attached_routes < before:
@@ -261,6 +263,17 @@ class IngressGateways:
                     "kubectl get httproutes,grpcroutes -A -o yaml, and see their parents' status",
                     heals=True,
                 )
+
+    def _may_attach(self, gateway: ApiGateway, section: str) -> bool:
+        """Whether a TLSRoute names this listener, which istiod has yet to count."""
+        where = (gateway.metadata.namespace, gateway.metadata.name, section)
+        return any(
+            attached(parent, route.metadata.namespace, listener)
+            for listener in self.ways.listeners
+            if listener.api and (listener.namespace, listener.name, listener.section) == where
+            for route in self._evidence.tls_routes
+            for parent in route.spec.parent_refs
+        )
 
     @cached_property
     def _before(self) -> dict[tuple[str, str, str], int]:

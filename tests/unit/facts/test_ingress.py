@@ -6,6 +6,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from meshgate.snapshot.gateway_api import Route
 from meshgate.snapshot.ingress import Exchange, Ingress, Vantage
 from meshgate.snapshot.kubernetes import (
     Container,
@@ -229,6 +230,24 @@ def test_what_is_said_of_an_older_generation_may_pass(generation: int, heals: bo
     found = build.ingress(**API | {"http_routes": (route,)}).unaccepted
 
     assert "ResolvedRefs=False" in told(found)
+    assert [each.heals for each in found] == [heals]
+
+
+@pytest.mark.parametrize(
+    ("routes", "heals"),
+    [
+        pytest.param((build.api_route(),), True, id="one is there, not counted yet"),
+        pytest.param((), False, id="there is none"),
+    ],
+)
+def test_a_tls_route_that_is_there_may_yet_be_attached(
+    routes: tuple[Route, ...], heals: bool
+) -> None:
+    gateway = build.api_gateway(listener=build.PASSED, attached=0)
+
+    found = build.ingress(**API | {"api_gateways": (gateway,), "tls_routes": routes}).unaccepted
+
+    assert "no TLSRoute is attached" in told(found)
     assert [each.heals for each in found] == [heals]
 
 
