@@ -1,6 +1,7 @@
 """Stage C on a real mesh: each fault is found, named in a line of its own, and gone after repair.
 
-Faults that do not touch each other are put in together and found in one run.
+Faults that do not touch each other are put in together and found in one run. All have taken effect
+before it: where one of them cannot heal it looks once, and finds nothing that is still on its way.
 """
 
 import gzip
@@ -20,7 +21,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from meshgate.snapshot.store import load
-from tests.lab.harness import Lab, Stage, gone_and_back
+from tests.lab.harness import Lab, Stage, gone_and_back, until
 from tests.lab.rights import grant
 
 Run = Callable[..., Stage]
@@ -29,6 +30,7 @@ Objects = list[dict[str, Any]]
 INGRESS = ("-n", "istio-ingress")
 SHOP = ("-n", "shop")
 NODE = "172.30.0.2"
+CLASSIC = {"http": f"{NODE}:30080", "https": f"{NODE}:30443"}  # the gateway of istio-ingress
 
 
 @pytest.fixture
@@ -58,6 +60,37 @@ def failure(stage: Stage, begins: str, *words: str) -> None:
     assert any(all(word in line for word in words) for line in lines), (
         f"no FAIL {begins} … {' … '.join(words)}:\n{stage.output}"
     )
+
+
+def until_told(lab: Lab, words: str, url: str, at: str = "") -> None:
+    """Waits until a GET is told these words, by its answer or by what kept it from one.
+
+    `at`: the address that it is sent to, unless that is the classic gateway's.
+    """
+    to = at or CLASSIC[url.partition(":")[0]]
+
+    def told() -> bool:
+        got = lab.run("labapp", "get", "-k", "-s", to, url)
+        return words in got.stdout + got.stderr
+
+    until(told)
+
+
+def until_refused(lab: Lab, route: str, condition: str) -> None:
+    """Waits until istiod says that a route of shop has not this condition."""
+    where = f'.status.parents[0].conditions[?(@.type=="{condition}")].status'
+    lab.kubectl("wait", route, *SHOP, f"--for=jsonpath={{{where}}}=False", "--timeout=120s")
+
+
+def until_deserted(lab: Lab, listener: str) -> None:
+    """Waits until istiod says that no route is attached to this listener of shop's gateway."""
+    where = f'.status.listeners[?(@.name=="{listener}")].attachedRoutes'
+    made = "gateways.gateway.networking.k8s.io/shop"
+    lab.kubectl("wait", made, *SHOP, f"--for=jsonpath={{{where}}}=0", "--timeout=120s")
+
+
+def cluster_ip(lab: Lab, service: str, namespace: str) -> str:
+    return str(lab.get("service", service, "-n", namespace)["spec"]["clusterIP"])
 
 
 def gateway(name: str, *servers: dict[str, Any], app: str = "ingressgateway") -> dict[str, Any]:
@@ -164,6 +197,12 @@ def test_routes_that_do_not_reach_their_backend(lab: Lab, ingress: Run) -> None:
         gateway("unselected", server("un.example.com"), app="no-such-gateway"),
         gateway("portless", server("port.example.com", 8888)),
     )
+    until_told(lab, "HTTP/1.1 503", "http://subset.faults.example.com/")
+    until_told(lab, "HTTP/1.1 503", "http://ghost.faults.example.com/")
+    until_told(lab, "no healthy upstream", "http://empty.faults.example.com/")
+    until_told(lab, "HTTP/1.1 500", "http://broken.faults.example.com/")
+    until_refused(lab, "httproute/backendless", "ResolvedRefs")
+    until_refused(lab, "httproute/nowhere", "Accepted")
 
     stage = ingress()
 
@@ -241,6 +280,11 @@ def test_tls_that_clients_do_not_take(lab: Lab, ingress: Run) -> None:
         ),
     )
 
+    # no route leads on from there: whoever is told so has shaken hands
+    until_told(lab, "HTTP/1.1 404", "https://expired.faults.example.com/")
+    until_told(lab, "HTTP/1.1 404", "https://misnamed.faults.example.com/")
+    until_deserted(lab, "passed")
+
     stage = ingress()
     where = "Gateway istio-ingress/faults port 443/"
 
@@ -299,7 +343,8 @@ def test_a_tls_route_passes_through_to_its_backend(lab: Lab, ingress: Run) -> No
         tls_route(host, "ghost"),
     )
 
-    wrong = ingress("--settle=6")
+    until_refused(lab, f"{TLS_ROUTES}/passed", "ResolvedRefs")
+    wrong = ingress()
     lab.apply(tls_route(host, "istiod"))
     right = ingress("--settle=30")
 
@@ -341,6 +386,8 @@ def test_what_was_answered_otherwise_before(lab: Lab, ingress: Run, tmp_path: Pa
     )
     lab.kubectl("delete", "virtualservice", "partners", *SHOP)
     lab.kubectl("delete", "httproute", "api", *SHOP)
+    until_told(lab, "HTTP/1.1 418", "http://shop.example.com/")
+    until_deserted(lab, "http")
 
     stage = ingress(f"--baseline={kept}")
     replay = lab.pytest("-m", "ingress", f"--snapshot={stage.reports}/snapshot.json.gz")
@@ -359,6 +406,7 @@ def test_a_target_port_that_no_container_has(lab: Lab, ingress: Run) -> None:
         *("patch", "service", "istio-ingressgateway", *INGRESS, "--type=json", "-p"),
         json.dumps([{"op": "replace", "path": "/spec/ports/2/targetPort", "value": "no-such"}]),
     )
+    until_told(lab, "connection refused", "https://shop.example.com/")
 
     stage = ingress()
 
@@ -375,6 +423,7 @@ def test_a_gateway_that_is_scaled_away(lab: Lab, ingress: Run) -> None:
         *("wait", "pod", "-l", "app=istio-ingressgateway", *INGRESS),
         *("--for=delete", "--timeout=30s"),
     )
+    until_told(lab, "connection refused", "http://shop.example.com/")
 
     stage = ingress()
 
@@ -417,6 +466,7 @@ def test_an_envoy_filter_that_breaks_the_listener(lab: Lab, ingress: Run) -> Non
             },
         }
     )
+    until_told(lab, "broken", "http://shop.example.com/")
 
     stage = ingress()
 
@@ -510,6 +560,9 @@ def test_versions_of_tls_and_certificates_of_clients(
         virtual_service("mutual", "mutual.faults.example.com"),
         only_tls_1_3("secure.example.com"),
     )
+    until_told(lab, "certificate required", "https://mutual.faults.example.com/")
+    older = f"openssl s_client -tls1_2 -connect {NODE}:30443 -servername secure.example.com"
+    until(lambda: "alert protocol version" in lab.verb("node", "sh", "-c", f"{older} 2>&1 || :"))
 
     stage = ingress(f"--ingress-client-cert={tmp_path}/others.pem")
     lab.kubectl("delete", "envoyfilter", "only-tls-1-3", *INGRESS)
@@ -576,6 +629,7 @@ def test_answers_that_were_declared(
         *("patch", "virtualservice", "shop", *SHOP, "--type=json", "-p"),
         json.dumps([{"op": "remove", "path": "/spec/http/0"}]),
     )
+    until_told(lab, '"app":"web"', "https://shop.example.com/orders/new")
     wrong = ingress(f"--expect={answers}")
     replay = lab.pytest("-m", "ingress", f"--snapshot={wrong.reports}/snapshot.json.gz")
     unasked = ingress(f"--expect={outside}")
@@ -649,6 +703,9 @@ def test_grpc_servers_and_calls_of_their_methods(lab: Lab, ingress: Run, tmp_pat
         gateway("faults", server("calls.faults.example.com")),
         virtual_service("calls", "calls.faults.example.com", "calls"),
     )
+    api = f"{cluster_ip(lab, 'shop-istio', 'shop')}:80"
+    until_told(lab, "upstream connect error", "http://grpc.example.com/shop.Calls/Get", api)
+    until_told(lab, "upstream connect error", "http://calls.faults.example.com/")
     gone = ingress(f"--expect={answers}")
     serving = lab.start(sys.executable, "-c", GRPC_SERVER, NODE)
     try:
@@ -709,6 +766,7 @@ def test_from_outside_too_and_not_where_nothing_listens(ingress: Run) -> None:
 def test_public_names_that_a_given_resolver_knows(lab: Lab, ingress: Run) -> None:
     name = "istio-ingressgateway.istio-ingress.svc.cluster.local"
     lab.apply(gateway("faults", server("*.svc.cluster.local")), virtual_service("named", name))
+    until_told(lab, "HTTP/1.1 200", f"http://{name}/")
     (dns,) = lab.get("service", "kube-dns", "-n", "kube-system")["spec"]["clusterIPs"]
 
     stage = ingress(f"--ingress-resolver={dns}")
@@ -723,10 +781,8 @@ def test_public_names_that_a_given_resolver_knows(lab: Lab, ingress: Run) -> Non
 
 
 def test_a_prober_that_is_elsewhere(lab: Lab, ingress: Run) -> None:
-    def address(name: str, namespace: str) -> str:
-        return str(lab.get("service", name, "-n", namespace)["spec"]["clusterIP"])
-
-    classic, api = address("istio-ingressgateway", "istio-ingress"), address("shop-istio", "shop")
+    classic = cluster_ip(lab, "istio-ingressgateway", "istio-ingress")
+    api = cluster_ip(lab, "shop-istio", "shop")
     names = {
         classic: [f"{name}.example.com" for name in ("shop", "limited", "secure")],
         api: ["api.example.com", "grpc.example.com"],
@@ -803,7 +859,8 @@ def test_a_gateway_that_expects_the_proxy_protocol(lab: Lab, ingress: Run) -> No
         *("rollout", "status", "deployment/istio-ingressgateway", *INGRESS, "--timeout=60s")
     )
     made = "gateway.networking.k8s.io/gateway-name=shop"
-    lab.kubectl("wait", "pod", "-l", made, *SHOP, "--for=delete", "--timeout=60s")
+    lab.kubectl("wait", "pod", "-l", made, *SHOP, "--for=delete", "--timeout=120s")
+    until_told(lab, "reset by peer", "http://shop.example.com/")
 
     without = ingress()
     spoken = ingress("--settle=20", "--ingress-proxy-protocol")
