@@ -305,7 +305,7 @@ def tls_routes(lab: Lab) -> Iterator[None]:
     """The Gateway API has TLSRoutes for one test."""
     crd = lab.verb("node", "cat", "/var/lib/meshgate/tlsroutes.yaml")
     lab.kubectl("apply", "--server-side", "-f", "-", input=crd)
-    lab.kubectl("wait", f"crd/{TLS_ROUTES}", "--for=condition=Established", "--timeout=30s")
+    lab.kubectl("wait", f"crd/{TLS_ROUTES}", "--for=condition=Established", "--timeout=120s")
     yield
     lab.kubectl("delete", "crd", TLS_ROUTES)
 
@@ -376,7 +376,7 @@ def tls_route(host: str, backend: str) -> dict[str, Any]:
 @pytest.mark.usefixtures("mended")
 def test_what_was_answered_otherwise_before(lab: Lab, ingress: Run, tmp_path: Path) -> None:
     kept = tmp_path / "before.json.gz"
-    before = ingress(f"--keep-baseline={kept}")
+    before = ingress(f"--keep-baseline={kept}", "--settle=30")
     assert before.exit == 0, before.output
     lab.kubectl(
         *("patch", "virtualservice", "shop", *SHOP, "--type=json", "-p"),
@@ -421,7 +421,7 @@ def test_a_gateway_that_is_scaled_away(lab: Lab, ingress: Run) -> None:
     lab.kubectl("scale", "deployment/istio-ingressgateway", *INGRESS, "--replicas=0")
     lab.kubectl(
         *("wait", "pod", "-l", "app=istio-ingressgateway", *INGRESS),
-        *("--for=delete", "--timeout=30s"),
+        *("--for=delete", "--timeout=120s"),
     )
     until_told(lab, "connection refused", "http://shop.example.com/")
 
@@ -481,8 +481,8 @@ def test_a_load_balancer_and_a_gateway_on_its_node(lab: Lab, ingress: Run) -> No
         *("patch", "service", "istio-ingressgateway", *INGRESS, "--type=merge", "-p"),
         json.dumps({"spec": {"type": "LoadBalancer"}}),
     )
-    bare = ingress()
-    waits = ingress("--ingress-url=https://172.30.0.2:30443")
+    bare = ingress("--settle=30")
+    waits = ingress(f"--ingress-url=https://{NODE}:30443", "--settle=30")
     lab.kubectl(
         *("patch", "service", "istio-ingressgateway", *INGRESS, "--type=merge", "-p"),
         json.dumps({"status": {"loadBalancer": {"ingress": [{"ip": address}]}}}),
@@ -493,9 +493,9 @@ def test_a_load_balancer_and_a_gateway_on_its_node(lab: Lab, ingress: Run) -> No
         gateway("faults", server("node.faults.example.com", 8099), app="on-node"),
         virtual_service("node", "node.faults.example.com"),
     )
-    lab.kubectl("wait", "pod/on-node", *INGRESS, "--for=condition=Ready", "--timeout=60s")
+    lab.kubectl("wait", "pod/on-node", *INGRESS, "--for=condition=Ready", "--timeout=120s")
 
-    both = ingress("--settle=20", "--vantage=inside", "--vantage=outside")
+    both = ingress("--settle=30", "--vantage=inside", "--vantage=outside")
     planned = ingress("--dry-run").output
 
     assert bare.exit == 0, bare.output
@@ -569,7 +569,7 @@ def test_versions_of_tls_and_certificates_of_clients(
     # partners.example.com has another certificate authority than this client
     lab.kubectl("delete", "virtualservice", "partners", *SHOP)
     lab.kubectl("delete", "gateways.networking.istio.io", "tls", *INGRESS)
-    right = ingress(f"--ingress-client-cert={tmp_path}/ours.pem", "--settle=20")
+    right = ingress(f"--ingress-client-cert={tmp_path}/ours.pem", "--settle=60")
 
     mutual = "Gateway istio-ingress/faults port 443/HTTPS: "
     assert stage.exit == 1, stage.output
@@ -624,7 +624,7 @@ def test_answers_that_were_declared(
     outside = tmp_path / "outside.yaml"
     outside.write_text(ANSWERS.replace("[inside]", "[outside]"))
 
-    right = ingress(f"--expect={answers}")
+    right = ingress(f"--expect={answers}", "--settle=30")
     lab.kubectl(
         *("patch", "virtualservice", "shop", *SHOP, "--type=json", "-p"),
         json.dumps([{"op": "remove", "path": "/spec/http/0"}]),
@@ -752,7 +752,8 @@ server.wait_for_termination()
 
 
 def test_from_outside_too_and_not_where_nothing_listens(ingress: Run) -> None:
-    both = ingress(f"--ingress-url=http://{NODE}:30080", f"--ingress-url=https://{NODE}:30443")
+    urls = (f"--ingress-url={scheme}://{door}" for scheme, door in CLASSIC.items())
+    both = ingress(*urls, "--settle=30")
     none = ingress("--vantage=outside")
 
     assert both.exit == 0, both.output
@@ -788,11 +789,11 @@ def test_a_prober_that_is_elsewhere(lab: Lab, ingress: Run) -> None:
         api: ["api.example.com", "grpc.example.com"],
     }
     lab.apply(*blackbox_exporter(names))
-    lab.kubectl("wait", "pod/prober", "-n", "legacy", "--for=condition=Ready", "--timeout=60s")
+    lab.kubectl("wait", "pod/prober", "-n", "legacy", "--for=condition=Ready", "--timeout=120s")
     prober = f"http://{lab.get('pod', 'prober', '-n', 'legacy')['status']['podIP']}:9115"
     words = (f"--ingress-prober={prober}/probe?module=http_2xx", "--vantage=prober")
 
-    there = ingress(*words)
+    there = ingress(*words, "--settle=30")
     probes = lab.run("labapp", "get", f"{prober}/").stdout
     lab.kubectl("delete", "pod/prober", "-n", "legacy", "--now")
     gone = ingress(*words)
@@ -856,14 +857,14 @@ def test_a_gateway_that_expects_the_proxy_protocol(lab: Lab, ingress: Run) -> No
     # the other gateway expects none
     lab.kubectl("delete", "gateways.gateway.networking.k8s.io", "shop", *SHOP)
     lab.kubectl(
-        *("rollout", "status", "deployment/istio-ingressgateway", *INGRESS, "--timeout=60s")
+        *("rollout", "status", "deployment/istio-ingressgateway", *INGRESS, "--timeout=120s")
     )
     made = "gateway.networking.k8s.io/gateway-name=shop"
     lab.kubectl("wait", "pod", "-l", made, *SHOP, "--for=delete", "--timeout=120s")
     until_told(lab, "reset by peer", "http://shop.example.com/")
 
     without = ingress()
-    spoken = ingress("--settle=20", "--ingress-proxy-protocol")
+    spoken = ingress("--settle=30", "--ingress-proxy-protocol")
 
     assert without.exit == 1, without.output
     failure(without, "IG007 VirtualService shop/shop: ", "got no answer")
@@ -902,7 +903,7 @@ def test_what_was_lost_while_a_gateway_was_away(
 
 
 def test_a_laptop_sends_through_a_port_forward(lab: Lab) -> None:
-    stage = lab.pytest("-m", "ingress", "--settle=4")
+    stage = lab.pytest("-m", "ingress", "--settle=30")
 
     assert stage.exit == 0, stage.output
 
