@@ -7,9 +7,7 @@ before it: where one of them cannot heal it looks once, and finds nothing that i
 import gzip
 import json
 import sys
-import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -876,21 +874,26 @@ def test_what_was_lost_while_a_gateway_was_away(
     lab: Lab, ingress: Run, verifier: str, tmp_path: Path
 ) -> None:
     kept = tmp_path / "watch.json.gz"
-    words = (f"{Path(sys.executable).parent}/meshgate", "watch", str(kept), "--rate=10")
+    # a busy machine answers late, and loses nothing
+    words = (
+        *(f"{Path(sys.executable).parent}/meshgate", "watch", str(kept)),
+        *("--rate=10", "--lasting=300", "--slow-after=30000"),
+    )
 
-    def watch(act: Callable[[], object], seconds: int) -> None:
-        begun = tmp_path / f"begun-{seconds}"
-        more = (f"--lasting={seconds}", f"--begun={begun}")
-        with ThreadPoolExecutor() as pool:
-            watching = pool.submit(lab.run, *words, *more, identity=verifier)
-            while not (begun.exists() or watching.done()):
-                time.sleep(0.1)
+    def watch(act: Callable[[], object], name: str) -> None:
+        begun = tmp_path / name
+        watching = lab.start("--as", verifier, *words, f"--begun={begun}")
+        try:
+            until(lambda: begun.exists() or watching.poll() is not None)
             act()
-            assert watching.result().returncode == 0, watching.result().stderr
+        finally:
+            watching.terminate()
+            ended = watching.wait()
+        assert ended == 0
 
-    watch(lambda: None, 6)
-    well = ingress(f"--watch={kept}")
-    watch(lambda: gone_and_back(lab), 25)
+    watch(lambda: None, "begun")
+    well = ingress(f"--watch={kept}", "--settle=30")
+    watch(lambda: gone_and_back(lab), "begun-again")
     lost = ingress(f"--watch={kept}", "--settle=30")
     replay = lab.pytest("-m", "ingress", f"--snapshot={lost.reports}/snapshot.json.gz")
 
