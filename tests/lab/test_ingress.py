@@ -19,7 +19,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from meshgate.snapshot.store import load
-from tests.lab.harness import Lab, Stage, gone_and_back, until
+from tests.lab.harness import NODE, Lab, Stage, gone_and_back, until
 from tests.lab.rights import grant
 
 Run = Callable[..., Stage]
@@ -27,7 +27,6 @@ Objects = list[dict[str, Any]]
 
 INGRESS = ("-n", "istio-ingress")
 SHOP = ("-n", "shop")
-NODE = "172.30.0.2"
 CLASSIC = {"http": f"{NODE}:30080", "https": f"{NODE}:30443"}  # the gateway of istio-ingress
 
 
