@@ -48,8 +48,8 @@ check: setup ## ruff, mypy and the allowed imports
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo
 
-test: check ## everything that needs no lab
-	$(BIN)/pytest tests -n 2
+test: check ## everything that needs no lab (three at a time on two cores, for some wait)
+	$(BIN)/pytest tests -n 3
 
 test-readme: setup ## the README's commands, in a fresh copy with a fresh .venv
 	$(BIN)/pytest tests/readme
