@@ -59,13 +59,14 @@ COPY --from=build /opt/meshgate /opt/meshgate
 WORKDIR /meshgate
 COPY conftest.py pytest.ini ./
 COPY verification verification
+# Before a RUN: some builders take a LABEL from their cache though the argument in it is another one now, but no RUN.
+ARG VERSION=0.1.0
+ARG REVISION=unknown
+ARG ISTIO=1.29.1
 RUN mkdir reports && chmod 1777 reports
 ENV PATH=/opt/meshgate/bin:/usr/local/bin:/usr/bin:/bin HOME=/tmp PYTHONUNBUFFERED=1 \
     PYTHONDONTWRITEBYTECODE=1 PYTHONPYCACHEPREFIX=/opt/meshgate/bytecode \
     PYTEST_DISABLE_PLUGIN_AUTOLOAD=1 PYTEST_PLUGINS=pytest_metadata.plugin,pytest_html.plugin
-ARG VERSION=0.1.0
-ARG REVISION=unknown
-ARG ISTIO=1.29.1
 LABEL org.opencontainers.image.title=meshgate \
       org.opencontainers.image.description="Gates for Istio upgrades" \
       org.opencontainers.image.licenses=Apache-2.0 \
