@@ -47,24 +47,26 @@ class Shelf:
     def take(self, name: str) -> bytes:
         """What was kept; raises Missing, Damaged, Unreadable."""
         try:
-            head = self.read(name)
-            while True:
-                try:
-                    names = head["parts"].split()
-                    parts = [self._get(each)["binaryData"]["part"] for each in names]
-                    break
-                except Missing:
-                    before, head = head, self.read(name)
-                    if head == before:
-                        raise
-                    # it was kept anew since its head was read
+            parts, digest = self._found(name)
             content = b"".join(map(base64.b64decode, parts))
-            whole = hashlib.sha256(content).hexdigest() == head["sha256"]
         except (KeyError, ValueError) as error:
             raise Damaged(f"{self._namespace}/{name} was not put there by meshgate") from error
-        if not whole:
+        if hashlib.sha256(content).hexdigest() != digest:
             raise Damaged(f"{self._namespace}/{name} was changed")
         return content
+
+    def _found(self, name: str) -> tuple[list[str], str]:
+        """The parts that a head names, as they are written, and the digest of the whole."""
+        head = self.read(name)
+        while True:
+            try:
+                names = head["parts"].split()
+                return [self._get(each)["binaryData"]["part"] for each in names], head["sha256"]
+            except Missing:
+                before, head = head, self.read(name)
+                if head == before:
+                    raise
+                # it was kept anew since its head was read
 
     def drop(self, name: str) -> None:
         """Takes it away, the head first; what is gone already is no error."""
