@@ -69,7 +69,8 @@ class Stream:
             workers = [pool.submit(work) for _ in range(WORKERS)]
             try:
                 while not all(each.done() for each in workers):
-                    self.stop.wait(every)
+                    if self.stop.wait(every):
+                        break
                     keep(self.seen)
             finally:
                 self.stop.set()
