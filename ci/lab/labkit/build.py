@@ -316,11 +316,18 @@ _SLIM = [
     "--aptopt=APT::Install-Recommends false",
     *(f"--dpkgopt=path-exclude=/usr/share/{d}/*" for d in ("doc", "man", "locale", "info")),
 ]
+
+
+def _extracted(packages: tuple[str, ...]) -> list[str]:
+    """These packages and what they depend on, unpacked and no more."""
+    return ["--variant=extract", *_SLIM, f"--include={','.join(packages)}"]
+
+
 _NODE_ROOT = ["--variant=essential", *_SLIM, f"--include={','.join(versions().node_packages)}"]
-_SERVICES = ["--variant=extract", *_SLIM, f"--include={','.join(versions().service_packages)}"]
-_PROBER_BASE = ["--variant=extract", *_SLIM, f"--include={','.join(versions().prober_packages)}"]
-_PYTHON_BASE = ["--variant=extract", *_SLIM, f"--include={','.join(versions().python_packages)}"]
-_PROXY_BASE = ["--variant=extract", *_SLIM, f"--include={','.join(versions().proxy_packages)}"]
+_SERVICES = _extracted(versions().service_packages)
+_PROBER_BASE = _extracted(versions().prober_packages)
+_PYTHON_BASE = _extracted(versions().python_packages)
+_PROXY_BASE = _extracted(versions().proxy_packages)
 
 
 def _make_node_root(place: Path) -> None:
