@@ -15,6 +15,7 @@ from typing import Any
 ROOT = Path(__file__).parents[2]
 LAB = ROOT / "ci" / "lab" / "lab"
 NODE = "172.30.0.2"
+CLASSIC = {"http": f"{NODE}:30080", "https": f"{NODE}:30443"}  # the gateway of istio-ingress
 OLD, NEW = "1.28.2", "1.29.1"  # the versions of Istio that it has
 
 
@@ -149,14 +150,33 @@ def lab_of(version: str, workspace: Path, *, named: str = "") -> Iterator[Lab]:
         lab.verb("down")
 
 
-def status(lab: Lab, url: str, *words: str, inside: bool = False) -> str:
-    """What a GET from the node is answered, as in `200`; empty where nobody answers.
+def until_told(lab: Lab, words: str, url: str, at: str = "") -> None:
+    """Waits until a GET is told these words, by its answer or by what kept it from one.
 
-    `inside`: from shop/client, whose sidecar knows the names of the mesh.
+    `at`: the address that it is sent to, unless that is the classic gateway's.
     """
-    client = ("kubectl", "exec", "-n", "shop", "deployment/client", "-c", "app", "--")
-    told = lab.run(*(client if inside else ()), "labapp", "get", *words, url).stdout
-    return told.split()[1] if told else ""
+    to = at or CLASSIC[url.partition(":")[0]]
+
+    def told() -> bool:
+        got = lab.run("labapp", "get", "-k", "-s", to, url)
+        return words in got.stdout + got.stderr
+
+    until(told)
+
+
+@contextmanager
+def watching(lab: Lab, identity: str, place: str, begun: Path, *words: str) -> Iterator[None]:
+    """`meshgate watch` from when it has begun, and made the file that says so, to the block's end;
+    it has to end well."""
+    command = (str(ROOT / ".venv/bin/meshgate"), "watch", place, f"--begun={begun}")
+    watch = lab.start("--as", identity, *command, "--lasting=300", *words)
+    try:
+        until(lambda: begun.exists() or watch.poll() is not None)
+        yield
+    finally:
+        watch.terminate()
+        ended = watch.wait()
+    assert ended == 0
 
 
 def envoy(lab: Lab, namespace: str, app: str, path: str) -> str:
@@ -189,11 +209,8 @@ def gone_and_back(lab: Lab) -> None:
     lab.kubectl("scale", "deployment/istio-ingressgateway", *where, "--replicas=1")
     lab.kubectl(*("rollout", "status", "deployment/istio-ingressgateway", *where, "--timeout=120s"))
     # a pod is Ready before its address is everywhere, and before its listeners have certificates
-    doors = (
-        ("http://shop.example.com/", "-s", f"{NODE}:30080"),
-        ("https://shop.example.com/", "-k", "-s", f"{NODE}:30443"),
-    )
-    until(lambda: all(status(lab, *door) == "200" for door in doors))
+    for scheme in CLASSIC:
+        until_told(lab, "HTTP/1.1 200", f"{scheme}://shop.example.com/")
 
 
 @contextmanager

@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from meshgate.collect.rights import REPORTS
-from tests.lab.harness import ROOT, Lab, until
+from tests.lab.harness import ROOT, Lab, until, watching
 
 MANIFESTS = ROOT / "hooks/manifests"
 NAMESPACE = "istio-system"
@@ -139,26 +139,20 @@ def test_a_watch_that_cannot_begin_says_so_beside_its_pod(lab: Lab) -> None:
 def test_a_watch_goes_on_while_what_it_sees_cannot_be_kept(lab: Lab, tmp_path: Path) -> None:
     lab.apply(*objects("rights"))
     place, begun = f"configmap://{REPORTS}/watched", tmp_path / "begun"
-    words = (MESHGATE, "watch", place, f"--begun={begun}", "--lasting=300")
 
     def refusals() -> int:
         log = lab.verb("node", "cat", "/var/log/audit/audit.log").splitlines()
         return sum('"resource":"configmaps"' in line and '"code":403' in line for line in log)
 
-    with lab.start("--as", VERIFIER, *words) as watch:
-        try:
-            until(begun.exists)
-            before = refusals()
-            lab.kubectl("delete", "role", "istio-verification-reports", "-n", REPORTS)
-            until(lambda: refusals() > before)
-            lab.apply(*objects("rights"))
-        finally:
-            watch.terminate()
+    with watching(lab, VERIFIER, place, begun):
+        before = refusals()
+        lab.kubectl("delete", "role", "istio-verification-reports", "-n", REPORTS)
+        until(lambda: refusals() > before)
+        lab.apply(*objects("rights"))
     stage = lab.pytest(
         "-m", "ingress", "--settle=30", "-k", "was_lost", f"--watch={place}", identity=VERIFIER
     )
 
-    assert watch.returncode == 0
     assert stage.exit == 0, stage.output
     assert "n/a  IG011" not in stage.output
 

@@ -19,7 +19,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from meshgate.snapshot.store import load
-from tests.lab.harness import NODE, Lab, Stage, gone_and_back, until
+from tests.lab.harness import CLASSIC, NODE, Lab, Stage, gone_and_back, until, until_told, watching
 from tests.lab.rights import grant
 
 Run = Callable[..., Stage]
@@ -27,7 +27,6 @@ Objects = list[dict[str, Any]]
 
 INGRESS = ("-n", "istio-ingress")
 SHOP = ("-n", "shop")
-CLASSIC = {"http": f"{NODE}:30080", "https": f"{NODE}:30443"}  # the gateway of istio-ingress
 
 
 @pytest.fixture
@@ -57,20 +56,6 @@ def failure(stage: Stage, begins: str, *words: str) -> None:
     assert any(all(word in line for word in words) for line in lines), (
         f"no FAIL {begins} … {' … '.join(words)}:\n{stage.output}"
     )
-
-
-def until_told(lab: Lab, words: str, url: str, at: str = "") -> None:
-    """Waits until a GET is told these words, by its answer or by what kept it from one.
-
-    `at`: the address that it is sent to, unless that is the classic gateway's.
-    """
-    to = at or CLASSIC[url.partition(":")[0]]
-
-    def told() -> bool:
-        got = lab.run("labapp", "get", "-k", "-s", to, url)
-        return words in got.stdout + got.stderr
-
-    until(told)
 
 
 def until_refused(lab: Lab, route: str, condition: str) -> None:
@@ -874,25 +859,13 @@ def test_what_was_lost_while_a_gateway_was_away(
 ) -> None:
     kept = tmp_path / "watch.json.gz"
     # a busy machine answers late, and loses nothing
-    words = (
-        *(f"{Path(sys.executable).parent}/meshgate", "watch", str(kept)),
-        *("--rate=10", "--lasting=300", "--slow-after=30000"),
-    )
+    words = ("--rate=10", "--slow-after=30000")
 
-    def watch(act: Callable[[], object], name: str) -> None:
-        begun = tmp_path / name
-        watching = lab.start("--as", verifier, *words, f"--begun={begun}")
-        try:
-            until(lambda: begun.exists() or watching.poll() is not None)
-            act()
-        finally:
-            watching.terminate()
-            ended = watching.wait()
-        assert ended == 0
-
-    watch(lambda: None, "begun")
+    with watching(lab, verifier, str(kept), tmp_path / "begun", *words):
+        pass
     well = ingress(f"--watch={kept}", "--settle=30")
-    watch(lambda: gone_and_back(lab), "begun-again")
+    with watching(lab, verifier, str(kept), tmp_path / "begun-again", *words):
+        gone_and_back(lab)
     lost = ingress(f"--watch={kept}", "--settle=30")
     replay = lab.pytest("-m", "ingress", f"--snapshot={lost.reports}/snapshot.json.gz")
 

@@ -5,11 +5,11 @@ from typing import Any
 
 import pytest
 
-from tests.lab.harness import NODE, Lab, Stage, envoy, until
+from tests.lab.harness import CLASSIC, NODE, Lab, Stage, envoy, until
 
 Run = Callable[..., Stage]
 
-GATEWAY = f"{NODE}:30080"
+GATEWAY = CLASSIC["http"]
 LIMITED = f"http://limited.example.com/ via {GATEWAY}"
 MANAGER = "envoy.filters.network.http_connection_manager"
 
