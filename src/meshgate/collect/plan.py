@@ -253,7 +253,7 @@ _ISTIO_READS = (
         ("mutatingwebhookconfigurations", "validatingwebhookconfigurations"),
     ),
     ("apiextensions.k8s.io", ("customresourcedefinitions",)),
-    ("extensions.istio.io", ("wasmplugins",)),
+    ("extensions.istio.io", ("trafficextensions", "wasmplugins")),
     (
         "networking.istio.io",
         (
@@ -282,7 +282,7 @@ ANALYZE_READS = (
     *_ISTIO_READS,
     ("", ("configmaps", "namespaces", "nodes", "pods", "services")),
     ("apps", ("deployments",)),
-    ("gateway.networking.k8s.io", ("gateways", "grpcroutes", "httproutes")),
+    ("gateway.networking.k8s.io", ("gateways", "grpcroutes", "httproutes", "listenersets")),
 )
 
 # What an istiod reads to make configuration, where it may write nothing.
@@ -298,6 +298,7 @@ SHADOW_READS = (
             "gateways",
             "grpcroutes",
             "httproutes",
+            "listenersets",
             "referencegrants",
             "tcproutes",
             "tlsroutes",
