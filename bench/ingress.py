@@ -23,10 +23,10 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 from farm import farm
 
-from meshgate.facts.listeners import Door, Lists, WaysIn
 from meshgate.probe.ingress import plan, send
 from meshgate.probe.tls import pem
 from meshgate.probe.traffic import Traffic
+from meshgate.semantics.topology import Entrypoint, GatewayTopology, RoutingConfig
 from meshgate.snapshot.istio import (
     Destination,
     Gateway,
@@ -84,7 +84,7 @@ def both(folder: Path) -> Sequence[ssl.SSLContext | None]:
     return [None, context]
 
 
-def mesh(hosts: list[str]) -> WaysIn:
+def mesh(hosts: list[str]) -> GatewayTopology:
     """A gateway for HTTP and HTTPS, and a VirtualService for each host."""
     servers = (
         Server(port=Port(number=80, protocol="HTTP", name="http"), hosts=tuple(hosts)),
@@ -97,8 +97,8 @@ def mesh(hosts: list[str]) -> WaysIn:
     route = HttpRoute(route=(RouteDestination(destination=Destination(host="web")),))
     template = PodTemplate(metadata=TemplateMetadata(labels=LABELS))
     front = Metadata(name="front", namespace="ways")
-    return WaysIn(
-        Lists(
+    return GatewayTopology(
+        RoutingConfig(
             services=[
                 Service(
                     metadata=front,
@@ -153,8 +153,10 @@ def main() -> None:
         with farm(folder, both, ANSWER) as servers:
             turns = itertools.cycle(servers)
 
-            def enter(door: Door) -> socket.socket:
-                return socket.create_connection(("127.0.0.1", next(turns)[door.port == 443]), 5)
+            def enter(entrypoint: Entrypoint) -> socket.socket:
+                return socket.create_connection(
+                    ("127.0.0.1", next(turns)[entrypoint.port == 443]), 5
+                )
 
             few = hosts[: max(1, count // 10)]
             yardstick = one_after_the_other(few, servers[0]) * count / len(few)

@@ -23,7 +23,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from farm import farm
 
-from meshgate.facts.mtls import seen_mode
+from meshgate.facts.dataplane.mtls import seen_mode
 from meshgate.probe import mtls
 from meshgate.probe.signing import Identity
 from meshgate.probe.tls import pem

@@ -25,9 +25,9 @@ import simulated
 from controlplane import kubeconfig
 
 from meshgate.collect.kubernetes import Cluster
-from meshgate.collect.shadow import proxies, target, trial
+from meshgate.collect.shadow import proxies, simulation, target
 from meshgate.collect.shadow.envoy import Envoy
-from meshgate.facts.difference import changes, resources
+from meshgate.semantics.config_diff import changes, resources
 from meshgate.snapshot.shadow import ProxyClass
 
 ADDRESS = "127.0.0.10"
@@ -90,7 +90,7 @@ class Watch:
         self.seconds[name] += time.perf_counter() - begun  # type: ignore[assignment]
 
 
-def look(config: Path, folder: Path) -> tuple[int, Watch]:
+def simulate_live(config: Path, folder: Path) -> tuple[int, Watch]:
     """Every class once, two at a time, as `meshgate shadow` does; "validated" is no sum."""
     watch, cluster = Watch(), Cluster(config=str(config))
     wanted = target.rendered(folder / "istiod.yaml")
@@ -113,9 +113,9 @@ def look(config: Path, folder: Path) -> tuple[int, Watch]:
 
             kept: dict[bytes, bytes] = {}
 
-            def each(members: list[proxies.Proxy]) -> trial.Look:
+            def each(members: list[proxies.Proxy]) -> simulation.Look:
                 with watch.step("configuration"):
-                    asking = trial.given(running, members[0], 60)
+                    asking = simulation.given(running, members[0], 60)
                     configuration = asking.__enter__()
                 with watch.step("its dump"):
                     after = resources(running.config_dump(members[0].key))
@@ -125,14 +125,14 @@ def look(config: Path, folder: Path) -> tuple[int, Watch]:
                 if different:
                     raise SystemExit(f"{members[0].key}: {different}")
                 seen = ProxyClass(proxies=(members[0].key,), resources=len(after))
-                return trial.Look(seen, trial.once(configuration, kept))
+                return simulation.Look(seen, simulation.once(configuration, kept))
 
             with ThreadPoolExecutor(2) as pool:
                 looks = list(pool.map(each, classes))
         finally:
             starting.__exit__(None, None, None)
         with watch.step("validated"):
-            judged = trial.judged(validator, looks, trial.Deadline(600))
+            judged = simulation.judged(validator, looks, simulation.Deadline(600))
         if bad := [each for each in judged if each.refusals or each.error]:
             raise SystemExit(f"{bad[0]}")
     return len(classes), watch
@@ -149,7 +149,7 @@ def main(folder: str, *sizes: str) -> None:
             before = resource.getrusage(resource.RUSAGE_SELF), _children()
             config = kubeconfig(Path(place, "config"), here.recv())
             begun = time.perf_counter()
-            classes, watch = look(config, Path(folder))
+            classes, watch = simulate_live(config, Path(folder))
             seconds = time.perf_counter() - begun
         here.send(True)
         server.join()

@@ -48,16 +48,16 @@ POD = (Path(__file__).parent / "pod.json").read_text()
 
 def pod(number: int) -> dict[str, Any]:
     """A meshed pod, real but for its names."""
-    meshed: dict[str, Any] = json.loads(POD)
-    meshed["metadata"] |= {
+    has_sidecar: dict[str, Any] = json.loads(POD)
+    has_sidecar["metadata"] |= {
         "name": f"app-{number // 5:05}-{number % 5}",
         "namespace": f"team-{number % NAMESPACES:03}",
         "uid": f"pod-{number}",
     }
-    meshed["metadata"]["labels"] |= {"app": f"app-{number % SERVICES:04}"}
+    has_sidecar["metadata"]["labels"] |= {"app": f"app-{number % SERVICES:04}"}
     address = f"198.18.{number // 250 % 250}.{number % 250 + 1}"
-    meshed["status"] |= {"podIP": address, "podIPs": [{"ip": address}]}
-    return meshed
+    has_sidecar["status"] |= {"podIP": address, "podIPs": [{"ip": address}]}
+    return has_sidecar
 
 
 def service(number: int) -> dict[str, Any]:

@@ -54,7 +54,7 @@ def catalogue() -> Iterator[str]:
         yield from (f"\n## {stage}\n", "| check | what it claims |", "|---|---|")
         for row in checks().values():
             if row.stage == stage:
-                yield f"| [{row.id}](checks/{row.id}.md) | {row.claim} |"
+                yield f"| [{row.id}](checks/{row.id}.md) | {row.title} |"
 
 
 def linked(text: str, source: str) -> str:

@@ -15,7 +15,7 @@ from meshgate.facts.mesh import Mesh
 from meshgate.snapshot.ingress import Ingress
 from meshgate.snapshot.istio import EnvoyFilter, EnvoyFilterSpec, WorkloadSelector
 from meshgate.snapshot.istioctl import Analysis, AnalysisMessage
-from meshgate.snapshot.istiod import Conflicts, IstiodNumbers, IstiodReading, ProxySync, SyncState
+from meshgate.snapshot.istiod import Conflicts, IstiodMetrics, IstiodReading, ProxySync, SyncState
 from meshgate.snapshot.kubernetes import (
     Annotations,
     Condition,
@@ -39,7 +39,7 @@ from meshgate.snapshot.model import Expectations, Gap, Snapshot
 from meshgate.snapshot.pair import Pair
 from meshgate.snapshot.retry_after import (
     GivenConfig,
-    Place,
+    HeaderRule,
     RetryFilter,
     RetryFilters,
     RetryPatch,
@@ -284,12 +284,12 @@ def numbers(
     before: dict[str, float] | None = None,
     after: dict[str, float] | None = None,
     **seen: Any,
-) -> IstiodNumbers:
+) -> IstiodMetrics:
     """What one replica counted: nothing within the window, unless told otherwise."""
     whole = {"process_start_time_seconds": 1.0, "go_memstats_sys_bytes": 100 * 2.0**20}
     before = {**whole, **(before or {})}
     said = {"before": before, "after": {**before, **(after or {})}, "conflicts": Conflicts()}
-    return IstiodNumbers(pod=replica, seconds=5.0, **{**said, **seen})
+    return IstiodMetrics(pod=replica, seconds=5.0, **{**said, **seen})
 
 
 def message(
@@ -307,11 +307,11 @@ def message(
 
 # --- Retry-After --------------------------------------------------------------------------------
 
-LUA = Place(kind="lua", value="11", code="c0de")
+LUA = HeaderRule(kind="lua", value="11", code="c0de")
 
 
 def retry_patch(
-    *places: Place, context: str = "SIDECAR_INBOUND", version: str = "", number: int = 1
+    *places: HeaderRule, context: str = "SIDECAR_INBOUND", version: str = "", number: int = 1
 ) -> RetryPatch:
     """A patch that adds LUA, unless other places are named."""
     return RetryPatch(
@@ -330,7 +330,7 @@ def retry_filter(
     return RetryFilter(name=name, namespace=namespace, patches=patches or (retry_patch(),), **more)
 
 
-def given(proxy: str = "web-1.shop", *places: Place, **trouble: str) -> GivenConfig:
+def given(proxy: str = "web-1.shop", *places: HeaderRule, **trouble: str) -> GivenConfig:
     """What istiod gives to a proxy: LUA in its inbound listener, unless other places are named."""
     inbound = msgspec.structs.replace(LUA, side="INBOUND")
     return GivenConfig(proxy=proxy, places=places or (inbound,), **trouble)
@@ -363,11 +363,11 @@ def snapshot(**changes: Any) -> Snapshot:
     return Snapshot(**{**healthy, **changes})
 
 
-def without(item: str, *, why: str = "no right to it", heals: bool = False) -> Snapshot:
+def without(item: str, *, why: str = "no right to it", transient: bool = False) -> Snapshot:
     """A snapshot that is healthy as far as it goes, and could not read one item."""
     return snapshot(
         read=tuple(sorted(ITEMS - {item})),
-        gaps=(Gap(item=item, why=why, remedy="grant it", heals=heals),),
+        gaps=(Gap(item=item, why=why, remedy="grant it", transient=transient),),
         **{item: None if item == "analysis" else ()},
     )
 

@@ -4,10 +4,10 @@ from collections.abc import Iterable
 from datetime import timedelta
 from typing import Any
 
-from meshgate.facts.ingress import IngressGateways
-from meshgate.facts.journeys import journeys
-from meshgate.facts.listeners import Lists, WaysIn
+from meshgate.facts.ingress.gateways import IngressGateways
 from meshgate.facts.mesh import Mesh
+from meshgate.semantics.requests import planned_requests
+from meshgate.semantics.topology import GatewayTopology, RoutingConfig
 from meshgate.snapshot.gateway_api import (
     ApiGateway,
     BackendReference,
@@ -265,22 +265,22 @@ def answered(request: Request, **seen: Any) -> Exchange:
     return Exchange(request=request, **{**given, **seen})
 
 
-def ways(**lists: Any) -> WaysIn:
+def topology(**lists: Any) -> GatewayTopology:
     """The ways in of a mesh that is well but for these lists."""
     held = {**HEALTHY, **lists}
-    names = [name for name in Lists._fields if name != "slices"]
+    names = [name for name in RoutingConfig._fields if name != "slices"]
     filled = {name: held.get(name, ()) for name in names}
-    return WaysIn(Lists(**filled, slices=held["endpoint_slices"]))
+    return GatewayTopology(RoutingConfig(**filled, slices=held["endpoint_slices"]))
 
 
 def requests(identified: bool = False, /, **lists: Any) -> list[Request]:
     """All that would be sent from inside."""
-    there = ways(**lists)
+    there = topology(**lists)
     return [
-        journey.request(listener, "inside", door.subject)
+        planned_request.request(listener, "inside", entrypoint.subject)
         for listener in there.listeners
-        for door in there.doors(listener)
-        for journey in journeys(there, listener, identified=identified)
+        for entrypoint in there.entrypoints(listener)
+        for planned_request in planned_requests(there, listener, identified=identified)
     ]
 
 

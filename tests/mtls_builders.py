@@ -18,7 +18,7 @@ from meshgate.snapshot.istio import (
     TrafficPolicy,
 )
 from meshgate.snapshot.kubernetes import Metadata, Service, ServicePort, ServiceSpec
-from meshgate.snapshot.mtls import Attempt, Contact, Contacts
+from meshgate.snapshot.mtls import Attempt, Contacts, PortProbe
 from meshgate.snapshot.wire import Certificate
 from tests.webhook_builders import AT
 
@@ -59,12 +59,12 @@ DISABLED: dict[str, Any] = {
 }
 
 
-def contact(pod: str = "shop/web-1", port: int = 8080, **seen: Any) -> Contact:
+def port_probe(pod: str = "shop/web-1", port: int = 8080, **seen: Any) -> PortProbe:
     """A port that behaves as under STRICT, with changes."""
-    return Contact(pod=pod, port=port, **{**STRICT, **seen})
+    return PortProbe(pod=pod, port=port, **{**STRICT, **seen})
 
 
-def contacts(*seen: Contact, **more: Any) -> Contacts:
+def contacts(*seen: PortProbe, **more: Any) -> Contacts:
     """What was seen, with a certificate of the mesh."""
     return Contacts(**{"identity": US, "contacts": seen, **more})
 
@@ -134,5 +134,5 @@ def service(
 
 HEALTHY: dict[str, Any] = {
     "peer_authentications": (peer(),),
-    "contacts": contacts(contact()),
+    "contacts": contacts(port_probe()),
 }

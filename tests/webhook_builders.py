@@ -9,7 +9,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from meshgate.facts.certificates import fingerprint
+from meshgate.semantics.certificates import fingerprint
 from meshgate.snapshot.kubernetes import (
     Container,
     Endpoint,
@@ -213,8 +213,8 @@ REVIEWS = (review("pod", namespace="shop"), review("valid"), review("invalid"))
 
 def admission(*reviews: Review, handshakes: Iterable[Handshake] | None = None) -> Admission:
     """What was seen of istiod's webhooks."""
-    shaken = (handshake(),) if handshakes is None else tuple(handshakes)
-    return Admission(handshakes=shaken, reviews=reviews or REVIEWS)
+    restarted = (handshake(),) if handshakes is None else tuple(handshakes)
+    return Admission(handshakes=restarted, reviews=reviews or REVIEWS)
 
 
 def trust(namespace: str, *roots: Issued) -> RootCertificate:

@@ -57,9 +57,9 @@ def test_every_certificate_is_one_that_clients_take(mesh: Mesh, warn: Warn) -> N
 @pytest.mark.check("IG006")
 def test_mutual_tls_refuses_who_has_no_certificate(mesh: Mesh) -> None:
     """A listener that stops asking lets everybody in, and nobody complains."""
-    careless = mesh.ingress.careless
+    missing_client_auth = mesh.ingress.missing_client_auth
 
-    assert not careless, listed(careless)
+    assert not missing_client_auth, listed(missing_client_auth)
 
 
 @pytest.mark.check("IG007")

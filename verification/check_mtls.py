@@ -66,9 +66,9 @@ def test_no_destination_rule_breaks_mtls(mesh: Mesh) -> None:
 @pytest.mark.check("DP007")
 def test_a_stranger_is_denied_where_policies_say_so(mesh: Mesh) -> None:
     """A policy that is not enforced lets anybody in, one that denies all stops the workload."""
-    misjudged = mesh.authorization.misjudged
+    policy_violations = mesh.authorization.policy_violations
 
-    assert not misjudged, listed(misjudged)
+    assert not policy_violations, listed(policy_violations)
 
 
 @pytest.mark.check("DP008")

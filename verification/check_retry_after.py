@@ -39,9 +39,9 @@ def test_every_declared_target_says_when(mesh: Mesh) -> None:
 @pytest.mark.check("RA004")
 def test_a_proxy_waits_as_it_is_told(mesh: Mesh) -> None:
     """A proxy that comes again at once makes an overload worse, in everybody's name."""
-    impatient = mesh.retry_after.impatient
+    ignoring_retry_after = mesh.retry_after.ignoring_retry_after
 
-    assert not impatient, listed(impatient)
+    assert not ignoring_retry_after, listed(ignoring_retry_after)
 
 
 @pytest.mark.check("RA005")

@@ -115,9 +115,9 @@ def test_every_revision_that_is_asked_for_has_an_istiod(mesh: Mesh, warn: Warn) 
 def test_istiod_pushes_well_and_in_time(mesh: Mesh, warn: Warn) -> None:
     """What istiod cannot push, no proxy hears of, however well everything looks."""
     warn(mesh.numbers.slow)
-    troubled = mesh.numbers.troubled
+    push_errors = mesh.numbers.push_errors
 
-    assert not troubled, listed(troubled)
+    assert not push_errors, listed(push_errors)
 
 
 @pytest.mark.check("CP014")
@@ -127,7 +127,7 @@ def test_istiod_is_not_killed(mesh: Mesh, warn: Warn) -> None:
 
     # first: a replica that was killed may have no numbers to warn by
     assert not failing, listed(failing)
-    warn(mesh.numbers.shaken)
+    warn(mesh.numbers.restarted)
 
 
 @pytest.mark.check("CP015")

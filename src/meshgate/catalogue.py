@@ -12,14 +12,21 @@ STAGES = ("precheck", "controlplane", "ingress", "dataplane")
 
 
 class Check(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """One row; `claim` is an affirmative sentence, `reads` names items of collect/plan.py.
+    """One row of the catalogue.
 
-    `baseline`: whether what was wrong before the upgrade already only warns.
+    Attributes:
+        title: what is true when the check passes, as a sentence.
+        failure: what is wrong when it fails, as a sentence.
+        reads: the collected items that it needs.
+        hint: the remedy of a finding that has none of its own.
+        baseline: whether a finding that the baseline has too is only a warning.  False for
+            whatever the upgrade itself is supposed to change.
     """
 
     id: str
     stage: str
-    claim: str
+    title: str
+    failure: str = ""
     reads: tuple[str, ...]
     hint: str
     baseline: bool = True

@@ -16,9 +16,9 @@ import typer
 from meshgate import __version__
 from meshgate.catalogue import check, checks
 from meshgate.collect.capture import Access, connect
-from meshgate.collect.errors import NoCluster, Unreadable
-from meshgate.collect.places import Place
-from meshgate.collect.plan import REHEARSAL, SHADOW
+from meshgate.collect.config_map_store import Damaged, Missing
+from meshgate.collect.errors import NoCluster, ReadError
+from meshgate.collect.plan import OFFLINE_BUNDLE, SHADOW
 from meshgate.collect.rights import (
     cluster_role,
     probes_namespace,
@@ -29,17 +29,17 @@ from meshgate.collect.rights import (
     role,
 )
 from meshgate.collect.shadow.programs import Programs
-from meshgate.collect.shelf import Damaged, Missing
+from meshgate.collect.snapshot_location import SnapshotLocation
 from meshgate.facts.mesh import Mesh
 from meshgate.pipeline import reports
-from meshgate.pipeline.events import Named, tell
+from meshgate.pipeline.events import Named, publish_event
 from meshgate.pipeline.index import index as index_all
 from meshgate.pipeline.restart import Stopped
 from meshgate.pipeline.restart import restart as restart_all
 from meshgate.probe.traffic import Traffic
-from meshgate.report.index import places
+from meshgate.report.index import histories
 from meshgate.report.json import read, schema
-from meshgate.report.shadow import Told, shadow_lines, shadow_page
+from meshgate.report.shadow import ShadowReport, shadow_lines, shadow_page
 from meshgate.snapshot.ingress import Watch
 from meshgate.snapshot.model import Expectations, Snapshot
 from meshgate.snapshot.shadow import Shadow
@@ -88,15 +88,15 @@ def capture(
         window=window,
     )
     items = {item for row in checks().values() if stage in (None, row.stage) for item in row.reads}
-    items |= {REHEARSAL} if for_shadow else set()
+    items |= {OFFLINE_BUNDLE} if for_shadow else set()
     try:
         source = connect(access, Expectations(istio_namespace=istio_namespace), progress=_say)
         snapshot = source.capture(items)
-        Place(place).save(snapshot, source.cluster)
+        SnapshotLocation(place).save(snapshot, source.cluster)
     except NoCluster as error:
         _say(f"no cluster to capture ({error}): name one with --kubeconfig and --context")
         raise typer.Exit(4) from error
-    except Unreadable as error:
+    except ReadError as error:
         _say(f"could not keep it in {place}: {error.why}. Do: {error.remedy}")
         raise typer.Exit(int(Gate.COULD_NOT_VERIFY)) from error
     except (OSError, ValueError) as error:
@@ -161,9 +161,11 @@ def shadow_upgrade(
     )
     try:
         if snapshot:
-            from meshgate.collect.shadow import trial  # protobuf's messages: only where needed
+            from meshgate.collect.shadow import simulation  # protobuf's messages: only where needed
 
-            seen = trial.look_back(Place(snapshot).load(None), programs, _say)
+            seen = simulation.simulate_recorded(
+                SnapshotLocation(snapshot).load(None), programs, _say
+            )
         else:
             seen = _shadow_now(access, istio_namespace)
     except UnusableSnapshot as error:
@@ -172,10 +174,10 @@ def shadow_upgrade(
     except NoCluster as error:
         _say(f"no cluster to look at ({error}): name one with --kubeconfig and --context")
         raise typer.Exit(4) from error
-    except Unreadable as error:
+    except ReadError as error:
         _say(f"could not verify: {error.why}. Do: {error.remedy}")
         raise typer.Exit(int(Gate.COULD_NOT_VERIFY)) from error
-    told = Told.of(seen, accept or ())
+    told = ShadowReport.of(seen, accept or ())
     if save:
         save.write_bytes(msgspec.json.encode(seen))
     if html:
@@ -193,7 +195,7 @@ def _shadow_now(access: Access, istio_namespace: str) -> Shadow:
     snapshot = source.capture({SHADOW})
     if snapshot.shadow is None:
         (gap,) = (gap for gap in snapshot.gaps if gap.item == SHADOW)
-        raise Unreadable(gap.why, gap.remedy)
+        raise ReadError(gap.why, gap.remedy)
     return snapshot.shadow
 
 
@@ -297,7 +299,7 @@ def watch(
                 source=source.cluster.source,
                 watch=seen,
             )
-            Place(place).save(snapshot, source.cluster)
+            SnapshotLocation(place).save(snapshot, source.cluster)
             if begun and seen.sent:
                 begun.touch()
 
@@ -307,7 +309,7 @@ def watch(
             nonlocal kept
             try:
                 keep(seen)
-            except Unreadable as error:
+            except ReadError as error:
                 if not kept:
                     raise
                 # the requests go on, and so does what is seen of them: the next time may do
@@ -316,7 +318,7 @@ def watch(
 
         with _by_event(source.cluster, about):
             if begun and begun.exists():
-                raise Unreadable(
+                raise ReadError(
                     "a watch that began here has ended, and another would hide what it missed",
                     "begin anew, before the gateways are replaced",
                 )
@@ -334,11 +336,11 @@ def _by_event(cluster: "Cluster", pod: Named | None) -> Iterator[None]:
     """Tells a failure beside the pod, whose log may be gone with it before anybody reads it."""
     try:
         yield
-    except Unreadable as error:
+    except ReadError as error:
         if pod:
             words = f"{error.why}. Do: {error.remedy}"
-            with suppress(Unreadable):  # the log has it all the same
-                tell(
+            with suppress(ReadError):  # the log has it all the same
+                publish_event(
                     cluster,
                     ("v1", "Pod"),
                     pod,
@@ -420,7 +422,7 @@ def index(
     them.  1 where the latest verdict of a gate is closed, 10 where one has no verdict."""
     with _telling("index"):
         found, page = index_all(place, last)
-    latest = [each.latest for each in places(found)]
+    latest = [each.latest for each in histories(found)]
     for entry in latest:
         words = entry.report.sentence if entry.report else entry.why
         typer.echo(f"{entry.state:6} {entry.place}: {words}")
@@ -439,8 +441,8 @@ def revisions(
     """Who uses which revision, in a snapshot that `capture` took.  With --unused, 1 where something
     still uses that one: then it must not be removed.  Removing it is a person's work."""
     try:
-        users = Mesh(Place(place).load(None)).revisions.users
-    except (UnusableSnapshot, Unreadable, CouldNotVerify) as error:
+        users = Mesh(SnapshotLocation(place).load(None)).revisions.users
+    except (UnusableSnapshot, ReadError, CouldNotVerify) as error:
         _say(f"could not tell: {error}")
         raise typer.Exit(int(Gate.COULD_NOT_VERIFY)) from error
     for revision, names in sorted(users.items()):
@@ -467,7 +469,7 @@ def _telling(what: str) -> Iterator[None]:
     except NoCluster as error:
         _say(f"no cluster to {what} ({error}): name one with --kubeconfig and --context")
         raise typer.Exit(4) from error
-    except Unreadable as error:
+    except ReadError as error:
         _say(f"could not {what}: {error.why}. Do: {error.remedy}")
         raise typer.Exit(int(Gate.COULD_NOT_VERIFY)) from error
     except (Missing, Damaged, OSError, ValueError) as error:
@@ -480,13 +482,13 @@ def list_checks(stage: Stage = None) -> None:
     """Every check: its id, its stage, and what it claims."""
     for row in checks().values():
         if stage in (None, row.stage):
-            typer.echo(f"{row.id}  {row.stage:13} {row.claim}")
+            typer.echo(f"{row.id}  {row.stage:13} {row.title}")
 
 
 def _ids(incomplete: str) -> list[tuple[str, str]]:
     """For the shell: the checks that a word may become."""
     known = checks().values()
-    return [(row.id, row.claim) for row in known if row.id.startswith(incomplete.upper())]
+    return [(row.id, row.title) for row in known if row.id.startswith(incomplete.upper())]
 
 
 @app.command()
@@ -499,7 +501,7 @@ def explain(
     except ValueError as error:
         raise typer.BadParameter(str(error)) from error
     typer.echo(
-        f"{row.id}: {row.claim}\n"
+        f"{row.id}: {row.title}\n"
         f"stage:  {row.stage}\n"
         f"reads:  {', '.join(row.reads)}\n"
         f"do:     {row.hint}\n"

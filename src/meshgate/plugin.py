@@ -18,15 +18,14 @@ import pytest
 
 from meshgate.catalogue import Check, check, checks
 from meshgate.collect.capture import Access, Live, Replay, Source, connect
-from meshgate.collect.errors import NoCluster, Unreadable
-from meshgate.collect.places import Place
+from meshgate.collect.errors import NoCluster, ReadError
 from meshgate.collect.settle import Unsettled, settle
 from meshgate.collect.shadow.programs import Programs
-from meshgate.excuses import UnusableWaivers, excuse, idle, key, read_waivers
-from meshgate.facts.declared import missing, read_answers
-from meshgate.facts.ingress import sent
+from meshgate.collect.snapshot_location import SnapshotLocation
+from meshgate.facts.ingress.declared_requests import missing, read_answers
+from meshgate.facts.ingress.gateways import sent
 from meshgate.facts.mesh import Mesh
-from meshgate.facts.upgrade import read_support
+from meshgate.facts.precheck.upgrade_path import read_support
 from meshgate.pipeline.events import Named
 from meshgate.pipeline.publish import Targets, publish
 from meshgate.probe.plan import Plan
@@ -38,6 +37,7 @@ from meshgate.snapshot.ingress import INSIDE, OUTSIDE, PROBER, VANTAGES, Answer,
 from meshgate.snapshot.model import Before, Expectations, Snapshot, before
 from meshgate.snapshot.store import UnusableSnapshot, load, save
 from meshgate.snapshot.upgrade import Support
+from meshgate.suppressions import UnusableWaivers, key, read_waivers, suppress, unused_waivers
 from meshgate.verdict import PROVEN, Finding, Gate, Outcome, Ruling, Verdict, Warn, outcome, ruling
 
 if TYPE_CHECKING:
@@ -506,9 +506,12 @@ class Worker:
 
 def _properties(row: Check, taken: Outcome, mesh: Mesh) -> Iterable[tuple[str, str]]:
     """What JUnit says of a claim beside its words; an `object` for each that it is about."""
-    yield from (("check", row.id), ("stage", row.stage), ("claim", row.claim))
+    yield from (("check", row.id), ("stage", row.stage), ("claim", row.title))
     yield ("verdict", taken.verdict.word)
-    yield from (("version", mesh.standing.versions), ("revision", mesh.standing.revisions))
+    yield from (
+        ("version", mesh.control_plane_summary.versions),
+        ("revision", mesh.control_plane_summary.revisions),
+    )
     for finding in (*taken.findings, *taken.warnings):
         yield ("object", finding.subject)
 
@@ -594,7 +597,7 @@ class Gatekeeper(Worker):
             if isinstance(source, Live):
                 save(snapshot, self._snapshot_file)
                 if kept:
-                    Place(kept).save(snapshot, source.cluster)
+                    SnapshotLocation(kept).save(snapshot, source.cluster)
         except NoCluster as error:
             raise pytest.UsageError(
                 f"no cluster to look at ({error}). Name one with --kubeconfig and --context, or "
@@ -602,7 +605,7 @@ class Gatekeeper(Worker):
             ) from error
         except (UnusableSnapshot, UnusableWaivers, ValueError) as error:
             raise pytest.UsageError(f"{error}. The gate stays CLOSED.") from error
-        except Unreadable as error:
+        except ReadError as error:
             raise pytest.UsageError(
                 f"cannot use the baseline: {error.why}. Do: {error.remedy}. The gate stays CLOSED."
             ) from error
@@ -620,7 +623,7 @@ class Gatekeeper(Worker):
         watch = self._watched()
         if not option("--baseline"):
             return Past(watch=watch)
-        place = Place(option("--baseline"))
+        place = SnapshotLocation(option("--baseline"))
         snapshot = place.load(self._cluster() if place.in_cluster else None)
         baseline = Mesh(snapshot)
         known = tuple(
@@ -634,7 +637,7 @@ class Gatekeeper(Worker):
         """What a watch saw until now."""
         if not (named := self._config.getoption("--watch")):
             return None
-        place = Place(named)
+        place = SnapshotLocation(named)
         kept = place.load(self._cluster() if place.in_cluster else None)
         if kept.watch is None:
             raise UnusableSnapshot(f"{named} holds no watch: `meshgate watch` keeps one there")
@@ -648,7 +651,7 @@ class Gatekeeper(Worker):
 
     def _rehearse(self, source: Live) -> None:
         """Prints what would be sent, and ends the run: nothing is verified, no gate is opened."""
-        lines, gaps = source.rehearse()
+        lines, gaps = source.plan_requests()
         for gap in gaps:
             self._say(f"could not plan: {gap.why}. Do: {gap.remedy}")
         for line in lines:
@@ -783,7 +786,7 @@ class Gatekeeper(Worker):
         notes: tuple[str, ...] = ()
         if self.snapshot is not None:
             waivers = self.snapshot.expectations.waivers
-            notes = idle(waivers, outcomes, self.snapshot.taken.date())
+            notes = unused_waivers(waivers, outcomes, self.snapshot.taken.date())
             seen = Mesh(self.snapshot)
             for id, item, facts in (
                 ("PC001", "precheck", seen.precheck),
@@ -983,12 +986,12 @@ def _judge(claims: dict[pytest.Item, Check], snapshot: Snapshot) -> Unsettled:
     final = False
     for item, row in claims.items():
         taken = _take(item, row, mesh)
-        transient = [finding for finding in taken.findings if finding.heals]
+        transient = [finding for finding in taken.findings if finding.transient]
         if (taken.verdict is Verdict.FAIL and len(transient) < max(len(taken.findings), 1)) or (
-            taken.verdict is Verdict.UNKNOWN and not taken.heals
+            taken.verdict is Verdict.UNKNOWN and not taken.transient
         ):
             final = True
-        if transient or taken.heals:
+        if transient or taken.transient:
             waits_for += [str(finding) for finding in transient] or [taken.why]
             reads.update(row.reads)
     return Unsettled(tuple(waits_for), frozenset(reads), final)
@@ -1012,7 +1015,7 @@ def _take(item: pytest.Item, row: Check, mesh: Mesh) -> Outcome:
 
 def _excused(taken: Outcome, mesh: Mesh) -> Outcome:
     snapshot = mesh.evidence.snapshot
-    return excuse(taken, snapshot.expectations, snapshot.taken.date())
+    return suppress(taken, snapshot.expectations, snapshot.taken.date())
 
 
 def _need_all(row: Check, mesh: Mesh) -> None:

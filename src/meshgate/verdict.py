@@ -39,24 +39,43 @@ class Gate(IntEnum):
 
 
 class Finding(msgspec.Struct, frozen=True, order=True):
-    """One offender of one claim.
+    """One problem of one object.
 
-    `subject` is `Kind namespace/name`; `remedy` may be empty, then the catalogue's hint is shown.
-    `heals` marks what is transient by nature (a rollout, a push on its way): worth settling.
-    `excuse` says why it closes no gate all the same (excuses.py).
+    Attributes:
+        subject: the object, `Kind namespace/name`.
+        seen: what is wrong with it.
+        expected: what was expected instead.
+        remedy: what to do; the catalogue's hint if empty.
+        transient: whether time alone may resolve it (a rollout, a push in flight).
+        suppression: why it does not close the gate (suppressions.py).
+        problem: a constant code for this kind of problem, such as `disconnected`.
+        owner: the object that outlives the subject, `Kind namespace/name`: a Pod's workload.
+        about: what tells it from the same problem of the same object, as sorted pairs of name
+            and value: the port, host, route, code or version.
     """
 
     subject: str
     seen: str
     expected: str = ""
     remedy: str = ""
-    heals: bool = False
-    excuse: str = ""
+    transient: bool = False
+    suppression: str = ""
+    problem: str = ""
+    owner: str = ""
+    about: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def identity(self) -> tuple[str, str, tuple[tuple[str, str], ...]]:
+        """What is equal exactly if it is the same problem, before and after an upgrade.
+
+        Without a `problem` it is the whole text: then only an equal finding is the same one.
+        """
+        return self.owner or self.subject, self.problem or self.seen, self.about
 
     def __str__(self) -> str:
         expected = f"; expected {self.expected}" if self.expected else ""
-        excuse = f"[{self.excuse}] " if self.excuse else ""
-        return f"{self.subject}: {excuse}{self.seen.strip().rstrip('.')}{expected}"
+        suppression = f"[{self.suppression}] " if self.suppression else ""
+        return f"{self.subject}: {suppression}{self.seen.strip().rstrip('.')}{expected}"
 
 
 # How a claim reports what is right today and wrong soon.
@@ -86,11 +105,11 @@ class CouldNotVerify(Exception):
     `heals` says that another look may well get it (an istiod that is starting).
     """
 
-    def __init__(self, why: str, remedy: str = "", *, heals: bool = False) -> None:
+    def __init__(self, why: str, remedy: str = "", *, transient: bool = False) -> None:
         super().__init__(why)
         self.why = why
         self.remedy = remedy
-        self.heals = heals
+        self.transient = transient
 
 
 class NotApplicable(Exception):
@@ -110,7 +129,7 @@ class Outcome(msgspec.Struct, frozen=True):
     warnings: tuple[Finding, ...] = ()
     why: str = ""
     remedy: str = ""
-    heals: bool = False
+    transient: bool = False
     waivers: tuple[int, ...] = ()
 
 
@@ -124,7 +143,11 @@ def outcome(check: str, error: BaseException | None, warnings: Iterable[Finding]
             return Outcome(check, Verdict.NOT_APPLICABLE, why=str(error))
         case CouldNotVerify():
             return Outcome(
-                check, Verdict.UNKNOWN, why=error.why, remedy=error.remedy, heals=error.heals
+                check,
+                Verdict.UNKNOWN,
+                why=error.why,
+                remedy=error.remedy,
+                transient=error.transient,
             )
         case AssertionError(args=(Listing() as listing,)):
             return Outcome(check, Verdict.FAIL, listing.findings, warned)

@@ -20,7 +20,7 @@ from meshgate.facts.mesh import Mesh
 from meshgate.plugin import ARGUMENTS
 from meshgate.snapshot.ingress import Answer
 from meshgate.snapshot.model import Snapshot
-from meshgate.snapshot.retry_after import Place, RetryFilters
+from meshgate.snapshot.retry_after import HeaderRule, RetryFilters
 from meshgate.snapshot.store import load
 from meshgate.verdict import CouldNotVerify, NotApplicable
 from tests import upgrade_builders
@@ -37,7 +37,7 @@ from tests.builders import (
     sync,
 )
 from tests.conftest import ROOT
-from tests.mtls_builders import SILENT, contact, contacts, destination_rule, service
+from tests.mtls_builders import SILENT, contacts, destination_rule, port_probe, service
 
 FOLDER = ROOT / "verification"
 FILES = sorted(FOLDER.glob("*.py"))
@@ -156,7 +156,7 @@ def test_a_row_is_of_a_stage_and_reads_what_can_be_read(id: str) -> None:
     assert row.stage in STAGES
     assert row.reads, "a claim that reads nothing proves nothing"
     assert set(row.reads) <= ITEMS
-    assert row.claim
+    assert row.title
     assert row.hint
 
 
@@ -166,7 +166,7 @@ def test_a_row_has_a_page_that_begins_with_its_claim(id: str) -> None:
 
     page = (ROOT / row.page).read_text()
 
-    assert page.splitlines()[0] == f"# {id}: {row.claim}"
+    assert page.splitlines()[0] == f"# {id}: {row.title}"
 
 
 def test_there_is_no_page_without_a_row() -> None:
@@ -197,14 +197,16 @@ MESHES = {
     ),
     "without istiod": snapshot(pods=(), istiod=()),
     "asked for a target": snapshot(**expecting(retry_after_targets=("http://web.shop/",))),
-    "silent": snapshot(contacts=contacts(contact(plain=SILENT))),
+    "silent": snapshot(contacts=contacts(port_probe(plain=SILENT))),
     "with a DestinationRule": snapshot(
         pods=(istiod(), sidecar(labels={"app": "web"}, ports=(HTTP,))),
         services=(service(),),
         destination_rules=(destination_rule(),),
     ),
     "with a proxy that is to wait": snapshot(
-        retry_filters=RetryFilters(filters=(retry_filter(retry_patch(Place(kind="back-off"))),))
+        retry_filters=RetryFilters(
+            filters=(retry_filter(retry_patch(HeaderRule(kind="back-off"))),)
+        )
     ),
     "recorded healthy": load(ROOT / "demo/healthy.json.gz"),
     "with a declared answer": msgspec.structs.replace(

@@ -16,9 +16,10 @@ import msgspec
 
 from meshgate.collect.capture import Access, connect
 from meshgate.collect.plan import REQUIRES, SHADOW
-from meshgate.collect.shadow import proxies, target, today, trial
+from meshgate.collect.shadow import proxies, running, target
+from meshgate.collect.shadow import simulation as simulation
 from meshgate.collect.shadow.proxies import Proxy
-from meshgate.facts.difference import changes, resources
+from meshgate.semantics.config_diff import changes, resources
 from meshgate.snapshot.model import Expectations
 
 NAMESPACE = "istio-system"
@@ -42,13 +43,13 @@ def main(verb: str, *words: str) -> int:
             source.cluster,
             istio_namespace=NAMESPACE,
             timeout=60,
-        ) as running:
-            found = proxies.read(source.cluster, wanted.mesh(), running.version)
+        ) as target_istiod:
+            found = proxies.read(source.cluster, wanted.mesh(), target_istiod.version)
 
             def told() -> Iterator[tuple[Proxy, Any]]:
                 for proxy in found:
-                    with trial.given(running, proxy, 60):
-                        yield proxy, resources(running.config_dump(proxy.key))
+                    with simulation.given(target_istiod, proxy, 60):
+                        yield proxy, resources(target_istiod.config_dump(proxy.key))
 
             file.write_bytes(msgspec.json.encode(_lasting(found, told())))
         return 0
@@ -56,7 +57,7 @@ def main(verb: str, *words: str) -> int:
     lists = REQUIRES[SHADOW]
     snapshot = source.capture(lists)
     listed = {item: getattr(snapshot, item) for item in lists}
-    with today.asked(source.transport, listed, NAMESPACE) as current:
+    with running.asked(source.transport, listed, NAMESPACE) as current:
         got = _lasting(found, ((proxy, current.given(proxy.key)) for proxy in found))
     return _compare(msgspec.json.decode(Path(words[0]).read_bytes(), type=Given), got)
 

@@ -63,11 +63,13 @@ def test_both_families_lead_in_and_one_that_does_not_is_named(dual: Lab) -> None
     assert both.exit == 0, both.output
     sent = load(both.reports / "snapshot.json.gz").ingress
     assert sent is not None
-    door = "Service istio-ingress/istio-ingressgateway"
+    entrypoint = "Service istio-ingress/istio-ingressgateway"
     answered = {each.request.service for each in sent.exchanges if each.status == 200}
-    assert {door, f"{door} ({six})"} <= answered
+    assert {entrypoint, f"{entrypoint} ({six})"} <= answered
     assert f"GET http://shop.example.com:80/ by {OUTSIDE}:80 (outside)" in planned
     assert four_alone.exit == 1, four_alone.output
     lost = [line for line in four_alone.failures if line.startswith("FAIL IG004 ")]
-    assert any(f"no connection from inside by {door} ({six}) port 80" in line for line in lost)
-    assert not any(f"from inside by {door} port 80" in line for line in lost)
+    assert any(
+        f"no connection from inside by {entrypoint} ({six}) port 80" in line for line in lost
+    )
+    assert not any(f"from inside by {entrypoint} port 80" in line for line in lost)

@@ -37,7 +37,7 @@ for _ in range(3):
 """
 # All that the shadow of an upgrade loads of Envoy's messages, and a bootstrap made of them.
 BOOTSTRAP = """
-from meshgate.collect.shadow import batches, envoy, trial
+from meshgate.collect.shadow import batches, envoy, simulation as trial
 from meshgate.probe import ads
 types = (ads.CLUSTERS, ads.ENDPOINTS, ads.LISTENERS, ads.ROUTES, ads.EXTENSIONS)
 node = ads.node("sidecar~192.0.2.1~a.b~c", "a.b", {"LABELS": {"app": "a"}}, {"region": "here"})

@@ -393,8 +393,10 @@ def test_a_target_port_that_no_container_has(lab: Lab, ingress: Run) -> None:
     stage = ingress()
 
     assert stage.exit == 1, stage.output
-    door = "Service istio-ingress/istio-ingressgateway"
-    assert stage.first.startswith(f"FAIL IG002 {door}: port 443 (targetPort no-such) has no ready")
+    entrypoint = "Service istio-ingress/istio-ingressgateway"
+    assert stage.first.startswith(
+        f"FAIL IG002 {entrypoint}: port 443 (targetPort no-such) has no ready"
+    )
     failure(stage, "IG004 Gateway istio-ingress/shop port 443/HTTPS: ", "no connection from inside")
 
 
@@ -481,8 +483,8 @@ def test_a_load_balancer_and_a_gateway_on_its_node(lab: Lab, ingress: Run) -> No
     planned = ingress("--dry-run").output
 
     assert bare.exit == 0, bare.output
-    door = "Service istio-ingress/istio-ingressgateway"
-    assert f"WARN IG002 {door}: is of type LoadBalancer and has no address" in bare.output
+    entrypoint = "Service istio-ingress/istio-ingressgateway"
+    assert f"WARN IG002 {entrypoint}: is of type LoadBalancer and has no address" in bare.output
     assert waits.exit == 0, waits.output
     assert "has no address" not in waits.output
     assert both.exit == 0, both.output
@@ -734,7 +736,7 @@ server.wait_for_termination()
 
 
 def test_from_outside_too_and_not_where_nothing_listens(ingress: Run) -> None:
-    urls = (f"--ingress-url={scheme}://{door}" for scheme, door in CLASSIC.items())
+    urls = (f"--ingress-url={scheme}://{entrypoint}" for scheme, entrypoint in CLASSIC.items())
     both = ingress(*urls, "--settle=30")
     none = ingress("--vantage=outside")
 

@@ -299,11 +299,11 @@ def test_an_injector_that_would_leave_pods_out_is_known(old: Lab, tmp_path: Path
 
     assert done.returncode == 1, done.stdout + done.stderr
     failures = [line for line in done.stdout.splitlines() if line.startswith("FAIL ")]
-    enrolled = ("istio-ingress", "istio-verification-probes", "payments", "shop")
-    for namespace in enrolled:
+    injection_enabled = ("istio-ingress", "istio-verification-probes", "payments", "shop")
+    for namespace in injection_enabled:
         subject = f"FAIL shadow Namespace {namespace}: the injector of {NEW} would give its pods no"
         assert [line for line in failures if line.startswith(subject)], done.stdout
-    assert len(failures) == len(enrolled), done.stdout
+    assert len(failures) == len(injection_enabled), done.stdout
 
 
 def test_what_was_predicted_is_what_proxies_get(old: Lab, tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from meshgate.excuses import read_waivers
+from meshgate.suppressions import read_waivers
 from tests.conftest import ROOT
 from tests.conventions.test_tree import FILES
 from tests.webhook_builders import issued

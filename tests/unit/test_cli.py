@@ -62,7 +62,7 @@ def test_a_check_is_explained(meshgate: Meshgate) -> None:
 
     row = checks()["CP001"]
     assert run.code == 0, run.out
-    for words in (f"CP001: {row.claim}", row.stage, row.hint, row.page, *row.reads):
+    for words in (f"CP001: {row.title}", row.stage, row.hint, row.page, *row.reads):
         assert words in run.out
 
 

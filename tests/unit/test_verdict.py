@@ -20,7 +20,7 @@ from meshgate.verdict import (
 
 STAGES = {"A1": "a", "A2": "a", "B1": "b", "B2": "b"}
 ONE = Finding("Pod shop/web-1", "is red", "green")
-TWO = Finding("Pod shop/web-2", "is red", "green", heals=True)
+TWO = Finding("Pod shop/web-2", "is red", "green", transient=True)
 
 
 # --- outcomes -----------------------------------------------------------------------------------
@@ -52,11 +52,13 @@ def test_a_claim_that_asserts_anything_else_fails_with_its_words(
     assert why in failed.why
 
 
-@pytest.mark.parametrize("heals", [True, False])
-def test_evidence_that_is_missing_is_unknown(heals: bool) -> None:
-    unknown = outcome("A1", CouldNotVerify("no right", "grant it", heals=heals))
+@pytest.mark.parametrize("transient", [True, False])
+def test_evidence_that_is_missing_is_unknown(transient: bool) -> None:
+    unknown = outcome("A1", CouldNotVerify("no right", "grant it", transient=transient))
 
-    assert unknown == Outcome("A1", Verdict.UNKNOWN, why="no right", remedy="grant it", heals=heals)
+    assert unknown == Outcome(
+        "A1", Verdict.UNKNOWN, why="no right", remedy="grant it", transient=transient
+    )
 
 
 def test_a_claim_without_an_object_is_not_applicable() -> None:
@@ -74,7 +76,7 @@ def test_whatever_else_a_claim_raises_is_unknown(crash: BaseException) -> None:
 
     assert unknown.verdict is Verdict.UNKNOWN
     assert type(crash).__name__ in unknown.why
-    assert not unknown.heals
+    assert not unknown.transient
 
 
 def test_warnings_do_not_hide_a_failure() -> None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import msgspec
 
 from meshgate import __version__
-from meshgate.collect.errors import Unreadable
+from meshgate.collect.errors import ReadError
 from meshgate.collect.plan import (
     AFTER,
     INGRESS,
@@ -166,7 +166,7 @@ class Live:
             snapshot = msgspec.structs.replace(snapshot, unanswered_since=since)
         return redacted_gaps(snapshot)
 
-    def rehearse(self) -> tuple[list[str], list[Gap]]:
+    def plan_requests(self) -> tuple[list[str], list[Gap]]:
         """Every request that would be sent through the gateways, in words; none is."""
         from meshgate.collect.readers import plan_ingress
 
@@ -182,16 +182,16 @@ class Live:
         from meshgate.probe.watch import Stream, watched
 
         if not self._context.transport.sees_the_wire:
-            raise Unreadable(
+            raise ReadError(
                 "a port-forward ends with its pod: from here no rollout is seen as others see it",
                 "run `meshgate watch` inside the cluster",
             )
         found, gaps = self._read(closure({INGRESS}) - {INGRESS})
         if gaps:
-            raise Unreadable(gaps[0].why, gaps[0].remedy)
+            raise ReadError(gaps[0].why, gaps[0].remedy)
         planned = watched(plan_ingress(self._context, found)[0])
         if not planned:
-            raise Unreadable("no safe request can be derived from any route", "is there a Gateway?")
+            raise ReadError("no safe request can be derived from any route", "is there a Gateway?")
         return Stream(planned, self._context.traffic, slow_after)
 
     def _read(self, items: frozenset[str]) -> tuple[dict[str, Any], list[Gap]]:
@@ -203,8 +203,10 @@ class Live:
         def attempt(item: str, read: Callable[[], Any], field: str) -> None:
             try:
                 found[field] = read()
-            except Unreadable as error:
-                gaps.append(Gap(item=item, why=error.why, remedy=error.remedy, heals=error.heals))
+            except ReadError as error:
+                gaps.append(
+                    Gap(item=item, why=error.why, remedy=error.remedy, transient=error.transient)
+                )
 
         # One small request first: where there is no API server there is one gap, told once.
         attempt("kubernetes", self.cluster.version, "kubernetes_version")

@@ -5,11 +5,11 @@ class NoCluster(Exception):
     """No way to a cluster is configured: nothing was tried yet."""
 
 
-class Unreadable(Exception):
+class ReadError(Exception):
     """A read that failed, in words; `heals` if another try may succeed by itself."""
 
-    def __init__(self, why: str, remedy: str, *, heals: bool = False) -> None:
+    def __init__(self, why: str, remedy: str, *, transient: bool = False) -> None:
         super().__init__(why)
         self.why = why
         self.remedy = remedy
-        self.heals = heals
+        self.transient = transient

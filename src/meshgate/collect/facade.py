@@ -19,7 +19,8 @@ from urllib.parse import parse_qsl, urlsplit
 
 import msgspec
 
-from meshgate.collect.kubernetes import Api, ApiAnswer, Unreadable
+from meshgate.collect.errors import ReadError
+from meshgate.collect.kubernetes import Api, ApiAnswer
 
 # /api/v1/pods, /apis/apps/v1/namespaces/x/deployments/y: no subresource is ever matched
 _RESOURCE = re.compile(
@@ -289,7 +290,7 @@ class _Handler(BaseHTTPRequestHandler):
             answer = self._facade.api.send(
                 "GET", path, query=query, stream=True, headers={"Accept": accept}
             )
-        except Unreadable as error:
+        except ReadError as error:
             self._status(503, "ServiceUnavailable", error.why)
             yield None
             return

@@ -17,8 +17,9 @@ from pathlib import Path
 
 import msgspec
 
+from meshgate.collect.errors import ReadError
 from meshgate.collect.facade import Facade
-from meshgate.collect.kubernetes import Cluster, Unreadable
+from meshgate.collect.kubernetes import Cluster
 from meshgate.collect.plan import ANALYZE_READS, PRECHECK_READS
 from meshgate.snapshot.base import Base
 from meshgate.snapshot.istioctl import Analysis, AnalysisMessage
@@ -95,7 +96,7 @@ def _messages(
 def _program(istioctl: str, use: str) -> str:
     program = shutil.which(istioctl)
     if program is None:
-        raise Unreadable(
+        raise ReadError(
             f"there is no {istioctl} to run {use} with",
             "install istioctl of the target version, or name it with --istioctl",
         )
@@ -114,8 +115,8 @@ def _version(program: str, environment: dict[str, str], timeout: float) -> str:
         raise _unreadable(Path(program).name, "version", error) from error
 
 
-def _unreadable(istioctl: str, verb: str, error: ValueError) -> Unreadable:
-    return Unreadable(
+def _unreadable(istioctl: str, verb: str, error: ValueError) -> ReadError:
+    return ReadError(
         f"cannot read what istioctl printed: {error}", f"run `{istioctl} {verb}` by hand"
     )
 
@@ -140,7 +141,7 @@ def _run(
             start_new_session=True,
         )
     except OSError as error:
-        raise Unreadable(f"cannot run {command[0]}: {error}", "check --istioctl") from error
+        raise ReadError(f"cannot run {command[0]}: {error}", "check --istioctl") from error
     with process:
         try:
             output, errors = _wait(process, name, timeout, denied)
@@ -151,7 +152,7 @@ def _run(
     _check_rights(name, denied())
     if process.returncode != 0 and not (process.returncode in fails and output.strip()):
         words = errors.decode(errors="replace").strip().splitlines()
-        raise Unreadable(
+        raise ReadError(
             f"{name} failed with {process.returncode}: {words[-1] if words else 'no message'}",
             f"run `{name}` by hand to see why",
         )
@@ -160,7 +161,7 @@ def _run(
 
 def _check_rights(name: str, missing: tuple[str, ...]) -> None:
     if missing:
-        raise Unreadable(
+        raise ReadError(
             f"no right to {', '.join(missing)}, which {name} needs",
             f"grant `{missing[0]}` (`meshgate rbac` prints all that is needed)",
         )
@@ -180,7 +181,7 @@ def _wait(
         except subprocess.TimeoutExpired as error:
             _check_rights(name, denied())
             if time.monotonic() > end:
-                raise Unreadable(
+                raise ReadError(
                     f"{name} did not finish within {timeout:g} s",
                     "give it more time with --analyze-timeout, or run it by hand to see why",
                 ) from error

@@ -17,10 +17,11 @@ from typing import Protocol, TypeVar
 import httpx
 import msgspec
 
-from meshgate.collect.kubernetes import Cluster, Unreadable
-from meshgate.facts.listeners import Door
-from meshgate.facts.webhooks import Backend
-from meshgate.snapshot.istiod import IstiodNumbers, IstiodReading, ProxySync
+from meshgate.collect.errors import ReadError
+from meshgate.collect.kubernetes import Cluster
+from meshgate.semantics.topology import Entrypoint
+from meshgate.semantics.webhooks import Backend
+from meshgate.snapshot.istiod import IstiodMetrics, IstiodReading, ProxySync
 from meshgate.snapshot.kubernetes import Pod
 
 MONITORING_PORT = 15014
@@ -36,7 +37,7 @@ TOKEN_FILES = (
     Path("/var/run/secrets/kubernetes.io/serviceaccount/token"),
 )
 
-Said = TypeVar("Said", IstiodReading, IstiodNumbers)
+Said = TypeVar("Said", IstiodReading, IstiodMetrics)
 
 
 class Answer(msgspec.Struct, frozen=True):
@@ -58,7 +59,7 @@ class Transport(Protocol):
     def dial(self, backend: Backend) -> socket.socket:
         """Connects to a port of a pod, for a probe; raises OSError, or Unreadable for good."""
 
-    def enter(self, door: Door) -> socket.socket:
+    def enter(self, entrypoint: Entrypoint) -> socket.socket:
         """Connects to a port of a Service; raises OSError, or Unreadable for good."""
 
     def token(self) -> str | None:
@@ -94,7 +95,7 @@ class Direct:
 
     def session(self, pod: Pod) -> Session:
         if not pod.status.pod_ip:
-            raise Unreadable("it has no address yet", "", heals=True)
+            raise ReadError("it has no address yet", "", transient=True)
         return _DirectSession(pod, self.token(), self._timeout)
 
     def dial(self, backend: Backend) -> socket.socket:
@@ -103,17 +104,21 @@ class Direct:
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         return connection
 
-    def enter(self, door: Door) -> socket.socket:
-        if door.addresses:
-            return socket.create_connection((door.addresses[0], door.port), self._timeout)
-        return self.dial(_ready(door))
+    def enter(self, entrypoint: Entrypoint) -> socket.socket:
+        if entrypoint.addresses:
+            return socket.create_connection(
+                (entrypoint.addresses[0], entrypoint.port), self._timeout
+            )
+        return self.dial(_ready(entrypoint))
 
 
-def _ready(door: Door) -> Backend:
+def _ready(entrypoint: Entrypoint) -> Backend:
     """An endpoint of a Service whose own address is not to be had, or not from here."""
-    if not door.backends:
-        raise ConnectionRefusedError(f"{door.subject} has no ready endpoint for port {door.port}")
-    return door.backends[0]
+    if not entrypoint.backends:
+        raise ConnectionRefusedError(
+            f"{entrypoint.subject} has no ready endpoint for port {entrypoint.port}"
+        )
+    return entrypoint.backends[0]
 
 
 def _first(candidates: tuple[Path, ...]) -> str:
@@ -123,10 +128,10 @@ def _first(candidates: tuple[Path, ...]) -> str:
         except FileNotFoundError:
             continue
         except (OSError, ValueError) as error:
-            raise Unreadable(
+            raise ReadError(
                 f"cannot read the token for istiod: {error}", "check --istiod-token-file"
             ) from error
-    raise Unreadable(
+    raise ReadError(
         f"no token for istiod: {' and '.join(map(str, candidates))} do not exist",
         "mount a projected ServiceAccount token of audience istio-ca, or name one with "
         "--istiod-token-file",
@@ -177,16 +182,16 @@ class PortForward:
     def dial(self, backend: Backend) -> socket.socket:
         try:
             tunnel = self._cluster.tunnel(backend.namespace, backend.pod, backend.port)
-        except Unreadable as error:
-            if error.heals:
+        except ReadError as error:
+            if error.transient:
                 raise ConnectionError(error.why) from error
             raise
         connection: socket.socket = tunnel.socket(backend.port)
         connection.settimeout(self._timeout)
         return connection
 
-    def enter(self, door: Door) -> socket.socket:
-        return self.dial(_ready(door))
+    def enter(self, entrypoint: Entrypoint) -> socket.socket:
+        return self.dial(_ready(entrypoint))
 
     def session(self, pod: Pod) -> Session:
         return _ForwardedSession(self._cluster, pod)
@@ -230,8 +235,8 @@ def ask_each(
                 return ask(pod, session)
             finally:
                 session.close()
-        except Unreadable as error:
-            if error.heals:
+        except ReadError as error:
+            if error.transient:
                 return kind(pod=pod.metadata.name, error=error.why)
             return kind(pod=pod.metadata.name, denied=f"{error.why}. {error.remedy}")
 
@@ -247,7 +252,7 @@ def _ask(pod: Pod, session: Session) -> IstiodReading:
     try:
         proxies = msgspec.json.decode(syncz.body, type=tuple[ProxySync, ...] | None) or ()
     except ValueError as error:
-        raise Unreadable(
+        raise ReadError(
             f"cannot decode /debug/syncz: {error}",
             "is this istiod of a version that meshgate knows?",
         ) from error
@@ -264,37 +269,37 @@ def _ask(pod: Pod, session: Session) -> IstiodReading:
     )
 
 
-def refusal(path: str, answer: Answer) -> Unreadable:
+def refusal(path: str, answer: Answer) -> ReadError:
     """What an answer that is not 200 means, and what to do about it."""
     words = answer.body[:200].decode(errors="replace").strip()
     if answer.status == 401:
-        return Unreadable(
+        return ReadError(
             f"istiod does not accept our token (401 {words})",
             "it must be a valid ServiceAccount token of audience istio-ca",
         )
     if answer.status == 403 and path == "/metrics":
-        return Unreadable(
+        return ReadError(
             f"istiod shows its metrics to nobody but itself (403 {words})",
             "set METRICS_LOCALHOST_ACCESS_ONLY=false on istiod, or verify from a laptop, through "
             "a port-forward",
         )
     if answer.status == 403:
-        return Unreadable(
+        return ReadError(
             f"istiod does not let us read {path} (403 {words})",
             "run in istiod's own namespace, or put ours on istiod's "
             "DEBUG_ENDPOINT_AUTH_ALLOWED_NAMESPACES",
         )
     if answer.status == 404:
-        return Unreadable(
+        return ReadError(
             "istiod serves no debug endpoints (404)", "set ENABLE_DEBUG_ON_HTTP=true on istiod"
         )
-    return Unreadable(
-        f"istiod answered {answer.status} to {path}: {words}", "", heals=answer.status >= 500
+    return ReadError(
+        f"istiod answered {answer.status} to {path}: {words}", "", transient=answer.status >= 500
     )
 
 
-def _silent(error: Exception) -> Unreadable:
-    return Unreadable(f"no answer: {error or type(error).__name__}", "", heals=True)
+def _silent(error: Exception) -> ReadError:
+    return ReadError(f"no answer: {error or type(error).__name__}", "", transient=True)
 
 
 def config_dump_path(proxy: str) -> str:

@@ -19,11 +19,11 @@ from kubernetes import config as kubeconfig
 from kubernetes.stream import portforward
 from kubernetes.stream.ws_client import PortForward
 
-from meshgate.collect.errors import NoCluster, Unreadable
+from meshgate.collect.errors import NoCluster, ReadError
 from meshgate.collect.plan import Kind
 from meshgate.snapshot.base import Base
 
-__all__ = ["Api", "ApiAnswer", "Cluster", "NoCluster", "Unreadable", "Version"]
+__all__ = ["Api", "ApiAnswer", "Cluster", "NoCluster", "ReadError", "Version"]
 
 T = TypeVar("T")
 
@@ -266,10 +266,10 @@ class Cluster:
                 return False
         return False
 
-    def _unreachable(self, error: Exception) -> Unreadable:
+    def _unreachable(self, error: Exception) -> ReadError:
         reason = getattr(error, "reason", None) or error
         words = str(reason).split(": ", 1)[-1] if ">: " in str(reason) else str(reason)
-        return Unreadable(
+        return ReadError(
             f"cannot reach the API server {self._address}: {words}",
             "check --kubeconfig, --context and the network between here and the API server",
         )
@@ -280,25 +280,26 @@ class Cluster:
         parts = urlsplit(self.host)
         return f"{parts.hostname}:{parts.port}" if parts.port else f"{parts.hostname}"
 
-    def _refusal(self, response: urllib3.BaseHTTPResponse, path: str, right: str) -> Unreadable:
+    def _refusal(self, response: urllib3.BaseHTTPResponse, path: str, right: str) -> ReadError:
         words = self._words(response)
         if response.status == 401:
-            return Unreadable(
+            return ReadError(
                 f"the API server {self._address} does not accept our credentials (401 {words})",
                 "log in again, or renew the token: it is expired, or of another cluster",
             )
         if response.status == 403:
             needed = right or f"get {path}"
-            return Unreadable(
+            return ReadError(
                 f"no right to {needed}: {words}",
                 f"grant `{needed}` (`meshgate rbac` prints all that is needed)",
             )
         if response.status == 404:
             return _NoSuchKind(f"the API server does not know {path}", "is its CRD installed?")
-        return Unreadable(
+        return ReadError(
             f"the API server answered {response.status} to {path}: {words}",
             "look at the API server's health, then run again",
-            heals=response.status in (410, 429, 500, 502, 503, 504),  # 410: a page that is too old
+            transient=response.status
+            in (410, 429, 500, 502, 503, 504),  # 410: a page that is too old
         )
 
     @staticmethod
@@ -328,25 +329,25 @@ class Cluster:
             )
         except client.ApiException as error:
             if error.status in (401, 403):
-                raise Unreadable(
+                raise ReadError(
                     f"no right to port-forward to pod {namespace}/{pod}: {error.reason}",
                     f"grant `get pods/portforward` (and `create`) in {namespace}, or run inside "
                     "the cluster with a token of audience istio-ca (--istiod-access=direct)",
                 ) from error
-            raise Unreadable(
+            raise ReadError(
                 f"cannot port-forward to pod {namespace}/{pod}: {error.reason}",
                 "is the pod running?",
-                heals=True,
+                transient=True,
             ) from error
 
 
-class _NoSuchKind(Unreadable):
+class _NoSuchKind(ReadError):
     pass
 
 
-def _undecodable(request: str, error: ValueError) -> Unreadable:
+def _undecodable(request: str, error: ValueError) -> ReadError:
     # msgspec's errors are ValueErrors, and so is what is not UTF-8
-    return Unreadable(
+    return ReadError(
         f"cannot decode the answer to {request}: {error}",
         "is this a Kubernetes API server? If so, please report this with its version",
     )

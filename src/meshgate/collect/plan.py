@@ -148,7 +148,7 @@ KINDS = {
 }
 
 ISTIOD = "istiod"
-NUMBERS = "istiod_numbers"
+METRICS = "istiod_numbers"
 ANALYSIS = "analysis"
 ADMISSION = "admission"
 SIGNING = "signing"
@@ -162,7 +162,7 @@ SETTINGS = "settings"
 WORKLOADS = "workloads"
 INGRESS = "ingress"
 SHADOW = "shadow"
-REHEARSAL = "rehearsal"
+OFFLINE_BUNDLE = "rehearsal"
 
 # What tells what runs now, for an upgrade to be compared with.
 _TODAY = (
@@ -178,7 +178,7 @@ _TODAY = (
 # What else must have been read for a source: istiod's replicas are pods.
 REQUIRES = {
     ISTIOD: ("pods",),
-    NUMBERS: ("pods",),
+    METRICS: ("pods",),
     ADMISSION: (
         "namespaces",
         "mutating_webhooks",
@@ -205,14 +205,14 @@ REQUIRES = {
         "tls_routes",
     ),
     SHADOW: _TODAY,
-    REHEARSAL: _TODAY,
+    OFFLINE_BUNDLE: _TODAY,
 }
 
 ITEMS = frozenset(
     {
         *KINDS,
         ISTIOD,
-        NUMBERS,
+        METRICS,
         ANALYSIS,
         ADMISSION,
         SIGNING,
@@ -226,7 +226,7 @@ ITEMS = frozenset(
         WORKLOADS,
         INGRESS,
         SHADOW,
-        REHEARSAL,
+        OFFLINE_BUNDLE,
     }
 )
 

@@ -13,12 +13,12 @@ import msgspec
 from meshgate.collect import (
     istioctl,
     istiod,
-    numbers,
+    istiod_metrics,
+    istiod_settings,
     retry_after,
-    settings,
     workloads,
 )
-from meshgate.collect.errors import Unreadable
+from meshgate.collect.errors import ReadError
 from meshgate.collect.kubernetes import Cluster
 from meshgate.collect.plan import (
     ADMISSION,
@@ -28,10 +28,10 @@ from meshgate.collect.plan import (
     INGRESS,
     ISTIOCTL,
     ISTIOD,
-    NUMBERS,
+    METRICS,
+    OFFLINE_BUNDLE,
     PAIR,
     PRECHECK,
-    REHEARSAL,
     REQUIRES,
     RETRY_FILTERS,
     SETTINGS,
@@ -39,27 +39,27 @@ from meshgate.collect.plan import (
     SIGNING,
     WORKLOADS,
 )
-from meshgate.collect.shadow import rehearsal, today
+from meshgate.collect.shadow import offline_bundle, running
 from meshgate.collect.shadow.programs import Programs
-from meshgate.facts.listeners import Lists, WaysIn
-from meshgate.facts.pair import sample
-from meshgate.facts.retry_after import tempting
-from meshgate.facts.webhooks import Backend, Webhooks, enrolled
-from meshgate.facts.workloads import chosen
+from meshgate.facts.dataplane.probe_pair import sample
+from meshgate.facts.dataplane.retry_after import matching_pod_labels
 from meshgate.probe import admission, burst, mtls, signing
 from meshgate.probe import ingress as gateways
 from meshgate.probe import pair as probes
 from meshgate.probe.plan import Plan
-from meshgate.probe.tls import CannotKeep
+from meshgate.probe.tls import StorageError
 from meshgate.probe.traffic import Traffic
+from meshgate.semantics.topology import GatewayTopology, RoutingConfig
+from meshgate.semantics.webhooks import Backend, Webhooks, injection_enabled
+from meshgate.semantics.workloads import chosen
 from meshgate.snapshot.ingress import Ingress, Vantage
 from meshgate.snapshot.istioctl import Analysis
-from meshgate.snapshot.istiod import IstiodNumbers, IstiodReading
+from meshgate.snapshot.istiod import IstiodMetrics, IstiodReading
 from meshgate.snapshot.kubernetes import Pod
 from meshgate.snapshot.model import Expectations
 from meshgate.snapshot.mtls import Contacts
+from meshgate.snapshot.offline_bundle import OfflineBundle
 from meshgate.snapshot.pair import Pair
-from meshgate.snapshot.rehearsal import Rehearsal
 from meshgate.snapshot.retry_after import Burst, RetryFilters
 from meshgate.snapshot.shadow import Shadow
 from meshgate.snapshot.upgrade import Settings, Workload
@@ -112,9 +112,9 @@ def read_istiod(context: Context, found: Found) -> tuple[IstiodReading, ...]:
     return istiod.read(_replicas(context, found), context.transport)
 
 
-def read_numbers(context: Context, found: Found) -> tuple[IstiodNumbers, ...]:
+def read_metrics(context: Context, found: Found) -> tuple[IstiodMetrics, ...]:
     """What each replica counted within a window."""
-    return numbers.read(_replicas(context, found), context.transport, context.window)
+    return istiod_metrics.read(_replicas(context, found), context.transport, context.window)
 
 
 def _replicas(context: Context, found: Found) -> list[Pod]:
@@ -141,7 +141,7 @@ def read_analysis(context: Context, found: Found) -> Analysis:
 def read_admission(context: Context, found: Found) -> Admission:
     """What istiod's webhooks answer to samples."""
     webhooks = Webhooks(*(found[item] for item in REQUIRES[ADMISSION] if item != "namespaces"))
-    return admission.ask(webhooks, enrolled(found["namespaces"]), context.transport.dial)
+    return admission.ask(webhooks, injection_enabled(found["namespaces"]), context.transport.dial)
 
 
 def read_signing(context: Context, found: Found) -> Signing:
@@ -180,7 +180,7 @@ def read_contacts(context: Context, found: Found) -> Contacts:
     ]
     try:
         contacts = mtls.ask(targets, identity, root, datetime.now(UTC), context.probe_rate)
-    except CannotKeep as error:
+    except StorageError as error:
         return Contacts(unsigned=str(error))
     return Contacts(
         identity=identity.name if identity else "", unsigned=unsigned, contacts=contacts
@@ -195,7 +195,7 @@ def read_pair(context: Context, found: Found) -> Pair:
     if asked.shard and not asked.shard.startswith("0/"):
         return Pair(not_asked=f"this is shard {asked.shard}: the first one makes the probe pair")
     if plan.namespace not in {each.metadata.name for each in found["namespaces"]}:
-        raise Unreadable(
+        raise ReadError(
             f"there is no namespace {plan.namespace} for the probe pair",
             "create it, labelled as the others of the mesh are (the chart does), or name another "
             "with --probe-namespace",
@@ -207,7 +207,7 @@ def read_pair(context: Context, found: Found) -> Pair:
     ]
     sampled = sample(found["pods"], others, asked, context.pair_sample)
     filters = found.get(RETRY_FILTERS, RetryFilters()).filters
-    throttled = tempting(filters, plan.namespace, asked.istio_namespace)[:MOST_TEMPTED]
+    throttled = matching_pod_labels(filters, plan.namespace, asked.istio_namespace)[:MOST_TEMPTED]
     plan = plan._replace(sampled=sampled, throttled=throttled, most=context.retry_after_burst)
     return probes.ask(context.cluster, plan)
 
@@ -261,7 +261,7 @@ def read_precheck(context: Context, found: Found) -> Analysis:
 
 def read_settings(context: Context, found: Found) -> tuple[Settings, ...]:
     """How each istiod is set."""
-    return settings.read(context.cluster, context.expectations.istio_namespace)
+    return istiod_settings.read(context.cluster, context.expectations.istio_namespace)
 
 
 def read_workloads(context: Context, found: Found) -> tuple[Workload, ...]:
@@ -277,31 +277,33 @@ def read_ingress(context: Context, found: Found) -> Ingress:
 
 def plan_ingress(context: Context, found: Found) -> tuple[list[gateways.Planned], list[Vantage]]:
     """The requests that would be sent, and where from."""
-    ways = WaysIn(Lists(*(found[item] for item in REQUIRES[INGRESS])))
-    return gateways.plan(ways, context.traffic, context.transport.enter)
+    topology = GatewayTopology(RoutingConfig(*(found[item] for item in REQUIRES[INGRESS])))
+    return gateways.plan(topology, context.traffic, context.transport.enter)
 
 
 def read_shadow(context: Context, found: Found) -> Shadow:
     """What the target's istiod would send, and whether the target's Envoy would take it."""
     if context.programs is None:
         return Shadow(not_tried=NO_PROGRAMS)
-    from meshgate.collect.shadow import trial  # protobuf's messages take a second to load
+    from meshgate.collect.shadow import simulation  # protobuf's messages take a second to load
 
     namespace = context.expectations.istio_namespace
-    with today.asked(context.transport, found, namespace) as current:
-        return trial.look(context.cluster, current, context.programs, namespace, context.progress)
+    with running.asked(context.transport, found, namespace) as current:
+        return simulation.simulate_live(
+            context.cluster, current, context.programs, namespace, context.progress
+        )
 
 
-def read_rehearsal(context: Context, found: Found) -> Rehearsal:
+def read_offline_bundle(context: Context, found: Found) -> OfflineBundle:
     """All that an upgrade can be tried with where there is no cluster."""
     namespace = context.expectations.istio_namespace
-    with today.asked(context.transport, found, namespace) as current:
-        return rehearsal.record(context.cluster, current)
+    with running.asked(context.transport, found, namespace) as current:
+        return offline_bundle.record(context.cluster, current)
 
 
 READERS: dict[str, Callable[[Context, Found], Any]] = {
     ISTIOD: read_istiod,
-    NUMBERS: read_numbers,
+    METRICS: read_metrics,
     ANALYSIS: read_analysis,
     ADMISSION: read_admission,
     SIGNING: read_signing,
@@ -315,5 +317,5 @@ READERS: dict[str, Callable[[Context, Found], Any]] = {
     WORKLOADS: read_workloads,
     INGRESS: read_ingress,
     SHADOW: read_shadow,
-    REHEARSAL: read_rehearsal,
+    OFFLINE_BUNDLE: read_offline_bundle,
 }

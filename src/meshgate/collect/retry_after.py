@@ -10,17 +10,18 @@ from typing import Any
 
 import msgspec
 
+from meshgate.collect.errors import ReadError
 from meshgate.collect.istiod import Transport, config_dump_path
-from meshgate.collect.kubernetes import Cluster, Unreadable
+from meshgate.collect.kubernetes import Cluster
 from meshgate.collect.plan import KINDS
-from meshgate.facts.places import places
-from meshgate.facts.retry_after import reaches
+from meshgate.facts.dataplane.retry_after import reaches
+from meshgate.semantics.header_rules import header_rules
 from meshgate.snapshot.base import Base
 from meshgate.snapshot.istiod import IstiodReading
 from meshgate.snapshot.kubernetes import Metadata, Pod
 from meshgate.snapshot.retry_after import (
     GivenConfig,
-    Place,
+    HeaderRule,
     RetryFilter,
     RetryFilters,
     RetryPatch,
@@ -84,7 +85,7 @@ def _filters(written: Iterable[_Written]) -> tuple[RetryFilter, ...]:
 
 def _patches(written: Iterable[_ConfigPatch]) -> Iterable[RetryPatch]:
     for number, each in enumerate(written, 1):
-        if found := places(each.patch.value):
+        if found := header_rules(each.patch.value):
             yield RetryPatch(
                 number=number,
                 apply_to=each.apply_to,
@@ -129,17 +130,17 @@ class _Dump(Base, frozen=True):
 _DUMPS = msgspec.json.Decoder(_Dump)
 
 
-def given_places(dump: bytes) -> tuple[Place, ...]:
+def given_places(dump: bytes) -> tuple[HeaderRule, ...]:
     """The places of a config dump; raises ValueError for what is none."""
-    found: set[Place] = set()
+    found: set[HeaderRule] = set()
     for section in _DUMPS.decode(dump).configs:
         for listener in section.dynamic_listeners:
-            found.update(places(listener.active_state.listener))
+            found.update(header_rules(listener.active_state.listener))
         for route in section.dynamic_route_configs:
             # inbound routes stand in the listener itself: what is asked for apart is outbound
-            found.update(places(route.route_config, "OUTBOUND"))
+            found.update(header_rules(route.route_config, "OUTBOUND"))
         for extension in section.ecds_filters:
-            found.update(places(extension.ecds_filter))
+            found.update(header_rules(extension.ecds_filter))
     return tuple(sorted(found, key=lambda place: (place.kind, place.value, place.side)))
 
 
@@ -177,12 +178,14 @@ def _given(transport: Transport, proxy: str, replica: Pod) -> GivenConfig:
             session.close()
         if answer.status != 200:
             words = answer.body[:200].decode(errors="replace").strip()
-            raise Unreadable(
-                f"istiod answered {answer.status} {words}", "", heals=answer.status in (404, 503)
+            raise ReadError(
+                f"istiod answered {answer.status} {words}",
+                "",
+                transient=answer.status in (404, 503),
             )
         return GivenConfig(proxy=proxy, places=given_places(answer.body))
-    except Unreadable as error:
-        if error.heals:
+    except ReadError as error:
+        if error.transient:
             return GivenConfig(proxy=proxy, error=error.why)
         return GivenConfig(proxy=proxy, denied=error.why)
     except ValueError as error:

@@ -6,8 +6,8 @@ import msgspec
 
 from meshgate.collect.kubernetes import Cluster
 from meshgate.collect.plan import Kind
-from meshgate.facts.changes import looked_for
-from meshgate.facts.proxy import CONTAINER
+from meshgate.facts.controlplane.proxies import CONTAINER
+from meshgate.facts.precheck.release_changes import looked_for
 from meshgate.snapshot.base import Base
 from meshgate.snapshot.kubernetes import LabelSelector, Metadata, PodSpec
 from meshgate.snapshot.upgrade import Workload

@@ -13,7 +13,7 @@ from meshgate.snapshot.istio import (
     WorkloadEntry,
 )
 from meshgate.snapshot.istioctl import Analysis
-from meshgate.snapshot.istiod import IstiodNumbers, IstiodReading
+from meshgate.snapshot.istiod import IstiodMetrics, IstiodReading
 from meshgate.snapshot.kubernetes import (
     Controller,
     Deployment,
@@ -78,7 +78,7 @@ class Evidence:
         return self.snapshot.istiod
 
     @property
-    def istiod_numbers(self) -> tuple[IstiodNumbers, ...]:
+    def istiod_numbers(self) -> tuple[IstiodMetrics, ...]:
         self.need("istiod_numbers")
         return self.snapshot.istiod_numbers
 
@@ -278,7 +278,7 @@ class Evidence:
     def need(self, item: str) -> None:
         """Raises CouldNotVerify, with the gap's own words, unless this item was read in full."""
         if gap := self._gaps.get(item):
-            raise CouldNotVerify(gap.why, gap.remedy, heals=gap.heals)
+            raise CouldNotVerify(gap.why, gap.remedy, transient=gap.transient)
         if item not in self.snapshot.read:
             raise CouldNotVerify(
                 f"this snapshot holds no {item.replace('_', ' ')}",

@@ -2,33 +2,33 @@
 
 from functools import cached_property
 
-from meshgate.facts.admission import AdmissionControl
-from meshgate.facts.analysis import Findings
-from meshgate.facts.authority import Authority
-from meshgate.facts.authorization import Authorization
-from meshgate.facts.changes import Changes
-from meshgate.facts.declared import DeclaredAnswers
-from meshgate.facts.destination import DestinationRules
-from meshgate.facts.encryption import TlsVersions
-from meshgate.facts.envoyfilter import EnvoyFilters
+from meshgate.facts.controlplane.admission import AdmissionControl
+from meshgate.facts.controlplane.analyze import AnalyzeMessages
+from meshgate.facts.controlplane.certificate_authority import Authority
+from meshgate.facts.controlplane.control_plane import ControlPlane
+from meshgate.facts.controlplane.metrics import Numbers
+from meshgate.facts.controlplane.proxies import Proxies
+from meshgate.facts.controlplane.revisions import Revisions
+from meshgate.facts.dataplane.authorization import Authorization
+from meshgate.facts.dataplane.destination_rules import DestinationRules
+from meshgate.facts.dataplane.mtls import MtlsProbes
+from meshgate.facts.dataplane.probe_pair import ProbePair
+from meshgate.facts.dataplane.retry_after import RetryAfter
+from meshgate.facts.dataplane.sidecars import Sidecars
 from meshgate.facts.evidence import Evidence
-from meshgate.facts.gatewayapi import GatewayApi
-from meshgate.facts.ingress import IngressGateways
-from meshgate.facts.istiod import ControlPlane
-from meshgate.facts.mtls import Wire
-from meshgate.facts.numbers import Numbers
-from meshgate.facts.overview import Standing, standing
-from meshgate.facts.ownership import Ownership
-from meshgate.facts.pair import ProbePair
-from meshgate.facts.precheck import Precheck
-from meshgate.facts.proxy import Proxies
-from meshgate.facts.restart import Restart
-from meshgate.facts.retry_after import RetryAfter
-from meshgate.facts.revision import Revisions
-from meshgate.facts.shadow import ShadowUpgrade
-from meshgate.facts.sidecars import Sidecars
-from meshgate.facts.upgrade import Upgrade
-from meshgate.facts.watch import Watched
+from meshgate.facts.ingress.declared_requests import DeclaredAnswers
+from meshgate.facts.ingress.gateways import IngressGateways
+from meshgate.facts.ingress.tls_versions import TlsVersions
+from meshgate.facts.ingress.watch import Watched
+from meshgate.facts.overview import ControlPlaneSummary, control_plane_summary
+from meshgate.facts.precheck.envoy_filters import EnvoyFilters
+from meshgate.facts.precheck.gateway_api_crds import GatewayApi
+from meshgate.facts.precheck.istioctl_precheck import Precheck
+from meshgate.facts.precheck.ownership import Ownership
+from meshgate.facts.precheck.release_changes import Changes
+from meshgate.facts.precheck.restart import Restart
+from meshgate.facts.precheck.shadow_upgrade import ShadowUpgrade
+from meshgate.facts.precheck.upgrade_path import Upgrade
 from meshgate.snapshot.model import Snapshot
 
 
@@ -57,9 +57,9 @@ class Mesh:
         return Proxies(self.evidence)
 
     @cached_property
-    def analysis(self) -> Findings:
+    def analysis(self) -> AnalyzeMessages:
         """What `istioctl analyze` says."""
-        return Findings(self.evidence)
+        return AnalyzeMessages(self.evidence)
 
     @cached_property
     def admission(self) -> AdmissionControl:
@@ -82,9 +82,9 @@ class Mesh:
         return IngressGateways(self.evidence)
 
     @cached_property
-    def standing(self) -> Standing:
+    def control_plane_summary(self) -> ControlPlaneSummary:
         """The control planes that every verdict is about."""
-        return standing(self.evidence)
+        return control_plane_summary(self.evidence)
 
     @cached_property
     def declared(self) -> DeclaredAnswers:
@@ -112,9 +112,9 @@ class Mesh:
         return Sidecars(self.evidence)
 
     @cached_property
-    def wire(self) -> Wire:
+    def wire(self) -> MtlsProbes:
         """What the workloads' ports did when they were connected to."""
-        return Wire(self.evidence)
+        return MtlsProbes(self.evidence)
 
     @cached_property
     def destination_rules(self) -> DestinationRules:

@@ -3,11 +3,11 @@
 from collections import Counter
 from typing import NamedTuple
 
+from meshgate.facts.controlplane.control_plane import ControlPlane
+from meshgate.facts.controlplane.proxies import Proxies
+from meshgate.facts.controlplane.revisions import Revisions
 from meshgate.facts.evidence import Evidence
-from meshgate.facts.istiod import ControlPlane
-from meshgate.facts.proxy import Proxies
-from meshgate.facts.revision import Revisions
-from meshgate.facts.version import Version
+from meshgate.semantics.versions import Version
 from meshgate.snapshot.istiod import ProxySync
 from meshgate.verdict import CouldNotVerify
 
@@ -30,24 +30,24 @@ class Overview(NamedTuple):
     proxies: dict[str, Counter[str]]
 
 
-class Standing(NamedTuple):
+class ControlPlaneSummary(NamedTuple):
     """The versions and the revisions of the istiods that were seen; empty where none was."""
 
     versions: str
     revisions: str
 
 
-def standing(evidence: Evidence) -> Standing:
+def control_plane_summary(evidence: Evidence) -> ControlPlaneSummary:
     """Which control planes a verdict is about."""
     try:
         versions = {_version(each.version) for each in ControlPlane(evidence).answers}
     except CouldNotVerify:
         versions = set()
     try:
-        revisions = Revisions(evidence).alive
+        revisions = Revisions(evidence).is_active
     except CouldNotVerify:
         revisions = frozenset()
-    return Standing(", ".join(sorted(versions)), ", ".join(sorted(revisions)))
+    return ControlPlaneSummary(", ".join(sorted(versions)), ", ".join(sorted(revisions)))
 
 
 def overview(evidence: Evidence) -> Overview | None:

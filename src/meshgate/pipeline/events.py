@@ -31,7 +31,7 @@ class Named(msgspec.Struct, frozen=True):
         return cls(found["namespace"], found["name"], found["uid"] or "")
 
 
-def tell(
+def publish_event(
     cluster: "Cluster",
     kind: tuple[str, str],
     about: Named,

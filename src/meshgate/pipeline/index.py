@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from meshgate.collect.errors import Unreadable
+from meshgate.collect.errors import ReadError
 from meshgate.report.index import Entry, page
 from meshgate.report.json import Report
 
@@ -29,7 +29,7 @@ def index(place: str, last: int) -> tuple[list[Entry], str]:
     try:
         from fsspec.core import url_to_fs  # noqa: PLC0415 - an extra
     except ImportError as error:
-        raise Unreadable(
+        raise ReadError(
             f"{place} needs fsspec", "install meshgate[storage] and the storage's own package"
         ) from error
     files, root = url_to_fs(place)

@@ -8,7 +8,7 @@ from prometheus_client import CollectorRegistry, Gauge, pushadd_to_gateway, writ
 from meshgate.report.short import Short
 
 
-def tell(verdict: Short, at: datetime, target: str) -> None:
+def push_metrics(verdict: Short, at: datetime, target: str) -> None:
     """Writes `target`, a file or a Pushgateway's URL; raises OSError."""
     if target.startswith(("http://", "https://")):
         # a group a stage: a run of one leaves what the others said

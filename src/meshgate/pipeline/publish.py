@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from meshgate.collect.errors import NoCluster, Unreadable
+from meshgate.collect.errors import NoCluster, ReadError
 from meshgate.pipeline import metrics
-from meshgate.pipeline.events import Named, tell
+from meshgate.pipeline.events import Named, publish_event
 from meshgate.pipeline.reports import Run, keep
 from meshgate.report.short import Short
 
@@ -95,7 +95,7 @@ class _Publisher:
         for what, step in steps:
             try:
                 step()
-            except Unreadable as error:
+            except ReadError as error:
                 yield f"could not publish {what}: {error.why}. Do: {error.remedy}"
             except NoCluster as error:
                 yield f"could not publish {what}: no cluster ({error})"
@@ -175,7 +175,7 @@ class _Publisher:
         reason = ("Shard" if shard else "Gate") + ("Open" if verdict.open else "Closed")
         line = f"shard {shard}: {verdict.line}" if shard else verdict.line
         kind = ("batch/v1", "Job")
-        tell(self._connect(), kind, job, reason, line, self._at, warning=not verdict.open)
+        publish_event(self._connect(), kind, job, reason, line, self._at, warning=not verdict.open)
 
     def _measure(self) -> None:
-        metrics.tell(self._verdict, self._at, self._targets.metrics)
+        metrics.push_metrics(self._verdict, self._at, self._targets.metrics)

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from meshgate.collect.errors import Unreadable
-from meshgate.collect.places import SCHEME, config_map
-from meshgate.collect.shelf import Missing, Shelf
+from meshgate.collect.config_map_store import ConfigMapStore, Missing
+from meshgate.collect.errors import ReadError
+from meshgate.collect.snapshot_location import SCHEME, config_map
 
 if TYPE_CHECKING:
     from meshgate.collect.kubernetes import Cluster
@@ -59,14 +59,14 @@ def fetch(place: str, run: str, folder: Path, cluster: "Cluster | None") -> None
         archive.extractall(folder, filter="data")
 
 
-def _shelf(place: str, cluster: "Cluster | None") -> tuple[Shelf, str]:
+def _shelf(place: str, cluster: "Cluster | None") -> tuple[ConfigMapStore, str]:
     namespace, name = config_map(place)
     if cluster is None:
-        raise Unreadable(f"{place} needs a cluster", "name one with --kubeconfig and --context")
-    return Shelf(cluster, namespace), name
+        raise ReadError(f"{place} needs a cluster", "name one with --kubeconfig and --context")
+    return ConfigMapStore(cluster, namespace), name
 
 
-def _runs(shelf: Shelf, name: str) -> tuple[Run, ...]:
+def _runs(shelf: ConfigMapStore, name: str) -> tuple[Run, ...]:
     try:
         return msgspec.json.decode(shelf.read(name)["runs"], type=tuple[Run, ...])
     except Missing:
@@ -88,7 +88,7 @@ def _store(folder: str, files: dict[str, Path]) -> str:
     try:
         import fsspec  # noqa: PLC0415 - an extra: most keep their reports in the cluster
     except ImportError as error:
-        raise Unreadable(
+        raise ReadError(
             f"{folder} needs fsspec", "install meshgate[storage] and the storage's own package"
         ) from error
     for name, file in files.items():

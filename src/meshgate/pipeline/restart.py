@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from meshgate.collect.errors import Unreadable
-from meshgate.facts import selector
-from meshgate.facts.version import Version
+from meshgate.collect.errors import ReadError
+from meshgate.semantics import selectors as selector
+from meshgate.semantics.versions import Version
 from meshgate.snapshot.base import Base
 from meshgate.snapshot.kubernetes import LabelSelector, Pod
 
@@ -280,9 +280,7 @@ class _Runner:
         try:
             return msgspec.json.decode(self._cluster.get(path, right=right), type=type)
         except msgspec.DecodeError as error:
-            raise Unreadable(
-                f"cannot decode the answer to {right}: {error}", "report it"
-            ) from error
+            raise ReadError(f"cannot decode the answer to {right}: {error}", "report it") from error
 
 
 def _of(workload: Workload, pods: tuple[Pod, ...]) -> Iterator[Pod]:

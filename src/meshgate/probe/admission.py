@@ -13,8 +13,8 @@ from typing import Any, NamedTuple
 import msgspec
 from cryptography import x509
 
-from meshgate.facts.certificates import described
-from meshgate.facts.webhooks import SAMPLE_LABELS, Backend, Hook, Webhooks
+from meshgate.semantics.certificates import described
+from meshgate.semantics.webhooks import SAMPLE_LABELS, Backend, Hook, Webhooks
 from meshgate.snapshot.kubernetes import Container, Namespace
 from meshgate.snapshot.wire import Admission, Certificate, Handshake, Review
 

@@ -24,14 +24,14 @@ import msgspec
 from cryptography import x509
 
 from meshgate import __version__
-from meshgate.facts.certificates import described
-from meshgate.facts.declared import VARIABLE, journey
-from meshgate.facts.encryption import VERSIONS
-from meshgate.facts.journeys import Journey, journeys
-from meshgate.facts.listeners import Door, Listener, WaysIn
+from meshgate.facts.ingress.declared_requests import VARIABLE, planned_request
+from meshgate.facts.ingress.tls_versions import VERSIONS
 from meshgate.probe import http2, prober
-from meshgate.probe.names import addresses, literal, place
+from meshgate.probe.resolver import addresses, literal, parse_resolver
 from meshgate.probe.traffic import Traffic
+from meshgate.semantics.certificates import described
+from meshgate.semantics.requests import PlannedRequest, planned_requests
+from meshgate.semantics.topology import Entrypoint, GatewayTopology, Listener
 from meshgate.snapshot.ingress import (
     INSIDE,
     OUTSIDE,
@@ -57,7 +57,7 @@ Connect = Callable[[], socket.socket]
 # To where a host is served from a vantage point.
 Dial = Callable[[str], socket.socket]
 # From inside: to a Service's port; raises OSError, or Unreadable for good.
-Enter = Callable[[Door], socket.socket]
+Enter = Callable[[Entrypoint], socket.socket]
 
 
 class Planned(NamedTuple):
@@ -76,20 +76,24 @@ class Planned(NamedTuple):
         return f"{verb}{asked.url}{headers}{asked.way} by {self.way} ({asked.vantage})"
 
 
-def plan(ways: WaysIn, traffic: Traffic, enter: Enter) -> tuple[list[Planned], list[Vantage]]:
+def plan(
+    topology: GatewayTopology, traffic: Traffic, enter: Enter
+) -> tuple[list[Planned], list[Vantage]]:
     """Every request that would be sent, and the points that it would be sent from."""
     planned: list[Planned] = []
-    for listener in ways.listeners:
-        sent: list[tuple[Journey, Answer | None]]
+    for listener in topology.listeners:
+        sent: list[tuple[PlannedRequest, Answer | None]]
         identified = traffic.identity is not None
-        sent = [(each, None) for each in journeys(ways, listener, identified=identified)]
+        sent = [
+            (each, None) for each in planned_requests(topology, listener, identified=identified)
+        ]
         sent += [
             (made._replace(certificate=identified and listener.tls == "MUTUAL"), each)
             for each in traffic.answers
-            if (made := journey(each, listener))
+            if (made := planned_request(each, listener))
         ]
-        for door in ways.doors(listener):
-            for vantage, service, way, dial in _vantages(door, listener, traffic, enter):
+        for entrypoint in topology.entrypoints(listener):
+            for vantage, service, way, dial in _vantages(entrypoint, listener, traffic, enter):
                 proxied = traffic.proxy_protocol and vantage == INSIDE
                 planned += [
                     Planned(
@@ -114,55 +118,60 @@ def plan(ways: WaysIn, traffic: Traffic, enter: Enter) -> tuple[list[Planned], l
 BY_NAME = "its public name"
 
 
-def _goes(journey: Journey, vantage: str, way: str) -> bool:
+def _goes(planned_request: PlannedRequest, vantage: str, way: str) -> bool:
     """Whether what was derived is sent this way too."""
-    named = "meshgate-probe" not in journey.host  # which no DNS has
+    named = "meshgate-probe" not in planned_request.host  # which no DNS has
     if vantage == PROBER:
         # it sends GET alone, without headers of ours, and follows redirects
         return (
             named
-            and journey.kind == "request"
-            and journey.method == "GET"
+            and planned_request.kind == "request"
+            and planned_request.method == "GET"
             and not (
-                journey.headers
-                or journey.certificate
-                or journey.http2
-                or journey.expected // 100 == 3
+                planned_request.headers
+                or planned_request.certificate
+                or planned_request.http2
+                or planned_request.expected // 100 == 3
             )
         )
     if vantage == OUTSIDE:
-        return not journey.tls_version and (named or BY_NAME not in way)
+        return not planned_request.tls_version and (named or BY_NAME not in way)
     return True
 
 
 def _vantages(
-    door: Door, listener: Listener, traffic: Traffic, enter: Enter
+    entrypoint: Entrypoint, listener: Listener, traffic: Traffic, enter: Enter
 ) -> Iterator[tuple[str, str, str, Dial]]:
     """A vantage point, what leads in from there, that with the port, and how a host is reached."""
-    name = door.subject
-    yield INSIDE, name, f"{name} port {door.port}", lambda host: enter(door)
-    for second in door.addresses[1:]:  # a Service of both families
-        only = door._replace(addresses=(second,))
+    name = entrypoint.subject
+    yield INSIDE, name, f"{name} port {entrypoint.port}", lambda host: enter(entrypoint)
+    for second in entrypoint.addresses[1:]:  # a Service of both families
+        only = entrypoint._replace(addresses=(second,))
         there = f"{name} ({second})"
-        yield INSIDE, there, f"{there} port {door.port}", partial(_entering, enter, only)
-    given = [url for url in traffic.urls if _leads(url, door, listener)]
+        yield INSIDE, there, f"{there} port {entrypoint.port}", partial(_entering, enter, only)
+    given = [url for url in traffic.urls if _leads(url, entrypoint, listener)]
     for url in given:
         parts = urlsplit(url.rpartition("=")[2])
         port = parts.port or (443 if parts.scheme == "https" else 80)
         address = parts.hostname or ""
         yield OUTSIDE, name, f"{address}:{port}", partial(_dial, traffic, port, address)
     if traffic.resolver and not given:
-        way = f"{BY_NAME}, as {traffic.resolver} has it, port {door.port}"
-        yield OUTSIDE, name, way, partial(_dial, traffic, door.port, "")
+        way = f"{BY_NAME}, as {traffic.resolver} has it, port {entrypoint.port}"
+        yield OUTSIDE, name, way, partial(_dial, traffic, entrypoint.port, "")
     elif not given:
-        for each in door.outside:
-            yield OUTSIDE, name, f"{each}:{door.port}", partial(_dial, traffic, door.port, each)
+        for each in entrypoint.outside:
+            yield (
+                OUTSIDE,
+                name,
+                f"{each}:{entrypoint.port}",
+                partial(_dial, traffic, entrypoint.port, each),
+            )
     if traffic.prober and listener.tls not in ("MUTUAL", "PASSTHROUGH", "AUTO_PASSTHROUGH"):
         yield PROBER, name, traffic.prober, _never
 
 
-def _entering(enter: Enter, door: Door, host: str) -> socket.socket:
-    return enter(door)
+def _entering(enter: Enter, entrypoint: Entrypoint, host: str) -> socket.socket:
+    return enter(entrypoint)
 
 
 def _never(host: str) -> socket.socket:
@@ -183,16 +192,16 @@ def _dial(traffic: Traffic, port: int, address: str, host: str) -> socket.socket
     raise last
 
 
-def _leads(url: str, door: Door, listener: Listener) -> bool:
+def _leads(url: str, entrypoint: Entrypoint, listener: Listener) -> bool:
     """Whether an address given by the person is one of this door."""
     name, _, address = url.rpartition("=")
     parts = urlsplit(address)
     if (parts.scheme == "https") != bool(listener.tls):
         return False
     if name:
-        return door.subject.partition(" ")[2] == name
+        return entrypoint.subject.partition(" ")[2] == name
     port = parts.port or (443 if parts.scheme == "https" else 80)
-    return port in (door.port, door.node_port)
+    return port in (entrypoint.port, entrypoint.node_port)
 
 
 class Pace:
@@ -439,7 +448,7 @@ def unusable(traffic: Traffic) -> str:
     except (OSError, ssl.SSLError) as error:
         return f"cannot use the client's certificate {traffic.identity}: {error}"
     try:
-        _ = place(traffic.resolver) if traffic.resolver else None
+        _ = parse_resolver(traffic.resolver) if traffic.resolver else None
     except ValueError as error:
         return f"the resolver {traffic.resolver} is no ADDRESS[:PORT]: {error}"
     if traffic.prober and urlsplit(traffic.prober).scheme not in ("http", "https"):

@@ -20,10 +20,10 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from meshgate.facts.certificates import described, distrust, parse
 from meshgate.probe.signing import Identity
 from meshgate.probe.tls import context, pem, served
-from meshgate.snapshot.mtls import Attempt, Contact
+from meshgate.semantics.certificates import described, distrust, parse
+from meshgate.snapshot.mtls import Attempt, PortProbe
 
 TIMEOUT = 3.0  # for a connection, and for an answer
 HOLD = 1.0  # a refusal comes within a round trip; who is let in hears nothing
@@ -63,14 +63,14 @@ class Pace:
 
 def ask(
     targets: Iterable[Target], identity: Identity | None, root: str, at: datetime, rate: float
-) -> tuple[Contact, ...]:
+) -> tuple[PortProbe, ...]:
     """Connects to every port, some at a time; `root` is the PEM bundle that workloads trust.
 
     Raises CannotKeep where there is no place for the key of `identity`.
     """
     caller = _Caller(identity, parse(root), at, Pace(rate))
     with ThreadPoolExecutor(max_workers=WORKERS) as pool:
-        return tuple(pool.map(caller.contact, targets))
+        return tuple(pool.map(caller.port_probe, targets))
 
 
 class _Caller:
@@ -94,7 +94,7 @@ class _Caller:
             self._mesh_at_once = context(alpn=("istio",), identity=(identity.chain, identity.key))
             self._mesh_at_once.maximum_version = ssl.TLSVersion.TLSv1_2
 
-    def contact(self, target: Target) -> Contact:
+    def port_probe(self, target: Target) -> PortProbe:
         """The four connections to one port."""
         seen: list[list[x509.Certificate]] = []
 
@@ -104,7 +104,7 @@ class _Caller:
             self._pace.wait()
             return _attempt(target, client, seen.append, request=request, at_once=at_once)
 
-        found = Contact(pod=target.pod, port=target.port, plain=Attempt(end="unreachable"))
+        found = PortProbe(pod=target.pod, port=target.port, plain=Attempt(end="unreachable"))
         anonymous = attempt(self._anonymous)
         if anonymous.end == "unreachable":
             # nor would the others be let in, and each would take its time

@@ -14,10 +14,10 @@ from typing import Any, NamedTuple, Protocol
 
 import msgspec
 
-from meshgate.facts.pods import hopeless, statuses, trouble
-from meshgate.facts.workloads import proxy
 from meshgate.probe import peer
 from meshgate.probe.plan import Plan
+from meshgate.semantics.pods import hopeless, statuses, trouble
+from meshgate.semantics.workloads import proxy
 from meshgate.snapshot.base import Base
 from meshgate.snapshot.kubernetes import Metadata, Pod
 from meshgate.snapshot.pair import Pair, Peer, PeerCall

@@ -19,8 +19,8 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from meshgate.facts.certificates import described, distrust, parse
 from meshgate.probe.tls import pem
+from meshgate.semantics.certificates import described, distrust, parse
 from meshgate.snapshot.wire import Signature, Signing
 
 # before the import: what the library logs of a refused handshake is in our own finding

@@ -10,7 +10,7 @@ from cryptography.hazmat.primitives import serialization
 PEER_ALPN = ("istio-peer-exchange", "istio")
 
 
-class CannotKeep(Exception):
+class StorageError(Exception):
     """This system has no place for a key that is not a file."""
 
 
@@ -35,7 +35,7 @@ def context(
 def _show(client: ssl.SSLContext, chain: bytes, key: bytes) -> None:
     # `ssl` takes files only; this one has no name, is on no disk, and ends with the call
     if not hasattr(os, "memfd_create"):
-        raise CannotKeep("this system cannot hold a key in memory alone (it has no memfd_create)")
+        raise StorageError("this system cannot hold a key in memory alone (it has no memfd_create)")
     with os.fdopen(os.memfd_create("identity"), "wb") as file:
         file.write(chain + b"\n" + key)
         file.flush()

@@ -12,10 +12,10 @@ from markdown_it import MarkdownIt
 from markupsafe import Markup, escape
 
 from meshgate.catalogue import STAGES, Check, check, checks
-from meshgate.excuses import key
 from meshgate.facts.evidence import Evidence
 from meshgate.facts.overview import STATES, overview
 from meshgate.snapshot.model import Snapshot
+from meshgate.suppressions import key
 from meshgate.verdict import Finding, Gate, Outcome, Ruling, Verdict
 
 TEMPLATES = Environment(
@@ -48,7 +48,7 @@ class Told(NamedTuple):
 
     def of(self, *, excused: bool) -> tuple[Finding, ...]:
         """Its warnings that are excused, or those that are not."""
-        return tuple(each for each in self.outcome.warnings if bool(each.excuse) is excused)
+        return tuple(each for each in self.outcome.warnings if bool(each.suppression) is excused)
 
 
 class Bar(NamedTuple):
@@ -99,7 +99,7 @@ def summary(ruling: Ruling, snapshot: Snapshot | None) -> Iterable[str]:
 def cell(outcome: Outcome) -> str:
     """What a row of pytest-html's table is about."""
     row = check(outcome.check)
-    return f'<td class="col-testId">{escape(row.id)} {escape(row.claim)}</td>'
+    return f'<td class="col-testId">{escape(row.id)} {escape(row.title)}</td>'
 
 
 def _bar(version: str, states: dict[str, int]) -> Bar:

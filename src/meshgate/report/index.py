@@ -47,7 +47,7 @@ class Entry(msgspec.Struct, frozen=True):
         return tuple(each.id for each in claims if each.verdict in ("fail", "could not verify"))
 
 
-class Place(NamedTuple):
+class GateHistory(NamedTuple):
     """A gate of a cluster: the latest run, and those before."""
 
     name: str
@@ -55,13 +55,13 @@ class Place(NamedTuple):
     earlier: Sequence[Entry]
 
 
-def places(entries: Iterable[Entry]) -> list[Place]:
+def histories(entries: Iterable[Entry]) -> list[GateHistory]:
     """By place; a run without a verdict counts as the latest, since nobody knows when it was."""
     found = []
     ordered = sorted(entries, key=lambda each: (each.place, each.run))
     for name, runs in groupby(ordered, key=lambda each: each.place):
         latest, *earlier = sorted(runs, key=_age, reverse=True)
-        found.append(Place(name, latest, earlier))
+        found.append(GateHistory(name, latest, earlier))
     return found
 
 
@@ -73,5 +73,5 @@ def _age(entry: Entry) -> tuple[bool, float, str]:
 def page(entries: Sequence[Entry], made: datetime, last: int) -> str:
     """The page, whole; `last` runs of each place."""
     return TEMPLATES.get_template("index.html.jinja").render(
-        places=places(entries), made=made, last=last
+        histories=histories(entries), made=made, last=last
     )

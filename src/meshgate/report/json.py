@@ -7,8 +7,8 @@ from typing import Any, Literal
 import msgspec
 
 from meshgate.catalogue import check
-from meshgate.excuses import key
 from meshgate.snapshot.model import Snapshot
+from meshgate.suppressions import key
 from meshgate.verdict import Finding, Ruling, Verdict
 
 VERSION = 1
@@ -28,7 +28,7 @@ class Offender(msgspec.Struct, frozen=True):
     seen: str
     expected: str
     remedy: str
-    excuse: str = ""
+    suppression: str = ""
 
 
 class Claim(msgspec.Struct, frozen=True):
@@ -78,7 +78,7 @@ def write(ruling: Ruling, snapshot: Snapshot | None, file: Path) -> None:
             Claim(
                 id=each.check,
                 stage=check(each.check).stage,
-                claim=check(each.check).claim,
+                claim=check(each.check).title,
                 verdict=_word(each.verdict),
                 findings=_offenders(each.check, each.findings),
                 warnings=_offenders(each.check, each.warnings),
@@ -111,7 +111,7 @@ def _offenders(id: str, findings: tuple[Finding, ...]) -> tuple[Offender, ...]:
             seen=finding.seen,
             expected=finding.expected,
             remedy=finding.remedy or check(id).hint,
-            excuse=finding.excuse,
+            suppression=finding.suppression,
         )
         for finding in findings
     )

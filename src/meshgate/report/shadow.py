@@ -4,13 +4,20 @@ from collections import defaultdict
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from meshgate.facts.shadow import Difference, broken, difference, findings, reshaped, unseen
+from meshgate.facts.precheck.shadow_upgrade import (
+    Difference,
+    broken,
+    difference,
+    findings,
+    reshaped,
+    unseen,
+)
 from meshgate.report.html import TEMPLATES
 from meshgate.snapshot.shadow import Change, Shadow
 from meshgate.verdict import Finding
 
 
-class Told(NamedTuple):
+class ShadowReport(NamedTuple):
     """What both forms say of it."""
 
     shadow: Shadow
@@ -21,7 +28,7 @@ class Told(NamedTuple):
     compared: int
 
     @classmethod
-    def of(cls, shadow: Shadow, accepted: Iterable[str] = ()) -> "Told":
+    def of(cls, shadow: Shadow, accepted: Iterable[str] = ()) -> "ShadowReport":
         different = difference(shadow)
         return cls(
             shadow,
@@ -40,7 +47,7 @@ class Told(NamedTuple):
         return "not all could be seen" if self.unseen else "nothing would break"
 
 
-def shadow_lines(told: Told) -> list[str]:
+def shadow_lines(told: ShadowReport) -> list[str]:
     """What breaks, what was not seen, what changes, and the sum of it."""
     shadow = told.shadow
     return [
@@ -61,7 +68,7 @@ def shadow_lines(told: Told) -> list[str]:
     ]
 
 
-def shadow_page(told: Told) -> str:
+def shadow_page(told: ShadowReport) -> str:
     """The same for a person, workload by workload; it needs no network and no other file."""
     some: defaultdict[str, list[Change]] = defaultdict(list)
     for change, names in told.changed.own:

@@ -26,20 +26,20 @@ def outcome_lines(outcome: Outcome, limit: int | None = None) -> Iterator[str]:
     row = check(outcome.check)
     match outcome.verdict:
         case Verdict.PASS:
-            yield f"pass {row.id} {row.claim}"
+            yield f"pass {row.id} {row.title}"
         case Verdict.WARN:
             yield from _listing(row.id, outcome.warnings, "WARN", limit)
         case Verdict.NOT_APPLICABLE:
-            yield f"n/a  {row.id} {row.claim}: {_sentence(outcome.why)}"
+            yield f"n/a  {row.id} {row.title}: {_sentence(outcome.why)}"
         case Verdict.UNKNOWN:
             remedy = _sentence(outcome.remedy or row.hint)
-            why = f"could not verify that {row.claim}: {_sentence(outcome.why)}"
+            why = f"could not verify that {row.title}: {_sentence(outcome.why)}"
             yield f"???? {row.id} {why}. Do: {remedy}. See {row.page}"
         case Verdict.FAIL if outcome.findings:
             yield from _listing(row.id, outcome.warnings, "WARN", limit)
             yield from _listing(row.id, outcome.findings, "FAIL", limit)
         case Verdict.FAIL:
-            why = f"{_sentence(outcome.why)}; expected that {row.claim}"
+            why = f"{_sentence(outcome.why)}; expected that {row.title}"
             yield f"FAIL {row.id} {why}. Do: {_sentence(row.hint)}. See {row.page}"
 
 

@@ -74,7 +74,7 @@ class Conflicts(Base, frozen=True):
     )
 
 
-class IstiodNumbers(Base, frozen=True):
+class IstiodMetrics(Base, frozen=True):
     """What one replica counted, at the two ends of a window of so many `seconds`.
 
     Keys are a metric's name, with `|` and its label `type` or `le` where it has one.  `conflicts`

@@ -23,7 +23,7 @@ from meshgate.snapshot.istio import (
     WorkloadEntry,
 )
 from meshgate.snapshot.istioctl import Analysis
-from meshgate.snapshot.istiod import IstiodNumbers, IstiodReading
+from meshgate.snapshot.istiod import IstiodMetrics, IstiodReading
 from meshgate.snapshot.kubernetes import (
     Controller,
     Deployment,
@@ -37,8 +37,8 @@ from meshgate.snapshot.kubernetes import (
     WebhookConfiguration,
 )
 from meshgate.snapshot.mtls import Contacts
+from meshgate.snapshot.offline_bundle import OfflineBundle
 from meshgate.snapshot.pair import Pair
-from meshgate.snapshot.rehearsal import Rehearsal
 from meshgate.snapshot.retry_after import Burst, RetryFilters
 from meshgate.snapshot.shadow import Shadow
 from meshgate.snapshot.upgrade import (
@@ -59,7 +59,7 @@ class Gap(Base, frozen=True):
     item: str
     why: str
     remedy: str = ""
-    heals: bool = False
+    transient: bool = False
 
 
 class Waiver(Base, frozen=True):
@@ -139,7 +139,7 @@ class Snapshot(Base, frozen=True):
     deployments: tuple[Deployment, ...] = ()
     envoy_filters: tuple[EnvoyFilter, ...] = ()
     istiod: tuple[IstiodReading, ...] = ()
-    istiod_numbers: tuple[IstiodNumbers, ...] = ()
+    istiod_numbers: tuple[IstiodMetrics, ...] = ()
     unanswered_since: dict[str, datetime] = {}
     analysis: Analysis | None = None
     mutating_webhooks: tuple[WebhookConfiguration, ...] = ()
@@ -176,7 +176,7 @@ class Snapshot(Base, frozen=True):
     service_entries: tuple[ServiceEntry, ...] = ()
     ingress: Ingress | None = None
     shadow: Shadow | None = None
-    rehearsal: Rehearsal | None = None
+    offline_bundle: OfflineBundle | None = None
     watch: Watch | None = None
 
     def __repr__(self) -> str:

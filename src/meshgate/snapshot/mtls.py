@@ -22,7 +22,7 @@ class Attempt(Base, frozen=True):
     error: str = ""
 
 
-class Contact(Base, frozen=True):
+class PortProbe(Base, frozen=True):
     """The four connections to one port of one pod (`namespace/name`).
 
     `plain`: an HTTP request without TLS, None where the port is not known to be HTTP.
@@ -51,4 +51,4 @@ class Contacts(Base, frozen=True):
     identity: str = ""
     not_asked: str = ""
     unsigned: str = ""
-    contacts: tuple[Contact, ...] = ()
+    contacts: tuple[PortProbe, ...] = ()

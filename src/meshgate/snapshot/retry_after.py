@@ -5,7 +5,7 @@ from datetime import datetime
 from meshgate.snapshot.base import Base
 
 
-class Place(Base, frozen=True):
+class HeaderRule(Base, frozen=True):
     """One place of a configuration that adds Retry-After to an answer, or honours it.
 
     `kind` is `local reply`, `rate limit`, `header` or `lua`, or `back-off` where a retry waits for
@@ -26,7 +26,7 @@ class RetryPatch(Base, frozen=True):
     number: int
     apply_to: str
     context: str
-    places: tuple[Place, ...]
+    places: tuple[HeaderRule, ...]
     proxy_version: str = ""
 
 
@@ -47,7 +47,7 @@ class GivenConfig(Base, frozen=True):
     """
 
     proxy: str
-    places: tuple[Place, ...] = ()
+    places: tuple[HeaderRule, ...] = ()
     error: str = ""
     denied: str = ""
 

@@ -12,7 +12,7 @@ from meshgate.collect import plan
 from meshgate.collect.capture import Access, Live, Replay, connect
 from meshgate.collect.istiod import MONITORING_PORT
 from meshgate.collect.kubernetes import NoCluster
-from meshgate.collect.plan import REHEARSAL, closure
+from meshgate.collect.plan import OFFLINE_BUNDLE, closure
 from meshgate.snapshot.istiod import ProxySync
 from meshgate.snapshot.model import Expectations, Snapshot
 from tests import fakes
@@ -35,7 +35,7 @@ from tests.fakes import Server, refusal
 THERE = datetime(2001, 2, 3, 4, 5, 6, tzinfo=UTC)
 KEY = f"web-1.shop|{LISTENER}"
 # a rehearsal is of real objects: tests/unit/collect/shadow/test_rehearsal.py
-ITEMS = plan.ITEMS - {REHEARSAL}
+ITEMS = plan.ITEMS - {OFFLINE_BUNDLE}
 LISTS = frozenset({"namespaces", "pods", "deployments", "envoy_filters"})
 
 
@@ -136,7 +136,7 @@ def test_a_list_that_is_refused_is_a_gap_and_so_is_what_rests_on_it(estate: Esta
 
     lost = {item for item in ITEMS - {"analysis"} if "pods" in closure({item})}
     assert {"pods", "istiod", "signing"} <= lost
-    assert {gap.item: gap.heals for gap in seen.gaps} == dict.fromkeys(lost, False)
+    assert {gap.item: gap.transient for gap in seen.gaps} == dict.fromkeys(lost, False)
     assert all("no right to list pods" in gap.why for gap in seen.gaps)
     assert set(seen.read) == ITEMS - {"analysis"} - lost
 
@@ -148,7 +148,7 @@ def test_one_list_that_fails_does_not_take_the_others_away(estate: Estate) -> No
 
     # two more read Deployments, each for what it needs of them, and one rests on them
     lost = {"deployments", "settings", "workloads", "ingress"}
-    assert {gap.item: gap.heals for gap in seen.gaps} == dict.fromkeys(lost, True)
+    assert {gap.item: gap.transient for gap in seen.gaps} == dict.fromkeys(lost, True)
     assert set(seen.read) == ITEMS - {"analysis"} - lost
 
 

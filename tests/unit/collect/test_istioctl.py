@@ -11,8 +11,9 @@ from typing import Any
 
 import pytest
 
+from meshgate.collect.errors import ReadError
 from meshgate.collect.istioctl import analyze, precheck, version
-from meshgate.collect.kubernetes import Cluster, Unreadable
+from meshgate.collect.kubernetes import Cluster
 from meshgate.snapshot.istioctl import Analysis, AnalysisMessage
 from tests import fakes
 from tests.builders import snapshot
@@ -144,7 +145,7 @@ def test_a_right_that_is_missing_is_named_however_it_ends(run: Run, api: Server,
     api.answers["/apis/apps/v1/deployments"] = refusal(403, "forbidden")
     began = time.monotonic()
 
-    with pytest.raises(Unreadable, match=r"no right to list deployments\.apps") as raised:
+    with pytest.raises(ReadError, match=r"no right to list deployments\.apps") as raised:
         run(f"{asks('/apis/apps/v1/deployments')}\n{ends}", timeout=30.0)
 
     assert "grant `list deployments.apps`" in raised.value.remedy
@@ -157,7 +158,7 @@ def test_a_right_that_is_missing_is_named_however_it_ends(run: Run, api: Server,
 def test_one_that_hangs_is_ended_in_time_with_all_that_it_started(run: Run, tmp_path: Path) -> None:
     began = time.monotonic()
 
-    with pytest.raises(Unreadable, match=r"istioctl analyze did not finish within 0\.5 s"):
+    with pytest.raises(ReadError, match=r"istioctl analyze did not finish within 0\.5 s"):
         run(f"sleep 61 & echo $$ $! > {tmp_path}/pids; sleep 62", timeout=0.5)
 
     assert time.monotonic() - began < 10
@@ -181,17 +182,17 @@ def lives(pid: str) -> bool:
 
 
 def test_one_whose_version_hangs_is_ended_in_time(run: Run) -> None:
-    with pytest.raises(Unreadable, match="istioctl version did not finish"):
+    with pytest.raises(ReadError, match="istioctl version did not finish"):
         run("echo '[]'", version="sleep 60", timeout=0.3)
 
 
 def test_one_that_fails_says_its_last_words(run: Run) -> None:
-    with pytest.raises(Unreadable, match="istioctl analyze failed with 64: unknown flag --output"):
+    with pytest.raises(ReadError, match="istioctl analyze failed with 64: unknown flag --output"):
         run("echo usage >&2; echo unknown flag --output >&2; exit 64")
 
 
 def test_one_that_fails_is_not_believed_whatever_it_printed(run: Run) -> None:
-    with pytest.raises(Unreadable, match="failed with 3: no message"):
+    with pytest.raises(ReadError, match="failed with 3: no message"):
         run("echo '[]'; exit 3")
 
 
@@ -206,12 +207,12 @@ def test_one_that_fails_is_not_believed_whatever_it_printed(run: Run) -> None:
     ],
 )
 def test_what_is_no_list_of_messages_is_not_believed(run: Run, junk: str) -> None:
-    with pytest.raises(Unreadable, match="cannot read what istioctl printed"):
+    with pytest.raises(ReadError, match="cannot read what istioctl printed"):
         run(junk)
 
 
 def test_a_version_that_is_none_is_not_believed(run: Run) -> None:
-    with pytest.raises(Unreadable, match="cannot read what istioctl printed"):
+    with pytest.raises(ReadError, match="cannot read what istioctl printed"):
         run("echo '[]'", version="echo 1.29.1")
 
 
@@ -220,7 +221,7 @@ def test_a_program_that_is_not_there_is_told(api: Server, tmp_path: Path, named:
     config = fakes.kubeconfig(tmp_path / "kubeconfig", api.url)
     name = named.format(tmp_path=tmp_path)
 
-    with pytest.raises(Unreadable, match=r"there is no .* to run analyze with") as raised:
+    with pytest.raises(ReadError, match=r"there is no .* to run analyze with") as raised:
         analyze(Cluster(config=str(config)), istioctl=name, istio_namespace="x", timeout=5.0)
 
     assert "--istioctl" in raised.value.remedy
@@ -232,7 +233,7 @@ def test_a_program_that_cannot_be_run_is_told(api: Server, tmp_path: Path) -> No
     broken.chmod(0o755)
     config = fakes.kubeconfig(tmp_path / "kubeconfig", api.url)
 
-    with pytest.raises(Unreadable, match="cannot run"):
+    with pytest.raises(ReadError, match="cannot run"):
         analyze(Cluster(config=str(config)), istioctl=str(broken), istio_namespace="x", timeout=5.0)
 
 
@@ -267,7 +268,7 @@ def test_a_precheck_that_finds_nothing_prints_nothing(checked: Run) -> None:
 
 @pytest.mark.parametrize("does", ["echo 'no such host' >&2; exit 1", "echo '[]'; exit 64"])
 def test_a_precheck_that_did_not_run_is_told(checked: Run, does: str) -> None:
-    with pytest.raises(Unreadable, match="istioctl x precheck failed with"):
+    with pytest.raises(ReadError, match="istioctl x precheck failed with"):
         checked(does)
 
 

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from meshgate.collect import numbers
+from meshgate.collect import istiod_metrics as numbers
+from meshgate.collect.errors import ReadError
 from meshgate.collect.istiod import MONITORING_PORT, PATHS, Direct, read
-from meshgate.collect.kubernetes import Unreadable
-from meshgate.facts.webhooks import Backend
+from meshgate.semantics.webhooks import Backend
 from meshgate.snapshot.istiod import IstiodReading
 from meshgate.snapshot.kubernetes import Pod
 from tests import fakes
@@ -284,7 +284,7 @@ def test_the_token_is_read_anew_for_every_capture(
 
 
 def test_a_token_file_that_is_a_folder_is_unreadable(tmp_path: Path) -> None:
-    with pytest.raises(Unreadable, match="cannot read the token"):
+    with pytest.raises(ReadError, match="cannot read the token"):
         Direct(tmp_path, timeout=5.0).session(istiod(ip="127.0.0.1"))
 
 

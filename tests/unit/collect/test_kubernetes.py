@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from meshgate.collect.kubernetes import PAGE, Cluster, NoCluster, Unreadable
+from meshgate.collect.errors import ReadError
+from meshgate.collect.kubernetes import PAGE, Cluster, NoCluster
 from meshgate.collect.plan import KINDS
 from tests import fakes
 from tests.builders import as_api, pod
@@ -85,7 +86,7 @@ def test_a_kind_that_a_cluster_may_lack_has_no_objects_there(answering: Answerin
 def test_a_kind_that_every_cluster_has_is_missed(answering: Answering) -> None:
     cluster, _ = answering({})
 
-    with pytest.raises(Unreadable, match="does not know /api/v1/pods"):
+    with pytest.raises(ReadError, match="does not know /api/v1/pods"):
         cluster.objects(PODS)
 
 
@@ -93,7 +94,7 @@ def test_a_kind_that_every_cluster_has_is_missed(answering: Answering) -> None:
 
 
 @pytest.mark.parametrize(
-    ("refused", "why", "remedy", "heals"),
+    ("refused", "why", "remedy", "transient"),
     [
         (refusal(401, "Unauthorized"), "401 Unauthorized", "renew the token", False),
         (refusal(403, "pods is forbidden"), "no right to list pods: pods is", "`list pods`", False),
@@ -107,15 +108,15 @@ def test_a_kind_that_every_cluster_has_is_missed(answering: Answering) -> None:
     ids=lambda value: str(value.status) if isinstance(value, Answer) else None,
 )
 def test_a_refusal_says_why_and_what_to_do(
-    answering: Answering, refused: Answer, why: str, remedy: str, heals: bool
+    answering: Answering, refused: Answer, why: str, remedy: str, transient: bool
 ) -> None:
     cluster, _ = answering({PODS.path: refused})
 
-    with pytest.raises(Unreadable, match=why) as raised:
+    with pytest.raises(ReadError, match=why) as raised:
         cluster.objects(PODS)
 
     assert remedy in raised.value.remedy
-    assert raised.value.heals is heals
+    assert raised.value.transient is transient
 
 
 @pytest.mark.parametrize("second", [refusal(500, "etcd is gone"), refusal(410, "too old")])
@@ -125,7 +126,7 @@ def test_a_list_that_breaks_off_is_no_list(answering: Answering, second: Answer)
 
     cluster, _ = answering({PODS.path: page})
 
-    with pytest.raises(Unreadable):
+    with pytest.raises(ReadError):
         cluster.objects(PODS)
 
 
@@ -143,14 +144,14 @@ def test_a_list_that_breaks_off_is_no_list(answering: Answering, second: Answer)
 def test_an_answer_that_is_none_of_kubernetes_is_no_list(answering: Answering, body: bytes) -> None:
     cluster, _ = answering({PODS.path: Answer(200, body)})
 
-    with pytest.raises(Unreadable, match="cannot decode the answer to list pods"):
+    with pytest.raises(ReadError, match="cannot decode the answer to list pods"):
         cluster.objects(PODS)
 
 
 def test_a_server_that_is_none_of_kubernetes_has_no_version(answering: Answering) -> None:
     cluster, _ = answering({"/version": Answer(200, b"<html>Log in</html>")})
 
-    with pytest.raises(Unreadable, match="cannot decode the answer to get /version"):
+    with pytest.raises(ReadError, match="cannot decode the answer to get /version"):
         cluster.version()
 
 
@@ -171,7 +172,7 @@ def test_a_server_that_is_not_there_is_given_up_after_our_patience(
     began = time.monotonic()
     cluster = connect(f"http://me:pass-word@127.0.0.1:{closed_port}/x?token=1", patience=0.7)
 
-    with pytest.raises(Unreadable, match="Connection refused") as raised:
+    with pytest.raises(ReadError, match="Connection refused") as raised:
         cluster.objects(PODS)
 
     assert 0.7 <= time.monotonic() - began < 5
@@ -206,7 +207,7 @@ def test_a_server_that_does_not_answer_in_time_is_given_up(connect: Connect) -> 
     with socket.create_server(("127.0.0.1", 0)) as silent:
         cluster = connect(f"http://127.0.0.1:{silent.getsockname()[1]}", timeout=0.2)
 
-        with pytest.raises(Unreadable, match="timed out"):
+        with pytest.raises(ReadError, match="timed out"):
             cluster.objects(PODS)
 
 
@@ -215,7 +216,7 @@ def test_what_tls_does_not_trust_is_given_up_at_once(serve: Serve, connect: Conn
     began = time.monotonic()
     cluster = connect(plain.url.replace("http:", "https:"), patience=60)
 
-    with pytest.raises(Unreadable, match="SSL"):
+    with pytest.raises(ReadError, match="SSL"):
         cluster.objects(PODS)
 
     assert cluster.requests == 1

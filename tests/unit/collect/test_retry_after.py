@@ -11,7 +11,7 @@ from meshgate.collect import retry_after
 from meshgate.collect.istiod import MONITORING_PORT, Direct
 from meshgate.collect.kubernetes import Cluster
 from meshgate.collect.plan import KINDS
-from meshgate.snapshot.retry_after import GivenConfig, Place, RetryFilters
+from meshgate.snapshot.retry_after import GivenConfig, HeaderRule, RetryFilters
 from tests import fakes
 from tests.builders import istiod, reading, sidecar, sync
 from tests.conftest import Serve
@@ -94,7 +94,7 @@ def test_only_what_is_about_the_header_is_kept(read: Read) -> None:
         *(2, "HTTP_FILTER", "SIDECAR_INBOUND"),
         "^1",
     )
-    assert patch.places == (Place(kind="header", value="7"),)
+    assert patch.places == (HeaderRule(kind="header", value="7"),)
     assert SECRET not in repr(seen)
 
 
@@ -108,9 +108,9 @@ def test_only_proxies_that_a_filter_is_for_are_asked_about(read: Read) -> None:
         GivenConfig(
             proxy="web-1.shop",
             places=(
-                Place(kind="header", value="7", side="INBOUND"),
-                Place(kind="header", value="7", side="OUTBOUND"),
-                Place(kind="local reply", value="7"),
+                HeaderRule(kind="header", value="7", side="INBOUND"),
+                HeaderRule(kind="header", value="7", side="OUTBOUND"),
+                HeaderRule(kind="local reply", value="7"),
             ),
         ),
     )

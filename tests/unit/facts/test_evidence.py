@@ -6,7 +6,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from meshgate.collect.plan import ITEMS, REHEARSAL
+from meshgate.collect.plan import ITEMS, OFFLINE_BUNDLE
 from meshgate.facts.evidence import Evidence
 from meshgate.facts.mesh import Mesh
 from meshgate.verdict import CouldNotVerify
@@ -26,7 +26,7 @@ FACTS: dict[str, tuple[Callable[[Mesh], Any], set[str]]] = {
 }
 
 # what a claim may rest on
-CLAIMED = ITEMS - {REHEARSAL}
+CLAIMED = ITEMS - {OFFLINE_BUNDLE}
 
 NEEDS = [(name, item) for name, (_, items) in FACTS.items() for item in sorted(items)]
 
@@ -38,16 +38,16 @@ def test_an_item_that_was_read_is_given(item: str) -> None:
     assert getattr(Evidence(whole), item) == getattr(whole, item)
 
 
-@pytest.mark.parametrize("heals", [True, False])
+@pytest.mark.parametrize("transient", [True, False])
 @pytest.mark.parametrize("item", sorted(CLAIMED))
-def test_a_gap_is_raised_with_its_own_words(item: str, heals: bool) -> None:
-    evidence = Evidence(without(item, why="the dog ate it", heals=heals))
+def test_a_gap_is_raised_with_its_own_words(item: str, transient: bool) -> None:
+    evidence = Evidence(without(item, why="the dog ate it", transient=transient))
 
     with pytest.raises(CouldNotVerify) as raised:
         getattr(evidence, item)
 
     assert (raised.value.why, raised.value.remedy) == ("the dog ate it", "grant it")
-    assert raised.value.heals is heals
+    assert raised.value.transient is transient
 
 
 @pytest.mark.parametrize("item", sorted(CLAIMED))
@@ -57,7 +57,7 @@ def test_an_item_that_nobody_asked_for_is_missing(item: str) -> None:
     with pytest.raises(CouldNotVerify, match=f"holds no {item.replace('_', ' ')}") as raised:
         getattr(evidence, item)
 
-    assert not raised.value.heals
+    assert not raised.value.transient
 
 
 def test_an_analysis_that_was_read_and_is_not_there_is_missing() -> None:

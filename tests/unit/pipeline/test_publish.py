@@ -8,8 +8,8 @@ from typing import Any
 import msgspec
 import pytest
 
+from meshgate.collect.config_map_store import Missing
 from meshgate.collect.kubernetes import Cluster
-from meshgate.collect.shelf import Missing
 from meshgate.pipeline.events import Named
 from meshgate.pipeline.publish import Targets, publish
 from meshgate.pipeline.reports import Run, fetch, keep, runs
@@ -131,7 +131,7 @@ def shared() -> Shared:
 
 
 @pytest.fixture
-def tell(serve: Serve, shared: Shared, tmp_path: Path) -> Callable[[Any, str], None]:
+def publish_event(serve: Serve, shared: Shared, tmp_path: Path) -> Callable[[Any, str], None]:
     """Tells the verdict of one shard."""
     config = fakes.kubeconfig(tmp_path / "kubeconfig", serve({ANY: shared.answer}).url)
 
@@ -144,22 +144,22 @@ def tell(serve: Serve, shared: Shared, tmp_path: Path) -> Callable[[Any, str], N
 
 
 def test_a_job_of_shards_is_open_only_when_all_are(
-    shared: Shared, tell: Callable[[Any, str], None]
+    shared: Shared, publish_event: Callable[[Any, str], None]
 ) -> None:
-    tell(OPEN, "1/2")
+    publish_event(OPEN, "1/2")
     assert shared.annotations["meshgate/gate"] == "closed"
     assert "1 of 2 shards have no verdict" in shared.annotations["meshgate/verdict"]
 
-    tell(OPEN, "0/2")
+    publish_event(OPEN, "0/2")
     assert shared.annotations["meshgate/gate"] == "open"
     assert shared.annotations["meshgate/exit"] == "0"
 
 
 def test_a_shard_that_closes_is_not_taken_back_by_another(
-    shared: Shared, tell: Callable[[Any, str], None]
+    shared: Shared, publish_event: Callable[[Any, str], None]
 ) -> None:
-    tell(CLOSED, "0/2")
-    tell(OPEN, "1/2")
+    publish_event(CLOSED, "0/2")
+    publish_event(OPEN, "1/2")
 
     assert shared.annotations["meshgate/gate"] == "closed"
     assert shared.annotations["meshgate/exit"] == "1"
@@ -168,11 +168,11 @@ def test_a_shard_that_closes_is_not_taken_back_by_another(
 
 @pytest.mark.parametrize(("other", "gate"), [("open: well", "open"), ("closed: bad", "closed")])
 def test_shards_that_end_at_the_same_time(
-    shared: Shared, tell: Callable[[Any, str], None], other: str, gate: str
+    shared: Shared, publish_event: Callable[[Any, str], None], other: str, gate: str
 ) -> None:
     shared.between = {"meshgate/shard-1": other}
 
-    tell(OPEN, "0/2")
+    publish_event(OPEN, "0/2")
 
     assert shared.annotations["meshgate/gate"] == gate
 

@@ -16,8 +16,8 @@ from typing import Any
 import pytest
 from cryptography import x509
 
-from meshgate.facts.webhooks import Backend, Webhooks
 from meshgate.probe.admission import ask
+from meshgate.semantics.webhooks import Backend, Webhooks
 from meshgate.snapshot.kubernetes import Container
 from meshgate.snapshot.wire import Admission
 from tests import webhook_builders as build
@@ -120,10 +120,10 @@ def test_a_webhook_that_is_well(istiod: Istiod) -> None:
     seen = ask(webhooks(), SHOP, istiod.dial)
 
     # the injector and the validator are one endpoint under one name: one handshake
-    (shaken,) = seen.handshakes
-    assert (shaken.error, shaken.distrust) == ("", "")
-    assert shaken.served is not None
-    assert build.NAME in shaken.served.sans
+    (restarted,) = seen.handshakes
+    assert (restarted.error, restarted.distrust) == ("", "")
+    assert restarted.served is not None
+    assert build.NAME in restarted.served.sans
     injected, valid, invalid = sorted(seen.reviews, key=lambda each: (each.path, not each.allowed))
     assert injected.namespace == "shop"
     assert injected.containers == (
@@ -139,25 +139,25 @@ def test_a_webhook_that_is_well(istiod: Istiod) -> None:
 def test_nothing_is_asked_of_whom_the_bundle_does_not_trust(istiod: Istiod) -> None:
     seen = ask(webhooks(bundle=build.issued("another").pem), SHOP, istiod.dial)
 
-    (shaken,) = seen.handshakes
-    assert "certificate" in shaken.distrust
-    assert shaken.served is not None
+    (restarted,) = seen.handshakes
+    assert "certificate" in restarted.distrust
+    assert restarted.served is not None
     assert seen.reviews == ()
     assert istiod.asked == []
 
 
 def test_a_certificate_for_another_name_is_not_trusted(tmp_path: Path) -> None:
     with Istiod(tmp_path, well, name="other.istio-system.svc").serving() as server:
-        (shaken,) = ask(webhooks(), SHOP, server.dial).handshakes
+        (restarted,) = ask(webhooks(), SHOP, server.dial).handshakes
 
-    assert "istiod.istio-system.svc" in shaken.distrust
+    assert "istiod.istio-system.svc" in restarted.distrust
     assert server.asked == []
 
 
 def test_a_bundle_that_holds_no_certificate(istiod: Istiod) -> None:
-    (shaken,) = ask(webhooks(bundle="nothing"), SHOP, istiod.dial).handshakes
+    (restarted,) = ask(webhooks(bundle="nothing"), SHOP, istiod.dial).handshakes
 
-    assert "the caBundle holds no certificate" in shaken.distrust
+    assert "the caBundle holds no certificate" in restarted.distrust
 
 
 def test_a_webhook_without_a_bundle_is_not_called(istiod: Istiod) -> None:
@@ -168,9 +168,9 @@ def test_an_endpoint_that_does_not_answer() -> None:
     def dial(backend: Backend) -> socket.socket:
         raise ConnectionRefusedError("refused")
 
-    (shaken,) = ask(webhooks(), SHOP, dial).handshakes
+    (restarted,) = ask(webhooks(), SHOP, dial).handshakes
 
-    assert shaken.error == "refused"
+    assert restarted.error == "refused"
 
 
 @pytest.mark.parametrize(

@@ -15,9 +15,9 @@ import msgspec
 import pytest
 from cryptography import x509
 
-from meshgate.facts.listeners import Door
 from meshgate.probe.ingress import Planned, plan, send, unusable
 from meshgate.probe.traffic import Traffic
+from meshgate.semantics.topology import Entrypoint
 from meshgate.snapshot.ingress import OUTSIDE, PROBER, Exchange, Expected, Request, Vantage
 from meshgate.snapshot.ingress import Answer as Declared
 from meshgate.snapshot.kubernetes import Ingress as Address
@@ -318,12 +318,12 @@ def ways_of(planned: list[Planned]) -> set[str]:
 
 
 def planning(service: Service | None = None, *urls: str) -> tuple[list[Planned], list[Vantage]]:
-    there = build.ways(services=(service or build.service(),))
+    there = build.topology(services=(service or build.service(),))
     return plan(there, Traffic(urls=urls), never)
 
 
-def never(door: Door) -> socket.socket:
-    raise AssertionError(f"{door.subject} was connected to")
+def never(entrypoint: Entrypoint) -> socket.socket:
+    raise AssertionError(f"{entrypoint.subject} was connected to")
 
 
 def test_a_plan_is_sent_from_inside_alone_where_nothing_leads_in() -> None:
@@ -335,7 +335,7 @@ def test_a_plan_is_sent_from_inside_alone_where_nothing_leads_in() -> None:
 
 def test_public_names_are_asked_for_where_a_resolver_is_given() -> None:
     wild = build.server(80, "HTTP", "*.example.com")
-    there = build.ways(gateways=(build.gateway(build.server(), wild),))
+    there = build.topology(gateways=(build.gateway(build.server(), wild),))
 
     planned, (_, outside) = plan(there, Traffic(resolver="192.0.2.53"), never)
 
@@ -349,7 +349,7 @@ def test_a_prober_is_asked_for_what_it_can_ask() -> None:
     answers = (Declared(host=build.HOST, path="/told", vantages=(PROBER,)),)
     traffic = Traffic(prober="http://192.0.2.7/probe", answers=answers)
 
-    planned, (*_, last) = plan(build.ways(), traffic, never)
+    planned, (*_, last) = plan(build.topology(), traffic, never)
 
     asked = [each.request for each in planned if each.request.vantage == PROBER]
     assert last == Vantage(name=PROBER)
@@ -366,7 +366,7 @@ def test_a_declared_request_goes_where_it_is_declared_from() -> None:
     )
     traffic = Traffic(answers=answers, urls=("https://192.0.2.9",))
 
-    planned, _ = plan(build.ways(), traffic, never)
+    planned, _ = plan(build.topology(), traffic, never)
 
     declared = [each.request for each in planned if each.request.declared]
     assert [(each.vantage, each.path) for each in declared] == [
@@ -379,12 +379,12 @@ def test_a_service_of_both_families_is_entered_by_either() -> None:
     both = build.service(80, cluster_ips=("10.96.0.1", "fd00::1"))
     entered: list[tuple[str, ...]] = []
 
-    def enter(door: Door) -> socket.socket:
-        entered.append(door.addresses)
+    def enter(entrypoint: Entrypoint) -> socket.socket:
+        entered.append(entrypoint.addresses)
         raise OSError
 
-    ways = build.ways(services=(both,), gateways=(build.gateway(build.server()),))
-    planned, vantages = plan(ways, Traffic(), enter)
+    topology = build.topology(services=(both,), gateways=(build.gateway(build.server()),))
+    planned, vantages = plan(topology, Traffic(), enter)
     sent = send(planned, vantages, Traffic())
 
     assert [each.request.service for each in sent.exchanges] == [

@@ -12,12 +12,12 @@ from pathlib import Path
 import pytest
 from cryptography import x509
 
-from meshgate.facts.mtls import seen_mode
+from meshgate.facts.dataplane.mtls import seen_mode
 from meshgate.probe import mtls
 from meshgate.probe.mtls import Target
 from meshgate.probe.signing import Identity
-from meshgate.probe.tls import CannotKeep
-from meshgate.snapshot.mtls import Contact
+from meshgate.probe.tls import StorageError
+from meshgate.snapshot.mtls import PortProbe
 from tests import webhook_builders as build
 
 NOW = datetime.now(UTC)
@@ -119,12 +119,14 @@ def sidecar(
     return handle
 
 
-def contact(target: Target, identity: Identity | None = IDENTITY, root: str = ROOT.pem) -> Contact:
+def port_probe(
+    target: Target, identity: Identity | None = IDENTITY, root: str = ROOT.pem
+) -> PortProbe:
     (seen,) = mtls.ask([target], identity, root, NOW, 0)
     return seen
 
 
-def ends(seen: Contact) -> tuple[str, ...]:
+def ends(seen: PortProbe) -> tuple[str, ...]:
     """How the four ended: plain, anonymous, foreign, mesh."""
     return tuple(
         each.end if each else "-" for each in (seen.plain, seen.anonymous, seen.foreign, seen.mesh)
@@ -132,7 +134,7 @@ def ends(seen: Contact) -> tuple[str, ...]:
 
 
 def test_a_strict_port(serve: Serve, tmp_path: Path) -> None:
-    seen = contact(serve(sidecar(tmp_path)))
+    seen = port_probe(serve(sidecar(tmp_path)))
 
     assert ends(seen) == ("refused", "refused", "refused", "answered")
     assert seen_mode(seen) == "STRICT"
@@ -143,7 +145,7 @@ def test_a_strict_port(serve: Serve, tmp_path: Path) -> None:
 
 
 def test_a_permissive_port(serve: Serve, tmp_path: Path) -> None:
-    seen = contact(serve(sidecar(tmp_path, strict=False)))
+    seen = port_probe(serve(sidecar(tmp_path, strict=False)))
 
     assert seen_mode(seen) == "PERMISSIVE"
     assert seen.plain is not None
@@ -157,7 +159,7 @@ def test_a_port_without_a_sidecar(serve: Serve) -> None:
         connection.recv(1000)
         connection.sendall(HELLO)
 
-    seen = contact(serve(app))
+    seen = port_probe(serve(app))
 
     assert seen_mode(seen) == "DISABLE"
     assert seen.chain == ()
@@ -172,7 +174,7 @@ def test_a_port_that_is_not_http_is_asked_nothing(serve: Serve, tmp_path: Path) 
         strict(connection)
 
     target = serve(listening)
-    seen = contact(Target(target.pod, target.address, target.port, http=False))
+    seen = port_probe(Target(target.pod, target.address, target.port, http=False))
 
     assert ends(seen) == ("-", "refused", "refused", "held")
     assert set(heard) == {b"\x16"}, "nothing but TLS handshakes"
@@ -181,7 +183,7 @@ def test_a_port_that_is_not_http_is_asked_nothing(serve: Serve, tmp_path: Path) 
 def test_a_port_that_takes_tls_1_3_alone(serve: Serve, tmp_path: Path) -> None:
     target = serve(sidecar(tmp_path, oldest=ssl.TLSVersion.TLSv1_3))
 
-    seen = contact(Target(target.pod, target.address, target.port, http=False))
+    seen = port_probe(Target(target.pod, target.address, target.port, http=False))
 
     assert seen.mesh is not None
     assert (seen.mesh.end, seen.mesh.identity) == ("held", WEB)
@@ -192,31 +194,31 @@ def test_a_sidecar_that_takes_its_time_to_refuse(
 ) -> None:
     monkeypatch.setattr(mtls, "HOLD", 0.05)
 
-    seen = contact(serve(sidecar(tmp_path, takes=0.3)))
+    seen = port_probe(serve(sidecar(tmp_path, takes=0.3)))
 
     assert ends(seen) == ("refused", "refused", "refused", "answered")
 
 
 def test_a_port_that_lets_strangers_in(serve: Serve, tmp_path: Path) -> None:
-    seen = contact(serve(sidecar(tmp_path, demands=False)))
+    seen = port_probe(serve(sidecar(tmp_path, demands=False)))
 
     assert seen.anonymous.end == "held"
     assert (seen.foreign.end, seen.foreign.status) == ("answered", 200)
 
 
 def test_a_denial_is_told_from_a_broken_mesh(serve: Serve, tmp_path: Path) -> None:
-    seen = contact(serve(sidecar(tmp_path, answer=RBAC)))
+    seen = port_probe(serve(sidecar(tmp_path, answer=RBAC)))
 
     assert seen.mesh is not None
     assert (seen.mesh.end, seen.mesh.status, seen.mesh.denied) == ("answered", 403, True)
     own = RBAC.replace(b"RBAC: access denied", b"not for you, friend")
-    assert not contact(serve(sidecar(tmp_path, answer=own))).mesh.denied  # type: ignore[union-attr]
+    assert not port_probe(serve(sidecar(tmp_path, answer=own))).mesh.denied  # type: ignore[union-attr]
 
 
 def test_a_sidecar_of_another_root(serve: Serve, tmp_path: Path) -> None:
     other = build.issued("other", begins=BEGUN)
 
-    seen = contact(serve(sidecar(tmp_path, served=signed(WEB, other))))
+    seen = port_probe(serve(sidecar(tmp_path, served=signed(WEB, other))))
 
     assert "leads to none of the roots" in seen.distrust
 
@@ -224,14 +226,14 @@ def test_a_sidecar_of_another_root(serve: Serve, tmp_path: Path) -> None:
 def test_during_a_rotation_both_roots_are_good(serve: Serve, tmp_path: Path) -> None:
     both = build.issued("other", begins=BEGUN).pem + ROOT.pem
 
-    assert contact(serve(sidecar(tmp_path)), root=both).distrust == ""
+    assert port_probe(serve(sidecar(tmp_path)), root=both).distrust == ""
 
 
 def test_nobody_listens() -> None:
     with socket.create_server(("127.0.0.1", 0)) as gone:
         port = gone.getsockname()[1]
 
-    seen = contact(Target("shop/web-1", "127.0.0.1", port, http=True))
+    seen = port_probe(Target("shop/web-1", "127.0.0.1", port, http=True))
 
     assert ends(seen) == ("unreachable", "unreachable", "unreachable", "-")
     assert seen_mode(seen) == ""
@@ -244,7 +246,7 @@ def test_silence_is_no_refusal(serve: Serve, monkeypatch: pytest.MonkeyPatch) ->
     def wait(connection: socket.socket) -> None:
         over.wait(10)
 
-    seen = contact(serve(wait))
+    seen = port_probe(serve(wait))
     over.set()
 
     assert ends(seen) == ("silent",) * 4
@@ -252,7 +254,7 @@ def test_silence_is_no_refusal(serve: Serve, monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_without_a_certificate_of_the_mesh(serve: Serve, tmp_path: Path) -> None:
-    seen = contact(serve(sidecar(tmp_path)), identity=None)
+    seen = port_probe(serve(sidecar(tmp_path)), identity=None)
 
     assert seen.mesh is None
     assert seen.chain[0].sans == (WEB,)
@@ -277,7 +279,7 @@ def test_the_key_is_in_no_file(
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     before = set(tmp_path.iterdir())
 
-    contact(target)
+    port_probe(target)
 
     assert set(tmp_path.iterdir()) == before
 
@@ -285,5 +287,5 @@ def test_the_key_is_in_no_file(
 def test_a_system_without_a_place_for_the_key(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delattr("os.memfd_create")
 
-    with pytest.raises(CannotKeep, match="in memory alone"):
+    with pytest.raises(StorageError, match="in memory alone"):
         mtls.ask([], IDENTITY, ROOT.pem, NOW, 0)

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from meshgate.collect.errors import Unreadable
+from meshgate.collect.errors import ReadError
 from meshgate.collect.kubernetes import Cluster
 from meshgate.probe import pair
 from meshgate.probe.plan import Plan
@@ -217,7 +217,7 @@ def test_a_right_that_is_missing_is_named_and_what_was_made_is_removed(
         refused = request.verb == "POST" and request.path == SERVICES
         return refusal(403, "forbidden") if refused else kubernetes(request)
 
-    with pytest.raises(Unreadable, match=f"no right to create services in {PLAN.namespace}"):
+    with pytest.raises(ReadError, match=f"no right to create services in {PLAN.namespace}"):
         pair.ask(cluster(refuses), PLAN)
 
     assert len(kubernetes.made) == 1

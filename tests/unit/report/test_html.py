@@ -82,7 +82,7 @@ def test_whether_it_was_compared_is_told(known: tuple[str, ...] | None) -> None:
 
 def test_what_changed_since_the_baseline_is_told() -> None:
     known = ("CP001 Pod shop/old: is red", "CP002 Pod shop/gone: is red")
-    old = Finding("Pod shop/old", "is red", excuse="so before this upgrade")
+    old = Finding("Pod shop/old", "is red", suppression="so before this upgrade")
     new = Finding("Pod shop/new", "is pale")
 
     told = words(
@@ -101,7 +101,7 @@ def test_what_changed_since_the_baseline_is_told() -> None:
 
 
 def test_what_is_excused_stands_apart_with_its_reason() -> None:
-    old = Finding("Pod shop/web", "is red", excuse="so before this upgrade")
+    old = Finding("Pod shop/web", "is red", suppression="so before this upgrade")
     new = Finding("Pod shop/api", "is pale")
 
     told = words(page(Outcome("CP001", Verdict.WARN, warnings=(new, old))))
@@ -109,7 +109,7 @@ def test_what_is_excused_stands_apart_with_its_reason() -> None:
     soon, before = told.split("Before this upgrade, and waived")
     assert "Pod shop/api" in soon
     assert "Pod shop/web" not in soon
-    assert "object Pod shop/web excused so before this upgrade seen is red" in before
+    assert "object Pod shop/web suppressed so before this upgrade seen is red" in before
 
 
 def test_the_mesh_is_drawn_by_version_and_state() -> None:
@@ -130,7 +130,7 @@ def test_without_evidence_the_verdict_is_told_all_the_same() -> None:
 
 
 def test_nothing_of_the_mesh_becomes_markup() -> None:
-    evil = Finding(EVIL, EVIL, EVIL, EVIL, excuse=EVIL)
+    evil = Finding(EVIL, EVIL, EVIL, EVIL, suppression=EVIL)
 
     told = page(
         Outcome("CP001", Verdict.FAIL, findings=(evil,), warnings=(evil,)),

@@ -2,7 +2,7 @@
 
 from html.parser import HTMLParser
 
-from meshgate.report.shadow import Told, shadow_lines, shadow_page
+from meshgate.report.shadow import ShadowReport, shadow_lines, shadow_page
 from meshgate.snapshot.shadow import Change, ProxyClass, Refusal, Shadow
 
 WIDE = Change(kind="changed", type="cluster", resource="a", path="/x", before="1", after="2")
@@ -35,7 +35,7 @@ class Text(HTMLParser):
 
 
 def test_the_lines_say_all_and_the_last_one_sums_it_up() -> None:
-    lines = shadow_lines(Told.of(SEEN))
+    lines = shadow_lines(ShadowReport.of(SEEN))
 
     assert [line[:5].strip() for line in lines] == ["FAIL", "????", "all", "some", "With"]
     assert lines[2] == "all   changed in 2 places: cluster a /x 1 -> 2"
@@ -48,12 +48,12 @@ def test_nothing_breaks_only_where_all_was_seen() -> None:
     whole = Shadow(version="1.29.1", classes=(ProxyClass(proxies=("y",), resources=4),))
     blind = Shadow(version="1.29.1", classes=(ProxyClass(proxies=("z",), error="no answer"),))
 
-    assert "nothing would break" in shadow_lines(Told.of(whole))[-1]
-    assert "not all could be seen" in shadow_lines(Told.of(blind))[-1]
+    assert "nothing would break" in shadow_lines(ShadowReport.of(whole))[-1]
+    assert "not all could be seen" in shadow_lines(ShadowReport.of(blind))[-1]
 
 
 def test_the_page_says_the_same_and_takes_nothing_for_markup() -> None:
-    page = Text(shadow_page(Told.of(SEEN)))
+    page = Text(shadow_page(ShadowReport.of(SEEN)))
 
     shown = " ".join(page.words)
     assert "With 1.29.1 one thing would break" in shown

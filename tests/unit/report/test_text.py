@@ -51,7 +51,7 @@ def test_an_unknown_says_what_could_not_be_verified_and_why() -> None:
     (line,) = outcome_lines(unknown)
 
     assert line == (
-        f"???? CP002 could not verify that {check('CP002').claim}: no right to list pods. "
+        f"???? CP002 could not verify that {check('CP002').title}: no right to list pods. "
         "Do: grant it. See docs/checks/CP002.md"
     )
 
@@ -59,7 +59,7 @@ def test_an_unknown_says_what_could_not_be_verified_and_why() -> None:
 def test_a_failure_without_findings_says_what_was_expected() -> None:
     (line,) = outcome_lines(Outcome("CP002", Verdict.FAIL, why="2 != 3"))
 
-    assert line.startswith(f"FAIL CP002 2 != 3; expected that {check('CP002').claim}. Do: ")
+    assert line.startswith(f"FAIL CP002 2 != 3; expected that {check('CP002').title}. Do: ")
 
 
 def many(count: int) -> Outcome:

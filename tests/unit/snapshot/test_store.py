@@ -41,7 +41,7 @@ def full() -> Snapshot:
         ),
         unanswered_since={f"web-1.shop|{LISTENER}": after(-90)},
         analysis=Analysis(istioctl_version="1.29.1", messages=(message("IST0101"),)),
-        gaps=(Gap(item="namespaces", why="no right", remedy="grant it", heals=True),),
+        gaps=(Gap(item="namespaces", why="no right", remedy="grant it", transient=True),),
     )
 
 

@@ -22,7 +22,7 @@ from envoy.extensions.filters.network.http_connection_manager.v3 import (
     http_connection_manager_pb2 as http_pb2,
 )
 
-from meshgate.collect.kubernetes import Unreadable
+from meshgate.collect.errors import ReadError
 from meshgate.collect.shadow.processes import NO_PROGRAM, guarded
 from meshgate.probe.ads import (
     CLUSTERS,
@@ -191,18 +191,18 @@ class Envoy:
                     timeout=self._timeout,
                 )
         except (OSError, subprocess.TimeoutExpired) as error:
-            raise Unreadable(
+            raise ReadError(
                 f"cannot have the target's Envoy validate: {error}", "check --envoy"
             ) from error
         if done.returncode == 0:
             return ""
         if done.returncode == NO_PROGRAM:
             why = done.stderr.decode(errors="replace").strip()
-            raise Unreadable(
+            raise ReadError(
                 f"cannot run the target's Envoy {self._program}: {why}", "name another program"
             )
         if done.returncode < 0:
-            raise Unreadable(
+            raise ReadError(
                 f"the target's Envoy was ended by signal {-done.returncode}",
                 "give it more memory (--memory; of a gate --shadow-memory)",
             )

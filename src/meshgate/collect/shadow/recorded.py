@@ -9,11 +9,11 @@ from typing import Any
 
 import msgspec
 
-from meshgate.collect.errors import Unreadable
+from meshgate.collect.errors import ReadError
 from meshgate.collect.plan import Kind
-from meshgate.facts.difference import Resources
-from meshgate.facts.injection import Shape
-from meshgate.snapshot.rehearsal import Listed, Rehearsal
+from meshgate.semantics.config_diff import Resources
+from meshgate.semantics.injection import Shape
+from meshgate.snapshot.offline_bundle import Listed, OfflineBundle
 
 _PATH = re.compile(
     r"/(?:api/v1|apis/(?P<group>[\w.-]+)/(?P<version>\w+))"
@@ -136,28 +136,28 @@ class RecordedAnswer:
         self._over.set()
 
 
-class RecordedToday(msgspec.Struct, frozen=True):
+class RecordedRunningMesh(msgspec.Struct, frozen=True):
     """What the istiods gave that ran then."""
 
-    of: Rehearsal
+    of: OfflineBundle
 
     @property
     def proxies(self) -> frozenset[str]:
         return frozenset(self.of.connected)
 
     @property
-    def enrolled(self) -> tuple[str, ...]:
+    def injection_enabled(self) -> tuple[str, ...]:
         return tuple(sorted({*self.of.injected, *self.of.not_injected}))
 
     def given(self, proxy: str) -> Resources:
         if proxy not in self.of.given:
             why = self.of.not_given.get(proxy, "it was not looked at then")
-            raise Unreadable(f"the recording has nothing of {proxy}: {why}", "capture it again")
+            raise ReadError(f"the recording has nothing of {proxy}: {why}", "capture it again")
         bodies = self.of.bodies
         return {(each.type, each.name): bodies[each.body] for each in self.of.given[proxy]}
 
     def injected(self, namespace: str) -> Shape:
         if why := self.of.not_injected.get(namespace):
-            raise Unreadable(why, "capture it again")
+            raise ReadError(why, "capture it again")
         shape: Shape = self.of.injected[namespace]
         return shape

@@ -28,8 +28,9 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from cryptography.x509.oid import NameOID
 
+from meshgate.collect.errors import ReadError
 from meshgate.collect.facade import Changed, Facade
-from meshgate.collect.kubernetes import Api, Unreadable
+from meshgate.collect.kubernetes import Api
 from meshgate.collect.plan import SHADOW_READS, Kind
 from meshgate.collect.shadow.processes import guarded
 from meshgate.snapshot.base import Base
@@ -84,7 +85,7 @@ def rendered(file: Path) -> Rendered:
     try:
         objects = [each for each in yaml.safe_load_all(file.read_text()) if each]
     except (OSError, ValueError, yaml.YAMLError) as error:
-        raise Unreadable(f"cannot read the target's manifests: {error}", remedy) from error
+        raise ReadError(f"cannot read the target's manifests: {error}", remedy) from error
     maps: dict[tuple[str, str, str, str], dict[str, Any]] = {}
     environment: dict[str, str] = {}
     for each in objects:
@@ -101,7 +102,7 @@ def rendered(file: Path) -> Rendered:
                     if "value" in variable
                 }
     if len(maps) < 2 or not environment:
-        raise Unreadable(
+        raise ReadError(
             f"{file} holds no istiod with its ConfigMaps istio and istio-sidecar-injector", remedy
         )
     return Rendered(maps, environment)
@@ -186,7 +187,7 @@ class Running(msgspec.Struct, frozen=True):
             answer = self.debug.post("/inject", content=body, headers=headers)
             answer.raise_for_status()
         except httpx.HTTPError as error:
-            raise Unreadable(f"the target's injector does not answer: {error}", "") from error
+            raise ReadError(f"the target's injector does not answer: {error}", "") from error
         return answer.content
 
     def config_dump(self, proxy: str) -> Any:
@@ -196,7 +197,7 @@ class Running(msgspec.Struct, frozen=True):
             answer.raise_for_status()
             return msgspec.json.decode(answer.content)
         except (httpx.HTTPError, ValueError) as error:
-            raise Unreadable(f"the target's istiod does not tell {proxy}: {error}", "") from error
+            raise ReadError(f"the target's istiod does not tell {proxy}: {error}", "") from error
 
 
 @contextmanager
@@ -242,7 +243,7 @@ def running(
             # it collects its garbage well before it meets the limit
             environment["GOMEMLIMIT"] = f"{memory * 3 // 4}MiB"
         if not os.access(program, os.X_OK):
-            raise Unreadable(f"there is no program {program}", "name the target's with --istiod")
+            raise ReadError(f"there is no program {program}", "name the target's with --istiod")
         with _process(guarded(command, memory), environment, home, log) as process:
             client.base_url = httpx.URL(f"http://127.0.0.1:{http}")
             _await_ready(process, client, facade, log, timeout)
@@ -276,7 +277,7 @@ def _process(
                 start_new_session=True,
             )
     except OSError as error:
-        raise Unreadable(f"cannot run the target's istiod: {error}", "check --istiod") from error
+        raise ReadError(f"cannot run the target's istiod: {error}", "check --istiod") from error
     with process:
         try:
             yield process
@@ -298,28 +299,28 @@ def _await_ready(
             if client.get("/ready", timeout=1).status_code == 200:
                 return
         if facade.denied:
-            raise Unreadable(
+            raise ReadError(
                 f"no right to {', '.join(facade.denied)}, which the target's istiod needs",
                 "grant it (`meshgate rbac` prints all that is needed)",
             )
         if process.poll() is not None:
             raise _ended(process, log)
         if time.monotonic() > end:
-            raise Unreadable(
+            raise ReadError(
                 f"the target's istiod was not ready within {limit:g} s: {_last(log)}",
                 "give it more time (--ready-timeout; of a gate --shadow-timeout)",
             )
         time.sleep(0.1)
 
 
-def _ended(process: "subprocess.Popen[bytes]", log: Path) -> Unreadable:
+def _ended(process: "subprocess.Popen[bytes]", log: Path) -> ReadError:
     # its own word, or that of the kernel, which says nothing
     words = log.read_text(errors="replace")
     starved = re.search(r"fatal error: runtime: (?:out of|cannot allocate) memory", words)
     if starved or process.returncode == -signal.SIGKILL:
         remedy = "give it more (--memory; of a gate --shadow-memory)"
-        return Unreadable("the target's istiod ran out of the memory that it may use", remedy)
-    return Unreadable(
+        return ReadError("the target's istiod ran out of the memory that it may use", remedy)
+    return ReadError(
         f"the target's istiod ended with {process.returncode}: {_last(log)}",
         "are the manifests of the same version as the program?",
     )

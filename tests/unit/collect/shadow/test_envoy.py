@@ -8,7 +8,7 @@ from envoy.config.cluster.v3 import cluster_pb2
 from envoy.config.endpoint.v3 import endpoint_pb2
 from envoy.config.listener.v3 import listener_pb2
 
-from meshgate.collect.kubernetes import Unreadable
+from meshgate.collect.errors import ReadError
 from meshgate.collect.shadow.envoy import Assembled, Assembler, Envoy
 from meshgate.probe import ads
 
@@ -61,12 +61,12 @@ def test_what_does_not_keep_a_constraint_is_told_without_the_message_itself(
 
 @pytest.mark.parametrize("script", ["kill -9 $$", "exec /no/such/program"])
 def test_what_was_not_its_word_is_no_refusal(tmp_path: Path, script: str) -> None:
-    with pytest.raises(Unreadable):
+    with pytest.raises(ReadError):
         envoy(tmp_path, script).refusal(b"")
 
 
 def test_there_is_no_such_program(tmp_path: Path) -> None:
-    with pytest.raises(Unreadable, match="No such file"):
+    with pytest.raises(ReadError, match="No such file"):
         Envoy("/no/such/envoy", tmp_path, 10).refusal(b"")
 
 

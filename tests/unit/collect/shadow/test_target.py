@@ -14,7 +14,8 @@ from typing import Any
 import httpx
 import pytest
 
-from meshgate.collect.kubernetes import Cluster, Unreadable
+from meshgate.collect.errors import ReadError
+from meshgate.collect.kubernetes import Cluster
 from meshgate.collect.shadow.target import Rendered, rendered, running
 from tests import fakes
 from tests.conftest import Serve
@@ -89,7 +90,7 @@ def script(folder: Path, text: str) -> str:
 def why_not(program: str, manifests: Rendered, cluster: Cluster, timeout: float = 10) -> str:
     """What is told of a program that does not come up."""
     with (
-        pytest.raises(Unreadable) as told,
+        pytest.raises(ReadError) as told,
         running(program, manifests, cluster, istio_namespace="istio-system", timeout=timeout),
     ):
         pass
@@ -107,12 +108,12 @@ def test_what_configuration_hangs_on_is_taken_from_the_manifests(manifests: Rend
 def test_manifests_without_an_istiod_are_none(
     objects: tuple[dict[str, Any], ...], written: Written
 ) -> None:
-    with pytest.raises(Unreadable, match="holds no istiod"):
+    with pytest.raises(ReadError, match="holds no istiod"):
         rendered(written(*objects))
 
 
 def test_manifests_that_are_not_there(tmp_path: Path) -> None:
-    with pytest.raises(Unreadable, match="cannot read the target's manifests"):
+    with pytest.raises(ReadError, match="cannot read the target's manifests"):
         rendered(tmp_path / "missing")
 
 
@@ -205,5 +206,5 @@ def test_a_program_that_ends_while_it_is_looked_at_is_told(
         return up.version
 
     assert look(ends=False) == "1.29.1"
-    with pytest.raises(Unreadable, match="ended with 3"):
+    with pytest.raises(ReadError, match="ended with 3"):
         look(ends=True)

@@ -1,0 +1,61 @@
+"""Where a snapshot is kept: a file, or ConfigMaps that outlive the Job that took it."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from meshgate.collect.config_map_store import ConfigMapStore, Damaged, Missing
+from meshgate.collect.errors import ReadError
+from meshgate.snapshot.model import Snapshot
+from meshgate.snapshot.store import UnusableSnapshot, load, pack, save, unpack
+
+if TYPE_CHECKING:
+    from meshgate.collect.kubernetes import Cluster
+
+SCHEME = "configmap://"
+
+
+def config_map(address: str) -> tuple[str, str]:
+    """Namespace and name of `configmap://namespace/name`; raises ValueError."""
+    namespace, slash, name = address.removeprefix(SCHEME).partition("/")
+    if not (namespace and slash and name and "/" not in name):
+        raise ValueError(f"{address} is not {SCHEME}NAMESPACE/NAME")
+    return namespace, name
+
+
+class SnapshotLocation:
+    """`configmap://namespace/name`, or a file's path."""
+
+    def __init__(self, address: str) -> None:
+        self.address = address
+        self.in_cluster = address.startswith(SCHEME)
+        self._namespace, self._name = config_map(address) if self.in_cluster else ("", "")
+
+    def save(self, snapshot: Snapshot, cluster: "Cluster | None") -> None:
+        """Keeps it whole or not at all; raises Unreadable, OSError."""
+        if self.in_cluster:
+            self._shelf(cluster).keep(self._name, pack(snapshot))
+        else:
+            save(snapshot, Path(self.address))
+
+    def load(self, cluster: "Cluster | None") -> Snapshot:
+        """What is kept there; raises UnusableSnapshot, Unreadable."""
+        if not self.in_cluster:
+            return load(Path(self.address))
+        try:
+            packed = self._shelf(cluster).take(self._name)
+        except Missing as error:
+            raise UnusableSnapshot(
+                f"there is no snapshot in {self.address}: capture one first"
+            ) from error
+        except Damaged as error:
+            raise UnusableSnapshot(
+                f"what is in {self.address} is no snapshot, or was changed: capture it again"
+            ) from error
+        return unpack(packed, self.address)
+
+    def _shelf(self, cluster: "Cluster | None") -> ConfigMapStore:
+        if cluster is None:
+            raise ReadError(
+                f"{self.address} needs a cluster", "name one with --kubeconfig and --context"
+            )
+        return ConfigMapStore(cluster, self._namespace)

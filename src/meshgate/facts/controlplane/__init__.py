@@ -1,0 +1,1 @@
+"""Findings of stage B: istiod and every proxy that follows it."""

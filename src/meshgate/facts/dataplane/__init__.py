@@ -1,0 +1,1 @@
+"""Findings of stage D: sidecars, mTLS and Retry-After."""

@@ -1,0 +1,1 @@
+"""Findings of stage C: gateways and the traffic through them."""

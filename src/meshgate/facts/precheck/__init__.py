@@ -1,0 +1,1 @@
+"""Findings of stage A: what stands in the way of the upgrade."""

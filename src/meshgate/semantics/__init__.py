@@ -1,0 +1,1 @@
+"""What Istio and Kubernetes mean by their objects: pure functions without findings."""

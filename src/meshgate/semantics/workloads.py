@@ -1,0 +1,195 @@
+"""The workloads of the mesh: which pods have a sidecar, and which of their ports it guards."""
+
+import hashlib
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+from fnmatch import fnmatchcase
+from typing import NamedTuple
+
+from meshgate.snapshot.kubernetes import Container, Namespace, Pod, Service, ServicePort
+from meshgate.snapshot.model import Expectations
+
+PROXY = "istio-proxy"
+
+# Istio's own ports in every pod: health, metrics, the proxy's listeners.
+OWN_PORTS = range(15000, 15100)
+
+HTTP_NAMES = ("http", "http2", "grpc", "grpc-web")
+
+
+class Port(NamedTuple):
+    """A TCP port of a pod with a sidecar.
+
+    `http`: whether its name says that it is HTTP; `bypass`: why its sidecar does not see it.
+    """
+
+    pod: Pod
+    number: int
+    http: bool
+    bypass: str = ""
+
+    @property
+    def key(self) -> str:
+        """`namespace/pod:port`: its name, for good."""
+        return f"{self.pod.metadata.namespace}/{self.pod.metadata.name}:{self.number}"
+
+
+def proxy(pod: Pod) -> Container | None:
+    """The pod's proxy, a container or (native sidecar) an init container."""
+    containers = (*pod.spec.init_containers, *pod.spec.containers)
+    return next((each for each in containers if each.name == PROXY), None)
+
+
+def is_active(pod: Pod) -> bool:
+    """Neither finished nor leaving."""
+    return pod.metadata.deletion_timestamp is None and pod.status.phase in ("Pending", "Running")
+
+
+def has_sidecar(pod: Pod) -> bool:
+    """Whether it has a sidecar; a gateway, which has nothing beside its proxy, has none."""
+    apps = [each for each in pod.spec.containers if each.name != PROXY]
+    return proxy(pod) is not None and bool(apps)
+
+
+def workload(pod: Pod) -> str:
+    """`Kind name` of what makes the pod: its Deployment where a ReplicaSet stands between."""
+    owner = next((each for each in pod.metadata.owner_references if each.controller), None)
+    if owner is None:
+        return f"Pod {pod.metadata.name}"
+    suffix = "-" + pod.metadata.labels.get("pod-template-hash", "")
+    if owner.kind == "ReplicaSet" and owner.name.endswith(suffix):
+        return f"Deployment {owner.name.removesuffix(suffix)}"
+    return f"{owner.kind} {owner.name}"
+
+
+def ambient(pod: Pod, namespaces: dict[str, Namespace]) -> bool:
+    """Whether its traffic goes through a ztunnel (HBONE) and not through a sidecar."""
+    if pod.metadata.annotations.ambient == "enabled":
+        return True
+    namespace = namespaces.get(pod.metadata.namespace)
+    label = "istio.io/dataplane-mode"
+    inherited = namespace.metadata.labels.get(label, "") if namespace else ""
+    return proxy(pod) is None and pod.metadata.labels.get(label, inherited) == "ambient"
+
+
+def ports(pods: Iterable[Pod], services: Iterable[Service]) -> Iterator[Port]:
+    """All TCP ports of running pods with a sidecar that a container declares or a Service leads to.
+
+    Istio's own are left out.  What nobody names is taken up by the sidecar too, and not known here.
+    """
+    by_namespace = defaultdict(list)
+    for service in services:
+        by_namespace[service.metadata.namespace].append(service)
+    for pod in pods:
+        if not (
+            has_sidecar(pod)
+            and is_active(pod)
+            and pod.status.phase == "Running"
+            and pod.status.pod_ip
+        ):
+            continue
+        http: dict[int, bool] = {}
+        for number, is_http in (
+            *_declared(pod),
+            *_led_to(pod, by_namespace[pod.metadata.namespace]),
+        ):
+            if number not in OWN_PORTS:
+                http[number] = http.get(number, False) or is_http
+        for number, is_http in sorted(http.items()):
+            yield Port(pod, number, is_http, _bypass(pod, number))
+
+
+def _declared(pod: Pod) -> Iterator[tuple[int, bool]]:
+    for container in (*pod.spec.init_containers, *pod.spec.containers):
+        for port in container.ports:
+            if container.name != PROXY and port.protocol == "TCP":
+                yield port.container_port, _http(port.name)
+
+
+def _led_to(pod: Pod, services: Iterable[Service]) -> Iterator[tuple[int, bool]]:
+    for service in services:
+        if fronts(service, pod):
+            for port in service.spec.ports:
+                number = target(port, pod)
+                if number and port.protocol == "TCP":
+                    yield number, _http(port.name) or _http(port.app_protocol)
+
+
+def fronts(service: Service, pod: Pod) -> bool:
+    """Whether a Service leads to a pod."""
+    selector = service.spec.selector
+    return (
+        bool(selector)
+        and service.metadata.namespace == pod.metadata.namespace
+        and (selector or {}).items() <= pod.metadata.labels.items()
+    )
+
+
+def target(port: ServicePort, pod: Pod) -> int:
+    """The pod's port behind a Service's; 0 where the pod has none of that name."""
+    if isinstance(port.target_port, int):
+        return port.target_port or port.port
+    names = {
+        each.name: each.container_port
+        for container in pod.spec.containers
+        for each in container.ports
+    }
+    return names.get(port.target_port, 0)
+
+
+def _http(name: str) -> bool:
+    return name in HTTP_NAMES or name.startswith(tuple(f"{each}-" for each in HTTP_NAMES))
+
+
+def _bypass(pod: Pod, port: int) -> str:
+    annotations = pod.metadata.annotations
+    if annotations.interception == "NONE":
+        return "sidecar.istio.io/interceptionMode: NONE"
+    if port in _numbers(annotations.bypassing_ports):
+        return f"traffic.sidecar.istio.io/excludeInboundPorts: {annotations.bypassing_ports}"
+    captured = annotations.captured_ports
+    if captured is not None and captured != "*" and port not in _numbers(captured):
+        return f'traffic.sidecar.istio.io/includeInboundPorts: "{captured}"'
+    return ""
+
+
+def _numbers(text: str | None) -> set[int]:
+    return {int(part) for part in (text or "").split(",") if part.strip().isdigit()}
+
+
+def chosen(pods: Iterable[Pod], services: Iterable[Service], asked: Expectations) -> list[Port]:
+    """The ports to connect to: what is left of all by exclusion, by sample and by shard.
+
+    A port's shard hangs on its own name alone.  So shards overlap in nothing and miss nothing,
+    whatever else comes or goes between them.
+    """
+    kept = [each for each in ports(pods, services) if not _excluded(each, asked.excluded)]
+    if asked.sample:
+        of_workload: defaultdict[tuple[str, str], list[Port]] = defaultdict(list)
+        for each in sorted(kept, key=lambda each: hashed(each.key)):
+            of_workload[each.pod.metadata.namespace, workload(each.pod)].append(each)
+        kept = [each for some in of_workload.values() for each in some[: asked.sample]]
+    return sorted((each for each in kept if in_shard(each.key, asked.shard)), key=lambda p: p.key)
+
+
+def in_shard(key: str, shard: str) -> bool:
+    """Whether a port is in the share `I/N` (`0/4` to `3/4`); without one all are."""
+    if not shard:
+        return True
+    index, _, count = shard.partition("/")
+    return hashed(key) % int(count) == int(index)
+
+
+def hashed(key: str) -> int:
+    """A number that hangs on the key alone."""
+    return int.from_bytes(hashlib.sha256(key.encode()).digest()[:8])
+
+
+def _excluded(port: Port, patterns: Iterable[str]) -> bool:
+    metadata = port.pod.metadata
+    names = {metadata.name, workload(port.pod).partition(" ")[2]}
+    return any(
+        fnmatchcase(f"{metadata.namespace}/{name}:{port.number}", pattern)
+        for pattern in patterns
+        for name in names
+    )

@@ -1,0 +1,40 @@
+"""All that an upgrade can be tried with where there is no cluster any more."""
+
+from typing import Any
+
+from meshgate.snapshot.base import Base
+
+
+class Listed(Base, frozen=True):
+    """The objects of one resource as the API server has them, without what nobody needs; `kind` is
+    theirs."""
+
+    kind: str
+    objects: tuple[Any, ...] = ()
+
+
+class Given(Base, frozen=True):
+    """One resource that a proxy is given today; `body` is its place among the bodies."""
+
+    type: str
+    name: str
+    body: str
+
+
+class OfflineBundle(Base, frozen=True):
+    """What the target's istiod reads, and what today's gives.
+
+    `listed` is by group and resource, `/pods`.  `connected` are all proxies of today; of each class
+    that istiod cannot tell apart the first is in `given`, or in `not_given` with the reason.
+    `bodies` has each resource once.  `injected` is by namespace, and so is `not_injected`.  What
+    looked like a credential is left out; `cut` names the objects that it was in.
+    """
+
+    listed: dict[str, Listed] = {}
+    connected: tuple[str, ...] = ()
+    given: dict[str, tuple[Given, ...]] = {}
+    not_given: dict[str, str] = {}
+    bodies: dict[str, Any] = {}
+    injected: dict[str, Any] = {}
+    not_injected: dict[str, str] = {}
+    cut: tuple[str, ...] = ()

@@ -1,0 +1,173 @@
+"""The CA: what it signs, what is trusted, and for how long."""
+
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from meshgate.facts.controlplane.certificate_authority import remaining
+from meshgate.facts.mesh import Mesh
+from meshgate.semantics.certificates import distrust, fingerprint, parse
+from meshgate.snapshot.wire import Certificate, Signing
+from meshgate.verdict import CouldNotVerify, Finding, NotApplicable
+from tests import builders
+from tests import webhook_builders as build
+
+
+def mesh(**changes: Any) -> Mesh:
+    return builders.mesh(**{**build.HEALTHY, **changes})
+
+
+def told(findings: list[Finding]) -> str:
+    return "\n".join(map(str, findings))
+
+
+def test_a_healthy_ca_has_no_finding() -> None:
+    authority = mesh().authority
+
+    assert authority.unsigned == []
+    assert authority.split_trust == []
+    assert authority.expiring == []
+    assert authority.ageing == []
+
+
+def test_a_laptop_without_a_token_asks_nobody() -> None:
+    with pytest.raises(NotApplicable, match="no token"):
+        _ = mesh(signing=Signing(not_asked="no token")).authority.unsigned
+
+
+def test_no_replica_proves_nothing() -> None:
+    with pytest.raises(CouldNotVerify, match="no istiod runs"):
+        _ = mesh(signing=Signing(identity=build.IDENTITY)).authority.unsigned
+
+
+def test_a_token_that_istiod_refuses_proves_nothing() -> None:
+    with pytest.raises(CouldNotVerify, match="istiod-1 does not sign for us: UNAUTHENTICATED"):
+        _ = mesh(signing=build.signing(denied="UNAUTHENTICATED")).authority.unsigned
+
+
+@pytest.mark.parametrize(
+    ("seen", "words", "transient"),
+    [
+        ({"error": "UNAVAILABLE"}, "does not sign certificates: UNAVAILABLE", True),
+        ({"message": "INTERNAL"}, "does not sign certificates: INTERNAL", False),
+        ({"distrust": "leads to none of the roots"}, "what workloads do not trust", True),
+    ],
+)
+def test_a_replica_that_does_not_sign(seen: Any, words: str, transient: bool) -> None:
+    (found,) = mesh(signing=build.signing(**seen)).authority.unsigned
+
+    assert found.subject == "Pod istio-system/istiod-1"
+    assert words in found.seen
+    assert found.transient is transient
+
+
+@pytest.mark.parametrize(
+    ("chain", "words"),
+    [
+        (
+            (build.leaf(uri="spiffe://cluster.local/ns/shop/sa/verifier"), build.ca()),
+            "signed for spiffe://cluster.local/ns/shop/sa/verifier",
+        ),
+        ((build.leaf(timedelta(minutes=5)), build.ca()), "signs for no longer than 0:05:00"),
+        ((build.leaf(timedelta(days=91)), build.ca(left=0.9)), "its issuer ends on"),
+    ],
+)
+def test_a_certificate_that_no_proxy_can_use(chain: Any, words: str) -> None:
+    (found,) = mesh(signing=build.signing(*chain)).authority.unsigned
+
+    assert words in found.seen
+
+
+def test_a_day_s_certificate_is_as_it_should_be() -> None:
+    day = build.signing(build.leaf(timedelta(hours=24), age=0.99), build.ca())
+
+    assert mesh(signing=day).authority.unsigned == []
+    assert mesh(signing=day).authority.ageing == []
+
+
+def test_a_namespace_with_other_roots_or_none() -> None:
+    other = build.trust("shop", build.issued("other"))
+
+    (differs,) = mesh(root_certificates=(build.trust("istio-system"), other)).authority.split_trust
+    (missing,) = mesh(root_certificates=(build.trust("istio-system"),)).authority.split_trust
+
+    assert differs.subject == missing.subject == "ConfigMap shop/istio-ca-root-cert"
+    assert "holds other roots" in differs.seen
+    assert "does not exist" in missing.seen
+
+
+def test_a_namespace_that_asks_for_nothing_may_trust_what_it_likes() -> None:
+    other = build.trust("legacy", build.issued("other"))
+    roots = (build.trust("istio-system"), build.trust("shop"), other)
+
+    assert mesh(root_certificates=roots).authority.split_trust == []
+
+
+def test_istiod_s_own_namespace_is_what_others_are_held_against() -> None:
+    (found,) = mesh(root_certificates=(build.trust("shop"),)).authority.split_trust
+
+    assert found.subject == "ConfigMap istio-system/istio-ca-root-cert"
+
+
+@pytest.mark.parametrize(
+    ("left", "expiring", "ageing"),
+    [(0.21, 0, 0), (0.19, 0, 1), (0.05, 0, 1), (0.04, 1, 0), (-0.1, 1, 0)],
+)
+def test_an_issuer_s_remaining_share(left: float, expiring: int, ageing: int) -> None:
+    authority = mesh(signing=build.signing(build.leaf(), build.ca(left=left))).authority
+
+    assert (len(authority.expiring), len(authority.ageing)) == (expiring, ageing)
+
+
+def test_a_root_that_is_about_to_end_is_named() -> None:
+    old = build.issued("old", begins=build.AT - timedelta(days=97), lasts=timedelta(days=100))
+    roots = tuple(build.trust(name, build.ROOT, old) for name in ("istio-system", "shop"))
+
+    (found,) = mesh(root_certificates=roots).authority.expiring
+
+    assert "CN=old ends on 2026-01-05, in 3 days: 3% of its lifetime is left" in found.seen
+
+
+def test_a_certificate_that_is_not_valid_yet_has_nothing_left() -> None:
+    later = Certificate(
+        subject="", not_before=build.AT + timedelta(days=1), not_after=build.AT + timedelta(days=9)
+    )
+
+    assert remaining(later, build.AT) == 0
+
+
+# --- chains -------------------------------------------------------------------------------------
+
+
+def test_a_chain_that_leads_to_a_root() -> None:
+    middle = build.issued("middle", build.ROOT)
+    end = build.issued("end", middle, ca=False)
+
+    chain = [end.certificate, middle.certificate]
+
+    assert distrust(chain, [build.ROOT.certificate], build.AT) == ""
+    assert distrust([*chain, build.ROOT.certificate], [build.ROOT.certificate], build.AT) == ""
+
+
+def test_chains_that_lead_nowhere() -> None:
+    end = build.issued("end", build.ROOT, ca=False)
+    twin = build.issued("root")  # the same name, another key
+    by_a_leaf = build.issued("victim", end, ca=False)
+    late = build.AT + timedelta(days=9999)
+
+    assert "none of the roots" in distrust([end.certificate], [twin.certificate], build.AT)
+    assert "none of the roots" in distrust(
+        [by_a_leaf.certificate, end.certificate], [build.ROOT.certificate], build.AT
+    )
+    assert "is not valid at" in distrust([end.certificate], [build.ROOT.certificate], late)
+    assert distrust([], [build.ROOT.certificate], build.AT) == "no certificate was sent"
+    assert "no root" in distrust([end.certificate], [], build.AT)
+
+
+def test_a_bundle_is_the_same_whatever_its_white_space() -> None:
+    pem = build.ROOT.pem
+
+    assert fingerprint(pem.encode()) == fingerprint(f"\n{pem}\n\n".encode())
+    assert fingerprint(pem.encode()) != fingerprint(build.issued("other").pem.encode())
+    assert parse("no certificate") == []

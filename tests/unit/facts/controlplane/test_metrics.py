@@ -1,0 +1,233 @@
+"""istiod's own numbers: what is added now counts, not what was counted long ago."""
+
+from typing import Any
+
+import msgspec
+import pytest
+
+from meshgate.facts.controlplane.metrics import Numbers, quantity
+from meshgate.snapshot.istiod import Conflict, Conflicts, IstiodMetrics
+from meshgate.snapshot.kubernetes import (
+    Container,
+    ContainerState,
+    ContainerStatus,
+    Limits,
+    Pod,
+    Resources,
+    Terminated,
+)
+from meshgate.verdict import CouldNotVerify, Finding
+from tests.builders import istiod, mesh, numbers, running
+
+BUCKET, COUNT = "pilot_proxy_convergence_time_bucket", "pilot_proxy_convergence_time_count"
+REJECTS = "pilot_total_xds_rejects|lds"
+OBTAINED, GIVEN_BACK = "go_memstats_sys_bytes", "go_memstats_heap_released_bytes"
+
+
+def facts(*given: IstiodMetrics, **changes: Any) -> Numbers:
+    """The numbers of a mesh whose replicas gave these."""
+    return mesh(istiod_numbers=given, **changes).numbers
+
+
+def only(findings: list[Finding]) -> Finding:
+    """The one finding."""
+    (finding,) = findings
+    return finding
+
+
+# --- pushes -------------------------------------------------------------------------------------
+
+
+def test_what_was_counted_before_the_window_is_history() -> None:
+    assert facts(numbers(before={REJECTS: 900})).push_errors == []
+
+
+@pytest.mark.parametrize(
+    ("series", "words"),
+    [
+        (REJECTS, "3 pushes were rejected by proxies (lds)"),
+        ("pilot_total_xds_internal_errors", "3 requests of proxies ended in an internal error"),
+        ("pilot_xds_write_timeout", "3 pushes were not taken in time"),
+        ("pilot_xds_pushes|cds_senderr", "3 pushes could not be sent (cds_senderr)"),
+    ],
+)
+def test_what_was_added_within_it_is_told_and_may_pass(series: str, words: str) -> None:
+    finding = only(facts(numbers(before={series: 2}, after={series: 5})).push_errors)
+
+    assert finding.subject == "Pod istio-system/istiod-1"
+    assert finding.seen == f"within 5 s {words}"
+    assert finding.transient
+
+
+def test_a_series_that_was_not_there_was_at_nothing() -> None:
+    assert "4 pushes" in only(facts(numbers(after={REJECTS: 4})).push_errors).seen
+
+
+def test_pushes_that_went_well_are_no_error() -> None:
+    assert facts(numbers(after={"pilot_xds_pushes|cds": 50})).push_errors == []
+
+
+def test_a_process_that_began_within_the_window_began_at_nothing() -> None:
+    again = numbers(before={REJECTS: 9}, after={REJECTS: 2, "process_start_time_seconds": 8.0})
+
+    assert "2 pushes" in only(facts(again).push_errors).seen
+
+
+@pytest.mark.parametrize(
+    ("within_10", "within_30", "slow", "push_errors"),
+    [(200, 200, 0, 0), (198, 200, 0, 0), (150, 200, 1, 0), (150, 150, 0, 1)],
+    ids=["in time", "one of a hundred", "slow", "too slow"],
+)
+def test_pushes_that_take_long_warn_and_then_fail(
+    within_10: int, within_30: int, slow: int, push_errors: int
+) -> None:
+    after: dict[str, float] = {
+        f"{BUCKET}|10": 9 + within_10,
+        f"{BUCKET}|30": 9 + within_30,
+        COUNT: 209,
+    }
+    taken = facts(numbers(before={f"{BUCKET}|10": 9, f"{BUCKET}|30": 9, COUNT: 9}, after=after))
+
+    assert (len(taken.slow), len(taken.push_errors)) == (slow, push_errors)
+
+
+# --- itself -------------------------------------------------------------------------------------
+
+
+def restarted(times: int, reason: str = "Error", exit_code: int = 1) -> ContainerStatus:
+    """istiod's container, which runs again."""
+    ended = Terminated(reason=reason, exit_code=exit_code)
+    return msgspec.structs.replace(
+        running("discovery"), restart_count=times, last_state=ContainerState(terminated=ended)
+    )
+
+
+def limited(memory: str) -> Pod:
+    """A replica with a memory limit."""
+    pod = istiod()
+    resources = Resources(limits=Limits(memory=memory))
+    container = Container(name="discovery", resources=resources)
+    spec = msgspec.structs.replace(pod.spec, containers=(container,))
+    return msgspec.structs.replace(pod, spec=spec)
+
+
+def test_a_replica_that_never_restarted_is_well() -> None:
+    assert (facts(numbers()).failing, facts(numbers()).restarted) == ([], [])
+
+
+@pytest.mark.parametrize(("times", "failing", "shaky"), [(1, 0, 1), (2, 0, 1), (3, 1, 0)])
+def test_restarts_warn_until_they_are_no_accident(times: int, failing: int, shaky: int) -> None:
+    taken = facts(numbers(), pods=(istiod(discovery=restarted(times)),))
+
+    assert (len(taken.failing), len(taken.restarted)) == (failing, shaky)
+    told = only(taken.failing + taken.restarted)
+    assert told.seen.endswith(
+        f"restarted {times} times since the rollout, the last time with exit code 1 (Error)"
+    )
+
+
+def test_one_kill_for_memory_is_one_too_many() -> None:
+    taken = facts(numbers(), pods=(istiod(discovery=restarted(1, "OOMKilled", 137)),))
+
+    assert "needed more memory than its node has" in only(taken.failing).seen
+    assert not only(taken.failing).transient
+    assert taken.restarted == []
+
+
+@pytest.mark.parametrize(
+    ("mebibytes", "failing", "shaky"), [(70, 0, 0), (80, 0, 1), (95, 1, 0), (400, 1, 0)]
+)
+def test_memory_near_its_limit_warns_and_then_fails(
+    mebibytes: int, failing: int, shaky: int
+) -> None:
+    held = {OBTAINED: (mebibytes + 30) * 2.0**20, GIVEN_BACK: 30 * 2.0**20}
+    taken = facts(numbers(after=held), pods=(limited("100Mi"),))
+
+    assert (len(taken.failing), len(taken.restarted)) == (failing, shaky)
+
+
+def test_a_limit_is_not_held_against_memory_that_nobody_told_of() -> None:
+    silent = numbers(before={}, after={})
+    silent = msgspec.structs.replace(
+        silent, after={key: value for key, value in silent.after.items() if key != OBTAINED}
+    )
+
+    with pytest.raises(CouldNotVerify, match="does not say how much memory it holds"):
+        _ = facts(silent, pods=(limited("100Mi"),)).failing
+
+
+def test_a_replica_that_was_killed_is_told_though_it_gives_no_numbers() -> None:
+    killed = istiod(discovery=restarted(1, "OOMKilled", 137))
+
+    assert "needed more memory" in only(facts(pods=(killed,)).failing).seen
+
+
+@pytest.mark.parametrize(
+    ("text", "bytes"),
+    [
+        ("64Mi", 2**26),
+        ("1Gi", 2**30),
+        ("2G", 2e9),
+        ("500", 500),
+        ("1.5Ki", 1536),
+        ("", 0),
+        ("?", 0),
+    ],
+)
+def test_a_quantity_of_memory_is_bytes(text: str, bytes: float) -> None:
+    assert quantity(text) == bytes
+
+
+# --- conflicts ----------------------------------------------------------------------------------
+
+
+def test_what_conflicts_is_told_once_whatever_the_replicas() -> None:
+    conflicts = Conflicts(outbound={"0.0.0.0_9999": Conflict(message="Rejected=TCP (two.example)")})
+    both = [numbers(name, conflicts=conflicts) for name in ("istiod-1", "istiod-2")]
+
+    finding = only(facts(*both, pods=(istiod(), istiod("istiod-2"))).conflicting)
+
+    assert finding.subject == "Listener 0.0.0.0_9999"
+    assert "Rejected=TCP (two.example)" in finding.seen
+
+
+@pytest.mark.parametrize("kind", ["inbound", "outbound", "clusters", "domains", "subsets"])
+def test_each_kind_of_conflict_is_told(kind: str) -> None:
+    conflicts = Conflicts(**{kind: {"it": Conflict()}})
+
+    assert only(facts(numbers(conflicts=conflicts)).conflicting).seen.endswith("it is there twice")
+
+
+# --- not seen -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("fact", ["push_errors", "slow", "failing", "restarted", "conflicting"])
+@pytest.mark.parametrize(
+    ("given", "transient"),
+    [
+        ([], True),
+        ([numbers(error="no answer")], True),
+        ([IstiodMetrics(pod="istiod-1")], True),
+        ([numbers(denied="shows its metrics to nobody")], False),
+    ],
+    ids=["no reading", "no answer", "no metrics", "denied"],
+)
+def test_numbers_that_are_not_there_prove_nothing(
+    given: list[IstiodMetrics], transient: bool, fact: str
+) -> None:
+    with pytest.raises(CouldNotVerify, match="istio-system/istiod-1") as raised:
+        getattr(facts(*given), fact)
+
+    assert raised.value.transient is transient
+
+
+def test_without_any_istiod_nothing_is_counted() -> None:
+    with pytest.raises(CouldNotVerify, match="no istiod runs in istio-system"):
+        _ = facts(pods=()).push_errors
+
+
+def test_an_istiod_that_has_not_pushed_yet_says_nothing_of_conflicts() -> None:
+    with pytest.raises(CouldNotVerify, match="has not pushed anything yet") as raised:
+        _ = facts(numbers(conflicts=None)).conflicting
+
+    assert raised.value.transient

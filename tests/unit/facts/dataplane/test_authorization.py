@@ -1,0 +1,153 @@
+"""What a stranger may, by the policies, and what the port said to it."""
+
+from typing import Any
+
+import msgspec
+import pytest
+
+from meshgate.snapshot.istio import (
+    AuthorizationCondition,
+    AuthorizationFrom,
+    AuthorizationOperation,
+    AuthorizationPolicy,
+    AuthorizationRule,
+    AuthorizationSource,
+    AuthorizationTo,
+    TargetRef,
+)
+from meshgate.snapshot.kubernetes import Annotations
+from meshgate.verdict import Finding, NotApplicable
+from tests.builders import mesh
+from tests.mtls_builders import authorization, contacts, port_probe, shown
+
+DENIED = shown("answered", status=403, denied=True)
+LET_IN = shown("answered", status=200)
+
+
+def source(**fields: Any) -> AuthorizationRule:
+    return AuthorizationRule(from_=(AuthorizationFrom(source=AuthorizationSource(**fields)),))
+
+
+def operation(**fields: Any) -> AuthorizationRule:
+    return AuthorizationRule(to=(AuthorizationTo(operation=AuthorizationOperation(**fields)),))
+
+
+ANY = AuthorizationRule()
+CLIENT = source(principals=("cluster.local/ns/shop/sa/client",))
+US = source(principals=("cluster.local/ns/istio-system/sa/verifier",))
+WHEN = AuthorizationRule(when=(AuthorizationCondition(key="request.headers[x]"),))
+
+
+def policy_violations(denied: bool, *policies: AuthorizationPolicy) -> list[Finding]:
+    seen = contacts(port_probe(mesh=DENIED if denied else LET_IN))
+    return mesh(authorization_policies=policies, contacts=seen).authorization.policy_violations
+
+
+def denies(*policies: AuthorizationPolicy) -> bool | None:
+    """What the policies say of us: None if both answers of the port are right."""
+    wrong_to_deny = any("denies what" in each.seen for each in policy_violations(True, *policies))
+    wrong_to_answer = any("answers" in each.seen for each in policy_violations(False, *policies))
+    return None if wrong_to_deny == wrong_to_answer else wrong_to_answer
+
+
+@pytest.mark.parametrize(
+    ("rule", "holds"),
+    [
+        (ANY, True),
+        (CLIENT, False),
+        (US, True),
+        (source(principals=("*",)), True),
+        (source(principals=("cluster.local/ns/istio-system/*",)), True),
+        (source(principals=("*/sa/verifier",)), True),
+        (source(not_principals=("cluster.local/ns/shop/sa/client",)), True),
+        (source(namespaces=("istio-system",)), True),
+        (source(namespaces=("shop",)), False),
+        (source(not_namespaces=("istio-system",)), False),
+        (source(service_accounts=("istio-system/verifier",)), True),
+        (source(service_accounts=("verifier",)), False),
+        (source(not_service_accounts=("istio-system/verifier",)), False),
+        (source(request_principals=("*",)), False),
+        (source(ip_blocks=("10.0.0.0/8",)), None),
+        (source(namespaces=("shop",), ip_blocks=("10.0.0.0/8",)), False),
+        (operation(methods=("GET",)), False),
+        (operation(methods=("OPTIONS",)), True),
+        (operation(not_methods=("OPTIONS",)), False),
+        (operation(paths=("/admin*",)), False),
+        (operation(ports=("8080",)), True),
+        (operation(ports=("9090",)), False),
+        (operation(hosts=("web",)), None),
+        (WHEN, None),
+    ],
+)
+def test_what_a_rule_says_of_us(rule: AuthorizationRule, holds: bool | None) -> None:
+    """ALLOW lets in whom a rule holds for, and nobody else; DENY the other way round."""
+    assert denies(authorization(rule)) is (None if holds is None else not holds)
+    if rule != ANY:
+        denied = denies(authorization(rule, action="DENY"))
+        assert denied is (None if holds is None else holds)
+
+
+def test_several_policies_together() -> None:
+    assert denies(authorization(US), authorization(CLIENT)) is False
+    assert denies(authorization(ANY), authorization(US, action="DENY")) is True
+    assert denies(authorization(CLIENT), authorization(WHEN)) is None
+    assert denies(authorization(ANY), authorization(US, action="CUSTOM")) is None
+    assert denies(authorization(US, action="AUDIT")) is False
+
+
+@pytest.mark.parametrize(
+    "elsewhere",
+    [
+        authorization(US, action="DENY", namespace="payments"),
+        authorization(US, action="DENY", selects={"app": "other"}),
+        msgspec.structs.replace(
+            authorization(),
+            spec=msgspec.structs.replace(
+                authorization(US, action="DENY").spec, target_ref=TargetRef(kind="Gateway")
+            ),
+        ),
+        msgspec.structs.replace(
+            authorization(US, action="DENY"),
+            metadata=msgspec.structs.replace(
+                authorization().metadata, annotations=Annotations(dry_run="true")
+            ),
+        ),
+    ],
+    ids=["namespace", "selector", "targetRef", "dry run"],
+)
+def test_policies_that_do_not_reach_it(elsewhere: AuthorizationPolicy) -> None:
+    assert denies(elsewhere, authorization(US)) is False
+
+
+def test_a_policy_of_the_root_namespace_reaches_all() -> None:
+    assert denies(authorization(US, action="DENY", namespace="istio-system")) is True
+
+
+@pytest.mark.parametrize(
+    "policy", [authorization(ANY, action="DENY", name="no"), authorization(name="no")]
+)
+def test_a_workload_that_lets_nobody_in(policy: AuthorizationPolicy) -> None:
+    (finding,) = policy_violations(True, policy)
+
+    assert finding.subject == "Pod shop/web-1"
+    assert "lets nobody in: AuthorizationPolicy shop/no denies every request" in finding.seen
+    assert not finding.transient
+
+
+def test_a_denial_that_no_policy_asks_for() -> None:
+    (finding,) = policy_violations(True)
+
+    assert "denies what no AuthorizationPolicy denies" in finding.seen
+
+
+def test_who_is_let_in_though_a_policy_denies() -> None:
+    (finding,) = policy_violations(False, authorization(CLIENT, name="only-client"))
+
+    assert "answers 200 to spiffe://cluster.local/ns/istio-system/sa/verifier" in finding.seen
+    assert "AuthorizationPolicy shop/only-client denies it" in finding.seen
+    assert finding.transient
+
+
+def test_without_any_policy() -> None:
+    with pytest.raises(NotApplicable, match="none of 1 HTTP ports denies"):
+        policy_violations(False)

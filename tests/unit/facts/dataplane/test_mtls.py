@@ -1,0 +1,293 @@
+"""What the wire shows, held against what the policies say."""
+
+from datetime import timedelta
+from typing import Any
+
+import msgspec
+import pytest
+
+from meshgate.facts.dataplane.mtls import MtlsProbes, seen_mode
+from meshgate.semantics.workloads import in_shard
+from meshgate.snapshot.istio import PeerAuthentication, WorkloadEntry
+from meshgate.snapshot.kubernetes import (
+    Annotations,
+    LabelSelector,
+    Metadata,
+    NetworkPolicy,
+    NetworkPolicySpec,
+)
+from meshgate.snapshot.mtls import Attempt, PortProbe
+from meshgate.verdict import CouldNotVerify, Finding, NotApplicable
+from tests.builders import HTTP, expecting, istiod, mesh, pod, running, sidecar
+from tests.mtls_builders import (
+    ANSWERED,
+    DISABLED,
+    PERMISSIVE,
+    REFUSED,
+    SILENT,
+    contacts,
+    leaf,
+    peer,
+    port_probe,
+    shown,
+)
+from tests.webhook_builders import AT
+
+
+def wire(seen: PortProbe | None = None, policy: str = "STRICT", **changes: Any) -> MtlsProbes:
+    """The facts of one port under a mesh-wide policy."""
+    told: tuple[PeerAuthentication, ...] = (peer(policy),) if policy else ()
+    found = {"peer_authentications": told, "contacts": contacts(seen or port_probe()), **changes}
+    return mesh(**found).wire
+
+
+def disagreement(seen: PortProbe, policy: str = "STRICT", **changes: Any) -> Finding:
+    (finding,) = wire(seen, policy, **changes).disagreements
+    return finding
+
+
+# --- mode ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("seen", "policy"),
+    [
+        (port_probe(), "STRICT"),
+        (port_probe(plain=None, mesh=shown("held")), "STRICT"),
+        (port_probe(**PERMISSIVE), "PERMISSIVE"),
+        (port_probe(**PERMISSIVE), ""),
+        (port_probe(**{**PERMISSIVE, "plain": REFUSED}), "PERMISSIVE"),
+        (port_probe(**DISABLED, chain=()), "DISABLE"),
+        # what an AuthorizationPolicy says to us is no matter of mTLS
+        (port_probe(mesh=shown("answered", status=403, denied=True)), "STRICT"),
+    ],
+)
+def test_a_port_that_does_what_its_policy_says(seen: PortProbe, policy: str) -> None:
+    assert wire(seen, policy).disagreements == []
+
+
+@pytest.mark.parametrize(
+    ("seen", "policy", "words"),
+    [
+        (port_probe(**PERMISSIVE), "STRICT", "answers plaintext HTTP (200)"),
+        (
+            port_probe(**{**PERMISSIVE, "plain": None}),
+            "STRICT",
+            "is PERMISSIVE: it takes TLS and plaintext",
+        ),
+        (port_probe(plain=ANSWERED), "STRICT", "answers plaintext HTTP (200)"),
+        (port_probe(**{**DISABLED, "plain": None}), "STRICT", "takes no mTLS"),
+        (port_probe(**DISABLED), "PERMISSIVE", "takes no mTLS"),
+        (port_probe(), "PERMISSIVE", "takes mTLS alone"),
+        (port_probe(), "DISABLE", "takes mTLS alone"),
+        (port_probe(anonymous=shown("held")), "STRICT", "a client without a certificate"),
+        (port_probe(foreign=shown("answered", status=200)), "STRICT", "of an unknown CA"),
+        (
+            port_probe(mesh=shown("refused", error="alert unknown ca")),
+            "STRICT",
+            "refuses a certificate that istiod signed (alert unknown ca)",
+        ),
+    ],
+)
+def test_a_port_that_does_other_than_its_policy_says(
+    seen: PortProbe, policy: str, words: str
+) -> None:
+    finding = disagreement(seen, policy)
+
+    assert finding.subject == "Pod shop/web-1"
+    assert words in finding.seen
+    assert "port 8080" in finding.seen
+    assert finding.expected == f"{policy} by PeerAuthentication istio-system/default"
+    assert finding.transient
+
+
+def bypassing(policy: str, **changes: Any) -> MtlsProbes:
+    pods = (
+        istiod(),
+        sidecar(ip="10.0.0.1", ports=(HTTP,), annotations=Annotations(bypassing_ports="8080")),
+    )
+    return wire(port_probe(**DISABLED), policy, pods=pods, **changes)
+
+
+def test_a_port_that_goes_past_its_sidecar() -> None:
+    (finding,) = bypassing("STRICT").disagreements
+
+    assert "bypasses its sidecar (traffic.sidecar.istio.io/excludeInboundPorts: 8080)" in (
+        finding.seen
+    )
+    assert not finding.transient
+    assert bypassing("PERMISSIVE").disagreements == []
+
+
+def test_what_takes_plaintext_by_its_policy_is_told_and_fails_only_if_strict_is_asked() -> None:
+    seen = port_probe(**PERMISSIVE)
+
+    (warning,) = wire(seen, "PERMISSIVE").lax
+    assert "takes plaintext: PERMISSIVE by PeerAuthentication istio-system/default" in warning.seen
+    assert wire().lax == []
+
+    strict = wire(seen, "PERMISSIVE", **expecting(require_mtls="strict"))
+    assert strict.lax == []
+    (finding,) = strict.disagreements
+    assert finding.expected == "STRICT"
+    assert wire(**expecting(require_mtls="strict")).disagreements == []
+
+
+@pytest.mark.parametrize("field", ["plain", "anonymous", "foreign", "mesh"])
+def test_a_time_out_is_neither_yes_nor_no(field: str) -> None:
+    seen = msgspec.structs.replace(port_probe(), **{field: SILENT})
+
+    with pytest.raises(CouldNotVerify, match="does not answer") as raised:
+        _ = wire(seen).disagreements
+
+    assert raised.value.transient
+    assert "no refusal" in raised.value.remedy
+
+
+@pytest.mark.parametrize(
+    ("policy", "seen"),
+    [
+        ("PERMISSIVE", {**PERMISSIVE, "plain": SILENT, "anonymous": SILENT}),
+        ("DISABLE", {**DISABLED, "anonymous": SILENT, "foreign": SILENT, "mesh": SILENT}),
+    ],
+)
+def test_an_application_may_be_silent(policy: str, seen: dict[str, Any]) -> None:
+    assert wire(port_probe(**seen), policy).disagreements == []
+
+
+def test_a_network_policy_that_may_be_why() -> None:
+    blocking = NetworkPolicy(
+        metadata=Metadata(name="closed", namespace="shop"),
+        spec=NetworkPolicySpec(pod_selector=LabelSelector()),
+    )
+    silent = PortProbe(pod="shop/web-1", port=8080, anonymous=Attempt(end="unreachable"))
+
+    with pytest.raises(CouldNotVerify) as raised:
+        _ = wire(silent, network_policies=(blocking,)).disagreements
+    assert "NetworkPolicy shop/closed selects it" in raised.value.remedy
+
+    elsewhere = msgspec.structs.replace(
+        blocking, spec=NetworkPolicySpec(pod_selector=LabelSelector(match_labels={"a": "b"}))
+    )
+    with pytest.raises(CouldNotVerify) as raised:
+        _ = wire(silent, network_policies=(elsewhere,)).disagreements
+    assert "NetworkPolicy" not in raised.value.remedy
+
+
+def test_the_mode_that_the_wire_shows() -> None:
+    assert seen_mode(port_probe()) == "STRICT"
+    assert seen_mode(port_probe(**PERMISSIVE)) == "PERMISSIVE"
+    assert seen_mode(port_probe(**DISABLED)) == "DISABLE"
+    assert seen_mode(port_probe(**{**DISABLED, "anonymous": SILENT})) == ""
+
+
+# --- what was not seen --------------------------------------------------------------------------
+
+
+def test_from_a_laptop_nothing_is_proven() -> None:
+    for name in ("disagreements", "bad_certificates"):
+        with pytest.raises(CouldNotVerify, match="from here") as raised:
+            getattr(wire(contacts=contacts(not_asked="not from here")), name)
+        assert "inside the cluster" in raised.value.remedy
+
+
+def test_refusals_prove_nothing_while_nobody_is_let_in() -> None:
+    with pytest.raises(CouldNotVerify, match="proves nothing"):
+        _ = wire(contacts=contacts(port_probe(mesh=None), unsigned="denied")).disagreements
+
+
+def test_a_port_that_was_not_connected_to() -> None:
+    with pytest.raises(CouldNotVerify, match="port 8080 was not connected to") as raised:
+        _ = wire(port_probe(port=9090)).disagreements
+
+    assert raised.value.transient
+
+
+AMBIENT = pod("a", containers=[running("app")], annotations=Annotations(ambient="enabled"))
+MACHINE = WorkloadEntry(metadata=Metadata(name="vm", namespace="shop"))
+
+
+def test_what_is_out_of_reach_is_counted() -> None:
+    web = sidecar(ip="10.0.0.1", ports=(HTTP,))
+    facts = wire(pods=(istiod(), web, AMBIENT), workload_entries=(MACHINE,))
+
+    (warning,) = facts.unseen
+
+    assert "1 pods are in ambient mode (HBONE) and 1 WorkloadEntries" in warning.seen
+    assert "not covered yet" in warning.seen
+
+
+def test_a_mesh_that_is_all_out_of_reach_is_not_green() -> None:
+    with pytest.raises(CouldNotVerify, match="ambient"):
+        _ = wire(pods=(istiod(), AMBIENT)).disagreements
+
+
+@pytest.mark.parametrize(
+    ("asked", "why"),
+    [
+        ({"excluded": ("shop/web-2:*",)}, "--exclude-port"),
+        ({"shard": "0/1", "excluded": ("shop/web-2:*",)}, "--exclude-port, --shard=0/1"),
+    ],
+)
+def test_what_was_left_out_is_told(asked: dict[str, Any], why: str) -> None:
+    pods = tuple(sidecar(f"web-{n}", ip="10.0.0.1", ports=(HTTP,)) for n in (1, 2))
+
+    (warning,) = wire(pods=(istiod(), *pods), **expecting(**asked)).unseen
+
+    assert warning.seen == f"1 of 2 ports were not connected to ({why})"
+
+
+def test_a_shard_without_a_port_proves_nothing() -> None:
+    other = next(f"{n}/2" for n in (0, 1) if not in_shard("shop/web-1:8080", f"{n}/2"))
+
+    with pytest.raises(NotApplicable, match="no port falls into this shard"):
+        _ = wire(**expecting(shard=other)).pairs
+
+
+# --- certificates -------------------------------------------------------------------------------
+
+
+def certificate(**seen: Any) -> Finding:
+    (finding,) = wire(port_probe(**seen)).bad_certificates
+    return finding
+
+
+def test_a_good_certificate() -> None:
+    assert wire().bad_certificates == []
+    assert wire().ageing_certificates == []
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "spiffe://cluster.local/ns/shop/sa/other",
+        "spiffe://cluster.local/ns/other/sa/default",
+        "spiffe://old.domain/ns/shop/sa/default",
+    ],
+)
+def test_a_certificate_of_somebody_else(name: str) -> None:
+    finding = certificate(chain=(leaf(name),))
+
+    assert f"says that it is {name}" in finding.seen
+    assert finding.expected == "spiffe://cluster.local/ns/shop/sa/default"
+
+
+def test_a_certificate_that_nobody_trusts() -> None:
+    assert "not trusted: it leads to none" in certificate(distrust="it leads to none").seen
+
+
+@pytest.mark.parametrize(
+    ("left", "verdict"),
+    [(0.45, "good"), (0.35, "ageing"), (0.15, "bad"), (-0.1, "bad")],
+)
+def test_what_is_left_of_a_certificate(left: float, verdict: str) -> None:
+    lifetime = timedelta(hours=1) / (1 - left)
+    facts = wire(port_probe(chain=(leaf(ends=AT - timedelta(hours=1) + lifetime),)))
+
+    assert bool(facts.ageing_certificates) is (verdict == "ageing")
+    assert bool(facts.bad_certificates) is (verdict == "bad")
+
+
+def test_without_any_certificate_nothing_is_proven() -> None:
+    with pytest.raises(CouldNotVerify, match="no sidecar served"):
+        _ = wire(port_probe(**DISABLED, chain=())).bad_certificates

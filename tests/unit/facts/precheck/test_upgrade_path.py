@@ -1,0 +1,150 @@
+"""The upgrade's path: one step forward, with what the target supports."""
+
+from datetime import date
+
+import pytest
+
+from meshgate.facts.precheck.upgrade_path import read_support, shipped
+from meshgate.snapshot.kubernetes import Container
+from meshgate.snapshot.model import Expectations
+from meshgate.verdict import CouldNotVerify, NotApplicable
+from tests.builders import deployment, expecting, istiod, mesh, reading, sidecar, sync
+
+
+def runs(version: str, proxy: str = "1.28.2") -> tuple[object, ...]:
+    return (reading(version=f"{version}-abc-Clean", proxies=[sync(version=proxy)]),)
+
+
+@pytest.mark.parametrize("target", ["1.28.2", "1.28.9", "1.29.0", "1.29.1"])
+def test_a_patch_or_one_minor_forward_is_a_step(target: str) -> None:
+    found = mesh(istiod=runs("1.28.2"), **expecting(target_version=target)).upgrade.wrong_steps
+
+    assert found == []
+
+
+@pytest.mark.parametrize(
+    ("target", "words"),
+    [
+        ("1.30.0", "runs 1.28.2, and 1.30.0 is 2 minor versions ahead"),
+        ("1.27.4", "runs 1.28.2, and 1.27.4 is older"),
+        ("1.28.1", "runs 1.28.2, and 1.28.1 is older"),
+        ("2.0.0", "runs 1.28.2, and 2.0.0 is of another major version"),
+    ],
+)
+def test_anything_else_is_none(target: str, words: str) -> None:
+    (found,) = mesh(istiod=runs("1.28.2"), **expecting(target_version=target)).upgrade.wrong_steps
+
+    assert (found.subject, found.seen) == ("Deployment istio-system/istiod", words)
+
+
+def test_a_rollback_by_one_is_a_warning_when_it_was_asked_for() -> None:
+    allowed = mesh(
+        istiod=runs("1.29.1"), **expecting(target_version="1.28.2", allow_rollback=True)
+    ).upgrade
+    farther = mesh(
+        istiod=runs("1.30.0"), **expecting(target_version="1.28.2", allow_rollback=True)
+    ).upgrade
+
+    assert (allowed.wrong_steps, len(allowed.rollbacks)) == ([], 1)
+    assert (len(farther.wrong_steps), farther.rollbacks) == (1, [])
+
+
+def test_without_a_target_istioctls_own_version_is_it() -> None:
+    assert str(mesh(istioctl="1.30.2").upgrade.target) == "1.30.2"
+
+
+def test_an_istiod_that_does_not_answer_is_of_its_images_version() -> None:
+    found = mesh(istiod=(reading(error="no answer"),), deployments=(deployment(),)).upgrade
+
+    assert str(found.oldest) == "1.29.1"
+
+
+def test_an_istiod_of_no_known_version_is_no_pass() -> None:
+    found = mesh(
+        istiod=(reading(error="no answer"),), deployments=(deployment(image="istiod@sha256:1"),)
+    ).upgrade
+
+    with pytest.raises(CouldNotVerify, match="does not say which version runs"):
+        found.wrong_steps  # noqa: B018
+
+
+def test_no_istiod_is_an_installation() -> None:
+    with pytest.raises(NotApplicable, match="an installation"):
+        mesh(deployments=()).upgrade.wrong_steps  # noqa: B018
+
+
+# --- Kubernetes ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("version", "supported"),
+    [("v1.30.9", False), ("v1.31.0", True), ("v1.35.1", True), ("v1.36.0-rc.0", False)],
+)
+def test_kubernetes_is_in_the_matrix_or_not(version: str, supported: bool) -> None:
+    found = mesh(kubernetes_version=version).upgrade.unsupported_kubernetes
+
+    assert (found == []) is supported
+
+
+def test_a_target_that_the_matrix_does_not_know_is_no_pass() -> None:
+    with pytest.raises(CouldNotVerify, match=r"does not know Istio 1\.99"):
+        mesh(**expecting(target_version="1.99.0")).upgrade.unsupported_kubernetes  # noqa: B018
+
+
+def test_another_matrix_takes_the_place_of_ours() -> None:
+    other = read_support(
+        'source = "here"\ndate = 2026-01-01\nskew = 1\n'
+        '[release."1.29"]\nkubernetes = ["1.20", "1.21"]\nend_of_life = 2025-12-31\n'
+    )
+    found = mesh(expectations=Expectations(support=other)).upgrade
+
+    assert found.unsupported_kubernetes[0].expected == "1.20 to 1.21, by the matrix of 2026-01-01"
+    assert found.ended[0].seen == "has reached its end of life on 2025-12-31"
+
+
+def test_a_release_is_not_over_before_its_end() -> None:
+    assert mesh().upgrade.ended == []
+    assert shipped().release["1.27"].end_of_life == date(2026, 4, 7)
+
+
+# --- proxies ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("version", "words"),
+    [("1.27.5", "2 minor versions behind the target"), ("1.30.0", "ahead of the target")],
+)
+def test_a_proxy_out_of_skew_is_named(version: str, words: str) -> None:
+    (found,) = mesh(istiod=runs("1.28.2", version)).upgrade.out_of_skew
+
+    assert (found.subject, found.seen) == ("Pod shop/web-1", f"its proxy is of {version}, {words}")
+
+
+def test_a_rollback_in_place_leaves_proxies_ahead_for_a_while() -> None:
+    asked = {"target_version": "1.28.2", "allow_rollback": True}
+    found = mesh(istiod=runs("1.29.1", "1.29.1"), **expecting(**asked)).upgrade
+    further = mesh(istiod=runs("1.29.1", "1.30.0"), **expecting(**asked)).upgrade
+
+    assert found.out_of_skew == []
+    (warning,) = found.ahead_for_now
+    assert warning.seen == "its proxy is of 1.29.1, and will be ahead of istiod 1.28.2"
+    assert [each.subject for each in further.out_of_skew] == ["Pod shop/web-1"]
+    assert mesh(istiod=runs("1.28.2", "1.29.1")).upgrade.ahead_for_now == []
+
+
+def test_a_proxy_one_behind_is_within_it() -> None:
+    assert mesh(istiod=runs("1.28.2", "1.28.2")).upgrade.out_of_skew == []
+
+
+def test_a_proxy_that_is_not_connected_is_of_its_images_version() -> None:
+    def with_image(image: str) -> object:
+        pod = sidecar("late")
+        spec = type(pod.spec)(containers=(Container(name="istio-proxy", image=image),))
+        return type(pod)(metadata=pod.metadata, spec=spec, status=pod.status)
+
+    old = mesh(pods=(istiod(), with_image("docker.io/istio/proxyv2:1.26.0"))).upgrade
+    unknown = mesh(pods=(istiod(), with_image("proxyv2@sha256:0"))).upgrade
+
+    assert [each.subject for each in old.out_of_skew] == ["Pod shop/late"]
+    with pytest.raises(CouldNotVerify, match="Pod shop/late does not say which version"):
+        unknown.out_of_skew  # noqa: B018
