@@ -16,8 +16,7 @@ import msgspec
 
 from meshgate.collect.capture import Access, connect
 from meshgate.collect.plan import REQUIRES, SHADOW
-from meshgate.collect.shadow import proxies, running, target
-from meshgate.collect.shadow import simulation as simulation
+from meshgate.collect.shadow import proxies, running, simulation, target
 from meshgate.collect.shadow.proxies import Proxy
 from meshgate.semantics.config_diff import changes, resources
 from meshgate.snapshot.model import Expectations
