@@ -22,7 +22,7 @@ from meshgate.snapshot.ingress import Answer
 from meshgate.snapshot.model import Snapshot
 from meshgate.snapshot.retry_after import HeaderRule, RetryFilters
 from meshgate.snapshot.store import load
-from meshgate.verdict import CouldNotVerify, NotApplicable
+from meshgate.verdict import Basis, CouldNotVerify, NotApplicable
 from tests import upgrade_builders
 from tests.builders import (
     HTTP,
@@ -233,7 +233,7 @@ def touched(claim: Callable[..., None], seen: Snapshot) -> set[str]:
     """The items that a claim asks for when it is taken on a snapshot."""
     mesh = Mesh(seen)
     recorder = mesh.evidence = Recorder(seen)
-    given: dict[str, Any] = {"mesh": mesh, "warn": list}
+    given: dict[str, Any] = {"mesh": mesh, "warn": list, "basis": Basis()}
     arguments = {name: given[name] for name in inspect.signature(claim).parameters}
     with suppress(AssertionError, CouldNotVerify, NotApplicable):
         claim(**arguments)

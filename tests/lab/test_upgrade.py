@@ -45,7 +45,7 @@ def test_an_upgrade_in_place(old: Lab, tmp_path: Path) -> None:
 
     early = old.pytest("-m", "controlplane", f"--target-version={NEW}", "--settle=10")
     assert early.exit == 1, early.output
-    assert f"runs {OLD}; expected {NEW}" in early.first
+    assert f"runs {OLD} (expected {NEW})" in early.first
 
     old.verb("upgrade", NEW)
     after = old.pytest(
@@ -66,7 +66,7 @@ def test_an_upgrade_in_place(old: Lab, tmp_path: Path) -> None:
     same = f"--baseline={way_in.reports}/snapshot.json.gz"
     gateways = old.pytest("-m", "ingress", "--settle=10", same)
     assert gateways.exit == 1, gateways.output
-    assert f"its proxy is {OLD}; expected {NEW}, like istiod" in gateways.first
+    assert f"its proxy is {OLD} (expected {NEW}, like istiod)" in gateways.first
 
     old.verb("upgrade", NEW, "--restart")
     arrived = old.pytest("-m", "ingress", "--settle=60", same)

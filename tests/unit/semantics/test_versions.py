@@ -4,7 +4,7 @@ import itertools
 
 import pytest
 
-from meshgate.semantics.versions import Version
+from meshgate.semantics.versions import TargetVersion, Version
 
 
 @pytest.mark.parametrize(
@@ -44,3 +44,39 @@ def test_versions_are_ordered_by_number_and_a_pre_release_comes_before_its_relea
 
 def test_builds_of_one_release_are_one_version() -> None:
     assert Version.parse("1.29.1-6991a379-Clean") == Version.parse("1.29.1-distroless")
+
+
+@pytest.mark.parametrize(
+    ("target", "version", "satisfied"),
+    [
+        ("1.29.1", "1.29.1-6991a379-Clean", True),
+        ("1.29.1", "1.29.2", False),
+        ("1.29", "1.29.0", True),
+        ("1.29", "1.29.7", True),
+        ("1.29", "1.30.0", False),
+        ("1.29", "1.28.9", False),
+        ("v1.29.1", "1.29.1", True),
+        ("1.29.1-distroless", "1.29.1", True),
+        ("1.30.0-rc.0", "1.30.0", False),
+        ("1.30.0-rc.0", "1.30.0-rc.0", True),
+        ("1.30.0", "1.30.0-rc.0", False),
+        ("1.29", "latest", False),
+    ],
+)
+def test_a_target_without_a_patch_takes_any_patch(
+    target: str, version: str, satisfied: bool
+) -> None:
+    assert TargetVersion.parse(target).matches(Version.parse(version)) is satisfied
+
+
+@pytest.mark.parametrize(
+    "text", ["banana", "latest", "", "1", "1.", "1.29.", "1.29.1 or so", "x1.29"]
+)
+def test_a_target_that_is_not_a_version_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match="is not a version"):
+        TargetVersion.parse(text)
+
+
+def test_a_target_is_written_as_it_was_asked_for() -> None:
+    for text in ("1.29", "1.29.1", "1.30.0-rc.0"):
+        assert str(TargetVersion.parse(text)) == text

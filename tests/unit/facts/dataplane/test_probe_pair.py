@@ -53,8 +53,8 @@ def test_a_pod_without_a_sidecar_or_with_an_old_one() -> None:
     pair = seen(peers=(Peer(name="a"), old), **expecting(target_version="1.29.1"))
 
     assert lines(pair.uninjected) == [
-        f"Probe {NAMESPACE}/a: was given no sidecar; expected one of 1.29.1",
-        f"Probe {NAMESPACE}/b: was given a sidecar of 1.28.2; expected 1.29.1",
+        f"Probe {NAMESPACE}/a: was given no sidecar (expected one of 1.29.1)",
+        f"Probe {NAMESPACE}/b: was given a sidecar of 1.28.2 (expected 1.29.1)",
     ]
 
 
@@ -215,11 +215,11 @@ def test_a_proxy_that_waits() -> None:
 def test_a_proxy_that_comes_too_early_or_never() -> None:
     subject = "EnvoyFilter istio-system/patient: a proxy that it reaches"
     assert ignoring_retry_after(later(503, 0.03), later(429, 2.9)) == [
-        f"{subject} tried again 0.03 s after 503 with Retry-After: 2; expected at least 2 s"
+        f"{subject} tried again 0.03 s after 503 with Retry-After: 2 (expected at least 2 s)"
     ]
     assert ignoring_retry_after(later(503), later(429)) == [
-        f"{subject} passes 503 and 429 on and never tries again; "
-        "expected a second try, when Retry-After says"
+        f"{subject} passes 503 and 429 on and never tries again "
+        "(expected a second try, when Retry-After says)"
     ]
 
 
@@ -281,8 +281,8 @@ def test_a_filter_that_has_a_pod_say_nonsense() -> None:
 
     assert lines(retry_after.misleading) == [
         "EnvoyFilter istio-system/loud: a pod that it reaches answers 429 with Retry-After 'soon', "
-        "which is neither a number of seconds nor an HTTP date; expected an integer of at least 1, "
-        "or an HTTP date in the future"
+        "which is neither a number of seconds nor an HTTP date (expected an integer of at least 1, "
+        "or an HTTP date in the future)"
     ]
 
 

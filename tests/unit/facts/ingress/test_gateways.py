@@ -56,7 +56,7 @@ def test_a_mesh_without_gateways() -> None:
         ({"deployments": (), "pods": ()}, "its selector istio=front finds no pod"),
         (
             {"pods": (builders.istiod(), build.gateway_pod(version="1.28.2"))},
-            "Pod ways/front-1: its proxy is 1.28.2; expected 1.29.1, like istiod",
+            "Pod ways/front-1: its proxy is 1.28.2 (expected 1.29.1, like istiod)",
         ),
         (
             {"pods": (builders.istiod(), build.gateway_pod(ready=False))},
@@ -180,7 +180,7 @@ def test_a_gateway_of_the_gateway_api_that_is_in_effect() -> None:
                     ),
                 )
             },
-            "Gateway ways/api: Programmed=False (Because): no address; expected Programmed=True",
+            "Gateway ways/api: Programmed=False (Because): no address (expected Programmed=True)",
         ),
         (
             {"api_gateways": (build.api_gateway(listening=build.IN_EFFECT[:2]),)},
@@ -408,7 +408,7 @@ def test_a_redirect_that_leads_nowhere() -> None:
     wrong = build.answered(asked, status=200)
 
     assert build.ingress(**lists, ingress=build.traffic(right)).unanswered == []
-    assert "got 200; expected a redirect to HTTPS" in told(
+    assert "got 200 (expected a redirect to HTTPS)" in told(
         build.ingress(**lists, ingress=build.traffic(wrong)).unanswered
     )
 
