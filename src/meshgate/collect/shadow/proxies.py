@@ -11,8 +11,8 @@ from typing import Any
 import msgspec
 
 from meshgate.collect.kubernetes import Api
-from meshgate.collect.plan import Kind
 from meshgate.snapshot.base import Base
+from meshgate.snapshot.items import Kind
 
 PROXY = "istio-proxy"
 # how many of a class are asked for until one of them answers
