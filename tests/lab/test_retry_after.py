@@ -84,7 +84,7 @@ def test_filters_that_do_nothing_are_each_named(check: Run, lab: Lab) -> None:
         rf"RA001 EnvoyFilter shop/only-old: {what} is for proxies of version '^1\\.28.*', and 1 of "
         f"the 1 that it reaches run 1.29.1 ({web})",
         "RA002 EnvoyFilter shop/in-the-past: patch 1 sends Retry-After "
-        "'Fri, 02 Jan 2015 11:59:59 GMT', which is a date that has passed",
+        "'Fri, 02 Jan 2015 11:59:59 GMT', which is a date in the past",
         "RA002 EnvoyFilter shop/malformed: patch 1 sends Retry-After 'soon', which is neither",
     )
     assert len(stage.failures) == len(expected), stage.output

@@ -202,7 +202,7 @@ class Sidecars:
     # --- whom it follows ------------------------------------------------------------------------
 
     @property
-    def astray(self) -> list[Finding]:
+    def wrong_istiod(self) -> list[Finding]:
         """Sidecars that follow no istiod, or one of another version than the target."""
         wanted = Version.parse(self._evidence.expectations.target_version or "")
         promised = {pods.name(pod): pod for pod in self._meshed}
