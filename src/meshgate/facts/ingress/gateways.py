@@ -11,12 +11,12 @@ from meshgate.semantics import pods
 from meshgate.semantics.requests import attached
 from meshgate.semantics.topology import Entrypoint, GatewayTopology, Listener, RoutingConfig, covers
 from meshgate.semantics.versions import Version
+from meshgate.semantics.workloads import PROXY
 from meshgate.snapshot.gateway_api import ApiGateway, ObservedCondition, Route
 from meshgate.snapshot.ingress import INSIDE, OUTSIDE, PROBER, Exchange, Ingress
 from meshgate.snapshot.kubernetes import Container, Deployment, Pod
 from meshgate.verdict import CouldNotVerify, Finding, NotApplicable
 
-PROXY = "istio-proxy"
 SOON = timedelta(days=14)
 # milliseconds, and times what it was, above which an answer is late
 LATE, SLOWER = 500, 3
@@ -34,22 +34,7 @@ class IngressGateways:
     @cached_property
     def topology(self) -> GatewayTopology:
         """Listeners and what serves them; raises NotApplicable where there is none."""
-        seen = self._evidence
-        topology = GatewayTopology(
-            RoutingConfig(
-                seen.services,
-                seen.endpoint_slices,
-                seen.pods,
-                seen.deployments,
-                seen.gateways,
-                seen.virtual_services,
-                seen.destination_rules,
-                seen.api_gateways,
-                seen.http_routes,
-                seen.grpc_routes,
-                seen.tls_routes,
-            )
-        )
+        topology = GatewayTopology(RoutingConfig.of(self._evidence))
         if not topology.listeners:
             raise NotApplicable("there is no Gateway that this mesh serves")
         return topology
@@ -128,7 +113,7 @@ class IngressGateways:
                 pods.name(pod), pods.trouble(pod), "Ready", transient=not pods.hopeless(pod)
             )
         image = next((each.image for each in _containers(pod) if each.name == PROXY), "")
-        runs = Version.parse(image.rpartition("/")[2].partition(":")[2])
+        runs = Version.of_image(image)
         expected = self._expected(pod.metadata.labels.get("istio.io/rev", "default"))
         if runs and expected and runs != expected:
             namespace = pod.metadata.namespace

@@ -5,9 +5,8 @@ from typing import Any
 
 import pytest
 
-from meshgate.facts.controlplane.certificate_authority import remaining
 from meshgate.facts.mesh import Mesh
-from meshgate.semantics.certificates import distrust, fingerprint, parse
+from meshgate.semantics.certificates import distrust, fingerprint, parse, remaining
 from meshgate.snapshot.wire import Certificate, Signing
 from meshgate.verdict import CouldNotVerify, Finding, NotApplicable
 from tests import builders
@@ -33,7 +32,7 @@ def test_a_healthy_ca_has_no_finding() -> None:
 
 def test_a_laptop_without_a_token_asks_nobody() -> None:
     with pytest.raises(NotApplicable, match="no token"):
-        _ = mesh(signing=Signing(not_asked="no token")).authority.unsigned
+        _ = mesh(signing=Signing(skipped_reason="no token")).authority.unsigned
 
 
 def test_no_replica_proves_nothing() -> None:
