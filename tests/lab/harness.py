@@ -166,7 +166,7 @@ def lab_of(version: str, workspace: Path, *words: str, named: str = "") -> Itera
         lab.verb("down")
 
 
-def until_told(lab: Lab, words: str, url: str, at: str = "") -> None:
+def until_answered(lab: Lab, words: str, url: str, at: str = "") -> None:
     """Waits until a GET is told these words, by its answer or by what kept it from one.
 
     `at`: the address that it is sent to, unless that is the classic gateway's.
@@ -226,7 +226,7 @@ def gone_and_back(lab: Lab) -> None:
     lab.kubectl(*("rollout", "status", "deployment/istio-ingressgateway", *where, "--timeout=120s"))
     # a pod is Ready before its address is everywhere, and before its listeners have certificates
     for scheme in CLASSIC:
-        until_told(lab, "HTTP/1.1 200", f"{scheme}://shop.example.com/")
+        until_answered(lab, "HTTP/1.1 200", f"{scheme}://shop.example.com/")
 
 
 @contextmanager

@@ -19,7 +19,16 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from meshgate.snapshot.store import load
-from tests.lab.harness import CLASSIC, NODE, Lab, Stage, gone_and_back, until, until_told, watching
+from tests.lab.harness import (
+    CLASSIC,
+    NODE,
+    Lab,
+    Stage,
+    gone_and_back,
+    until,
+    until_answered,
+    watching,
+)
 from tests.lab.rights import grant
 
 Run = Callable[..., Stage]
@@ -179,10 +188,10 @@ def test_routes_that_do_not_reach_their_backend(lab: Lab, ingress: Run) -> None:
         gateway("unselected", server("un.example.com"), app="no-such-gateway"),
         gateway("portless", server("port.example.com", 8888)),
     )
-    until_told(lab, "HTTP/1.1 503", "http://subset.faults.example.com/")
-    until_told(lab, "HTTP/1.1 503", "http://ghost.faults.example.com/")
-    until_told(lab, "no healthy upstream", "http://empty.faults.example.com/")
-    until_told(lab, "HTTP/1.1 500", "http://broken.faults.example.com/")
+    until_answered(lab, "HTTP/1.1 503", "http://subset.faults.example.com/")
+    until_answered(lab, "HTTP/1.1 503", "http://ghost.faults.example.com/")
+    until_answered(lab, "no healthy upstream", "http://empty.faults.example.com/")
+    until_answered(lab, "HTTP/1.1 500", "http://broken.faults.example.com/")
     until_refused(lab, "httproute/backendless", "ResolvedRefs")
     until_refused(lab, "httproute/nowhere", "Accepted")
 
@@ -263,8 +272,8 @@ def test_tls_that_clients_do_not_take(lab: Lab, ingress: Run) -> None:
     )
 
     # no route leads on from there: whoever is told so has shaken hands
-    until_told(lab, "HTTP/1.1 404", "https://expired.faults.example.com/")
-    until_told(lab, "HTTP/1.1 404", "https://misnamed.faults.example.com/")
+    until_answered(lab, "HTTP/1.1 404", "https://expired.faults.example.com/")
+    until_answered(lab, "HTTP/1.1 404", "https://misnamed.faults.example.com/")
     until_deserted(lab, "passed")
 
     stage = ingress()
@@ -368,7 +377,7 @@ def test_what_was_answered_otherwise_before(lab: Lab, ingress: Run, tmp_path: Pa
     )
     lab.kubectl("delete", "virtualservice", "partners", *SHOP)
     lab.kubectl("delete", "httproute", "api", *SHOP)
-    until_told(lab, "HTTP/1.1 418", "http://shop.example.com/")
+    until_answered(lab, "HTTP/1.1 418", "http://shop.example.com/")
     until_deserted(lab, "http")
 
     stage = ingress(f"--baseline={kept}")
@@ -388,7 +397,7 @@ def test_a_target_port_that_no_container_has(lab: Lab, ingress: Run) -> None:
         *("patch", "service", "istio-ingressgateway", *INGRESS, "--type=json", "-p"),
         json.dumps([{"op": "replace", "path": "/spec/ports/2/targetPort", "value": "no-such"}]),
     )
-    until_told(lab, "connection refused", "https://shop.example.com/")
+    until_answered(lab, "connection refused", "https://shop.example.com/")
 
     stage = ingress()
 
@@ -407,7 +416,7 @@ def test_a_gateway_that_is_scaled_away(lab: Lab, ingress: Run) -> None:
         *("wait", "pod", "-l", "app=istio-ingressgateway", *INGRESS),
         *("--for=delete", "--timeout=120s"),
     )
-    until_told(lab, "connection refused", "http://shop.example.com/")
+    until_answered(lab, "connection refused", "http://shop.example.com/")
 
     stage = ingress()
 
@@ -450,7 +459,7 @@ def test_an_envoy_filter_that_breaks_the_listener(lab: Lab, ingress: Run) -> Non
             },
         }
     )
-    until_told(lab, "broken", "http://shop.example.com/")
+    until_answered(lab, "broken", "http://shop.example.com/")
 
     stage = ingress()
 
@@ -544,7 +553,7 @@ def test_versions_of_tls_and_certificates_of_clients(
         virtual_service("mutual", "mutual.faults.example.com"),
         only_tls_1_3("secure.example.com"),
     )
-    until_told(lab, "certificate required", "https://mutual.faults.example.com/")
+    until_answered(lab, "certificate required", "https://mutual.faults.example.com/")
     older = f"openssl s_client -tls1_2 -connect {NODE}:30443 -servername secure.example.com"
     until(lambda: "alert protocol version" in lab.verb("node", "sh", "-c", f"{older} 2>&1 || :"))
 
@@ -613,7 +622,7 @@ def test_answers_that_were_declared(
         *("patch", "virtualservice", "shop", *SHOP, "--type=json", "-p"),
         json.dumps([{"op": "remove", "path": "/spec/http/0"}]),
     )
-    until_told(lab, '"app":"web"', "https://shop.example.com/orders/new")
+    until_answered(lab, '"app":"web"', "https://shop.example.com/orders/new")
     wrong = ingress(f"--expect={answers}")
     replay = lab.pytest("-m", "ingress", f"--snapshot={wrong.reports}/snapshot.json.gz")
     unasked = ingress(f"--expect={outside}")
@@ -688,8 +697,8 @@ def test_grpc_servers_and_calls_of_their_methods(lab: Lab, ingress: Run, tmp_pat
         virtual_service("calls", "calls.faults.example.com", "calls"),
     )
     api = f"{cluster_ip(lab, 'shop-istio', 'shop')}:80"
-    until_told(lab, "upstream connect error", "http://grpc.example.com/shop.Calls/Get", api)
-    until_told(lab, "upstream connect error", "http://calls.faults.example.com/")
+    until_answered(lab, "upstream connect error", "http://grpc.example.com/shop.Calls/Get", api)
+    until_answered(lab, "upstream connect error", "http://calls.faults.example.com/")
     gone = ingress(f"--expect={answers}")
     serving = lab.start(sys.executable, "-c", GRPC_SERVER, NODE)
     try:
@@ -751,7 +760,7 @@ def test_from_outside_too_and_not_where_nothing_listens(ingress: Run) -> None:
 def test_public_names_that_a_given_resolver_knows(lab: Lab, ingress: Run) -> None:
     name = "istio-ingressgateway.istio-ingress.svc.cluster.local"
     lab.apply(gateway("faults", server("*.svc.cluster.local")), virtual_service("named", name))
-    until_told(lab, "HTTP/1.1 200", f"http://{name}/")
+    until_answered(lab, "HTTP/1.1 200", f"http://{name}/")
     (dns,) = lab.get("service", "kube-dns", "-n", "kube-system")["spec"]["clusterIPs"]
 
     stage = ingress(f"--ingress-resolver={dns}")
@@ -845,7 +854,7 @@ def test_a_gateway_that_expects_the_proxy_protocol(lab: Lab, ingress: Run) -> No
     )
     made = "gateway.networking.k8s.io/gateway-name=shop"
     lab.kubectl("wait", "pod", "-l", made, *SHOP, "--for=delete", "--timeout=120s")
-    until_told(lab, "reset by peer", "http://shop.example.com/")
+    until_answered(lab, "reset by peer", "http://shop.example.com/")
 
     without = ingress()
     spoken = ingress("--settle=30", "--ingress-proxy-protocol")
