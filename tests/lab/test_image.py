@@ -147,7 +147,7 @@ def _head() -> str:
 
 
 def test_built_twice_it_is_the_same_to_the_byte(running_lab: Lab, tmp_path: Path) -> None:
-    for name, words in (("once", []), ("again", ["--anew"])):
+    for name, words in (("once", []), ("again", ["--no-cache"])):
         running_lab.verb("image", *words, f"--layout={tmp_path / name}")
 
     assert _manifest(tmp_path / "once") == _manifest(tmp_path / "again")

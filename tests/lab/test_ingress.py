@@ -291,17 +291,6 @@ def test_tls_that_clients_do_not_take(lab: Lab, ingress: Run) -> None:
 TLS_ROUTES = "tlsroutes.gateway.networking.k8s.io"
 
 
-@pytest.fixture
-def tls_routes(lab: Lab) -> Iterator[None]:
-    """The Gateway API has TLSRoutes for one test."""
-    crd = lab.verb("node", "cat", "/var/lib/meshgate/tlsroutes.yaml")
-    lab.kubectl("apply", "--server-side", "-f", "-", input=crd)
-    lab.kubectl("wait", f"crd/{TLS_ROUTES}", "--for=condition=Established", "--timeout=120s")
-    yield
-    lab.kubectl("delete", "crd", TLS_ROUTES)
-
-
-@pytest.mark.usefixtures("tls_routes")
 def test_a_tls_route_passes_through_to_its_backend(lab: Lab, ingress: Run) -> None:
     host = "istiod.istio-system.svc"  # the TLS backend that there is
     listener = {
@@ -353,7 +342,7 @@ def test_a_tls_route_passes_through_to_its_backend(lab: Lab, ingress: Run) -> No
 def tls_route(host: str, backend: str) -> dict[str, Any]:
     to = {"name": backend, "namespace": "istio-system", "port": 443}
     return {
-        "apiVersion": "gateway.networking.k8s.io/v1alpha2",
+        "apiVersion": "gateway.networking.k8s.io/v1",
         "kind": "TLSRoute",
         "metadata": {"name": "passed", "namespace": "shop"},
         "spec": {

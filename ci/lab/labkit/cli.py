@@ -77,7 +77,7 @@ def _parser() -> argparse.ArgumentParser:
     sub = verb(_image, "image")
     sub.add_argument("--istio", default=versions().default_istio, choices=known)
     sub.add_argument("--layout", type=Path, help="only write it there, as an OCI layout")
-    sub.add_argument("--anew", action="store_true", help="take no layer of its from the cache")
+    sub.add_argument("--no-cache", action="store_true", help="build every layer again")
     verb(_argocd, "argocd")
     verb(_crash, "crash")
     verb(_status, "status")
@@ -193,7 +193,7 @@ def _revision(args: argparse.Namespace) -> None:
 
 def _image(args: argparse.Namespace) -> None:
     """Build meshgate's image, push it to a registry in the lab, print its name there."""
-    image = gates.build_image(args.istio, anew=args.anew)
+    image = gates.build_image(args.istio, cached=not args.no_cache)
     if args.layout:
         gates.export(image, args.layout)
         return

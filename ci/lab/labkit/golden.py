@@ -22,6 +22,7 @@ _KINDS = (
     "namespaces", "serviceaccounts", "configmaps", "secrets", "services",
     "limitranges", "resourcequotas", "poddisruptionbudgets.policy",
     "horizontalpodautoscalers.autoscaling", "networkpolicies.networking.k8s.io",
+    "ingressclasses.networking.k8s.io", "ingresses.networking.k8s.io",
     "roles.rbac.authorization.k8s.io", "rolebindings.rbac.authorization.k8s.io",
     "clusterroles.rbac.authorization.k8s.io", "clusterrolebindings.rbac.authorization.k8s.io",
     "mutatingwebhookconfigurations.admissionregistration.k8s.io",
