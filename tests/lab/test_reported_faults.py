@@ -15,7 +15,7 @@ import pytest
 import yaml
 
 from tests.lab.gates import Gates
-from tests.lab.harness import NEW, OLD, Lab, Stage, lab_of, until, until_answered
+from tests.lab.harness import NEW, OLD, ROOT, Lab, Stage, lab_of, until, until_answered
 
 CASES = Path(__file__).parent / "cases"
 GATEWAY = "deployment/istio-ingressgateway"
@@ -306,6 +306,17 @@ def test_an_unusual_mesh_that_is_healthy(lab: Lab, gates: Gates, case: Case) -> 
     for stage in found.values():
         assert stage.exit == 0, stage.output
         assert not case.warns or line(stage, ("WARN",), case.warns), stage.output
+
+
+def test_every_gate_opens_on_all_unusual_configurations_at_once(lab: Lab, gates: Gates) -> None:
+    lab.kubectl("apply", "-f", str(ROOT / "ci/lab/manifests/unusual.yaml"))
+    egress_answers(lab)
+    for url in ("http://tickets.example.com/", "http://store.example.com/account/profile"):
+        until_answered(lab, "HTTP/1.1 200", url)
+    lab.kubectl("create", "job", "report-now", "-n", "shop", "--from=cronjob/report")
+    lab.kubectl("wait", "job/report-now", "-n", "shop", "--for=condition=Complete", "--timeout=90s")
+
+    gates.all_open(NEW)
 
 
 def test_a_control_plane_that_would_start_with_another_mesh_config(lab: Lab, gates: Gates) -> None:

@@ -35,12 +35,12 @@ def build_image(istio: str, *, cached: bool = True) -> str:
 
 
 def export(image: str, layout: Path) -> None:
-    """Write it to that folder."""
+    """Write the image to that folder, as an OCI layout."""
     run(_buildah("push", image, f"oci:{layout}:lab"))
 
 
 def push(node: Node, image: str) -> str:
-    """Push it to the lab's registry; returns by what name and digest pods get it."""
+    """Push it to the lab's registry; return its name there, with the digest."""
     digest_file = node.lab.path / "image.digest"
     start_registry(node)
     with step("push the image"):
@@ -51,7 +51,7 @@ def push(node: Node, image: str) -> str:
 
 
 def start_registry(node: Node) -> None:
-    """A real registry, for as long as the lab is up."""
+    """Start a registry, which runs until the lab is down."""
     program = build_services() / "usr/bin/docker-registry"
     place = node.lab.path / "registry"
     place.mkdir(exist_ok=True)

@@ -1,4 +1,4 @@
-"""What the lab is made of, as `versions.toml` has it."""
+"""The versions of everything in the lab, from `versions.toml`."""
 
 import os
 import tomllib
@@ -46,12 +46,12 @@ class Versions:
     service_packages: tuple[str, ...]
 
     def istio_release(self, version: str) -> Istio:
-        """The named release, or an error that lists those there are."""
+        """Return the named release; raise LabError with the known ones if it is not there."""
         try:
             return self.istio[version]
         except KeyError:
             known = ", ".join(sorted(self.istio))
-            raise LabError(f"the lab has no Istio {version!r}; versions.toml has {known}") from None
+            raise LabError(f"Istio {version!r} is not in the lab (known: {known})") from None
 
 
 def _istio(version: str, row: dict[str, Any]) -> Istio:
