@@ -1,4 +1,4 @@
-"""The upgrade in the shadow, 1.28.2 to 1.29.1: what would break is known with nothing applied."""
+"""The shadow of an upgrade to the newest release: it reports what would break, and applies nothing."""
 
 import gzip
 import json
@@ -152,8 +152,7 @@ def new_only(config: dict[str, Any], type: str) -> dict[str, Any]:
     return first({"name": "own", "typed_config": {"@type": f"{TYPES}{type}", **config}})
 
 
-LOST = "28"
-BROUGHT = "29"
+LOST, BROUGHT = (version.split(".")[1] for version in (OLD, NEW))
 UNKNOWN = {"type_url": f"{TYPES}no.such.Filter", "value": {}}
 TYPED = "udpa.type.v1.TypedStruct"
 ECHO = {
