@@ -77,7 +77,9 @@ def test_its_gates_are_the_charts_own_jobs(helm: Helm) -> None:
 
     for stage, job in set(gates):
         filled = given.replace("$stage", stage).replace("$NEW", "1.31.0")
-        done = helm("template", *filled.replace("${IMAGE%:*}", "m").replace("${IMAGE##*:}", "v1").split())
+        done = helm(
+            "template", *filled.replace("${IMAGE%:*}", "m").replace("${IMAGE##*:}", "v1").split()
+        )
         assert done.returncode == 0, done.stderr
         kinds = {
             (each["kind"], each["metadata"]["name"])

@@ -24,7 +24,7 @@ from tests.lab.harness import (
     NODE,
     Lab,
     Stage,
-    gone_and_back,
+    gateway_outage,
     until,
     until_answered,
     watching,
@@ -50,7 +50,7 @@ def ingress(lab: Lab, verifier: str) -> Run:
 
 
 @pytest.fixture
-def mended(lab: Lab, ingress: Run) -> Iterator[None]:
+def recovers(lab: Lab, ingress: Run) -> Iterator[None]:
     """After the test: the fault is taken out, and the same stage passes."""
     yield
     lab.verb("reset")
@@ -173,7 +173,7 @@ def pair(host: str, *, days: int) -> dict[str, str]:
     }
 
 
-@pytest.mark.usefixtures("mended")
+@pytest.mark.usefixtures("recovers")
 def test_routes_that_do_not_reach_their_backend(lab: Lab, ingress: Run) -> None:
     lab.apply(
         gateway("faults", server("*.faults.example.com")),
@@ -209,7 +209,7 @@ def test_routes_that_do_not_reach_their_backend(lab: Lab, ingress: Run) -> None:
     failure(stage, "IG002 Gateway istio-ingress/portless port 8888/HTTP: ", "no Service has this")
 
 
-@pytest.mark.usefixtures("mended")
+@pytest.mark.usefixtures("recovers")
 def test_tls_that_clients_do_not_take(lab: Lab, ingress: Run) -> None:
     def https(name: str, credential: str, mode: str = "SIMPLE") -> dict[str, Any]:
         host = f"{name}.faults.example.com"
@@ -271,7 +271,7 @@ def test_tls_that_clients_do_not_take(lab: Lab, ingress: Run) -> None:
         ),
     )
 
-    # no route leads on from there: whoever is told so has shaken hands
+    # there is no route behind it: a client that gets this has completed the handshake
     until_answered(lab, "HTTP/1.1 404", "https://expired.faults.example.com/")
     until_answered(lab, "HTTP/1.1 404", "https://misnamed.faults.example.com/")
     until_deserted(lab, "passed")
@@ -353,7 +353,7 @@ def tls_route(host: str, backend: str) -> dict[str, Any]:
     }
 
 
-@pytest.mark.usefixtures("mended")
+@pytest.mark.usefixtures("recovers")
 def test_what_was_answered_otherwise_before(lab: Lab, ingress: Run, tmp_path: Path) -> None:
     kept = tmp_path / "before.json.gz"
     before = ingress(f"--keep-baseline={kept}", "--settle=30")
@@ -380,7 +380,7 @@ def test_what_was_answered_otherwise_before(lab: Lab, ingress: Run, tmp_path: Pa
     assert replay.failures == stage.failures
 
 
-@pytest.mark.usefixtures("mended")
+@pytest.mark.usefixtures("recovers")
 def test_a_target_port_that_no_container_has(lab: Lab, ingress: Run) -> None:
     lab.kubectl(
         *("patch", "service", "istio-ingressgateway", *INGRESS, "--type=json", "-p"),
@@ -398,7 +398,7 @@ def test_a_target_port_that_no_container_has(lab: Lab, ingress: Run) -> None:
     failure(stage, "IG004 Gateway istio-ingress/shop port 443/HTTPS: ", "no connection from inside")
 
 
-@pytest.mark.usefixtures("mended")
+@pytest.mark.usefixtures("recovers")
 def test_a_gateway_that_is_scaled_away(lab: Lab, ingress: Run) -> None:
     lab.kubectl("scale", "deployment/istio-ingressgateway", *INGRESS, "--replicas=0")
     lab.kubectl(
@@ -415,7 +415,7 @@ def test_a_gateway_that_is_scaled_away(lab: Lab, ingress: Run) -> None:
     failure(stage, "IG002 Service istio-ingress/istio-ingressgateway: ", "has no ready endpoint")
 
 
-@pytest.mark.usefixtures("mended")
+@pytest.mark.usefixtures("recovers")
 def test_an_envoy_filter_that_breaks_the_listener(lab: Lab, ingress: Run) -> None:
     code = "function envoy_on_request(h) h:respond({[':status'] = '503'}, 'broken') end"
     manager = {"name": "envoy.filters.network.http_connection_manager"}
@@ -456,7 +456,7 @@ def test_an_envoy_filter_that_breaks_the_listener(lab: Lab, ingress: Run) -> Non
     failure(stage, "IG007 VirtualService shop/shop: ", "got 503 from the gateway itself")
 
 
-@pytest.mark.usefixtures("mended")
+@pytest.mark.usefixtures("recovers")
 def test_a_load_balancer_and_a_gateway_on_its_node(lab: Lab, ingress: Run) -> None:
     address = "172.30.0.7"
     lab.kubectl(
@@ -503,7 +503,7 @@ def on_node(lab: Lab) -> dict[str, Any]:
     return {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": spec}
 
 
-@pytest.mark.usefixtures("mended")
+@pytest.mark.usefixtures("recovers")
 def test_versions_of_tls_and_certificates_of_clients(
     lab: Lab, ingress: Run, tmp_path: Path
 ) -> None:
@@ -596,7 +596,7 @@ def only_tls_1_3(host: str) -> dict[str, Any]:
     }
 
 
-@pytest.mark.usefixtures("mended")
+@pytest.mark.usefixtures("recovers")
 def test_answers_that_were_declared(
     lab: Lab, ingress: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -745,7 +745,7 @@ def test_from_outside_too_and_not_where_nothing_listens(ingress: Run) -> None:
     assert "nothing was sent from outside" in none.first
 
 
-@pytest.mark.usefixtures("mended")
+@pytest.mark.usefixtures("recovers")
 def test_public_names_that_a_given_resolver_knows(lab: Lab, ingress: Run) -> None:
     name = "istio-ingressgateway.istio-ingress.svc.cluster.local"
     lab.apply(gateway("faults", server("*.svc.cluster.local")), virtual_service("named", name))
@@ -755,7 +755,7 @@ def test_public_names_that_a_given_resolver_knows(lab: Lab, ingress: Run) -> Non
     stage = ingress(f"--ingress-resolver={dns}")
     planned = ingress(f"--ingress-resolver={dns}", "--dry-run").output
 
-    # the others' names are in no DNS here, and that is told; nothing is wrong inside
+    # the other names are not in this DNS, which is reported; inside, everything works
     assert stage.exit == 1, stage.output
     failure(stage, "IG004 Gateway istio-ingress/shop port 80/HTTP: ", f"{dns} does not resolve")
     assert not any(name in line for line in stage.failures), stage.output
@@ -829,7 +829,7 @@ def blackbox_exporter(names: dict[str, list[str]]) -> list[dict[str, Any]]:
     ]
 
 
-@pytest.mark.usefixtures("mended")
+@pytest.mark.usefixtures("recovers")
 def test_a_gateway_that_expects_the_proxy_protocol(lab: Lab, ingress: Run) -> None:
     expects = {"proxy.istio.io/config": '{"gatewayTopology": {"proxyProtocol": {}}}'}
     lab.kubectl(
@@ -853,7 +853,7 @@ def test_a_gateway_that_expects_the_proxy_protocol(lab: Lab, ingress: Run) -> No
     assert spoken.exit == 0, spoken.output
 
 
-@pytest.mark.usefixtures("mended")
+@pytest.mark.usefixtures("recovers")
 def test_what_was_lost_while_a_gateway_was_away(
     lab: Lab, ingress: Run, verifier: str, tmp_path: Path
 ) -> None:
@@ -865,7 +865,7 @@ def test_what_was_lost_while_a_gateway_was_away(
         pass
     well = ingress(f"--watch={kept}", "--settle=30")
     with watching(lab, verifier, str(kept), tmp_path / "begun-again", *words):
-        gone_and_back(lab)
+        gateway_outage(lab)
     lost = ingress(f"--watch={kept}", "--settle=30")
     replay = lab.pytest("-m", "ingress", f"--snapshot={lost.reports}/snapshot.json.gz")
 

@@ -1,5 +1,5 @@
-"""Stage A on a real mesh that is about to be upgraded: silent where nothing is wrong, and naming
-each thing that is.  Its faults do not hide each other, so many are put in at once."""
+"""Stage A on a real mesh that is about to be upgraded: silent if nothing is wrong,
+and naming each fault.  The faults do not hide each other, so a test adds many at once."""
 
 import json
 from collections.abc import Callable
@@ -45,7 +45,7 @@ def test_a_healthy_mesh_is_ready_for_the_next_minor_version(precheck: Run) -> No
     # the shadow alone is not tried: its programs are not given
     passed_over = [line for line in stage.output.splitlines() if line.startswith("n/a")]
     assert [line.split()[1] for line in passed_over] == ["PC101", "PC102", "PC103"], stage.output
-    # what only says that the verifier may not install Istio fails nothing, and is told
+    # messages about permissions to install Istio fail nothing, and are counted
     assert "IST0141) were left out" in stage.output
 
 
@@ -78,7 +78,7 @@ def test_two_minor_versions_at_once_are_refused(precheck: Run) -> None:
     assert _line(stage, "???? PC001 could not verify", f"istioctl is of {NEW}")
 
 
-def test_a_target_that_nobody_knows_could_not_be_verified(precheck: Run) -> None:
+def test_an_unknown_target_could_not_be_verified(precheck: Run) -> None:
     stage = precheck("-k", "kubernetes", target="1.99.0")
 
     assert stage.exit == 10
@@ -86,7 +86,7 @@ def test_a_target_that_nobody_knows_could_not_be_verified(precheck: Run) -> None
     assert "does not know Istio 1.99" in stage.first
 
 
-def test_a_matrix_in_which_the_target_is_over(precheck: Run, tmp_path: Path) -> None:
+def test_a_target_past_its_end_of_life(precheck: Run, tmp_path: Path) -> None:
     matrix = tmp_path / "matrix.toml"
     matrix.write_text(
         'source = "a test"\ndate = 2026-01-01\nskew = 1\n'
@@ -102,7 +102,7 @@ def test_a_matrix_in_which_the_target_is_over(precheck: Run, tmp_path: Path) -> 
     assert _line(stage, f"WARN PC003 Istio {MINOR}: has reached its end of life on 2026-01-02")
 
 
-def test_what_is_wrong_is_named_and_gone_when_mended(lab: Lab, precheck: Run) -> None:
+def test_faults_are_named_until_they_are_fixed(lab: Lab, precheck: Run) -> None:
     lab.apply(*_wrong(lab))
     lab.kubectl("label", "namespace", "payments", "istio-injection-")
     api = lab.pod("payments", "api")
@@ -125,7 +125,7 @@ def test_what_is_wrong_is_named_and_gone_when_mended(lab: Lab, precheck: Run) ->
     assert precheck().exit == 0
 
 
-def test_what_will_be_in_the_way_is_warned_of(lab: Lab, precheck: Run) -> None:
+def test_risks_are_warnings(lab: Lab, precheck: Run) -> None:
     lab.apply(*_fragile())
     lab.kubectl("label", "namespace", "shop", "istio.io/rev=default")
     lab.kubectl("rollout", "pause", "deployment/api", "-n", "payments")
@@ -154,12 +154,12 @@ def test_what_will_be_in_the_way_is_warned_of(lab: Lab, precheck: Run) -> None:
         "WARN PC009 PodDisruptionBudget shop/web: allows no disruption",
     ):
         assert _line(stage, words)
-    healed = precheck()
-    assert healed.exit == 0, healed.output
-    assert "WARN" not in healed.output
+    fixed = precheck()
+    assert fixed.exit == 0, fixed.output
+    assert "WARN" not in fixed.output
 
 
-def test_a_pattern_that_only_go_reads_is_named(lab: Lab, precheck: Run) -> None:
+def test_a_pattern_that_only_go_supports_is_named(lab: Lab, precheck: Run) -> None:
     lab.apply(_filter("posix", f"^1[[:punct:]]{_MINOR}"))
     try:
         stage = precheck()
