@@ -21,7 +21,7 @@ BUILD = --build-arg VERSION=$(VERSION) --build-arg REVISION=$(COMMIT) \
   --build-arg ISTIO=$(ISTIO) $(IMAGE_OPTIONS)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo demo-broken demo-record check test test-readme test-page test-chart test-lab test-lab-all test-argocd format lock docs image image-push chart-push e2e-kind lab-up lab-image lab-shell lab-reset lab-down
+.PHONY: help setup demo demo-broken demo-record check test test-readme test-page test-chart test-lab test-lab-all test-argocd format lock docs audit changelog package image image-push chart-push e2e-kind lab-up lab-image lab-shell lab-reset lab-down
 
 help: ## what there is to do
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
@@ -45,14 +45,16 @@ demo-broken: setup ## see how a broken upgrade is told
 demo-record: setup ## record both demos anew, in a lab of their own (as test-lab; NAME=other)
 	$(BIN)/python demo/record.py $(NAME)
 
-check: setup ## ruff, mypy and the allowed imports
+check: setup ## ruff, mypy, codespell, the allowed imports and the five steps of each check
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo
+	$(BIN)/codespell
+	$(BIN)/pytest tests/conventions/test_checks.py -q
 
 test: check ## everything that needs no lab (three at a time on two cores, for some wait)
-	$(BIN)/pytest tests -n 3
+	$(BIN)/pytest tests -n 3 --cov
 
 test-readme: setup ## the README's commands, in a fresh copy with a fresh .venv
 	$(BIN)/pytest tests/readme
@@ -90,6 +92,18 @@ UV := --quiet --upgrade --universal --generate-hashes --no-emit-index-url --no-a
 
 docs: setup ## the site, in site/; nothing of it may lead nowhere
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
+
+audit: setup ## look up known vulnerabilities of the pinned Python packages and of the Go programs (network)
+	$(BIN)/pip install --quiet 'pip-audit==2.9.*'
+	$(BIN)/pip-audit --require-hashes --disable-pip -r requirements/dev.txt
+	for module in ci/tools ci/lab/go/*; do \
+	  (cd $$module && go run golang.org/x/vuln/cmd/govulncheck@v1.9.0 -scan module) || exit 1; done
+
+changelog: setup ## move the fragments in changelog.d/ into CHANGELOG.md
+	$(BIN)/python ci/changelog.py
+
+package: setup ## the wheel and the source archive, in dist/python
+	$(BIN)/hatchling build --directory dist/python
 
 image: ## IMAGE:VERSION-istioX.Y.Z, built by docker (ENGINE=podman) with the istioctl of ISTIO=X.Y.Z
 	$(ENGINE) build $(BUILD) --tag $(IMAGE):$(TAG) .
