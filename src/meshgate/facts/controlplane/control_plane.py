@@ -176,7 +176,7 @@ class ControlPlane:
                 self._subject(each),
                 f"still runs {version}, beside the target version {self.target}",
                 remedy="remove this revision after its last workload has moved; "
-                f"`meshgate revisions SNAPSHOT` lists its users",
+                "`meshgate revisions SNAPSHOT` lists its users",
                 problem="old-revision",
                 about=(("revision", each.metadata.labels.get("istio.io/rev", "default")),),
             )
@@ -266,7 +266,8 @@ class ControlPlane:
                 self._subject(deployment),
                 f"its replicas report different versions: {', '.join(map(str, found))}",
                 "one version",
-                f"kubectl -n {self.namespace} rollout restart deployment/{deployment.metadata.name}",
+                f"kubectl -n {self.namespace} rollout restart "
+                f"deployment/{deployment.metadata.name}",
                 problem="mixed-versions",
             )
 
