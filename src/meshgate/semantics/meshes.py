@@ -21,7 +21,8 @@ def foreign_revisions(pods: Iterable[Pod], istio_namespace: str) -> frozenset[st
     Control planes that share a cluster must have different revisions, because the webhooks that
     inject for them are cluster-wide.
     """
-    ours, others = set(), set()
+    ours: set[str] = set()
+    others: set[str] = set()
     for pod in pods:
         labels = pod.metadata.labels
         if labels.get("app") == "istiod" and pod.metadata.deletion_timestamp is None:

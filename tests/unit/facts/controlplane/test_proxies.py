@@ -321,7 +321,7 @@ def test_every_type_is_told() -> None:
 # --- other clusters, other meshes ----------------------------------------------------------------
 
 
-def remote(proxy: str, **types: SyncState) -> ProxySync:
+def remote(proxy: str, **types: Any) -> ProxySync:
     """A proxy of another cluster of the mesh."""
     return msgspec.structs.replace(sync(proxy, **types), cluster_id="remote-eu")
 
