@@ -142,7 +142,7 @@ def a_pod_of_a_revision_that_is_gone(recording: Recording) -> None:
 
 def numbers(recording: Recording) -> Recording:
     """What istiod counted."""
-    found: Recording = recording["istiodNumbers"][0]
+    found: Recording = recording["istiodMetrics"][0]
     return found
 
 
@@ -183,7 +183,11 @@ def killed_and_silent(recording: Recording) -> None:
 
 FAILED = [
     (scaled_to_zero, "CP001", "Deployment istio-system/istiod: is scaled to 0 replicas"),
-    (rollout_unfinished, "CP001", "Deployment istio-system/istiod: is not rolled out: 0 of 1 replicas updated"),
+    (
+        rollout_unfinished,
+        "CP001",
+        "Deployment istio-system/istiod: is not rolled out: 0 of 1 replicas updated",
+    ),
     (image_not_pulled, "CP001", "Pod istio-system/istiod-"),
     (another_version, "CP001", "Pod istio-system/istiod-"),
     (not_ready, "CP002", "Pod istio-system/istiod-"),

@@ -52,7 +52,7 @@ class Numbers:
                 INSTALL,
                 transient=bool(self._control_plane.replicas),
             )
-        given = {metrics.pod: metrics for metrics in self._evidence.istiod_numbers}
+        given = {metrics.pod: metrics for metrics in self._evidence.istiod_metrics}
         return [(pod, self._given(pod, given.get(pod.metadata.name))) for pod in running]
 
     @staticmethod
