@@ -94,6 +94,7 @@ class Expectations(Base, frozen=True):
     `accepted_losses`: globs of `TYPE RESOURCE PATH` that a proxy may lose by it.
     `before`: what it saw.  `vantages`: where traffic must have been sent from.  `answers`: what
     declared requests must get.  `watch`: what was sent while the gateways were replaced.
+    `accept_unverified`: parts of the mesh that may stay unverified (`ambient`, `external-ca`).
     """
 
     istio_namespace: str = "istio-system"
@@ -116,6 +117,7 @@ class Expectations(Base, frozen=True):
     accepted_losses: tuple[str, ...] = ()
     answers: tuple[Answer, ...] = ()
     watch: Watch | None = None
+    accept_unverified: tuple[str, ...] = ()
 
 
 class Snapshot(Base, frozen=True):
