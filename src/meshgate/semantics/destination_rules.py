@@ -138,12 +138,13 @@ def clauses(rule: DestinationRule, port: int) -> Iterator[Clause]:
 def sets_tls(rule: DestinationRule) -> bool:
     """Return whether a rule sets a TLS mode anywhere."""
     policies = (rule.spec.traffic_policy, *(each.traffic_policy for each in rule.spec.subsets))
-    return any(
-        bool(each.tls and each.tls.mode)
+    blocks = [
+        tls
         for policy in policies
         if policy
-        for each in (policy, *policy.port_level_settings)
-    )
+        for tls in (policy.tls, *(level.tls for level in policy.port_level_settings))
+    ]
+    return any(tls and tls.mode for tls in blocks)
 
 
 def _of_port(policy: TrafficPolicy | None, port: int, where: str) -> tuple[str, str] | None:

@@ -95,7 +95,7 @@ class Authorization:
         elif not mesh.denied and decision.allowed is False:
             yield pod_finding(
                 port.pod,
-                f"{where} answers {mesh.status} to {self._probes.contacts.identity}, although "
+                f"{where} answers {mesh.status} to {self._probes.port_probes.identity}, although "
                 f"{decision.policy} denies it",
                 "403 (RBAC: access denied)",
                 self._describe(port),
@@ -165,7 +165,7 @@ class Authorization:
         return [each for each in self._policies if selects(each, pod, root)]
 
     def _request(self, port: Port) -> Request:
-        caller = self._probes.contacts.identity.removeprefix("spiffe://")
+        caller = self._probes.port_probes.identity.removeprefix("spiffe://")
         return Request(caller, port.number, METHOD, PATH)
 
     @staticmethod

@@ -86,7 +86,7 @@ class SidecarCertificates:
 
     def _identity(self, port: Port, sans: tuple[str, ...]) -> str:
         """Return the SPIFFE ID that the pod's ServiceAccount has in the mesh's trust domain."""
-        known = self._probes.contacts.identity or next(iter(sans), "")
+        known = self._probes.port_probes.identity or next(iter(sans), "")
         domain = known.removeprefix("spiffe://").partition("/")[0]
         namespace, account = port.pod.metadata.namespace, port.pod.spec.service_account_name
         return f"spiffe://{domain or 'cluster.local'}/ns/{namespace}/sa/{account}"

@@ -11,7 +11,7 @@ from meshgate.semantics.policies import DISABLE, PERMISSIVE, STRICT, Mode, Polic
 from meshgate.semantics.selectors import selects
 from meshgate.semantics.workloads import Port, chosen
 from meshgate.snapshot.kubernetes import Pod
-from meshgate.snapshot.mtls import Attempt, Contacts, PortProbe
+from meshgate.snapshot.mtls import Attempt, PortProbe, PortProbes
 from meshgate.verdict import CouldNotVerify, Finding, NotApplicable
 
 ACCEPTED = ("answered", "held")
@@ -28,20 +28,20 @@ class MtlsProbes:
         self.unverified = Unverified(evidence)
 
     @cached_property
-    def contacts(self) -> Contacts:
+    def port_probes(self) -> PortProbes:
         """Raise CouldNotVerify unless connections were made with and without a mesh certificate."""
-        contacts = self._evidence.contacts
-        if contacts.not_asked:
-            raise CouldNotVerify(contacts.not_asked, IN_THE_CLUSTER)
-        if contacts.unsigned and not self.unverified.accepts(EXTERNAL_CA):
+        port_probes = self._evidence.port_probes
+        if port_probes.skipped_reason:
+            raise CouldNotVerify(port_probes.skipped_reason, IN_THE_CLUSTER)
+        if port_probes.unsigned and not self.unverified.accepts(EXTERNAL_CA):
             raise CouldNotVerify(
-                f"istiod signed no certificate for the verifier ({contacts.unsigned}); without a "
-                "mesh certificate, a refused connection does not prove mTLS",
+                f"istiod signed no certificate for the verifier ({port_probes.unsigned}); without "
+                "a mesh certificate, a refused connection does not prove mTLS",
                 "pass a ServiceAccount token of audience istio-ca, or "
                 f"--accept-unverified={EXTERNAL_CA} if another CA signs for this mesh",
                 transient=True,
             )
-        return contacts
+        return port_probes
 
     @cached_property
     def pairs(self) -> list[tuple[Port, PortProbe]]:
@@ -49,7 +49,7 @@ class MtlsProbes:
 
         Raises CouldNotVerify if one was not probed, NotApplicable if there are none.
         """
-        seen = {f"{each.pod}:{each.port}": each for each in self.contacts.contacts}
+        seen = {f"{each.pod}:{each.port}": each for each in self.port_probes.probes}
         ports = chosen(self._evidence.pods, self._evidence.services, self._evidence.expectations)
         if not ports:
             self._nothing_to_probe()

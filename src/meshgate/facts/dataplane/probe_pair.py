@@ -20,8 +20,8 @@ class ProbePair:
     def _pair(self) -> Pair:
         """Raise NotApplicable if no pair was requested, CouldNotVerify if it did not run."""
         pair = self._evidence.pair
-        if pair.not_asked:
-            raise NotApplicable(pair.not_asked)
+        if pair.skipped_reason:
+            raise NotApplicable(pair.skipped_reason)
         for peer in pair.peers:
             if peer.unmade:
                 raise CouldNotVerify(

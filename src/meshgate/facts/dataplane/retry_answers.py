@@ -230,8 +230,8 @@ class RetryAnswers:
         found = list(filter(wanted, seen.filters))
         if not found:
             raise NotApplicable(f"none of the {seen.seen} EnvoyFilters {does}")
-        if self._evidence.pair.not_asked:
-            raise NotApplicable(self._evidence.pair.not_asked)
+        if self._evidence.pair.skipped_reason:
+            raise NotApplicable(self._evidence.pair.skipped_reason)
         return found
 
 

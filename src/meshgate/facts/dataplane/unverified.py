@@ -61,7 +61,7 @@ class Unverified:
                     problem="ambient-not-verified",
                 )
             )
-        if self._evidence.contacts.unsigned and self.accepts(EXTERNAL_CA):
+        if self._evidence.port_probes.unsigned and self.accepts(EXTERNAL_CA):
             found.append(
                 Finding(
                     "the mesh",

@@ -62,7 +62,8 @@ class WorkloadPods:
         Raises NotApplicable if no workload is in the mesh, CouldNotVerify if a workload has no
         pods and its status is not in the snapshot.
         """
-        found, seen = [], 0
+        found: list[Finding] = []
+        seen = 0
         for deployment in self._evidence.deployments:
             workload = _Workload("Deployment", deployment.metadata, deployment.spec.template)
             if self._in_mesh(workload):

@@ -101,8 +101,8 @@ def test_a_sidecar_of_the_old_version(native: bool) -> None:
     (finding,) = mesh(**seen(web), istiod=(reading(proxies=[OLD]),)).sidecars.outdated
 
     assert str(finding) == (
-        "Pod shop/web-1: its sidecar is 1.28.2: Deployment web was not restarted since the upgrade; "
-        "expected 1.29.1"
+        "Pod shop/web-1: its sidecar is 1.28.2: Deployment web was not restarted since the "
+        "upgrade; expected 1.29.1"
     )
     assert finding.remedy == "kubectl -n shop rollout restart deployment/web"
 
