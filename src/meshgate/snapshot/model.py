@@ -61,7 +61,8 @@ class Expectations(Base, frozen=True):
     `accepted_losses`: globs of `TYPE RESOURCE PATH` that a proxy may lose by it.
     `before`: what it saw.  `vantages`: where traffic must have been sent from.  `answers`: what
     declared requests must get.  `watch`: what was sent while the gateways were replaced.
-    `accept_unverified`: parts of the mesh that may stay unverified (`ambient`, `external-ca`).
+    `accepted_unverified`: parts of the mesh that meshgate cannot verify and somebody accepted:
+    `CA` for an external certificate authority, `ambient` for pods in ambient mode.
     """
 
     istio_namespace: str = "istio-system"
@@ -84,7 +85,7 @@ class Expectations(Base, frozen=True):
     accepted_losses: tuple[str, ...] = ()
     answers: tuple[Answer, ...] = ()
     watch: Watch | None = None
-    accept_unverified: tuple[str, ...] = ()
+    accepted_unverified: tuple[str, ...] = ()
 
 
 class Snapshot(Items, frozen=True, kw_only=True):

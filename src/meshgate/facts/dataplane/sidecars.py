@@ -9,12 +9,10 @@ from meshgate.facts.controlplane.proxies import Proxies
 from meshgate.facts.dataplane.pod_findings import pod_finding, target
 from meshgate.facts.dataplane.restart_obstacles import JOBS, RestartObstacles
 from meshgate.facts.evidence import Evidence
-from meshgate.semantics import pods, workloads
-from meshgate.semantics.membership import in_another_mesh, is_local, local_cluster
+from meshgate.semantics import meshes, pods, workloads
 from meshgate.semantics.versions import Version
 from meshgate.semantics.webhooks import IGNORED, Webhooks
-from meshgate.snapshot.istiod import ProxySync
-from meshgate.snapshot.kubernetes import Namespace, Pod
+from meshgate.snapshot.kubernetes import Pod
 from meshgate.verdict import CouldNotVerify, Finding, NotApplicable
 
 
@@ -32,44 +30,40 @@ class Sidecars:
         return [pod for pod in self._evidence.pods if workloads.is_active(pod)]
 
     @cached_property
-    def _with_sidecar(self) -> list[Pod]:
-        """Active pods with a sidecar of this mesh; raises NotApplicable if there are none."""
-        found = [
-            pod for pod in self._active if workloads.has_sidecar(pod) and not self._is_foreign(pod)
-        ]
+    def _with_sidecar(self) -> dict[str, Pod]:
+        """This mesh's active pods with a sidecar, by `pod.namespace`.
+
+        Raises NotApplicable if there are none.
+        """
+        found = {
+            identity: pod
+            for identity, pod in self._proxies.promised.items()
+            if workloads.has_sidecar(pod)
+        }
         if not found:
-            raise NotApplicable(f"none of the {len(self._active)} active pods has a sidecar")
+            raise NotApplicable(f"none of {len(self._active)} active pods has a sidecar")
         return found
 
     @cached_property
-    def _upgraded(self) -> list[Pod]:
+    def _upgraded(self) -> dict[str, Pod]:
         """The pods whose proxy stage D must find upgraded: sidecars, ztunnels and waypoints."""
-        beside = [
-            pod
-            for pod in self._active
-            if workloads.is_ambient_proxy(pod) and not self._is_foreign(pod)
-        ]
-        try:
-            return [*self._with_sidecar, *beside]
-        except NotApplicable:
-            if not beside:
-                raise
-            return beside
-
-    def _is_foreign(self, pod: Pod) -> bool:
-        """Whether an injector of a second mesh in the cluster is responsible for the pod."""
-        namespace = self._namespaces.get(pod.metadata.namespace)
-        return in_another_mesh(
-            pod, namespace, self._webhooks, self._evidence.expectations.istio_namespace
-        )
-
-    @cached_property
-    def _namespaces(self) -> dict[str, Namespace]:
-        return {each.metadata.name: each for each in self._evidence.namespaces}
+        ambient = {
+            identity: pod
+            for identity, pod in self._proxies.promised.items()
+            if workloads.is_ambient_proxy(pod)
+        }
+        if not ambient:
+            return self._with_sidecar
+        return {
+            identity: pod
+            for identity, pod in self._proxies.promised.items()
+            if workloads.has_sidecar(pod) or identity in ambient
+        }
 
     @cached_property
     def _webhooks(self) -> Webhooks:
-        return Webhooks(self._evidence.mutating_webhooks, (), (), ())
+        foreign = meshes.foreign_revisions(self._evidence.pods, self._control_plane.namespace)
+        return Webhooks(self._evidence.mutating_webhooks, (), (), (), foreign)
 
     # --- injection ------------------------------------------------------------------------------
 
@@ -79,6 +73,7 @@ class Sidecars:
 
         Raises CouldNotVerify if no injector exists.
         """
+        namespaces = {each.metadata.name: each for each in self._evidence.namespaces}
         if not self._webhooks.injectors:
             raise CouldNotVerify(
                 "no injection webhook exists, so nothing shows which pods should have a sidecar",
@@ -91,10 +86,9 @@ class Sidecars:
             # istiod injects none of these, whatever their labels say
             and not pod.spec.host_network
             and pod.metadata.namespace not in IGNORED
-            and (namespace := self._namespaces.get(pod.metadata.namespace))
-            and not workloads.ambient(pod, self._namespaces)
+            and (namespace := namespaces.get(pod.metadata.namespace))
+            and not workloads.ambient(pod, namespaces)
             and self._webhooks.selecting(namespace, pod.metadata.labels)
-            and not self._is_foreign(pod)
         ]
 
     @property
@@ -147,15 +141,15 @@ class Sidecars:
     def _versions(self) -> list[tuple[Pod, Version, str]]:
         """The pods whose sidecar has the wrong version, that version, and the expected one."""
         found = []
-        for pod in self._upgraded:
-            version = self._version(pod)
+        for identity, pod in self._upgraded.items():
+            version = self._version(identity, pod)
             matches, expected = self._expected(pod, version)
             if not matches:
                 found.append((pod, version, expected))
         return found
 
-    def _version(self, pod: Pod) -> Version:
-        connected = self._local.get(f"{pod.metadata.name}.{pod.metadata.namespace}")
+    def _version(self, identity: str, pod: Pod) -> Version:
+        connected = self._proxies.connected.get(identity)
         container = workloads.proxy(pod)
         version = (Version.parse(connected.istio_version) if connected else None) or (
             Version.of_image(container.image) if container else None
@@ -169,20 +163,6 @@ class Sidecars:
             )
         return version
 
-    @cached_property
-    def _local(self) -> dict[str, ProxySync]:
-        """Connected proxies of this cluster, by `pod.namespace`."""
-        return {
-            proxy.proxy: proxy
-            for reading in self._control_plane.answers
-            for proxy in reading.proxies
-            if is_local(proxy, self._cluster)
-        }
-
-    @cached_property
-    def _cluster(self) -> str:
-        return local_cluster(self._control_plane.answers, self._proxies.promised)
-
     def _expected(self, pod: Pod, version: Version) -> tuple[bool, str]:
         """Whether a version is the expected one, and the latter as text."""
         if wanted := target(self._evidence):
@@ -194,7 +174,7 @@ class Sidecars:
         versions = {
             Version.parse(reading.version)
             for replica in self._control_plane.replicas
-            if replica.metadata.labels.get("istio.io/rev", "default") == revision
+            if meshes.revision(replica.metadata.labels) == revision
             and (reading := self._control_plane.readings.get(replica.metadata.name))
         } - {None}
         if len(versions) != 1:
@@ -227,44 +207,26 @@ class Sidecars:
 
         A pod of another cluster with the same name does not count as connected.
         """
-        mine = {f"{pod.metadata.name}.{pod.metadata.namespace}": pod for pod in self._with_sidecar}
-        known = {each.subject: each for each in self._proxies.disconnected}
-        found = []
-        for identity, pod in mine.items():
-            if pods.name(pod) in known:
-                found.append(known[pods.name(pod)])
-            elif identity not in self._local and pod.status.phase == "Running":
-                found.append(self._disconnected(pod))
-        return [*found, *self._of_another_version(mine)]
+        names = {pods.name(pod) for pod in self._with_sidecar.values()}
+        disconnected = [each for each in self._proxies.disconnected if each.subject in names]
+        return [*disconnected, *self._of_another_version()]
 
-    @staticmethod
-    def _disconnected(pod: Pod) -> Finding:
-        namespace, name = pod.metadata.namespace, pod.metadata.name
-        return pod_finding(
-            pod,
-            "its sidecar is connected to no istiod (a proxy of the same name in another cluster "
-            "is)",
-            "a connection to an istiod replica",
-            f"kubectl -n {namespace} logs {name} -c {workloads.PROXY}",
-            problem="disconnected",
-            transient=True,
-        )
-
-    def _of_another_version(self, mine: dict[str, Pod]) -> Iterator[Finding]:
+    def _of_another_version(self) -> Iterator[Finding]:
         wanted = target(self._evidence)
         if wanted is None:
             return
         connections: defaultdict[str, list[tuple[str, Version | None]]] = defaultdict(list)
         for reading in self._control_plane.answers:
             for proxy in reading.proxies:
-                if proxy.proxy in mine and is_local(proxy, self._cluster):
+                known = self._proxies.connected.get(proxy.proxy)
+                if known and known.cluster_id == proxy.cluster_id:
                     version = Version.parse(reading.version)
                     connections[proxy.proxy].append((reading.pod, version))
-        for identity, replicas in connections.items():
+        for identity, pod in self._with_sidecar.items():
+            replicas = connections.get(identity, [])
             # two replicas list a proxy for a moment when it moves
-            if not any(version and wanted.met_by(version) for _, version in replicas):
+            if replicas and not any(version and wanted.met_by(version) for _, version in replicas):
                 replica, version = replicas[0]
-                pod = mine[identity]
                 yield pod_finding(
                     pod,
                     f"its sidecar is connected to {replica}, which is {version or 'unknown'}",

@@ -8,7 +8,7 @@ from meshgate.snapshot.kubernetes import Pod
 from meshgate.verdict import CouldNotVerify, Finding
 
 AMBIENT = "ambient"
-EXTERNAL_CA = "external-ca"
+EXTERNAL_CA = "CA"
 
 
 class Unverified:
@@ -19,7 +19,7 @@ class Unverified:
 
     def accepts(self, part: str) -> bool:
         """Return whether `--accept-unverified` names this part."""
-        return part in self._evidence.expectations.accept_unverified
+        return part in self._evidence.expectations.accepted_unverified
 
     @cached_property
     def ambient(self) -> list[Pod]:

@@ -6,8 +6,7 @@ from functools import cached_property
 from typing import NamedTuple
 
 from meshgate.facts.evidence import Evidence
-from meshgate.semantics import pods, workloads
-from meshgate.semantics.membership import in_another_mesh
+from meshgate.semantics import meshes, pods, workloads
 from meshgate.semantics.webhooks import IGNORED, Webhooks
 from meshgate.snapshot.kubernetes import (
     Controller,
@@ -100,10 +99,7 @@ class WorkloadPods:
         annotations = template.metadata.annotations
         if template.spec.host_network or annotations.inject == "false":
             return False
-        pod = Pod(metadata=Metadata(name="", namespace=namespace.metadata.name, labels=labels))
-        return bool(self._webhooks.selecting(namespace, labels)) and not in_another_mesh(
-            pod, namespace, self._webhooks, self._evidence.expectations.istio_namespace
-        )
+        return bool(self._webhooks.selecting(namespace, labels))
 
     @cached_property
     def _namespaces(self) -> dict[str, Namespace]:
@@ -111,7 +107,9 @@ class WorkloadPods:
 
     @cached_property
     def _webhooks(self) -> Webhooks:
-        return Webhooks(self._evidence.mutating_webhooks, (), (), ())
+        root = self._evidence.expectations.istio_namespace
+        foreign = meshes.foreign_revisions(self._evidence.pods, root)
+        return Webhooks(self._evidence.mutating_webhooks, (), (), (), foreign)
 
     @cached_property
     def _pods(self) -> dict[str, list[Pod]]:

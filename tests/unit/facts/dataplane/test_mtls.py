@@ -220,7 +220,7 @@ MACHINE = WorkloadEntry(metadata=Metadata(name="vm", namespace="shop"))
 
 
 WEB = sidecar(ip="10.0.0.1", ports=(HTTP,))
-ACCEPTED = expecting(accept_unverified=("ambient",))
+ACCEPTED = expecting(accepted_unverified=("ambient",))
 
 
 def test_machines_are_counted() -> None:
@@ -256,7 +256,7 @@ def test_ambient_pods_that_are_accepted_are_a_warning() -> None:
 
 
 def test_strict_mtls_cannot_be_verified_for_ambient_pods() -> None:
-    asked = expecting(accept_unverified=("ambient",), require_mtls="strict")
+    asked = expecting(accepted_unverified=("ambient",), require_mtls="strict")
 
     with pytest.raises(CouldNotVerify, match="ambient"):
         _ = wire(pods=(istiod(), WEB, AMBIENT), **asked).disagreements
@@ -264,7 +264,7 @@ def test_strict_mtls_cannot_be_verified_for_ambient_pods() -> None:
 
 def test_another_ca_may_be_accepted() -> None:
     seen = port_probes(port_probe(mesh=None), unsigned="UNIMPLEMENTED", identity="")
-    facts = mesh(port_probes=seen, **expecting(accept_unverified=("external-ca",)))
+    facts = mesh(port_probes=seen, **expecting(accepted_unverified=("CA",)))
 
     assert facts.wire.disagreements == []
     assert facts.certificates.bad == []
@@ -272,7 +272,7 @@ def test_another_ca_may_be_accepted() -> None:
     assert "no port was probed with a mesh certificate" in warning.seen
     with pytest.raises(CouldNotVerify, match="UNIMPLEMENTED") as raised:
         _ = mesh(port_probes=seen).wire.disagreements
-    assert "--accept-unverified=external-ca" in raised.value.remedy
+    assert "--accept-unverified=CA" in raised.value.remedy
 
 
 def test_another_ca_that_is_accepted_hides_no_plaintext() -> None:
@@ -282,7 +282,7 @@ def test_another_ca_that_is_accepted_hides_no_plaintext() -> None:
     assert mesh(
         port_probes=seen,
         peer_authentications=(peer(),),
-        **expecting(accept_unverified=("external-ca",)),
+        **expecting(accepted_unverified=("CA",)),
     ).wire.disagreements
 
 

@@ -174,7 +174,7 @@ def test_a_sidecar_that_follows_nobody() -> None:
     (finding,) = mesh(istiod=(reading(),)).sidecars.wrong_istiod
 
     assert finding.subject == "Pod shop/web-1"
-    assert "connected to no istiod" in finding.seen
+    assert "not connected to istiod" in finding.seen
 
 
 def test_a_sidecar_that_follows_the_old_istiod() -> None:
@@ -259,9 +259,10 @@ def test_a_proxy_of_another_cluster_causes_nothing() -> None:
 
 
 def test_a_pod_of_a_second_mesh_is_not_ours() -> None:
-    theirs = injector("sidecar-b", revision="mesh-b", service_namespace="istio-system-b")
+    theirs = injector("sidecar-b", revision="mesh-b")
     other = sidecar("b-1", "team-b", annotations=Annotations(revision="mesh-b"))
-    facts = mesh(**seen(sidecar(), other, mutating_webhooks=(injector(), theirs)))
+    istiod_b = istiod("istiod-b", namespace="istio-system-b", revision="mesh-b")
+    facts = mesh(**seen(sidecar(), other, istiod_b, mutating_webhooks=(injector(), theirs)))
 
     assert facts.sidecars.outdated == []
     assert facts.sidecars.wrong_istiod == []
