@@ -59,7 +59,13 @@ def name(policy: AuthorizationPolicy) -> str:
 
 
 def selects(policy: AuthorizationPolicy, pod: Pod, root_namespace: str) -> bool:
-    """Return whether a policy applies to a pod's sidecar; one with targetRefs never does."""
+    """Return whether a policy applies to a pod's sidecar.
+
+    Args:
+        policy: the policy; one with targetRefs is for gateways, waypoints and Services.
+        pod: a pod with a sidecar.
+        root_namespace: the mesh's root namespace, whose policies apply everywhere.
+    """
     spec, namespace = policy.spec, policy.metadata.namespace
     if spec.target_ref or spec.target_refs:
         return False

@@ -35,7 +35,13 @@ class _Use(NamedTuple):
         return rule.namespace, rule.name, service.namespace, service.name
 
     def finding(self, clause: Clause, port: ServicePort, wrong: str) -> Finding:
-        """Return that a clause of the rule sets a mode that the Service's pods refuse."""
+        """Return that a clause of the rule sets a mode that the Service's pods refuse.
+
+        Args:
+            clause: the TLS mode, and where the rule sets it.
+            port: the Service's port.
+            wrong: why the pods refuse it.
+        """
         metadata = self.rule.metadata
         service = f"{self.service.metadata.namespace}/{self.service.metadata.name}"
         about = {

@@ -253,23 +253,13 @@ def _invalid(status: int, values: Iterable[str], now: datetime) -> Iterator[tupl
 
 
 def _unannounced(burst: Burst) -> Iterator[Finding]:
-    def finding(
-        problem: str, seen: str, expected: str = "", remedy: str = "", *, transient: bool = False
-    ) -> Finding:
-        return Finding(
-            f"Target {burst.target}",
-            seen,
-            expected,
-            remedy,
-            transient=transient,
-            problem=problem,
-            about=(("code", str(burst.status)),),
-        )
-
+    """Yield what is wrong with the answers of a declared target."""
     if burst.error:
-        yield finding("no-answer", f"does not answer: {burst.error}", "an answer", transient=True)
+        words = f"does not answer: {burst.error}"
+        yield _target(burst, "no-answer", words, "an answer", transient=True)
     elif burst.status == 403:
-        yield finding(
+        yield _target(
+            burst,
             "denied",
             "answers 403: an AuthorizationPolicy or the application denies the verifier",
             "429 or 503 with Retry-After",
@@ -277,16 +267,36 @@ def _unannounced(burst: Burst) -> Iterator[Finding]:
         )
     elif burst.status not in THROTTLED:
         sent = sum(burst.statuses.values()) + 1
-        yield finding(
+        yield _target(
+            burst,
             "not-throttled",
             f"answers {burst.status} after {sent} requests",
             "429 or 503 by then",
             "Set --retry-after-burst above the target's limit, or correct the limit.",
         )
     elif not burst.retry_after:
-        yield finding(
-            "no-value", f"answers {burst.status} without Retry-After", "a Retry-After header"
-        )
+        words = f"answers {burst.status} without Retry-After"
+        yield _target(burst, "no-value", words, "a Retry-After header")
     else:
         for problem, words in _invalid(burst.status, burst.retry_after, burst.at):
-            yield finding(problem, words, VALID)
+            yield _target(burst, problem, words, VALID)
+
+
+def _target(  # the fields of a Finding, in its order
+    burst: Burst,
+    problem: str,
+    seen: str,
+    expected: str = "",
+    remedy: str = "",
+    *,
+    transient: bool = False,
+) -> Finding:
+    return Finding(
+        f"Target {burst.target}",
+        seen,
+        expected,
+        remedy,
+        transient=transient,
+        problem=problem,
+        about=(("code", str(burst.status)),),
+    )

@@ -36,7 +36,14 @@ class _Workload(NamedTuple):
         return f"{self.kind} {self.metadata.namespace}/{self.metadata.name}"
 
     def finding(self, problem: str, seen: str, expected: str, *, transient: bool) -> Finding:
-        """Return a finding about it."""
+        """Return a finding about the workload.
+
+        Args:
+            problem: the code of the kind of problem.
+            seen: what is wrong, on one line or several.
+            expected: what was expected instead.
+            transient: whether time alone may resolve it.
+        """
         kind, namespace, name = self.kind.lower(), self.metadata.namespace, self.metadata.name
         return Finding(
             self.name,
