@@ -379,7 +379,7 @@ def test_the_targets_programs_are_copied_from_its_images(render: Render) -> None
     pod, told = shadowed(render)
 
     images = [each["image"] for each in pod["initContainers"]]
-    assert images == ["docker.io/istio/pilot:1.31.0", "docker.io/istio/proxyv2:1.29.1"]
+    assert images == ["docker.io/istio/pilot:1.31.0", "docker.io/istio/proxyv2:1.31.0"]
     assert brought(pod) == ["/usr/local/bin/pilot-discovery", "/usr/local/bin/envoy"]
     assert {"--require-shadow", "--shadow-deadline=300", "--shadow-memory=2048"} <= set(told)
     volumes = {each["name"]: each for each in pod["volumes"]}
