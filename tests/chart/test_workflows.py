@@ -47,7 +47,7 @@ def test_a_workflow_calls_verbs_of_make_alone(workflow: Path) -> None:
     for call in calls:
         program, words = call.split(maxsplit=1)
         assert program == "make"
-        given = words.removesuffix("VERSION=ci").strip()
+        given = words.removesuffix("TAG=ci").strip()
         assert set(named if given == "${{ matrix.verb }}" else [given]) <= verbs()
 
 
