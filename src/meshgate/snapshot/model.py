@@ -18,13 +18,30 @@ from meshgate.snapshot.upgrade import Support
 SCHEMA = 2  # a change of it comes with a row in migrate.py
 
 
+class Undecodable(Base, frozen=True):
+    """One object of a list that could not be decoded: `name` is `namespace/name`."""
+
+    kind: str
+    name: str
+    field: str
+    why: str
+
+    def __str__(self) -> str:
+        where = f"{self.field}: " if self.field else ""
+        return f"{self.kind} {self.name}: {where}{self.why}".strip()
+
+
 class Gap(Base, frozen=True):
-    """An item that could not be read, why, and what to do; `transient` if a retry may succeed."""
+    """An item that could not be read, why, and what to do; `transient` if a retry may succeed.
+
+    With `objects` the item was read, except for these.
+    """
 
     item: str
     why: str
     remedy: str = ""
     transient: bool = False
+    objects: tuple[Undecodable, ...] = ()
 
 
 class Waiver(Base, frozen=True):
@@ -92,6 +109,8 @@ class Snapshot(Items, frozen=True, kw_only=True):
     Attributes:
         read: the names of the items that were read in full; an item is in `read`, or in a gap, or
             was not requested.
+        api_versions: item to the API version that it was read at, empty where the cluster does not
+            serve the kind.
         unanswered_since: `proxy|type URL` to when a push was first seen unanswered in this run.
         started: when the run first looked; with `unanswered_since` it ages what is STALE.
     """
@@ -104,6 +123,7 @@ class Snapshot(Items, frozen=True, kw_only=True):
     kubernetes_version: str = ""
     read: tuple[str, ...] = ()
     gaps: tuple[Gap, ...] = ()
+    api_versions: dict[str, str] = {}
     unanswered_since: dict[str, datetime] = {}
     watch: Watch | None = None
 
