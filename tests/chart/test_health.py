@@ -147,7 +147,11 @@ def with_condition(type: str, message: str) -> Any:
     return found
 
 
-HYDRATED = {"repoURL": "https://git.example.com/mesh", "targetRevision": "env/prod", "path": "istiod"}
+HYDRATED = {
+    "repoURL": "https://git.example.com/mesh",
+    "targetRevision": "env/prod",
+    "path": "istiod",
+}
 
 
 def hydrated(source: Any = HYDRATED, phase: str = "Hydrated") -> Any:
