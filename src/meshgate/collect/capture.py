@@ -173,8 +173,9 @@ class Live:
         found, gaps = self._read(closure({INGRESS}) - {INGRESS})
         if gaps:
             return [], gaps
-        planned, _ = plan_ingress(self._context, found)
-        return [str(each) for each in planned], []
+        plan = plan_ingress(self._context, found)
+        skipped = [f"not requested: {each.subject} ({each.why})" for each in plan.skipped]
+        return [*map(str, plan.planned), *skipped], []
 
     def stream(self, slow_after: int) -> "Stream":
         """The requests that a watch sends, and what was found of them so far."""
@@ -189,7 +190,7 @@ class Live:
         found, gaps = self._read(closure({INGRESS}) - {INGRESS})
         if gaps:
             raise ReadError(gaps[0].why, gaps[0].remedy)
-        planned = watched(plan_ingress(self._context, found)[0])
+        planned = watched(plan_ingress(self._context, found).planned)
         if not planned:
             raise ReadError("no safe request can be derived from any route", "is there a Gateway?")
         return Stream(planned, self._context.traffic, slow_after)

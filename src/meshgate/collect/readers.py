@@ -52,7 +52,7 @@ from meshgate.probe.traffic import Traffic
 from meshgate.semantics.topology import GatewayTopology, RoutingConfig
 from meshgate.semantics.webhooks import Backend, Webhooks, injection_enabled
 from meshgate.semantics.workloads import chosen
-from meshgate.snapshot.ingress import Ingress, Vantage
+from meshgate.snapshot.ingress import Ingress
 from meshgate.snapshot.istioctl import Analysis
 from meshgate.snapshot.istiod import IstiodMetrics, IstiodReading
 from meshgate.snapshot.kubernetes import Pod
@@ -271,11 +271,11 @@ def read_workloads(context: Context, found: Found) -> tuple[Workload, ...]:
 
 def read_ingress(context: Context, found: Found) -> Ingress:
     """What the gateways make of requests to their listeners and routes."""
-    planned, vantages = plan_ingress(context, found)
-    return gateways.send(planned, vantages, context.traffic)
+    plan = plan_ingress(context, found)
+    return gateways.send(plan.planned, plan.vantages, context.traffic, skipped=plan.skipped)
 
 
-def plan_ingress(context: Context, found: Found) -> tuple[list[gateways.Planned], list[Vantage]]:
+def plan_ingress(context: Context, found: Found) -> gateways.Plan:
     """The requests that would be sent, and where from."""
     topology = GatewayTopology(RoutingConfig(*(found[item] for item in REQUIRES[INGRESS])))
     return gateways.plan(topology, context.traffic, context.transport.enter)
