@@ -32,9 +32,9 @@ def test_every_sidecar_is_of_the_expected_version(mesh: Mesh) -> None:
 @pytest.mark.check("DP003")
 def test_every_sidecar_follows_the_expected_istiod(mesh: Mesh) -> None:
     """One that follows nobody, or the old istiod, is cut off when that one is removed."""
-    astray = mesh.sidecars.astray
+    wrong_istiod = mesh.sidecars.wrong_istiod
 
-    assert not astray, listed(astray)
+    assert not wrong_istiod, listed(wrong_istiod)
 
 
 @pytest.mark.check("DP004")

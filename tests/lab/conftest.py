@@ -8,6 +8,11 @@ from tests.lab.harness import NEW, OLD, Lab, Stage, lab_of
 from tests.lab.rights import VERIFIER, grant
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    """Declare the marker of the tests that only `make test-lab-all` runs."""
+    config.addinivalue_line("markers", "every_release: needs more than the two newest releases")
+
+
 @pytest.fixture(scope="session")
 def running_lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
     """The lab of this session: $MESHGATE_LAB if that is named, else one that goes when we go."""

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 import time
+import tomllib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,7 +17,11 @@ ROOT = Path(__file__).parents[2]
 LAB = ROOT / "ci" / "lab" / "lab"
 NODE = "172.30.0.2"
 CLASSIC = {"http": f"{NODE}:30080", "https": f"{NODE}:30443"}  # the gateway of istio-ingress
-OLD, NEW = "1.28.2", "1.29.1"  # the versions of Istio that it has
+VERSIONS = tuple(sorted(tomllib.loads((LAB.parent / "versions.toml").read_text())["istio"]))
+UPGRADES = tuple(itertools.pairwise(VERSIONS))  # one minor version each
+OLD, NEW = UPGRADES[-1]  # the newest release, and the one before it
+_numbers = itertools.count(1)  # of the labs that this process starts
+UNRELEASED = "1.99.0"  # a target that nothing runs yet
 
 
 class Stage:
@@ -30,7 +35,11 @@ class Stage:
     @property
     def failures(self) -> list[str]:
         """The lines that say what is wrong, in the order in which they are printed."""
-        return [line for line in self.output.splitlines() if line.startswith(("FAIL ", "???? "))]
+        return [
+            line
+            for line in self.output.splitlines()
+            if line.startswith(("FAIL ", "???? ", "UNKNOWN "))
+        ]
 
     @property
     def first(self) -> str:
@@ -134,17 +143,24 @@ def until(holds: Callable[[], bool], timeout: float = 60) -> None:
 
 
 @contextmanager
-def lab_of(version: str, workspace: Path, *, named: str = "") -> Iterator[Lab]:
-    """A lab that runs this version: the one that the environment variable `named` names, as it is;
-    else one of our own, which goes when the block ends."""
+def lab_of(version: str, workspace: Path, *words: str, named: str = "") -> Iterator[Lab]:
+    """A lab of this Istio version for the length of the block.
+
+    Args:
+        version: the release that the lab starts with.
+        workspace: where reports of its runs go.
+        words: more options of `lab up`.
+        named: an environment variable; if it is set, the running lab that it names is used as it is
+            and stays up.
+    """
     if given := os.environ.get(named):
         alone = "PYTEST_XDIST_WORKER" not in os.environ
-        assert alone, f"one lab cannot be shared: make test-lab LABS=0, or without {named}"
+        assert alone, f"workers cannot share one lab: make test-lab LABS=0, or unset {named}"
         yield Lab(given, workspace)
         return
-    lab = Lab(f"test-{os.getpid()}-{version.replace('.', '-')}", workspace)
+    lab = Lab(f"test-{os.getpid()}-{next(_numbers)}", workspace)
     try:
-        lab.verb("up", "--istio", version)
+        lab.verb("up", "--istio", version, *words)
         yield lab
     finally:
         lab.verb("down")

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tests.lab.harness import Lab, Stage, pushes, until
+from tests.lab.harness import NEW, UNRELEASED, Lab, Stage, pushes, until
 from tests.lab.test_mtls import proxy_config, workload
 
 Run = Callable[..., Stage]
@@ -120,11 +120,11 @@ def test_a_virtual_service_of_a_missing_gateway(lab: Lab, controlplane: Run) -> 
 
 
 def test_a_version_that_is_not_the_target(controlplane: Run) -> None:
-    stage = controlplane("--target-version=1.30.0")
+    stage = controlplane(f"--target-version={UNRELEASED}")
 
     assert stage.exit == 1
     assert stage.first.startswith("FAIL CP001 Pod istio-system/istiod-"), stage.output
-    assert "runs 1.29.1; expected 1.30.0" in stage.first
+    assert f"runs {NEW}; expected {UNRELEASED}" in stage.first
 
 
 def test_what_was_seen_can_be_replayed(lab: Lab, controlplane: Run) -> None:

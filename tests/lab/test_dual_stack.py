@@ -1,14 +1,13 @@
 """Stage C where Services have an address of IPv6 too: each family is asked, and told of apart."""
 
 import json
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import pytest
 
 from meshgate.snapshot.store import load
-from tests.lab.harness import Lab, Stage
+from tests.lab.harness import NEW, Lab, Stage, lab_of
 from tests.lab.rights import VERIFIER, grant
 
 GATEWAY = ("service", "istio-ingressgateway", "-n", "istio-ingress")
@@ -17,18 +16,11 @@ OUTSIDE = "fd00:172:30::7"
 
 @pytest.fixture(scope="module")
 def dual(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
-    """A lab of both families; whichever is named by $MESHGATE_DUAL_LAB is left as it is."""
-    given = os.environ.get("MESHGATE_DUAL_LAB")
-    lab = Lab(given or f"dual-{os.getpid()}", tmp_path_factory.mktemp("runs"))
-    if given:
+    """A lab of both families: $MESHGATE_LAB_DUAL, or one for this module."""
+    folder = tmp_path_factory.mktemp("runs")
+    with lab_of(NEW, folder, "--dual-stack", named="MESHGATE_LAB_DUAL") as lab:
         lab.verb("reset")
         yield lab
-        return
-    try:
-        lab.verb("up", "--dual-stack")
-        yield lab
-    finally:
-        lab.verb("down")
 
 
 @contextmanager

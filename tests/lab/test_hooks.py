@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from meshgate.collect.rights import REPORTS
-from tests.lab.harness import ROOT, Lab, until, watching
+from tests.lab.harness import NEW, OLD, ROOT, Lab, until, watching
 
 MANIFESTS = ROOT / "hooks/manifests"
 NAMESPACE = "istio-system"
@@ -66,9 +66,9 @@ def test_a_verdict_is_told_with_the_printed_rights(lab: Lab, job: str, tmp_path:
     ]
 
     last = lab.run(MESHGATE, "last", PLACE, "--target-version=9.9.9")
-    other = lab.run(MESHGATE, "last", PLACE, "--target-version=1.29.1")
+    other = lab.run(MESHGATE, "last", PLACE, f"--target-version={NEW}")
     assert (last.returncode, other.returncode) == (1, 10), last.stdout + other.stdout
-    assert "NO VERDICT of 1.29.1" in other.stdout
+    assert f"NO VERDICT of {NEW}" in other.stdout
     run = annotations["meshgate/report"].removeprefix(f"{PLACE}-")
     fetched = lab.run(MESHGATE, "fetch", PLACE, run, str(tmp_path))
     assert fetched.returncode == 0, fetched.stderr
@@ -162,12 +162,12 @@ def test_a_restart_stops_at_the_first_that_does_not_come_back_right(lab: Lab) ->
     before = {each["metadata"]["name"]: each for each in lab.get("pods", "-A")["items"]}
 
     done = lab.run(
-        MESHGATE, "restart", "--target-version=1.28.2", "--timeout=90", identity=RESTARTER
+        MESHGATE, "restart", f"--target-version={OLD}", "--timeout=90", identity=RESTARTER
     )
 
-    # istiod here makes proxies of 1.29.1, whatever is asked for
+    # this istiod injects proxies of its own version, whatever the target is
     assert done.returncode == 1, done.stderr
-    assert "still runs another proxy than 1.28.2" in done.stderr
+    assert f"still runs another proxy than {OLD}" in done.stderr
     new = [
         each["metadata"]["name"]
         for each in lab.get("pods", "-A")["items"]
@@ -181,7 +181,7 @@ def test_a_restart_stops_at_the_first_that_does_not_come_back_right(lab: Lab) ->
 def test_a_restart_has_nothing_to_do_twice(lab: Lab) -> None:
     lab.apply(*(each for each in objects("restart") if each["kind"] != "Job"))
 
-    done = lab.run(MESHGATE, "restart", "--target-version=1.29.1", identity=RESTARTER)
+    done = lab.run(MESHGATE, "restart", f"--target-version={NEW}", identity=RESTARTER)
 
     assert done.returncode == 0, done.stderr
-    assert "0 workloads run another proxy than 1.29.1" in done.stderr
+    assert f"0 workloads run another proxy than {NEW}" in done.stderr

@@ -15,7 +15,7 @@ import yaml
 from meshgate.collect.rights import REPORTS
 from meshgate.snapshot.store import load
 from tests.chart.conftest import rendered
-from tests.lab.harness import ROOT, Lab, gone_and_back, until
+from tests.lab.harness import NEW, ROOT, Lab, gone_and_back, until
 from tests.lab.rights import NAMESPACE, VERIFIER, grant
 
 MIB = 2**20
@@ -134,7 +134,7 @@ def test_it_says_what_it_is(running_lab: Lab, tmp_path: Path) -> None:
     assert labels["org.opencontainers.image.title"] == "meshgate"
     assert labels["org.opencontainers.image.revision"] == _head()
     assert labels["org.opencontainers.image.version"]
-    assert labels["io.istio.version"] == "1.29.1"
+    assert labels["io.istio.version"] == NEW
     assert labels["io.meshgate.sbom"] == "/opt/meshgate/sbom.cdx.json"
     assert config["User"] == "65532:65532"
 
@@ -216,14 +216,14 @@ def _kept(lab: Lab, place: str) -> str:
 def test_a_precheck_job_brings_the_targets_programs_and_tries_them(
     lab: Lab, image: str, tmp_path: Path
 ) -> None:
-    lab.verb("target", "1.29.1", str(tmp_path))
+    lab.verb("target", NEW, str(tmp_path))
     objects = yaml.safe_load_all((tmp_path / "istiod.yaml").read_text())
     wanted = [each for each in objects if each and each["kind"] in ("ConfigMap", "Deployment")]
     repository, _, digest = image.partition("@")
     values = {
         "stages": ["precheck"],
         "rbac": "resource",
-        "targetVersion": "1.29.1",
+        "targetVersion": NEW,
         "deadline": 900,
         "syncFail": False,
         "image": {"repository": repository, "digest": digest},
@@ -305,7 +305,7 @@ def shared_out(lab: Lab, image: str) -> Iterator[Callable[..., dict[str, Any]]]:
 def test_pods_share_out_the_ports_of_the_mesh_and_all_of_them_open_the_gate(
     lab: Lab, shared_out: Callable[..., dict[str, Any]], tmp_path: Path
 ) -> None:
-    done = shared_out("targetVersion=1.29.1")
+    done = shared_out(f"targetVersion={NEW}")
 
     log = lab.kubectl("logs", "-n", NAMESPACE, f"job/{SHARDED}", "--all-pods", "--prefix")
     assert done["status"]["succeeded"] == 2, log

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from cryptography import x509
 
-from tests.lab.harness import Lab, Stage, until
+from tests.lab.harness import OLD, Lab, Stage, until
 from tests.lab.rights import VERIFIER, grant
 from tests.webhook_builders import issued
 
@@ -228,7 +228,7 @@ def test_sidecars_that_are_not_as_they_should_be(lab: Lab, dataplane: Run) -> No
     lab.kubectl("rollout", "status", "-n", "shop", "deployment/bare", "--timeout=120s")
     lab.kubectl("label", "namespace", "shop", "istio-injection=enabled")
     until(lambda: injected(lab))
-    old = {"sidecar.istio.io/proxyImage": "docker.io/istio/proxyv2:1.28.2"}
+    old = {"sidecar.istio.io/proxyImage": f"docker.io/istio/proxyv2:{OLD}"}
     secret, foreign = of_another_root()
     lab.apply(
         secret,
@@ -247,7 +247,7 @@ def test_sidecars_that_are_not_as_they_should_be(lab: Lab, dataplane: Run) -> No
     assert stage.exit == 1
     assert stage.first.startswith("FAIL DP001 Pod shop/bare-"), stage.output
     assert "has no sidecar, though its namespace and labels ask for one" in stage.first
-    found(stage, "DP002", "Pod shop/pinned-", "its sidecar is 1.28.2: its image is pinned")
+    found(stage, "DP002", "Pod shop/pinned-", f"its sidecar is {OLD}: its image is pinned")
     found(stage, "DP004", "Pod shop/past-", "excludeInboundPorts: 8080")
     found(stage, "DP004", "Pod shop/uncaptured-", "includeInboundPorts")
     found(stage, "DP005", "Pod shop/short-", "of its lifetime is left")

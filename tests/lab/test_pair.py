@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from meshgate.collect.rights import PROBES
-from tests.lab.harness import LAB, ROOT, Lab, Stage, until
+from tests.lab.harness import LAB, NEW, ROOT, UNRELEASED, Lab, Stage, until
 from tests.lab.rights import VERIFIER, grant
 from tests.lab.test_mtls import FILE, authorization, found, peer, rule
 from tests.lab.test_retry_after import announcing, patch
@@ -94,7 +94,7 @@ def test_a_healthy_mesh_is_seen_from_inside_and_nothing_is_left(lab: Lab, inside
     grant(lab)
     lab.apply(back_off("30s"), _stale(), loud("60"))
 
-    stage = inside("--settle=30", "--target-version=1.29.1", "--probe-call=http://web.shop/")
+    stage = inside("--settle=30", f"--target-version={NEW}", "--probe-call=http://web.shop/")
 
     assert stage.exit == 0, stage.output
     assert {f"pass {check}" for check in ("DP008", "DP009", "RA004", "RA005")} <= {
@@ -179,10 +179,10 @@ def test_rules_that_break_calls(lab: Lab, inside: Run) -> None:
 def test_calls_without_mtls_and_proxies_that_come_too_early(lab: Lab, inside: Run) -> None:
     lab.apply(in_probes(peer("default", "DISABLE")), back_off("1s"))
 
-    stage = inside("--target-version=1.30.0")
+    stage = inside(f"--target-version={UNRELEASED}")
 
     assert stage.exit == 1, stage.output
-    found(stage, "DP008", PROBE, "was given a sidecar of 1.29.1; expected 1.30.0")
+    found(stage, "DP008", PROBE, f"was given a sidecar of {NEW}; expected {UNRELEASED}")
     found(stage, "DP009", PROBE, "its call to b came without mTLS")
     found(stage, "RA004", "EnvoyFilter istio-system/patient", "with Retry-After: 2; expected at")
 

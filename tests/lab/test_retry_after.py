@@ -1,11 +1,12 @@
 """Retry-After on a real mesh: filters that do nothing, and answers that lack it."""
 
+import re
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 
-from tests.lab.harness import CLASSIC, NODE, Lab, Stage, envoy, until
+from tests.lab.harness import CLASSIC, NEW, NODE, Lab, Stage, envoy, until
 
 Run = Callable[..., Stage]
 
@@ -59,7 +60,7 @@ def test_filters_that_do_nothing_are_each_named(check: Run, lab: Lab) -> None:
         announcing("in-the-past", patch(value="Fri, 02 Jan 2015 11:59:59 GMT"), app="orders"),
         announcing(
             "once-a-version",
-            *(patch(version=r"^1\.28"), patch(version=r"^1\.29", value="29")),
+            *(patch(version=r"^1\.28"), patch(version=rf"^{re.escape(NEW)}", value="29")),
             app="web",
         ),
     )
@@ -82,9 +83,9 @@ def test_filters_that_do_nothing_are_each_named(check: Run, lab: Lab) -> None:
         f"RA001 EnvoyFilter shop/no-such-port: {what} matches nothing: it is in the configuration "
         f"of none of the 1 proxies that it reaches ({web})",
         rf"RA001 EnvoyFilter shop/only-old: {what} is for proxies of version '^1\\.28.*', and 1 of "
-        f"the 1 that it reaches run 1.29.1 ({web})",
+        f"the 1 that it reaches run {NEW} ({web})",
         "RA002 EnvoyFilter shop/in-the-past: patch 1 sends Retry-After "
-        "'Fri, 02 Jan 2015 11:59:59 GMT', which is a date that has passed",
+        "'Fri, 02 Jan 2015 11:59:59 GMT', which is a date in the past",
         "RA002 EnvoyFilter shop/malformed: patch 1 sends Retry-After 'soon', which is neither",
     )
     assert len(stage.failures) == len(expected), stage.output

@@ -1,4 +1,7 @@
-"""Real upgrades, 1.28.2 to 1.29.1: the gate says right away what is so."""
+"""Real upgrades, each to the next minor release: every gate, before and after.
+
+`make test-lab` runs those to the newest release, `make test-lab-all` all of them.
+"""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -6,9 +9,8 @@ from pathlib import Path
 import pytest
 
 from meshgate.collect.rights import PROBES
-from tests.lab.harness import NEW, OLD, Lab, Stage, lab_of
-from tests.lab.rights import VERIFIER, grant
-from tests.lab.test_pair import IMAGE
+from tests.lab.gates import Gates
+from tests.lab.harness import UPGRADES, Lab, Stage, lab_of
 
 # what keeps workloads behind
 ON_DELETE = '{"spec": {"updateStrategy": {"type": "OnDelete", "rollingUpdate": null}}}'
@@ -19,120 +21,134 @@ BUDGET = {
     "spec": {"minAvailable": 1, "selector": {"matchLabels": {"app": "web"}}},
 }
 
+every_upgrade = pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        *(pytest.param(*pair, marks=pytest.mark.every_release) for pair in UPGRADES[:-1]),
+        pytest.param(*UPGRADES[-1]),
+    ],
+)
+
 
 @pytest.fixture
-def old(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
-    """A mesh of the old version for each test: it is upgraded."""
-    with lab_of(OLD, tmp_path_factory.mktemp("upgrade")) as lab:
+def lab(old: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
+    """A mesh of the release `old`, one for each test: the test upgrades it."""
+    with lab_of(old, tmp_path_factory.mktemp("upgrade")) as lab:
         yield lab
 
 
-def test_an_upgrade_in_place(old: Lab, tmp_path: Path) -> None:
-    grant(old)
-    old.apply(BUDGET)
-    old.kubectl(*("patch", "statefulset", "cache", "-n", "shop", "-p", ON_DELETE))
-    before = old.pytest("-m", "controlplane", f"--target-version={OLD}", "--settle=30")
-    assert before.exit == 0, before.output
+@pytest.fixture
+def gates(lab: Lab, tmp_path: Path) -> Gates:
+    """Its gates."""
+    return Gates(lab, tmp_path)
 
-    baseline = tmp_path / "before.json.gz"
-    ready = old.pytest(
-        *("-m", "precheck", f"--target-version={NEW}", f"--istioctl=istioctl-{NEW}"),
-        *("--settle=30", f"--keep-baseline={baseline}"),
-    )
+
+@every_upgrade
+def test_an_upgrade_in_place(lab: Lab, gates: Gates, old: str, new: str, tmp_path: Path) -> None:
+    lab.apply(BUDGET)
+    lab.kubectl("patch", "statefulset", "cache", "-n", "shop", "-p", ON_DELETE)
+    gates.all_open(old)
+    saved = tmp_path / "before.json.gz"
+    ready = gates.precheck(new, f"--keep-baseline={saved}")
     assert ready.exit == 0, ready.output
-    way_in = old.pytest("-m", "ingress", "--settle=30")
-    assert way_in.exit == 0, way_in.output
+    baseline = f"--baseline={saved}"
 
-    early = old.pytest("-m", "controlplane", f"--target-version={NEW}", "--settle=10")
+    early = gates.controlplane(new, "--settle=10", baseline)
     assert early.exit == 1, early.output
-    assert f"runs {OLD}; expected {NEW}" in early.first
+    assert f"runs {old}" in early.first
+    assert new in early.first
 
-    old.verb("upgrade", NEW)
-    after = old.pytest(
-        *("-m", "controlplane", f"--target-version={NEW}", "--settle=90"),
-        f"--baseline={baseline}",
-    )
+    lab.verb("upgrade", new)
+    after = gates.controlplane(new, baseline)
     assert after.exit == 0, after.output
-    # the workloads are not restarted yet: expected between the stages, told and not fatal
+    # the workloads are not restarted yet: expected between these stages, so only a warning
     assert "IST0158" in after.output
-
-    behind = dataplane(old)
-    assert behind.exit == 1, behind.output
-    assert "its sidecar is 1.28.2: Deployment api was not restarted since" in behind.first
-    assert "StatefulSet cache has the update strategy OnDelete" in behind.output
-    assert "PodDisruptionBudget shop/web allows no disruption" in behind.output
-    # the old sidecars are sound all the same
-    assert {line.split()[1] for line in behind.failures} == {"DP002"}, behind.output
-    same = f"--baseline={way_in.reports}/snapshot.json.gz"
-    gateways = old.pytest("-m", "ingress", "--settle=10", same)
+    # the baseline excuses none of what the restart has to change
+    for behind in (gates.dataplane(new, baseline), gates.dataplane(new)):
+        assert behind.exit == 1, behind.output
+        assert checks(behind) == {"DP002"}, behind.output
+        assert f"its sidecar is {old}: Deployment api was not restarted since" in behind.output
+        assert "StatefulSet cache has the update strategy OnDelete" in behind.output
+        assert "PodDisruptionBudget shop/web allows no disruption" in behind.output
+    gateways = gates.ingress("--settle=10", baseline)
     assert gateways.exit == 1, gateways.output
-    assert f"its proxy is {OLD}; expected {NEW}, like istiod" in gateways.first
+    assert checks(gateways) == {"IG001"}, gateways.output
+    assert f"its proxy is {old}" in gateways.first
 
-    old.verb("upgrade", NEW, "--restart")
-    arrived = old.pytest("-m", "ingress", "--settle=60", same)
+    lab.verb("upgrade", new, "--restart")
+    arrived = gates.ingress(baseline)
     assert arrived.exit == 0, arrived.output
-    assert "n/a  IG008 " not in arrived.output
-    done = old.pytest("-m", "controlplane", f"--target-version={NEW}", "--settle=60")
-    assert done.exit == 0, done.output
-    # the pod that nobody restarts is left
-    assert "(pod names: [cache-0])" in done.output
-
-    left = dataplane(old)
+    # the pod of the StatefulSet still waits for somebody to delete it
+    left = gates.dataplane(new, baseline)
     assert len(left.failures) == 1, left.output
-    assert left.first.startswith(
-        "FAIL DP002 Pod shop/cache-0: its sidecar is 1.28.2: StatefulSet cache"
-    )
-    old.kubectl("delete", "pod", "cache-0", "-n", "shop")
-    restarted = dataplane(old)
+    assert "DP002 Pod shop/cache-0" in left.first
+    assert f"its sidecar is {old}: StatefulSet cache" in left.first
+    lab.kubectl("delete", "pod", "cache-0", "-n", "shop")
+    lab.kubectl("rollout", "status", "statefulset/cache", "-n", "shop", "--timeout=120s")
+
+    restarted = gates.dataplane(new, baseline)
     assert restarted.exit == 0, restarted.output
-    last = old.pytest("-m", "controlplane", f"--target-version={NEW}", "--settle=60")
+    last = gates.controlplane(new, baseline)
     assert last.exit == 0, last.output
     assert "IST0158" not in last.output
+    gates.all_open(new)
+    again = gates.precheck(new)
+    assert again.exit == 0, again.output
 
 
-def dataplane(lab: Lab) -> Stage:
-    """Stage D as the verifier in the cluster, from outside and with the probe pair."""
-    # an old sidecar does not heal: the one look at it has to wait for the pair
-    probes = (f"--probe-pair={IMAGE}", "--probe-deadline=120")
-    return lab.pytest(
-        *("-m", "dataplane", f"--target-version={NEW}", "--settle=60", *probes),
-        identity=VERIFIER,
-    )
-
-
-def test_an_upgrade_by_revision_with_a_tag(old: Lab) -> None:
-    ready = old.pytest(
-        "-m", "precheck", f"--target-version={NEW}", f"--istioctl=istioctl-{NEW}", "--settle=30"
-    )
+@every_upgrade
+def test_an_upgrade_by_revision_with_a_tag(
+    lab: Lab, gates: Gates, old: str, new: str, tmp_path: Path
+) -> None:
+    saved = tmp_path / "before.json.gz"
+    ready = gates.precheck(new, f"--keep-baseline={saved}")
     assert ready.exit == 0, ready.output
+    baseline = f"--baseline={saved}"
 
-    old.verb("revision", NEW, "--tag", "prod")
-    grant(old)
-    before = old.pytest("-m", "controlplane", "--settle=60")
+    lab.verb("revision", new, "--tag", "prod")
+    # both istiods run: the new one is what the gate judges, the old one still has its workloads
+    before = gates.controlplane(new, baseline)
     assert before.exit == 0, before.output
 
     for namespace in ("shop", "payments", PROBES):
-        old.kubectl("label", "namespace", namespace, "istio-injection-", "istio.io/rev=prod")
-    between = old.pytest("-m", "controlplane", "--settle=30")
+        lab.kubectl("label", "namespace", namespace, "istio-injection-", "istio.io/rev=prod")
+    between = gates.controlplane(new, "--settle=30", baseline)
     assert between.exit == 0, between.output
-    # the workloads are of the old revision until their own stage: told and not fatal
+    # the workloads are of the old revision until their own stage: only a warning
     assert "WARN CP012 Namespace shop: " in between.output
-    behind = dataplane(old)
+    behind = gates.dataplane(new, baseline)
     assert behind.exit == 1, behind.output
-    assert "its sidecar is 1.28.2: Deployment api was not restarted since" in behind.first
-    # what is made now is of the new revision already, and speaks with the old
+    assert f"its sidecar is {old}: Deployment api was not restarted since" in behind.output
+    # new pods are of the new revision already, and talk to the old ones
     assert "pass DP008" in behind.output, behind.output
     assert "pass DP009" in behind.output, behind.output
 
     for namespace in ("shop", "payments"):
-        for kind in ("deployment", "statefulset"):
-            old.kubectl("rollout", "restart", kind, "-n", namespace)
-            for each in old.get(kind, "-n", namespace)["items"]:
-                name = f"{kind}/{each['metadata']['name']}"
-                old.kubectl("rollout", "status", name, "-n", namespace, "--timeout=180s")
-    after = old.pytest("-m", "controlplane", "--settle=90")
-    assert after.exit == 0, after.output
-    assert "WARN CP012" not in after.output
-    restarted = dataplane(old)
-    assert restarted.exit == 0, restarted.output
-    assert "WARN DP009" not in restarted.output
+        restart(lab, namespace)
+    # the canary: these namespaces are upgraded, the gateways of istio-ingress are not
+    canary = gates.controlplane(new, baseline)
+    assert canary.exit == 0, canary.output
+    assert "WARN CP012" not in canary.output
+    upgraded = gates.dataplane(new, baseline)
+    assert upgraded.exit == 0, upgraded.output
+    assert "WARN DP009" not in upgraded.output
+
+    lab.kubectl("label", "namespace", "istio-ingress", "istio-injection-", "istio.io/rev=prod")
+    restart(lab, "istio-ingress")
+    gateways = gates.ingress(baseline)
+    assert gateways.exit == 0, gateways.output
+    gates.all_open(new)
+
+
+def checks(stage: Stage) -> set[str]:
+    """The checks that closed the gate."""
+    return {line.split()[1] for line in stage.failures}
+
+
+def restart(lab: Lab, namespace: str) -> None:
+    """Restart every workload of a namespace, and wait for each."""
+    for kind in ("deployment", "statefulset"):
+        for each in lab.get(kind, "-n", namespace)["items"]:
+            name = f"{kind}/{each['metadata']['name']}"
+            lab.kubectl("rollout", "restart", name, "-n", namespace)
+            lab.kubectl("rollout", "status", name, "-n", namespace, "--timeout=180s")

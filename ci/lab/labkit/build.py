@@ -33,7 +33,6 @@ class Built:
     programs: images.Programs
     node_root: Path
     image_store: Path
-    tls_routes: Path
 
 
 def build() -> Built:
@@ -60,7 +59,7 @@ def build() -> Built:
     # Imported once into a containerd root, of which every lab gets a copy in a second.
     recipe = [str(node_root), images.recipe(programs)]
     store = _cached("images", recipe, make_image_store)
-    return Built(programs, node_root, store, _tls_routes())
+    return Built(programs, node_root, store)
 
 
 @dataclass(frozen=True)
@@ -255,19 +254,6 @@ def _copy_istio_files(module: Path, place: Path) -> None:
     bootstrap = istio / "tools/packaging/common/envoy_bootstrap.json"
     shutil.copyfile(bootstrap, place / "envoy_bootstrap.json")
     shutil.copytree(gateway_api / "config/crd/standard", place / "gateway-api")
-
-
-def _tls_routes() -> Path:
-    """The CRD of TLSRoute, which is of the Gateway API's experimental channel."""
-    module = paths.SOURCE / "go" / f"istio-{versions().default_istio}"
-
-    def make(place: Path) -> None:
-        # whether or not Go has it still
-        got = run(["go", "mod", "download", "-json", "sigs.k8s.io/gateway-api"], cwd=module)
-        crds = Path(json.loads(got)["Dir"]) / "config/crd/experimental"
-        shutil.copyfile(crds / "gateway.networking.k8s.io_tlsroutes.yaml", place / "crd.yaml")
-
-    return _cached("tls-routes", _digest(module.glob("go.*")), make) / "crd.yaml"
 
 
 def _go_module_dir(module: Path, path: str) -> Path:

@@ -1,6 +1,7 @@
 """What runs on the node: CoreDNS, the Gateway API, Istio, and the sample estate."""
 
 import json
+import re
 import shutil
 import string
 from dataclasses import asdict, dataclass, replace
@@ -10,10 +11,11 @@ from labkit.build import Built
 from labkit.health import wait_healthy
 from labkit.node import Node
 from labkit.paths import SOURCE, LabDir
-from labkit.steps import poll, run, step
+from labkit.steps import LabError, poll, run, step
 from labkit.versions import versions
 
 MANIFESTS = SOURCE / "manifests"
+_GATEWAYS = "gateways.gateway.networking.k8s.io"
 ESTATE = ("istio-ingress", "shop", "payments", "legacy")
 
 
@@ -39,14 +41,12 @@ class Installed:
 def install(node: Node, built: Built, wanted: Installed) -> None:
     """Put everything on a bare node."""
     link_programs(node.lab, built, wanted.istio)
-    with step("CoreDNS, Gateway API"):
+    with step("CoreDNS"):
         _apply(node, MANIFESTS / "coredns.yaml")
-        crds = built.programs.istio[wanted.istio] / "gateway-api"
-        node.kubectl("apply", "--server-side", "-f", crds)
+    install_gateway_api(node, built, wanted.istio)
     _install_istio(node, built, wanted)
     if wanted.revision:
         _set_tag(node, wanted, "default")
-    shutil.copy(built.tls_routes, node.lab.shared / "tlsroutes.yaml")
     with step("the sample estate"):
         _apply(node, *sorted((MANIFESTS / "estate").glob("*.yaml")))
         _make_certificate(node)
@@ -58,6 +58,7 @@ def upgrade(node: Node, built: Built, version: str, *, restart: bool) -> None:
     """Upgrade Istio in place; with `restart`, the sidecars too."""
     wanted = replace(Installed.load(node.lab), istio=version)
     link_programs(node.lab, built, version)
+    install_gateway_api(node, built, version)
     _install_istio(node, built, wanted)
     wanted.save(node.lab)
     with step("wait for istiod to upgrade the gateways that it made"):
@@ -84,10 +85,34 @@ def add_revision(node: Node, built: Built, version: str, tag: str | None) -> Non
     """Install a second control plane beside the first; a tag may then point to it."""
     revision = versions().istio_release(version).revision
     wanted = replace(Installed.load(node.lab), istio=version, revision=revision)
+    install_gateway_api(node, built, version)
     _install_istio(node, built, wanted)
     if tag:
         _set_tag(node, wanted, tag)
     wait_healthy(node)
+
+
+def install_gateway_api(node: Node, built: Built, istio: str) -> None:
+    """Install the Gateway API bundle that this Istio release is built with, or upgrade to it.
+
+    An older bundle never replaces a newer one: the bundle's own admission policy forbids that.
+    """
+    crds = built.programs.istio[istio] / "gateway-api"
+    wanted = _bundle_version((crds / "gateway.networking.k8s.io_gateways.yaml").read_text())
+    installed = node.items("crds", f"--field-selector=metadata.name={_GATEWAYS}")
+    served = max((_bundle_version(json.dumps(each)) for each in installed), default=(0, 0, 0))
+    if served < wanted:
+        with step(f"Gateway API {'.'.join(map(str, wanted))}"):
+            node.kubectl("apply", "--server-side", "--filename", crds)
+
+
+def _bundle_version(crd: str) -> tuple[int, int, int]:
+    """Return the version of the bundle that a CRD, as YAML or JSON, belongs to."""
+    found = re.search(r'/bundle-version"?: "?v(\d+)\.(\d+)\.(\d+)', crd)
+    if not found:
+        raise LabError("the CRD of the Gateway API names no bundle version")
+    major, minor, patch = map(int, found.groups())
+    return major, minor, patch
 
 
 def link_programs(lab: LabDir, built: Built, istio: str) -> None:

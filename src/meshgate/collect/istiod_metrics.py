@@ -13,7 +13,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from meshgate.collect.errors import ReadError
 from meshgate.collect.istiod import Session, Transport, ask_each, refusal
-from meshgate.facts.controlplane.metrics import SERIES
+from meshgate.semantics.istiod_metrics import SERIES
 from meshgate.snapshot.istiod import Conflicts, IstiodMetrics
 from meshgate.snapshot.kubernetes import Pod
 

@@ -41,14 +41,14 @@ from meshgate.collect.plan import (
 )
 from meshgate.collect.shadow import offline_bundle, running
 from meshgate.collect.shadow.programs import Programs
-from meshgate.facts.dataplane.probe_pair import sample
-from meshgate.facts.dataplane.retry_after import matching_pod_labels
 from meshgate.probe import admission, burst, mtls, signing
 from meshgate.probe import ingress as gateways
 from meshgate.probe import pair as probes
 from meshgate.probe.plan import Plan
 from meshgate.probe.tls import StorageError
 from meshgate.probe.traffic import Traffic
+from meshgate.semantics.retry_after import matching_pod_labels
+from meshgate.semantics.sampling import sample
 from meshgate.semantics.topology import GatewayTopology, RoutingConfig
 from meshgate.semantics.webhooks import Backend, Webhooks, injection_enabled
 from meshgate.semantics.workloads import chosen

@@ -6,8 +6,8 @@ import msgspec
 
 from meshgate.collect.kubernetes import Cluster
 from meshgate.collect.plan import Kind
-from meshgate.facts.controlplane.proxies import CONTAINER
 from meshgate.facts.precheck.release_changes import looked_for
+from meshgate.semantics.workloads import PROXY
 from meshgate.snapshot.base import Base
 from meshgate.snapshot.kubernetes import LabelSelector, Metadata, PodSpec
 from meshgate.snapshot.upgrade import Workload
@@ -69,7 +69,7 @@ def _workload(kind: str, found: Any) -> Workload:
         paused=spec.paused,
         strategy=spec.update_strategy.type,
         proxied=any(
-            each.name == CONTAINER and each.image != INJECTED
+            each.name == PROXY and each.image != INJECTED
             for each in (*pod.init_containers, *pod.containers)
         ),
     )

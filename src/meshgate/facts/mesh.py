@@ -16,8 +16,15 @@ from meshgate.facts.dataplane.probe_pair import ProbePair
 from meshgate.facts.dataplane.retry_after import RetryAfter
 from meshgate.facts.dataplane.sidecars import Sidecars
 from meshgate.facts.evidence import Evidence
+from meshgate.facts.ingress.certificates import ServedCertificates
+from meshgate.facts.ingress.comparison import TrafficComparison
+from meshgate.facts.ingress.conditions import GatewayConditions
+from meshgate.facts.ingress.connections import GatewayConnections
 from meshgate.facts.ingress.declared_requests import DeclaredAnswers
+from meshgate.facts.ingress.entrypoints import GatewayEntrypoints
 from meshgate.facts.ingress.gateways import IngressGateways
+from meshgate.facts.ingress.rollout import GatewayRollout
+from meshgate.facts.ingress.routes import RouteAnswers
 from meshgate.facts.ingress.tls_versions import TlsVersions
 from meshgate.facts.ingress.watch import Watched
 from meshgate.facts.overview import ControlPlaneSummary, control_plane_summary
@@ -78,8 +85,43 @@ class Mesh:
 
     @cached_property
     def ingress(self) -> IngressGateways:
-        """The gateways, and what was sent through them."""
+        """The gateways, and the traffic that was sent through them."""
         return IngressGateways(self.evidence)
+
+    @cached_property
+    def gateway_rollout(self) -> GatewayRollout:
+        """The gateways' Deployments, pods and versions."""
+        return GatewayRollout(self.ingress)
+
+    @cached_property
+    def gateway_entrypoints(self) -> GatewayEntrypoints:
+        """The Services in front of the gateways."""
+        return GatewayEntrypoints(self.ingress)
+
+    @cached_property
+    def gateway_conditions(self) -> GatewayConditions:
+        """The conditions of the Gateway API's objects."""
+        return GatewayConditions(self.ingress)
+
+    @cached_property
+    def gateway_connections(self) -> GatewayConnections:
+        """Connections and TLS handshakes with the gateways."""
+        return GatewayConnections(self.ingress)
+
+    @cached_property
+    def served_certificates(self) -> ServedCertificates:
+        """The certificates that the gateways serve."""
+        return ServedCertificates(self.ingress)
+
+    @cached_property
+    def route_answers(self) -> RouteAnswers:
+        """What came back for every route."""
+        return RouteAnswers(self.ingress)
+
+    @cached_property
+    def traffic_comparison(self) -> TrafficComparison:
+        """What answered before the upgrade, compared with now."""
+        return TrafficComparison(self.ingress)
 
     @cached_property
     def control_plane_summary(self) -> ControlPlaneSummary:
@@ -89,7 +131,7 @@ class Mesh:
     @cached_property
     def declared(self) -> DeclaredAnswers:
         """Answers that somebody declared."""
-        return DeclaredAnswers(self.evidence, self.ingress)
+        return DeclaredAnswers(self.ingress)
 
     @cached_property
     def tls_versions(self) -> TlsVersions:
@@ -99,7 +141,7 @@ class Mesh:
     @cached_property
     def watched(self) -> Watched:
         """What was sent while the gateways were replaced."""
-        return Watched(self.evidence, self.ingress)
+        return Watched(self.ingress)
 
     @cached_property
     def revisions(self) -> Revisions:

@@ -14,6 +14,7 @@ import msgspec
 from meshgate.collect.errors import ReadError
 from meshgate.semantics import selectors as selector
 from meshgate.semantics.versions import Version
+from meshgate.semantics.workloads import PROXY
 from meshgate.snapshot.base import Base
 from meshgate.snapshot.kubernetes import LabelSelector, Pod
 
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
     from meshgate.collect.kubernetes import Cluster
 
 EXCLUDED = "meshgate/restart"  # on a workload or its namespace: "false"
-PROXY = "istio-proxy"
 
 Say = Callable[[str], None]
 

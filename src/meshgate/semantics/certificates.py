@@ -74,3 +74,14 @@ def _signed(certificate: x509.Certificate, issuer: x509.Certificate, at: datetim
 
 def _name(certificate: x509.Certificate) -> str:
     return certificate.subject.rfc4514_string() or f"certificate {certificate.serial_number:x}"
+
+
+def remaining(certificate: Certificate, at: datetime) -> float:
+    """Return the share of its lifetime that is left: 1 at its start, 0 or less from its end on.
+
+    A share and not days: ten days are plenty for a certificate of 24 hours, and late for a root.
+    """
+    if at < certificate.not_before:
+        return 0.0
+    lifetime = certificate.not_after - certificate.not_before
+    return (certificate.not_after - at) / lifetime if lifetime else 0.0

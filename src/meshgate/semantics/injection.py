@@ -3,6 +3,8 @@
 from collections.abc import Iterable
 from typing import Any
 
+from meshgate.semantics.workloads import PROXY
+
 # of a container: what is compared as it is; arguments and values are nobody's to keep
 _PLAIN = (
     "lifecycle",
@@ -53,4 +55,4 @@ def _container(container: dict[str, Any]) -> dict[str, Any]:
 
 def has_sidecar(shape: Shape) -> bool:
     """Whether a proxy is brought, as a sidecar of either kind."""
-    return "istio-proxy" in shape["containers"] or "istio-proxy" in shape["initContainers"]
+    return PROXY in shape["containers"] or PROXY in shape["initContainers"]

@@ -1,14 +1,18 @@
 """The workloads of the mesh: which pods have a sidecar, and which of their ports it guards."""
 
 import hashlib
+import re
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from fnmatch import fnmatchcase
 from typing import NamedTuple
 
+import msgspec
+
 from meshgate.snapshot.kubernetes import Container, Namespace, Pod, Service, ServicePort
 from meshgate.snapshot.model import Expectations
 
+# The container of every Istio proxy: sidecar, gateway, waypoint and ztunnel.
 PROXY = "istio-proxy"
 
 # Istio's own ports in every pod: health, metrics, the proxy's listeners.
@@ -40,6 +44,25 @@ def proxy(pod: Pod) -> Container | None:
     return next((each for each in containers if each.name == PROXY), None)
 
 
+class _InjectionStatus(msgspec.Struct, frozen=True):
+    revision: str = ""
+
+
+def injected_revision(pod: Pod) -> str:
+    """Return the revision that injected a pod's proxy, as istiod wrote it on the pod.
+
+    Empty where a pod has no proxy, or one that is in its own template.
+    """
+    annotations = pod.metadata.annotations
+    if annotations.revision:
+        return annotations.revision
+    try:
+        status = msgspec.json.decode(annotations.injection_status or "{}", type=_InjectionStatus)
+    except ValueError:
+        return ""
+    return status.revision
+
+
 def is_active(pod: Pod) -> bool:
     """Neither finished nor leaving."""
     return pod.metadata.deletion_timestamp is None and pod.status.phase in ("Pending", "Running")
@@ -51,15 +74,40 @@ def has_sidecar(pod: Pod) -> bool:
     return proxy(pod) is not None and bool(apps)
 
 
+# The suffix that a CronJob gives to each of its Jobs: the minute that it was scheduled for.
+_SCHEDULED = re.compile(r"-\d{8,}$")
+
+
 def workload(pod: Pod) -> str:
-    """`Kind name` of what makes the pod: its Deployment where a ReplicaSet stands between."""
+    """Return `Kind name` of what creates the pod: a ReplicaSet's Deployment, a Job's CronJob."""
     owner = next((each for each in pod.metadata.owner_references if each.controller), None)
     if owner is None:
         return f"Pod {pod.metadata.name}"
     suffix = "-" + pod.metadata.labels.get("pod-template-hash", "")
     if owner.kind == "ReplicaSet" and owner.name.endswith(suffix):
         return f"Deployment {owner.name.removesuffix(suffix)}"
+    if owner.kind == "Job" and _SCHEDULED.search(owner.name):
+        return f"CronJob {_SCHEDULED.sub('', owner.name)}"
     return f"{owner.kind} {owner.name}"
+
+
+def owner(pod: Pod) -> str:
+    """Return `Kind namespace/name` of the pod's workload; empty for a pod that nothing creates."""
+    kind, _, name = workload(pod).partition(" ")
+    return "" if kind == "Pod" else f"{kind} {pod.metadata.namespace}/{name}"
+
+
+# What `kubectl rollout restart` can restart.
+RESTARTABLE = ("Deployment", "StatefulSet", "DaemonSet")
+
+
+def restart_command(pod: Pod) -> str:
+    """Return the kubectl command that replaces the pod, and no other workload's."""
+    kind, _, name = workload(pod).partition(" ")
+    namespace = pod.metadata.namespace
+    if kind in RESTARTABLE:
+        return f"kubectl -n {namespace} rollout restart {kind.lower()}/{name}"
+    return f"kubectl -n {namespace} delete pod {pod.metadata.name}"
 
 
 def ambient(pod: Pod, namespaces: dict[str, Namespace]) -> bool:

@@ -19,6 +19,7 @@ from meshgate.collect.plan import SHADOW_READS, Kind
 from meshgate.collect.shadow import proxies
 from meshgate.collect.shadow.recorded import RecordedCluster
 from meshgate.collect.shadow.running import RunningMesh
+from meshgate.semantics.workloads import PROXY
 from meshgate.snapshot.base import Base
 from meshgate.snapshot.offline_bundle import Given, Listed, OfflineBundle
 from meshgate.snapshot.redact import REDACTED, is_credential, text
@@ -207,7 +208,7 @@ def _pod(pod: dict[str, Any]) -> dict[str, Any]:
 def _container(container: dict[str, Any]) -> dict[str, Any]:
     kept = _some(container, _CONTAINER)
     args = container.get("args") or ["?"]
-    if container["name"] == proxies.PROXY and args[0] == "proxy":
+    if container["name"] == PROXY and args[0] == "proxy":
         role = [word for word in args[1:2] if not word.startswith("-")]
         kept["args"] = ["proxy", *role, f"--domain={proxies.domain(args)}"]
         kept["env"] = [

@@ -12,9 +12,9 @@ import msgspec
 
 from meshgate.collect.kubernetes import Api
 from meshgate.collect.plan import Kind
+from meshgate.semantics.workloads import PROXY
 from meshgate.snapshot.base import Base
 
-PROXY = "istio-proxy"
 # how many of a class are asked for until one of them answers
 TRIES = 3
 
@@ -157,7 +157,7 @@ def _proxy(
         "SERVICE_ACCOUNT": pod.spec.service_account_name or "default",
     }
     names = domain(container.args).replace("$(POD_NAMESPACE)", namespace)
-    workload = metadata.get("WORKLOAD_NAME") or labels.get("app", "istio-proxy")
+    workload = metadata.get("WORKLOAD_NAME") or labels.get("app", PROXY)
     return Proxy(
         name,
         namespace,

@@ -8,11 +8,10 @@ from meshgate.facts.controlplane.control_plane import ControlPlane
 from meshgate.facts.evidence import Evidence
 from meshgate.semantics.versions import Version
 from meshgate.semantics.webhooks import Backend, Hook, Webhooks, injection_enabled
+from meshgate.semantics.workloads import PROXY
 from meshgate.snapshot.kubernetes import Namespace
 from meshgate.snapshot.wire import Handshake, Review
 from meshgate.verdict import CouldNotVerify, Finding, NotApplicable
-
-PROXY = "istio-proxy"
 
 
 class AdmissionControl:
@@ -210,7 +209,7 @@ class AdmissionControl:
             return f"gets no {PROXY} container", False
         reading = self._control_plane.readings.get(review.pod)
         expected = Version.parse(reading.version) if reading else None
-        brings = Version.parse(proxies[0].image.rpartition("/")[2].partition(":")[2])
+        brings = Version.of_image(proxies[0].image)
         if brings and expected and brings != expected:
             return f"gets the proxy {proxies[0].image}, and istiod is {expected}", False
         return None

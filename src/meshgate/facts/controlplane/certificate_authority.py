@@ -1,10 +1,10 @@
 """istiod as certificate authority: what it signs, and what the workloads trust."""
 
 from collections.abc import Iterator
-from datetime import datetime, timedelta
+from datetime import timedelta
 
 from meshgate.facts.evidence import Evidence
-from meshgate.semantics.certificates import described, fingerprint, parse
+from meshgate.semantics.certificates import described, fingerprint, parse, remaining
 from meshgate.semantics.webhooks import injection_enabled
 from meshgate.snapshot.wire import Certificate, Signature
 from meshgate.verdict import CouldNotVerify, Finding, NotApplicable
@@ -192,14 +192,3 @@ class Authority:
         for signature in self._evidence.signing.signatures:
             for issuer in signature.chain[1:]:
                 yield f"Pod {self._namespace}/{signature.pod}", issuer
-
-
-def remaining(certificate: Certificate, at: datetime) -> float:
-    """The share of its lifetime that is left: 1 at its start, 0 and less from its end on.
-
-    A share, not days: ten days are plenty for a certificate of 24 hours, and late for a root.
-    """
-    if at < certificate.not_before:
-        return 0.0
-    lifetime = certificate.not_after - certificate.not_before
-    return (certificate.not_after - at) / lifetime if lifetime else 0.0

@@ -5,31 +5,19 @@ from collections.abc import Iterator, Mapping
 from meshgate.facts.controlplane.control_plane import ControlPlane
 from meshgate.facts.evidence import Evidence
 from meshgate.semantics import pods
+from meshgate.semantics.istiod_metrics import (
+    CONVERGENCE,
+    ERRORS,
+    OBTAINED,
+    ONLY,
+    PUSHED,
+    RELEASED,
+    STARTED,
+    growth,
+)
 from meshgate.snapshot.istiod import Conflict, IstiodMetrics
 from meshgate.snapshot.kubernetes import ContainerStatus, Pod
 from meshgate.verdict import CouldNotVerify, Finding
-
-# What istiod counts each time that something goes wrong, in words.
-ERRORS = {
-    "pilot_total_xds_rejects": "pushes were rejected by proxies",
-    "pilot_total_xds_internal_errors": "requests of proxies ended in an internal error",
-    "pilot_xds_write_timeout": "pushes were not taken in time",
-    "pilot_xds_pushes": "pushes could not be sent",
-    "pilot_sds_certificate_errors_total": "certificates could not be read for a gateway",
-    "webhook_patch_failures_total": "updates of a webhook's caBundle failed",
-    "galley_validation_config_update_error": "updates of the validating webhook failed",
-}
-# of these labels alone: the same series counts what went well
-ONLY = {"pilot_xds_pushes": ("_senderr", "_builderr")}
-
-CONVERGENCE, PUSHED = "pilot_proxy_convergence_time_bucket", "pilot_proxy_convergence_time_count"
-STARTED = "process_start_time_seconds"
-# What the Go runtime has of the system, less what it has given back: all that cannot be taken away.
-# The resident size also counts the pages of the program, 80 MiB that are read anew when needed.
-OBTAINED, GIVEN_BACK = "go_memstats_sys_bytes", "go_memstats_heap_released_bytes"
-
-# All that is kept of what istiod counts.
-SERIES = (*ERRORS, CONVERGENCE, PUSHED, STARTED, OBTAINED, GIVEN_BACK)
 
 # Seconds that a change may take to every proxy, for all but one push of a hundred.
 SLOW, TOO_SLOW, ALLOWED = 10, 30, 0.01
@@ -203,7 +191,7 @@ class Numbers:
                 f"{pods.name(pod)} does not say how much memory it holds",
                 f"capture it again: {OBTAINED} is not among its numbers",
             )
-        used = numbers.after[OBTAINED] - numbers.after.get(GIVEN_BACK, 0.0)
+        used = numbers.after[OBTAINED] - numbers.after.get(RELEASED, 0.0)
         if share <= used / limit < below:
             yield Finding(
                 pods.name(pod),
@@ -245,17 +233,6 @@ def _conflicts(kind: str, conflicts: Mapping[str, Conflict], remedy: str) -> Ite
             "no conflict",
             remedy,
         )
-
-
-def growth(numbers: IstiodMetrics) -> dict[str, float]:
-    """What was counted within the window; a series that was not there was 0.
-
-    A process that started within it began from 0.
-    """
-    began = numbers.before
-    if began.get(STARTED) != numbers.after.get(STARTED):
-        began = {}
-    return {key: count - began.get(key, 0.0) for key, count in numbers.after.items()}
 
 
 def discovery(pod: Pod) -> list[ContainerStatus]:

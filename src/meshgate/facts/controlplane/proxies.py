@@ -6,13 +6,12 @@ from functools import cached_property
 
 from meshgate.facts.controlplane.control_plane import ControlPlane
 from meshgate.facts.evidence import Evidence
-from meshgate.semantics import pods
+from meshgate.semantics import pods, workloads
+from meshgate.semantics.workloads import PROXY
 from meshgate.snapshot.istio import EnvoyFilter
 from meshgate.snapshot.istiod import ProxySync
 from meshgate.snapshot.kubernetes import ContainerStatus, Pod
 from meshgate.verdict import CouldNotVerify, Finding, NotApplicable
-
-CONTAINER = "istio-proxy"
 
 
 class Proxies:
@@ -28,9 +27,7 @@ class Proxies:
         return {
             f"{pod.metadata.name}.{pod.metadata.namespace}": pod
             for pod in self._evidence.pods
-            if _holds_proxy(pod)
-            and pod.metadata.deletion_timestamp is None
-            and pod.status.phase in ("Pending", "Running")
+            if workloads.proxy(pod) and workloads.is_active(pod)
         }
 
     @cached_property
@@ -133,15 +130,8 @@ class Proxies:
         )
 
 
-def _holds_proxy(pod: Pod) -> bool:
-    return any(
-        container.name == CONTAINER
-        for container in (*pod.spec.init_containers, *pod.spec.containers)
-    )
-
-
 def _proxy_status(pod: Pod) -> ContainerStatus | None:
-    return next((status for status in pods.statuses(pod) if status.name == CONTAINER), None)
+    return next((status for status in pods.statuses(pod) if status.name == PROXY), None)
 
 
 def _disconnected(pod: Pod) -> Iterator[Finding]:
@@ -151,7 +141,7 @@ def _disconnected(pod: Pod) -> Iterator[Finding]:
             pods.name(pod),
             "its proxy runs and is connected to no istiod",
             "a connection to one of the replicas",
-            f"kubectl -n {pod.metadata.namespace} logs {pod.metadata.name} -c {CONTAINER}",
+            f"kubectl -n {pod.metadata.namespace} logs {pod.metadata.name} -c {PROXY}",
             transient=True,
         )
     elif pod.status.phase == "Running" or any(pods.waiting(pod)):

@@ -3,20 +3,15 @@
 from collections import defaultdict
 from functools import cached_property
 
-import msgspec
-
 from meshgate.facts.controlplane.control_plane import ControlPlane
 from meshgate.facts.evidence import Evidence
 from meshgate.semantics import pods
 from meshgate.semantics.webhooks import Hook, Webhooks, injection_enabled
+from meshgate.semantics.workloads import injected_revision
 from meshgate.snapshot.kubernetes import Namespace, Pod
 from meshgate.verdict import Finding, NotApplicable
 
 DEFAULT = "default"
-
-
-class _InjectionStatus(msgspec.Struct, frozen=True):
-    revision: str = ""
 
 
 class Revisions:
@@ -46,7 +41,7 @@ class Revisions:
             for pod in self._evidence.pods
             if pod.status.phase in ("Pending", "Running")
             and pod.metadata.deletion_timestamp is None
-            and (revision := actual(pod))
+            and (revision := injected_revision(pod))
         ]
 
     @property
@@ -163,15 +158,3 @@ class Revisions:
             )
             for (namespace, has, wants), names in sorted(behind.items())
         ]
-
-
-def actual(pod: Pod) -> str:
-    """The revision that injected a pod's proxy, as istiod wrote it on the pod; empty for none."""
-    annotations = pod.metadata.annotations
-    if annotations.revision:
-        return annotations.revision
-    try:
-        status = msgspec.json.decode(annotations.injection_status or "{}", type=_InjectionStatus)
-    except ValueError:
-        return ""
-    return status.revision

@@ -3,9 +3,9 @@
 from collections.abc import Iterator
 from functools import cached_property
 
-from meshgate.facts.controlplane.certificate_authority import remaining
 from meshgate.facts.evidence import Evidence
 from meshgate.semantics import pods, workloads
+from meshgate.semantics.certificates import remaining
 from meshgate.semantics.policies import DISABLE, PERMISSIVE, STRICT, Mode, Policies
 from meshgate.semantics.selectors import selects
 from meshgate.semantics.workloads import Port, chosen

@@ -1,43 +1,12 @@
 """The probe pair: whether new pods join the mesh, and reach each other and others in it."""
 
-from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from functools import cached_property
 
 from meshgate.facts.evidence import Evidence
 from meshgate.semantics.versions import Version
-from meshgate.semantics.workloads import Port, chosen, fronts, hashed, target
-from meshgate.snapshot.kubernetes import Pod, Service
-from meshgate.snapshot.model import Expectations
 from meshgate.snapshot.pair import Pair, Peer, PeerCall
 from meshgate.verdict import CouldNotVerify, Finding, NotApplicable
-
-
-def sample(
-    pods: Iterable[Pod], services: Iterable[Service], asked: Expectations, count: int
-) -> tuple[str, ...]:
-    """URLs of so many HTTP Services of the mesh: of those whose ports may be connected to."""
-    services = tuple(services)
-    by_namespace: defaultdict[str, list[Port]] = defaultdict(list)
-    for port in chosen(pods, services, asked):
-        if port.http and not port.bypass:
-            by_namespace[port.pod.metadata.namespace].append(port)
-    urls: list[str] = []
-    for service in sorted(services, key=lambda each: hashed(_host(each))):
-        if len(urls) < count and service.spec.cluster_ips != ("None",):
-            urls += list(_urls(service, by_namespace[service.metadata.namespace]))[:1]
-    return tuple(sorted(urls))
-
-
-def _host(service: Service) -> str:
-    return f"{service.metadata.name}.{service.metadata.namespace}"
-
-
-def _urls(service: Service, ports: Iterable[Port]) -> Iterator[str]:
-    for port in ports:
-        for each in service.spec.ports:
-            if fronts(service, port.pod) and target(each, port.pod) == port.number:
-                yield f"http://{_host(service)}:{each.port}/"
 
 
 class ProbePair:
@@ -128,7 +97,7 @@ class ProbePair:
         for call in pair.calls:
             if call.kind == "declared" or (call.kind == "peer" and not call.denied):
                 found += self._unanswered(call)
-            if call.kind == "peer" and not astray(call) and not call.denied:
+            if call.kind == "peer" and not call_failure(call) and not call.denied:
                 found += self._misnamed(call)
         denied = next((each for each in pair.calls if each.kind == "peer" and each.denied), None)
         if denied and not found:
@@ -152,7 +121,7 @@ class ProbePair:
         ]
 
     def _unanswered(self, call: PeerCall) -> Iterator[Finding]:
-        if words := astray(call):
+        if words := call_failure(call):
             yield Finding(
                 self._name(call.peer, self._pair),
                 f"its call to {call.target} {words}",
@@ -179,7 +148,7 @@ class ProbePair:
         )
 
 
-def astray(call: PeerCall) -> str:
+def call_failure(call: PeerCall) -> str:
     """Why a call is no answer of what was called; empty for one that is, a denial among them."""
     if call.error:
         return f"is not answered: {call.error}"

@@ -2,23 +2,29 @@
 
 import re
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
+from collections.abc import Callable, Iterable, Iterator
+from datetime import datetime
 from functools import cached_property
 from typing import NamedTuple
 
 from meshgate.facts.controlplane.proxies import Proxies
-from meshgate.facts.dataplane.probe_pair import astray
+from meshgate.facts.dataplane.probe_pair import call_failure
 from meshgate.facts.evidence import Evidence
+from meshgate.semantics.retry_after import (
+    THROTTLED,
+    VALID,
+    adds_retry_after,
+    honors_retry_after,
+    matching_pod_labels,
+    reaches,
+    retry_after_error,
+    selects_labels,
+)
 from meshgate.snapshot.istiod import ProxySync
 from meshgate.snapshot.kubernetes import Pod
 from meshgate.snapshot.pair import PeerCall
 from meshgate.snapshot.retry_after import Burst, GivenConfig, HeaderRule, RetryFilter, RetryPatch
 from meshgate.verdict import CouldNotVerify, Finding, NotApplicable
-
-THROTTLED = (429, 503)
-VALID = "an integer of at least 1, or an HTTP date in the future"
 
 # What a controller puts on each of its pods: pods that differ in nothing else are one workload.
 _OF_ONE_POD = frozenset(
@@ -30,50 +36,7 @@ _OF_ONE_POD = frozenset(
     }
 )
 _SIDE = {"SIDECAR_INBOUND": "INBOUND", "SIDECAR_OUTBOUND": "OUTBOUND", "GATEWAY": "OUTBOUND"}
-_OF_SIDECARS = ("", "ANY", "SIDECAR_INBOUND")
-BACK_OFF = "back-off"
 EARLY = 0.05  # seconds by which the other side's clock may be off
-_GATEWAY_NAME = "gateway.networking.k8s.io/gateway-name"
-
-
-def reaches(each: RetryFilter, pod: Pod, root_namespace: str) -> bool:
-    """Whether istiod applies the filter to this pod's proxy, versions and contexts apart."""
-    return aims_at(each, pod.metadata.namespace, pod.metadata.labels, root_namespace)
-
-
-def aims_at(
-    each: RetryFilter, namespace: str, labels: Mapping[str, str], root_namespace: str
-) -> bool:
-    """The same, of a pod that is not there."""
-    if each.gateways:
-        return namespace == each.namespace and labels.get(_GATEWAY_NAME) in each.gateways
-    return each.namespace in (namespace, root_namespace) and (
-        each.selector.items() <= labels.items()
-    )
-
-
-def matching_pod_labels(
-    filters: Iterable[RetryFilter], namespace: str, root_namespace: str
-) -> tuple[dict[str, str], ...]:
-    """Labels of pods in that namespace whose sidecars such a filter has say when to come again."""
-    found: dict[frozenset[tuple[str, str]], dict[str, str]] = {}
-    for each in filters:
-        if adds_retry_after(each) and aims_at(each, namespace, each.selector, root_namespace):
-            found.setdefault(frozenset(each.selector.items()), each.selector)
-    return tuple(found.values())
-
-
-def adds_retry_after(each: RetryFilter) -> bool:
-    """Whether it adds Retry-After to what a sidecar answers."""
-    return not each.gateways and any(
-        patch.context in _OF_SIDECARS and any(place.kind != BACK_OFF for place in patch.places)
-        for patch in each.patches
-    )
-
-
-def _waits(each: RetryFilter) -> bool:
-    """Whether it makes proxies wait as they are told."""
-    return any(place.kind == BACK_OFF for patch in each.patches for place in patch.places)
 
 
 def _answers(status: int, values: Iterable[str], now: datetime) -> Iterator[str]:
@@ -81,21 +44,6 @@ def _answers(status: int, values: Iterable[str], now: datetime) -> Iterator[str]
     for value in values:
         if wrong := retry_after_error(value, now):
             yield f"answers {status} with Retry-After {value[:60]!r}, which {wrong}"
-
-
-def retry_after_error(value: str, now: datetime) -> str:
-    """Why a Retry-After is none; empty for a number of seconds, or a date that is still to come."""
-    if value.isascii() and value.isdigit():
-        return "" if int(value) >= 1 else "is not at least 1 second"
-    try:
-        date = parsedate_to_datetime(value)
-    except ValueError:
-        return "is neither a number of seconds nor an HTTP date"
-    return "" if _aware(date) > now else "is a date that has passed"
-
-
-def _aware(date: datetime) -> datetime:
-    return date if date.tzinfo else date.replace(tzinfo=UTC)
 
 
 class Reached(NamedTuple):
@@ -214,7 +162,7 @@ class RetryAfter:
             for each in self._evidence.pair.calls
             if each.kind == "peer" and each.peer in {call.peer for call in calls}
         ]
-        if not calls or any(astray(call) or call.denied for call in before + calls):
+        if not calls or any(call_failure(call) or call.denied for call in before + calls):
             raise CouldNotVerify(
                 "the probe pair does not reach itself: no second try could be seen",
                 "see what the claim about its calls says",
@@ -294,7 +242,8 @@ class RetryAfter:
             )
         calls = [each for each in pair.calls if each.kind == "burst"]
         why = [each.unmade or each.stuck for each in pair.tempted] + [
-            "denied by an AuthorizationPolicy" if each.denied else astray(each) for each in calls
+            "denied by an AuthorizationPolicy" if each.denied else call_failure(each)
+            for each in calls
         ]
         if not calls or any(why):
             raise CouldNotVerify(
@@ -310,7 +259,7 @@ class RetryAfter:
                 [
                     each
                     for each in about
-                    if aims_at(each, pair.namespace, labels.get(call.target, {}), root)
+                    if selects_labels(each, pair.namespace, labels.get(call.target, {}), root)
                 ],
                 call,
             )
@@ -320,13 +269,13 @@ class RetryAfter:
     @property
     def _back_offs(self) -> list[RetryFilter]:
         """The filters about waiting that reach the probe pair; raises NotApplicable without one."""
-        about = self._about(_waits, "makes proxies wait as Retry-After asks")
+        about = self._about(honors_retry_after, "makes proxies wait as Retry-After asks")
         pair = self._evidence.pair
         root = self._evidence.expectations.istio_namespace
         reaching = [
             each
             for each in about
-            if any(aims_at(each, pair.namespace, peer.labels, root) for peer in pair.peers)
+            if any(selects_labels(each, pair.namespace, peer.labels, root) for peer in pair.peers)
         ]
         if not reaching:
             raise NotApplicable(

@@ -5,7 +5,6 @@ from functools import cached_property
 
 from meshgate.facts.controlplane.control_plane import ControlPlane
 from meshgate.facts.controlplane.proxies import Proxies
-from meshgate.facts.controlplane.revisions import actual
 from meshgate.facts.evidence import Evidence
 from meshgate.semantics import pods, workloads
 from meshgate.semantics.selectors import selects
@@ -122,7 +121,7 @@ class Sidecars:
             if version is None:
                 raise CouldNotVerify(f"{wanted} is no version", "--target-version=X.Y.Z")
             return version
-        revision = actual(pod) or "default"
+        revision = workloads.injected_revision(pod) or "default"
         versions = {
             Version.parse(reading.version)
             for replica in self._control_plane.replicas
@@ -203,7 +202,7 @@ class Sidecars:
     # --- whom it follows ------------------------------------------------------------------------
 
     @property
-    def astray(self) -> list[Finding]:
+    def wrong_istiod(self) -> list[Finding]:
         """Sidecars that follow no istiod, or one of another version than the target."""
         wanted = Version.parse(self._evidence.expectations.target_version or "")
         promised = {pods.name(pod): pod for pod in self._meshed}
@@ -232,8 +231,7 @@ class Sidecars:
 
 def _of_image(pod: Pod) -> Version | None:
     container = workloads.proxy(pod)
-    image = container.image.rpartition("/")[2].partition("@")[0] if container else ""
-    return Version.parse(image.partition(":")[2])
+    return Version.of_image(container.image) if container else None
 
 
 def _restart(pod: Pod) -> str:

@@ -3,16 +3,14 @@
 from collections.abc import Iterator
 
 from meshgate.facts.controlplane.control_plane import ControlPlane
-from meshgate.facts.controlplane.revisions import actual
 from meshgate.facts.ingress.gateways import IngressGateways
 from meshgate.semantics import pods, workloads
 from meshgate.semantics.listeners import Listener
-from meshgate.semantics.versions import Version
+from meshgate.semantics.versions import Target, Version
 from meshgate.semantics.webhooks import Webhooks
 from meshgate.snapshot.kubernetes import Deployment, Pod
 from meshgate.verdict import CouldNotVerify, Finding
 
-PROXY = "istio-proxy"
 GAVE_UP = "ProgressDeadlineExceeded"
 
 
@@ -53,8 +51,7 @@ class GatewayRollout:
 
     def _pod(self, pod: Pod, unknown: set[str]) -> Iterator[Finding]:
         namespace = pod.metadata.namespace
-        kind, _, name = workloads.workload(pod).partition(" ")
-        owner = f"{kind} {namespace}/{name}"
+        owner = workloads.owner(pod)
         if not pods.ready(pod):
             yield Finding(
                 pods.name(pod),
@@ -68,13 +65,12 @@ class GatewayRollout:
         runs, expected = self._runs(pod), self._expected(pod)
         if runs is None:
             unknown.add(pods.name(pod))
-        elif expected and not _is(runs, expected):
-            restart = f"kubectl -n {namespace} rollout restart {kind.lower()}/{name}"
+        elif expected and not expected.met_by(runs):
             yield Finding(
                 pods.name(pod),
-                f"its proxy is {runs}, istiod is {expected}",
-                expected,
-                f"kubectl -n {namespace} delete pod {name}" if kind == "Pod" else restart,
+                f"its proxy is {runs}",
+                f"{expected}, the version of its istiod",
+                workloads.restart_command(pod),
                 problem="wrong-version",
                 owner=owner,
                 about=(("version", str(runs)),),
@@ -90,17 +86,17 @@ class GatewayRollout:
         container = workloads.proxy(pod)
         return Version.of_image(container.image) if container else None
 
-    def _expected(self, pod: Pod) -> str:
+    def _expected(self, pod: Pod) -> Target | None:
         """Return the version that a gateway must run: the target, or that of its istiod."""
         if wanted := self._evidence.expectations.target_version:
-            return wanted
+            return Target.parse(wanted)
         revision = self._revision(pod)
         for replica in self._control_plane.replicas:
             if replica.metadata.labels.get("istio.io/rev", "default") == revision:
                 reading = self._control_plane.readings.get(replica.metadata.name)
                 if reading and (version := Version.parse(reading.version)):
-                    return str(version)
-        return ""
+                    return Target(version)
+        return None
 
     def _revision(self, pod: Pod) -> str:
         """Return the revision that would inject the pod today, else the one that did."""
@@ -113,17 +109,7 @@ class GatewayRollout:
         hooks = webhooks.selecting(namespace, pod.metadata.labels) if namespace else []
         if len(hooks) == 1:
             return hooks[0].revision
-        return actual(pod) or pod.metadata.labels.get("istio.io/rev", "default")
-
-
-def _is(runs: Version, expected: str) -> bool:
-    """Return whether a version is the expected one; `1.29` stands for all of its patches."""
-    wanted = Version.parse(expected)
-    if wanted is None:
-        return True
-    if expected.count(".") == 1:
-        return runs[:2] == wanted[:2]
-    return runs == wanted
+        return workloads.injected_revision(pod) or pod.metadata.labels.get("istio.io/rev", "default")
 
 
 def _absent(listener: Listener) -> Finding:

@@ -7,10 +7,11 @@ from importlib.resources import files
 import msgspec
 
 from meshgate.facts.controlplane.control_plane import ControlPlane, image_version
-from meshgate.facts.controlplane.proxies import CONTAINER, Proxies
+from meshgate.facts.controlplane.proxies import Proxies
 from meshgate.facts.evidence import Evidence
 from meshgate.semantics import pods
 from meshgate.semantics.versions import Version
+from meshgate.semantics.workloads import PROXY
 from meshgate.snapshot.kubernetes import Deployment, Pod
 from meshgate.snapshot.upgrade import Release, Support
 from meshgate.verdict import CouldNotVerify, Finding, NotApplicable
@@ -255,7 +256,7 @@ class Upgrade:
 
 def _image(pod: Pod) -> Version | None:
     for container in (*pod.spec.init_containers, *pod.spec.containers):
-        if container.name == CONTAINER:
+        if container.name == PROXY:
             return Version.of_image(container.image)
     return None
 

@@ -5,9 +5,8 @@ from typing import Any
 
 import pytest
 
-from meshgate.facts.controlplane.certificate_authority import remaining
 from meshgate.facts.mesh import Mesh
-from meshgate.semantics.certificates import distrust, fingerprint, parse
+from meshgate.semantics.certificates import distrust, fingerprint, parse, remaining
 from meshgate.snapshot.wire import Certificate, Signing
 from meshgate.verdict import CouldNotVerify, Finding, NotApplicable
 from tests import builders

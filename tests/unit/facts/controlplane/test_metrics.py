@@ -47,7 +47,7 @@ def test_what_was_counted_before_the_window_is_history() -> None:
     [
         (REJECTS, "3 pushes were rejected by proxies (lds)"),
         ("pilot_total_xds_internal_errors", "3 requests of proxies ended in an internal error"),
-        ("pilot_xds_write_timeout", "3 pushes were not taken in time"),
+        ("pilot_xds_write_timeout", "3 pushes timed out"),
         ("pilot_xds_pushes|cds_senderr", "3 pushes could not be sent (cds_senderr)"),
     ],
 )

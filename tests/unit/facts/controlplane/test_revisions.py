@@ -5,8 +5,8 @@ from typing import Any
 import msgspec
 import pytest
 
-from meshgate.facts.controlplane.revisions import actual
 from meshgate.facts.mesh import Mesh
+from meshgate.semantics.workloads import injected_revision
 from meshgate.snapshot.kubernetes import Annotations, LabelSelector, Pod
 from meshgate.verdict import Finding, NotApplicable
 from tests import builders
@@ -100,7 +100,7 @@ def test_the_revision_that_a_pod_has(annotations: Annotations, revision: str) ->
     pod = builders.sidecar()
     noted = msgspec.structs.replace(pod.metadata, annotations=annotations)
 
-    assert actual(msgspec.structs.replace(pod, metadata=noted)) == revision
+    assert injected_revision(msgspec.structs.replace(pod, metadata=noted)) == revision
 
 
 def test_a_namespace_with_both_labels_is_told_which_one_counts() -> None:

@@ -5,8 +5,9 @@ from typing import Any
 import msgspec
 import pytest
 
-from meshgate.facts.dataplane.probe_pair import ProbePair, sample
-from meshgate.facts.dataplane.retry_after import matching_pod_labels
+from meshgate.facts.dataplane.probe_pair import ProbePair
+from meshgate.semantics.retry_after import matching_pod_labels
+from meshgate.semantics.sampling import sample
 from meshgate.snapshot.kubernetes import ServicePort
 from meshgate.snapshot.model import Expectations
 from meshgate.snapshot.pair import Pair, Peer, PeerCall

@@ -6,7 +6,8 @@ from typing import Any
 import msgspec
 import pytest
 
-from meshgate.facts.dataplane.retry_after import RetryAfter, retry_after_error
+from meshgate.facts.dataplane.retry_after import RetryAfter
+from meshgate.semantics.retry_after import retry_after_error
 from meshgate.snapshot.istiod import ProxySync
 from meshgate.snapshot.retry_after import Burst, GivenConfig, HeaderRule, RetryFilter, RetryFilters
 from meshgate.verdict import CouldNotVerify, NotApplicable
@@ -56,13 +57,13 @@ def test_a_value_that_is_one(value: str) -> None:
 @pytest.mark.parametrize(
     ("value", "wrong"),
     [
-        ("0", "not at least 1"),
+        ("0", "less than 1"),
         ("-1", "neither"),
         ("1.5", "neither"),
         ("soon", "neither"),
         ("20s", "neither"),
         ("", "neither"),
-        ("Fri, 02 Jan 2026 11:59:59 GMT", "passed"),
+        ("Fri, 02 Jan 2026 11:59:59 GMT", "in the past"),
     ],
 )
 def test_a_value_that_is_none(value: str, wrong: str) -> None:
@@ -222,7 +223,7 @@ def test_a_target_that_says_when(status: int) -> None:
             {"status": 503, "retry_after": ("soon",)},
             "answers 503 with Retry-After 'soon', which is",
         ),
-        ({"status": 429, "retry_after": ("5", "0")}, "Retry-After '0', which is not at least 1"),
+        ({"status": 429, "retry_after": ("5", "0")}, "Retry-After '0', which is less than 1"),
     ],
 )
 def test_a_target_that_does_not(burst: dict[str, Any], words: str) -> None:

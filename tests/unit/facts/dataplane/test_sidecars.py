@@ -85,7 +85,7 @@ def test_without_an_injector_nobody_knows() -> None:
 def test_a_cluster_in_which_nothing_is_meshed() -> None:
     facts = mesh(pods=(istiod(),), namespaces=(namespace("shop"),))
 
-    for name in ("missing", "outdated", "astray"):
+    for name in ("missing", "outdated", "wrong_istiod"):
         with pytest.raises(NotApplicable):
             getattr(facts.sidecars, name)
 
@@ -171,7 +171,7 @@ def test_a_version_that_nobody_says() -> None:
 
 
 def test_a_sidecar_that_follows_nobody() -> None:
-    (finding,) = mesh(istiod=(reading(),)).sidecars.astray
+    (finding,) = mesh(istiod=(reading(),)).sidecars.wrong_istiod
 
     assert finding.subject == "Pod shop/web-1"
     assert "connected to no istiod" in finding.seen
@@ -182,8 +182,8 @@ def test_a_sidecar_that_follows_the_old_istiod() -> None:
     replicas = (istiod(), istiod("istiod-0"), sidecar())
     asked = expecting(target_version="1.29.1")
 
-    (finding,) = mesh(pods=replicas, istiod=(reading(), old), **asked).sidecars.astray
+    (finding,) = mesh(pods=replicas, istiod=(reading(), old), **asked).sidecars.wrong_istiod
 
     assert "follows istiod-0, which is 1.28.2" in finding.seen
     moving = mesh(pods=replicas, istiod=(reading(proxies=[sync()]), old), **asked)
-    assert moving.sidecars.astray == []
+    assert moving.sidecars.wrong_istiod == []
