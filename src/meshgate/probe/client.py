@@ -209,7 +209,7 @@ class _Attempt:
     ) -> "http2.Answered":
         request = self._planned.request
         http = HTTPConnection(request.host, request.port)
-        http.sock = TimedConnection(connection, self._deadline)  # type: ignore[assignment]
+        http.sock = TimedConnection(connection, self._deadline)
         headers = {"Host": host, "User-Agent": AGENT, "Connection": "close", **given}
         sent = _filled(request.send).encode() if request.send else None
         http.request(request.method, request.path, body=sent, headers=headers)
@@ -304,7 +304,7 @@ def _with_handshake(seen: Exchange, secured: ssl.SSLSocket) -> Exchange:
     certificate, unreadable = None, ""
     try:
         certificate = described(x509.load_der_x509_certificate(der)) if der else None
-    except Exception as error:  # noqa: BLE001 - cryptography has no common base for odd ones
+    except Exception as error:
         unreadable = f"{type(error).__name__}: {error}"
     return msgspec.structs.replace(
         seen,

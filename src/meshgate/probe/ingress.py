@@ -1,4 +1,4 @@
-"""Traffic through the gateways: what the topology plans is sent, at a bounded rate, and recorded."""
+"""Traffic through the gateways: planned by the topology, sent at a bounded rate, recorded."""
 
 import socket
 from collections.abc import Callable, Iterator, Sequence
@@ -65,7 +65,9 @@ def plan(topology: GatewayTopology, traffic: Traffic, enter: Enter) -> Plan:
     for listener in topology.listeners:
         derived = requests(topology, listener, identified=identified)
         skipped += derived.skipped
-        sent: list[tuple[PlannedRequest, Answer | None]] = [(each, None) for each in derived.planned]
+        sent: list[tuple[PlannedRequest, Answer | None]] = [
+            (each, None) for each in derived.planned
+        ]
         sent += [
             (made._replace(certificate=identified and listener.tls == "MUTUAL"), each)
             for each in traffic.answers
@@ -122,7 +124,9 @@ def _ways(
     for second in entrypoint.addresses[1:]:  # a Service of both families
         only = entrypoint._replace(addresses=(second,))
         there = f"{name} ({second})"
-        yield _Way(INSIDE, there, f"{there} port {entrypoint.port}", partial(_entering, enter, only))
+        yield _Way(
+            INSIDE, there, f"{there} port {entrypoint.port}", partial(_entering, enter, only)
+        )
     given = [url for url in traffic.urls if _leads(url, entrypoint, listener)]
     for url in given:
         parts = urlsplit(url.rpartition("=")[2])

@@ -41,9 +41,7 @@ def ask(prober: str, request: Request, timeout: float, agent: str) -> Exchange:
         if status != 200:
             raise Silent(f"{name} answered {status}: {text[:200].strip()}")
         samples = [
-            sample
-            for family in text_string_to_metric_families(text)
-            for sample in family.samples
+            sample for family in text_string_to_metric_families(text) for sample in family.samples
         ]
     except (httpx.HTTPError, ValueError, TimeoutError) as error:
         raise Silent(f"cannot use {name}: {error or type(error).__name__}") from error

@@ -1,4 +1,4 @@
-"""What may be sent through the gateways, and from where; separate, because a replay loads no client."""
+"""What may be sent through the gateways, and from where; a replay loads no client with it."""
 
 from pathlib import Path
 

@@ -96,9 +96,7 @@ def _usual(listener: Listener, routed: list[PlannedRequest]) -> list[PlannedRequ
     return connects + sent + again
 
 
-def _routed(
-    topology: GatewayTopology, listener: Listener
-) -> Iterator[PlannedRequest | Skipped]:
+def _routed(topology: GatewayTopology, listener: Listener) -> Iterator[PlannedRequest | Skipped]:
     if listener.redirects:
         for host in listener.hosts:
             yield PlannedRequest(concrete(host), "request", route=listener.subject, expected=301)

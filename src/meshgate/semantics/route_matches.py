@@ -1,4 +1,4 @@
-"""Matches of a VirtualService's HTTP rules: which clients they are for, which requests they take."""
+"""Matches of VirtualServices: which clients they are for, and which requests they take."""
 
 from collections.abc import Mapping
 from typing import NamedTuple
@@ -57,9 +57,9 @@ def applies(match: HttpMatch | TlsMatch | TcpMatch, client: Client, namespace: s
     listener = client.listener
     if match.port not in (0, listener.port):
         return False
-    if isinstance(match, HttpMatch) and match.scheme and match.scheme.exact is not None:
-        if match.scheme.exact != ("https" if listener.tls else "http"):
-            return False
+    scheme = match.scheme.exact if isinstance(match, HttpMatch) and match.scheme else None
+    if scheme not in (None, "https" if listener.tls else "http"):
+        return False
     if match.gateways:
         here = f"{listener.namespace}/{listener.name}"
         return here in {gateway_name(each, namespace) for each in match.gateways}
@@ -121,7 +121,11 @@ def is_catch_all(match: HttpMatch) -> bool:
     """Return whether Istio moves the rule behind all others: prefix `/`, nothing else."""
     everything = match.uri is None or match.uri.prefix == "/" or match.uri.regex in (".*", "*")
     return everything and not (
-        match.headers or match.query_params or match.method or match.authority or match.without_headers
+        match.headers
+        or match.query_params
+        or match.method
+        or match.authority
+        or match.without_headers
     )
 
 

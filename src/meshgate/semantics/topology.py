@@ -150,7 +150,9 @@ class GatewayTopology:
 
     @cached_property
     def _services(self) -> dict[str, Service]:
-        return {f"{each.metadata.namespace}/{each.metadata.name}": each for each in self.lists.services}
+        return {
+            f"{each.metadata.namespace}/{each.metadata.name}": each for each in self.lists.services
+        }
 
     def deployments_of(self, listener: Listener) -> list[Deployment]:
         """Return the Deployments whose pods it selects."""
@@ -178,8 +180,8 @@ class GatewayTopology:
 
     def namespaces_of(self, listener: Listener) -> set[str]:
         """Return the namespaces of its pods or Deployments."""
-        serving = [*self.pods_of(listener), *self.deployments_of(listener)]
-        return {each.metadata.namespace for each in serving}
+        found = {each.metadata.namespace for each in self.pods_of(listener)}
+        return found | {each.metadata.namespace for each in self.deployments_of(listener)}
 
     def labels_of(self, listener: Listener) -> Mapping[str, str]:
         """Return the labels of its pods, or of what would be its pods."""

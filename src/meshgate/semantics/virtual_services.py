@@ -115,9 +115,7 @@ def _ordered(merged: list[Rule]) -> list[Rule]:
     return sorted(merged, key=lambda each: not each.matches or all(map(is_catch_all, each.matches)))
 
 
-def _rules(
-    topology: GatewayTopology, service: VirtualService, gateway: Client
-) -> Iterator[Rule]:
+def _rules(topology: GatewayTopology, service: VirtualService, gateway: Client) -> Iterator[Rule]:
     for number, rule in enumerate(service.spec.http):
         namespace = service.metadata.namespace
         matches = tuple(each for each in rule.match if applies(each, gateway, namespace))
@@ -209,7 +207,9 @@ def derived(host: str, ordered: list[Rule], name: str) -> Iterator[Derived]:
         hiding = [_hiding(ordered[:position], sent) for sent in candidates]
         free = next((s for s, by in zip(candidates, hiding, strict=True) if by is None), None)
         if free is None:
-            yield Derived(rule, host, why="an earlier route takes its requests", hidden_by=hiding[0])
+            yield Derived(
+                rule, host, why="an earlier route takes its requests", hidden_by=hiding[0]
+            )
         elif why := _random(rule.rule):
             yield Derived(rule, host, why=why)
         else:

@@ -128,7 +128,10 @@ def _difference(then: Exchange, now: Exchange) -> tuple[str, str] | None:
         return "no-http2", "spoke HTTP/2 before the upgrade, and does not now"
     if now.status != then.status and now.status != 429:
         why = " (the gateway denies it: RBAC)" if now.reason == "RBAC" else ""
-        return "other-status", f"got {then.status} before the upgrade, and gets {now.status} now{why}"
+        return (
+            "other-status",
+            f"got {then.status} before the upgrade, and gets {now.status} now{why}",
+        )
     if now.location != then.location:
         before, after = then.location or "nowhere", now.location or "nowhere"
         return "other-location", f"redirected to {before} before the upgrade, and to {after} now"

@@ -37,8 +37,7 @@ class GatewayConnections:
         skipped = [each for each in self._ingress.traffic.skipped if each.kind == "listener"]
         if skipped:
             raise NotApplicable(
-                f"only the mesh can connect to the listeners: {skipped[0].subject} "
-                f"{skipped[0].why}"
+                f"only the mesh can connect to the listeners: {skipped[0].subject} {skipped[0].why}"
             )
         raise CouldNotVerify("no listener was connected to", "look at IG001 and IG002")
 

@@ -72,12 +72,10 @@ def _is(request: Request, answer: Answer, vantage: str) -> bool:
 
 def _differences(where: str, answer: Answer, seen: Exchange) -> Iterator[Finding]:
     def finding(problem: str, words: str, expected: str, header: str = "") -> Finding:
-        about = (("service", seen.request.service),)
+        about: tuple[tuple[str, str], ...] = (("service", seen.request.service),)
         if header:
             about = (("header", header.lower()), *about)
-        return Finding(
-            where, words, expected, REMEDY, transient=True, problem=problem, about=about
-        )
+        return Finding(where, words, expected, REMEDY, transient=True, problem=problem, about=about)
 
     expect = answer.expect
     if seen.error:

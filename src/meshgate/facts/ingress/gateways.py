@@ -70,8 +70,8 @@ class IngressGateways:
         for each in self.traffic.exchanges:
             request = each.request
             there = servers.get((request.gateway, request.port, request.tls), [])
-            if listener := _serving(there, request.host):
-                found.append((each, listener))
+            if serving := _serving(there, request.host):
+                found.append((each, serving))
         return found
 
     def exchanges(self) -> Iterator[tuple[Exchange, Listener]]:

@@ -109,7 +109,9 @@ class GatewayRollout:
         hooks = webhooks.selecting(namespace, pod.metadata.labels) if namespace else []
         if len(hooks) == 1:
             return hooks[0].revision
-        return workloads.injected_revision(pod) or pod.metadata.labels.get("istio.io/rev", "default")
+        return workloads.injected_revision(pod) or pod.metadata.labels.get(
+            "istio.io/rev", "default"
+        )
 
 
 def _absent(listener: Listener) -> Finding:
@@ -156,8 +158,7 @@ def _rollout(deployment: Deployment) -> Iterator[Finding]:
         yield Finding(
             subject,
             f"is not rolled out: {status.updated_replicas} of {wanted} replicas are updated, "
-            f"{status.available_replicas} available"
-            + (f" ({GAVE_UP})" if gave_up else ""),
+            f"{status.available_replicas} available" + (f" ({GAVE_UP})" if gave_up else ""),
             f"{wanted} updated and available replicas",
             f"kubectl -n {metadata.namespace} rollout status deployment/{metadata.name}",
             transient=not gave_up,

@@ -95,7 +95,10 @@ class RouteAnswers:
             return self._closed(seen)
         if seen.stage == "request":
             return _finding(
-                request, "no-answer", f"got no answer: {seen.error}", "an answer from its backend",
+                request,
+                "no-answer",
+                f"got no answer: {seen.error}",
+                "an answer from its backend",
                 f"look at {_backends(request)}",
             )
         if request.expected:
@@ -106,7 +109,9 @@ class RouteAnswers:
 
     def _closed(self, seen: Exchange) -> Finding:
         request = seen.request
-        empty = [each for each in request.backends if self._ingress.topology.without_endpoints(each)]
+        empty = [
+            each for each in request.backends if self._ingress.topology.without_endpoints(each)
+        ]
         why = f"{', '.join(empty)} has no ready endpoint" if empty else seen.error
         return _finding(
             request,
@@ -165,14 +170,21 @@ class RouteAnswers:
             if topology.subset_missing(name, subset):
                 remedy = f"define the subset {subset} in a DestinationRule for {name}"
                 return _finding(
-                    request, "no-cluster", f"{why} for {_names(request)}: no DestinationRule "
-                    f"defines the subset {subset}", "an answer", remedy, transient=False,
+                    request,
+                    "no-cluster",
+                    f"{why} for {_names(request)}: no DestinationRule defines the subset {subset}",
+                    "an answer",
+                    remedy,
+                    transient=False,
                 )
             if service := topology.intended_service(name):
                 full = f"{service.metadata.name}.{service.metadata.namespace}.svc.cluster.local"
                 return _finding(
-                    request, "no-cluster", f"{why} for {_names(request)}: Istio does not complete "
-                    f"the host {name}", "an answer", f"write {full} in {request.subject}",
+                    request,
+                    "no-cluster",
+                    f"{why} for {_names(request)}: Istio does not complete the host {name}",
+                    "an answer",
+                    f"write {full} in {request.subject}",
                     transient=False,
                 )
         remedy = f"check that the Service exists and exposes this port: {_names(request)}"

@@ -121,7 +121,7 @@ class TlsVersions:
                 each.listener.words,
                 f"accepts {each.version}, as its Gateway says"
                 if each.accepted
-                else f"allows {each.version}, for which it has no cipher suite: no client can use it",
+                else f"allows {each.version}, but has no cipher suite for it: no client can use it",
                 "TLS 1.2 or newer",
                 f"raise tls.minProtocolVersion of {each.listener.subject}",
                 problem="old-version",
