@@ -11,9 +11,9 @@ import msgspec
 
 from meshgate.collect.errors import ReadError
 from meshgate.collect.kubernetes import Cluster
-from meshgate.collect.plan import KINDS, Kind
 from meshgate.facts.precheck.release_changes import looked_for, settling
 from meshgate.snapshot.base import Base
+from meshgate.snapshot.items import KINDS, Kind
 from meshgate.snapshot.kubernetes import Metadata
 from meshgate.snapshot.upgrade import Provider, Settings
 

@@ -12,9 +12,10 @@ from meshgate.semantics.listeners import HTTP, TLS, VERSIONS, Listener
 from meshgate.semantics.pods import ready
 from meshgate.semantics.webhooks import Backend
 from meshgate.semantics.workloads import target
-from meshgate.snapshot.gateway_api import ApiGateway, GatewayClass, Route
+from meshgate.snapshot.gateway_api import ApiGateway, GatewayClass, ListenerSet, Route
 from meshgate.snapshot.gateway_api import Listener as ApiListener
 from meshgate.snapshot.istio import DestinationRule, Gateway, Server, VirtualService
+from meshgate.snapshot.items import Items
 from meshgate.snapshot.kubernetes import (
     Container,
     Deployment,
@@ -41,7 +42,7 @@ PROXY = "istio-proxy"
 
 
 class RoutingConfig(NamedTuple):
-    """The lists that gateways and their routes are made of, as in plan.REQUIRES[INGRESS]."""
+    """The lists that a GatewayTopology is made of (the items of the group `routing`)."""
 
     services: Sequence[Service]
     slices: Sequence[EndpointSlice]
@@ -55,7 +56,15 @@ class RoutingConfig(NamedTuple):
     grpc_routes: Sequence[Route]
     tls_routes: Sequence[Route]
     tcp_routes: Sequence[Route] = ()
+    udp_routes: Sequence[Route] = ()
+    listener_sets: Sequence[ListenerSet] = ()
     gateway_classes: Sequence[GatewayClass] = ()
+
+    @classmethod
+    def of(cls, items: Items) -> "RoutingConfig":
+        """Return the lists of a capture, or of the evidence that facts use."""
+        names = {name: name for name in cls._fields} | {"slices": "endpoint_slices"}
+        return cls(**{field: getattr(items, item) for field, item in names.items()})
 
 
 class Entrypoint(NamedTuple):

@@ -316,12 +316,19 @@ class TargetRef(Base, frozen=True):
     name: str = ""
 
 
+class ExtensionProvider(Base, frozen=True):
+    """The provider of the mesh config that a CUSTOM policy delegates to."""
+
+    name: str = ""
+
+
 class AuthorizationPolicySpec(Base, frozen=True):
     selector: PeerSelector | None = None
     target_ref: TargetRef | None = None
     target_refs: tuple[TargetRef, ...] = ()
     action: str = "ALLOW"
     rules: tuple[AuthorizationRule, ...] = ()
+    provider: ExtensionProvider | None = None
 
 
 class AuthorizationPolicy(Base, frozen=True):

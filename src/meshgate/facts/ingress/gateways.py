@@ -20,21 +20,7 @@ class IngressGateways:
     def topology(self) -> GatewayTopology:
         """The listeners and what serves them; raise NotApplicable if there are none."""
         seen = self.evidence
-        topology = GatewayTopology(
-            RoutingConfig(
-                seen.services,
-                seen.endpoint_slices,
-                seen.pods,
-                seen.deployments,
-                seen.gateways,
-                seen.virtual_services,
-                seen.destination_rules,
-                seen.api_gateways,
-                seen.http_routes,
-                seen.grpc_routes,
-                seen.tls_routes,
-            )
-        )
+        topology = GatewayTopology(RoutingConfig.of(seen))
         if not topology.listeners:
             others = len(seen.gateways) + len(seen.api_gateways)
             raise NotApplicable(

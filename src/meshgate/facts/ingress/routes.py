@@ -3,9 +3,11 @@
 from collections.abc import Iterator
 
 from meshgate.facts.ingress.gateways import IngressGateways
+from meshgate.semantics.gateway_policies import policies_of
 from meshgate.semantics.listeners import Listener
 from meshgate.semantics.requests import hidden_routes
 from meshgate.snapshot.ingress import PROBER, Exchange, Request
+from meshgate.snapshot.istio import AuthorizationPolicy
 from meshgate.verdict import CouldNotVerify, Finding, NotApplicable
 
 About = tuple[tuple[str, str], ...]
@@ -60,11 +62,25 @@ class RouteAnswers:
                 "declare the expected answers with --expect, and deselect IG007, or enable "
                 "defaultConfig.proxyHeaders.envoyDebugHeaders",
             )
+        if routed and not (found or hidden) and (denied := self.denied) and not self._answered:
+            raise CouldNotVerify(
+                f"the gateway denies all requests, and no backend was reached: {denied[0].seen}",
+                "declare authorized requests with --expect, and deselect IG007",
+            )
         if not routed and not hidden:
             skipped = self._ingress.traffic.skipped
             why = f": {skipped[0].subject} ({skipped[0].why})" if skipped else ""
             raise NotApplicable(f"no request can be derived from any route{why}")
         return [*found.values(), *hidden]
+
+    @property
+    def _answered(self) -> bool:
+        """Whether anything but a denial came back for a route."""
+        return any(
+            seen.request.route and (seen.status or not seen.error) and seen.reason != "RBAC"
+            for seen, _ in self._ingress.exchanges()
+            if seen.request.kind == "request"
+        )
 
     def _hidden(self) -> Iterator[Finding]:
         topology = self._ingress.topology
@@ -105,7 +121,7 @@ class RouteAnswers:
             return _expected(seen, listener)
         if not seen.status or seen.refused:
             return None
-        return self._own_answer(seen) or _error(seen)
+        return self._own_answer(seen, listener) or _error(seen)
 
     def _closed(self, seen: Exchange) -> Finding:
         request = seen.request
@@ -121,12 +137,15 @@ class RouteAnswers:
             f"look at {_backends(request)}",
         )
 
-    def _own_answer(self, seen: Exchange) -> Finding | None:
+    def _own_answer(self, seen: Exchange, listener: Listener) -> Finding | None:
         """Return what the gateway's own answer means, by Envoy's response flag."""
         request = seen.request
         kind = seen.reason.partition(" ")[0]
         if kind == "NC":
             return self._no_cluster(request)
+        if kind == "RBAC":
+            denial = self._denial(seen, listener)
+            return denial if denial.problem != "denied" else None
         meaning = {
             "NR": (
                 "no-route",
@@ -143,23 +162,72 @@ class RouteAnswers:
                 f"the backend cannot be reached (503 {seen.reason})",
                 "compare the backend's port and mTLS mode with what the gateway sends",
             ),
-            "RBAC": (
-                "denied",
-                "the gateway denies it (403 RBAC: access denied)",
-                "look at the AuthorizationPolicies of the gateway, and at the extension provider "
-                "that a CUSTOM one names",
-            ),
         }.get(kind)
         if meaning is None:
             return None
         problem, why, remedy = meaning
-        if kind == "RBAC":
-            return self._denied(seen, why, remedy)
         return _finding(request, problem, f"{why} for {_names(request)}", "an answer", remedy)
 
-    def _denied(self, seen: Exchange, why: str, remedy: str) -> Finding | None:
-        """A policy that denies strangers is meant to; a provider that does not exist is not."""
-        return None
+    @property
+    def denied(self) -> list[Finding]:
+        """Routes whose requests a policy of the gateway denies, so that no backend was reached."""
+        return [
+            finding
+            for seen, listener in self._ingress.exchanges()
+            if seen.reason == "RBAC" and seen.request.route and not seen.request.declared
+            if (finding := self._denial(seen, listener)) and finding.problem == "denied"
+        ]
+
+    def _denial(self, seen: Exchange, listener: Listener) -> Finding:
+        """Return a denial: of a policy for strangers, or of one whose provider is missing.
+
+        If the mesh config lacks the provider of a CUSTOM policy, istiod denies everything that the
+        policy applies to, in the same words.
+        """
+        request = seen.request
+        policies = self._policies(listener)
+        custom = [each for each in policies if each.spec.action == "CUSTOM"]
+        names = ", ".join(f"AuthorizationPolicy {_name(each)}" for each in policies) or "no policy"
+        if policies and len(custom) < len(policies):
+            return _finding(
+                request,
+                "denied",
+                f"the gateway denies it (403 RBAC: access denied; {names}): its backend was not "
+                "reached",
+                "an answer from the backend",
+                "declare an authorized request with --expect",
+                transient=False,
+            )
+        if custom:
+            policy = custom[0]
+            provider = policy.spec.provider.name if policy.spec.provider else ""
+            return Finding(
+                f"AuthorizationPolicy {_name(policy)}",
+                f"the gateway denies {request.words} (403 RBAC: access denied), as it does when "
+                f"the mesh config lacks the provider {provider}",
+                f"extensionProviders with {provider}",
+                f"add {provider} to meshConfig.extensionProviders, or delete the policy",
+                transient=True,
+                problem="missing-provider",
+                about=(("provider", provider),),
+            )
+        return _finding(
+            request,
+            "denied-without-policy",
+            "the gateway denies it (403 RBAC: access denied), and no AuthorizationPolicy applies "
+            "to the gateway",
+            "an answer from the backend",
+            "look for an EnvoyFilter, and at istioctl x authz check for the gateway's pod",
+        )
+
+    def _policies(self, listener: Listener) -> list[AuthorizationPolicy]:
+        evidence = self._ingress.evidence
+        return policies_of(
+            self._ingress.topology,
+            listener,
+            evidence.authorization_policies,
+            evidence.expectations.istio_namespace,
+        )
 
     def _no_cluster(self, request: Request) -> Finding:
         topology = self._ingress.topology
@@ -189,6 +257,10 @@ class RouteAnswers:
                 )
         remedy = f"check that the Service exists and exposes this port: {_names(request)}"
         return _finding(request, "no-cluster", f"{why} for {_names(request)}", "an answer", remedy)
+
+
+def _name(policy: AuthorizationPolicy) -> str:
+    return f"{policy.metadata.namespace}/{policy.metadata.name}"
 
 
 def _is_tcp(request: Request) -> bool:
