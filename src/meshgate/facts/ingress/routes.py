@@ -171,6 +171,8 @@ class RouteAnswers:
     @property
     def denied(self) -> list[Finding]:
         """Routes whose requests a policy of the gateway denies, so that no backend was reached."""
+        if not self._ingress.evidence.authorization_policies:
+            return []
         return [
             finding
             for seen, listener in self._ingress.exchanges()
