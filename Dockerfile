@@ -15,7 +15,7 @@ COPY requirements/build.txt requirements/run.txt requirements/
 RUN /opt/build/bin/pip install ${PIP_OPTIONS} --quiet --require-hashes -r requirements/build.txt \
  && /opt/meshgate/bin/pip install ${PIP_OPTIONS} --quiet --no-compile --require-hashes -r requirements/run.txt
 # The client's half for asyncio and what only that half imports; the APIs that nothing here calls, and the models that the
-# one that is called does not load: 75 MB. xdist: a Job has nothing to divide. Time zones: all is told in UTC. The colours of
+# one that is called does not load: 75 MB. xdist: a Job has nothing to divide. Time zones: all is told in UTC. The colors of
 # what pytest never shows. And the lists of files that are not there any more.
 RUN /opt/meshgate/bin/pip uninstall --quiet --yes aiohttp aiohttp-retry aiosignal frozenlist multidict propcache yarl \
     pytest-xdist execnet tzdata \

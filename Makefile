@@ -18,7 +18,7 @@ EPOCH = $$(git log -1 --format=%ct)
 BUILD = --build-arg VERSION=$(VERSION) --build-arg REVISION=$(COMMIT) $(IMAGE_OPTIONS)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo demo-broken demo-record check test test-readme test-page test-chart test-lab test-argocd format lock docs image image-push chart-push e2e-kind lab-up lab-image lab-shell lab-reset lab-down
+.PHONY: help setup demo demo-broken demo-record check test test-readme test-page test-chart test-lab test-argocd format lock docs audit changelog package image image-push chart-push e2e-kind lab-up lab-image lab-shell lab-reset lab-down
 
 help: ## what there is to do
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
@@ -42,14 +42,16 @@ demo-broken: setup ## see how a broken upgrade is told
 demo-record: setup ## record both demos anew, in a lab of their own (as test-lab; NAME=other)
 	$(BIN)/python demo/record.py $(NAME)
 
-check: setup ## ruff, mypy and the allowed imports
+check: setup ## ruff, mypy, codespell, the allowed imports and the five steps of each check
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo
+	$(BIN)/codespell
+	$(BIN)/pytest tests/conventions/test_checks.py -q
 
 test: check ## everything that needs no lab (three at a time on two cores, for some wait)
-	$(BIN)/pytest tests -n 3
+	$(BIN)/pytest tests -n 3 --cov
 
 test-readme: setup ## the README's commands, in a fresh copy with a fresh .venv
 	$(BIN)/pytest tests/readme
@@ -83,6 +85,18 @@ UV := --quiet --upgrade --universal --generate-hashes --no-emit-index-url --no-a
 
 docs: setup ## the site, in site/; nothing of it may lead nowhere
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
+
+audit: setup ## look up known vulnerabilities of the pinned Python packages and of the Go programs (network)
+	$(BIN)/pip install --quiet 'pip-audit==2.9.*'
+	$(BIN)/pip-audit --require-hashes --disable-pip -r requirements/dev.txt
+	for module in ci/tools ci/lab/go/*; do \
+	  (cd $$module && go run golang.org/x/vuln/cmd/govulncheck@v1.9.0 -scan module) || exit 1; done
+
+changelog: setup ## move the fragments in changelog.d/ into CHANGELOG.md
+	$(BIN)/python ci/changelog.py
+
+package: setup ## the wheel and the source archive, in dist/python
+	$(BIN)/hatchling build --directory dist/python
 
 image: ## the image, by docker (ENGINE=podman), under the name IMAGE
 	$(ENGINE) build $(BUILD) --tag $(IMAGE):$(VERSION) .

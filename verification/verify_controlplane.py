@@ -54,7 +54,7 @@ def test_no_proxy_stays_stale(mesh: Mesh) -> None:
 
 @pytest.mark.check("CP006")
 def test_analyze_finds_no_error(mesh: Mesh, warn: Warn) -> None:
-    """Configuration that istiod cannot honour fails where it is used, not where it is written."""
+    """Configuration that istiod cannot honor fails where it is used, not where it is written."""
     warn(mesh.analysis.warnings)
     errors = mesh.analysis.errors
 

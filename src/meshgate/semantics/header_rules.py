@@ -1,4 +1,4 @@
-"""Where a piece of Envoy's configuration adds Retry-After to an answer, or honours it.
+"""Where a piece of Envoy's configuration adds Retry-After to an answer, or honors it.
 
 The same walk reads an EnvoyFilter's patch and the configuration that istiod makes of it: the one
 may say `headers_to_add`, the other says `headersToAdd`.

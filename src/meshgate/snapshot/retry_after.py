@@ -1,4 +1,4 @@
-"""What adds or honours Retry-After: EnvoyFilters, what istiod makes of them, and the wire."""
+"""What adds or honors Retry-After: EnvoyFilters, what istiod makes of them, and the wire."""
 
 from datetime import datetime
 
@@ -6,7 +6,7 @@ from meshgate.snapshot.base import Base
 
 
 class HeaderRule(Base, frozen=True):
-    """One place of a configuration that adds Retry-After to an answer, or honours it.
+    """One place of a configuration that adds Retry-After to an answer, or honors it.
 
     `kind` is `local reply`, `rate limit`, `header` or `lua`, or `back-off` where a retry waits for
     what an upstream asked.  `value` is what will be sent, empty where that is not fixed.  `code` is

@@ -94,7 +94,7 @@ def _same(wanted: HeaderRule, seen: HeaderRule, side: str) -> bool:
 
 
 class RetryAfter:
-    """EnvoyFilters that add Retry-After or honour it, and the answers that show it."""
+    """EnvoyFilters that add Retry-After or honor it, and the answers that show it."""
 
     def __init__(self, evidence: Evidence) -> None:
         self._evidence = evidence
