@@ -14,7 +14,7 @@ pytestmark = pytest.mark.ingress
 
 @pytest.mark.check("IG001")
 def test_every_gateway_is_complete_and_of_the_expected_version(mesh: Mesh) -> None:
-    """A gateway that was not restarted keeps its old proxy, until that is no longer supported."""
+    """A gateway that was not restarted keeps its old proxy, until support for that ends."""
     unfinished = mesh.gateway_rollout.unfinished
 
     assert not unfinished, listed(unfinished)
@@ -56,7 +56,7 @@ def test_every_certificate_is_accepted_by_clients(mesh: Mesh, warn: Warn) -> Non
 
 @pytest.mark.check("IG006")
 def test_mutual_tls_refuses_clients_without_a_certificate(mesh: Mesh) -> None:
-    """A listener that no longer demands certificates admits every client, without an error."""
+    """A listener that stops demanding certificates admits every client, without an error."""
     missing_client_auth = mesh.gateway_connections.missing_client_auth
 
     assert not missing_client_auth, listed(missing_client_auth)

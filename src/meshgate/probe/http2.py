@@ -52,6 +52,9 @@ def send(
         ask: what is sent.
         deadline: for all of it.
         whole: whether an answer of unknown length is read to its end, which may never come.
+
+    Returns:
+        Status, headers with the trailers, and the body as far as it was read.
     """
     try:
         headers, body = _send(connection, ask, deadline, whole)

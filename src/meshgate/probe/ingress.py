@@ -58,7 +58,16 @@ class _Way(NamedTuple):
 
 
 def plan(topology: GatewayTopology, traffic: Traffic, enter: Enter) -> Plan:
-    """Plan every request; nothing is sent."""
+    """Plan every request; nothing is sent.
+
+    Args:
+        topology: the gateways.
+        traffic: from where, and with which identity.
+        enter: connects to a Service from inside.
+
+    Returns:
+        What would be sent, each request once a way.
+    """
     planned: list[Planned] = []
     skipped: list[Skipped] = []
     identified = traffic.identity is not None
@@ -193,6 +202,9 @@ def send(
         traffic: the limits.
         workers: how many requests are in flight at most.
         skipped: what was not planned, for the record.
+
+    Returns:
+        What came back, and what was not sent.
     """
     client = Client(traffic)
     pace = Pace(traffic.rate, traffic.deadline)

@@ -25,6 +25,14 @@ def reason(status: int, headers: Mapping[str, str], body: str) -> str:
     A backend's answer has `x-envoy-upstream-service-time` unless the proxy leaves Envoy's headers
     out.  So an answer with Envoy's server name and without that header is the gateway's own,
     whatever its body: error pages can be customized.
+
+    Args:
+        status: of the answer.
+        headers: with lower-case names.
+        body: as much of it as was read.
+
+    Returns:
+        NR, UH, NC, `UF (reason)`, RBAC or JWT; empty if none of them is certain.
     """
     if status == 403 and body.startswith("RBAC: access denied"):
         return "RBAC"

@@ -30,6 +30,9 @@ def ask(prober: str, request: Request, timeout: float, agent: str) -> Exchange:
         request: what it is asked to send.
         timeout: seconds for all of it.
         agent: the User-Agent.
+
+    Returns:
+        Its status and duration; without a status it got no answer.
     """
     usual = 443 if request.tls else 80
     port = "" if request.port == usual else f":{request.port}"

@@ -13,6 +13,9 @@ def addresses(name: str, resolver: str, timeout: float) -> list[str]:
         name: a host name.
         resolver: `ADDRESS[:PORT]`.
         timeout: seconds for each of the two queries.
+
+    Returns:
+        At least one address.
     """
     asked = Resolver(configure=False)
     address, port = parse_resolver(resolver)

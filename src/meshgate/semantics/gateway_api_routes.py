@@ -13,7 +13,16 @@ from meshgate.snapshot.ingress import Skipped
 
 
 def attached(parent: ParentReference, namespace: str, listener: Listener) -> bool:
-    """Return whether a route's parentRef names this listener."""
+    """Return whether a route's parentRef names this listener.
+
+    Args:
+        parent: one of the route's parentRefs.
+        namespace: the route's.
+        listener: of a Gateway of the Gateway API.
+
+    Returns:
+        Whether it does; whether the listener allows the route is not decided here.
+    """
     return (
         parent.kind == "Gateway"
         and (parent.namespace or namespace, parent.name) == (listener.namespace, listener.name)

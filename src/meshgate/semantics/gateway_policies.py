@@ -20,6 +20,9 @@ def policies_of(
         listener: one of them.
         policies: all of the mesh.
         root_namespace: whose policies apply in every namespace.
+
+    Returns:
+        Policies of any action, in the order given.
     """
     namespaces = topology.namespaces_of(listener)
     labels = topology.labels_of(listener)

@@ -3,9 +3,13 @@
 from collections.abc import Mapping
 from typing import NamedTuple
 
+from meshgate.snapshot.gateway_api import Listener as ApiListener
+from meshgate.snapshot.istio import Gateway, Server
+
 # Istio's names for the TLS versions that Python's `ssl` calls so, oldest first
 TLS = {"TLSV1_0": "TLSv1", "TLSV1_1": "TLSv1.1", "TLSV1_2": "TLSv1.2", "TLSV1_3": "TLSv1.3"}
 VERSIONS = tuple(TLS.values())
+TERMINATE_MODE = "gateway.istio.io/tls-terminate-mode"
 HTTP = frozenset({"HTTP", "HTTP2", "GRPC", "GRPC-WEB", "HTTPS"})
 
 
@@ -70,3 +74,39 @@ class Listener(NamedTuple):
             for host, scope in zip(self.hosts, self.scopes, strict=True)
             if scope in ("*", namespace)
         )
+
+
+def of_server(gateway: Gateway, server: Server) -> Listener:
+    """Return the listener of one server of an Istio Gateway."""
+    protocol, tls = server.port.protocol.upper(), server.tls
+    secured = protocol in ("HTTPS", "TLS")
+    scoped = [host.rpartition("/") for host in server.hosts]
+    own = gateway.metadata.namespace
+    return Listener(
+        own,
+        gateway.metadata.name,
+        False,
+        server.port.name,
+        server.port.number,
+        protocol,
+        ((tls.mode or "SIMPLE") if tls and secured else ""),
+        tuple(host for _, _, host in scoped),
+        bool(tls and tls.https_redirect and not secured),
+        tls.credential_name if tls else "",
+        gateway.spec.selector,
+        "",
+        TLS.get(tls.min_protocol_version if tls else "", "TLSv1.2"),
+        TLS.get(tls.max_protocol_version if tls else "", "TLSv1.3"),
+        tuple({".": own, "": "*"}.get(scope, scope) for scope, _, _ in scoped),
+        tls.cipher_suites if tls else (),
+    )
+
+
+def tls_mode(listener: ApiListener) -> str:
+    """Return Istio's TLS mode of a listener of the Gateway API."""
+    if listener.protocol not in ("HTTPS", "TLS"):
+        return ""
+    if listener.tls is not None and listener.tls.mode == "Passthrough":
+        return "PASSTHROUGH"
+    chosen = listener.tls.options.get(TERMINATE_MODE, "") if listener.tls else ""
+    return chosen if chosen in ("MUTUAL", "ISTIO_MUTUAL", "OPTIONAL_MUTUAL") else "SIMPLE"

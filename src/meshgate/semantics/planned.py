@@ -29,7 +29,16 @@ class PlannedRequest(NamedTuple):
     grpc: bool = False
 
     def request(self, listener: Listener, vantage: str, service: str) -> Request:
-        """Return the request from one vantage point through one Service."""
+        """Return the request from one vantage point through one Service.
+
+        Args:
+            listener: it is sent to.
+            vantage: inside, outside or prober.
+            service: subject of what leads to the listener from there.
+
+        Returns:
+            What a snapshot keeps of it.
+        """
         return Request(
             vantage=vantage,
             service=service,

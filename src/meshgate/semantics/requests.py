@@ -36,7 +36,16 @@ class Requests(NamedTuple):
 def planned_requests(
     topology: GatewayTopology, listener: Listener, *, identified: bool = False
 ) -> list[PlannedRequest]:
-    """Return all that is sent to a listener, see `requests`."""
+    """Return only what is sent to a listener.
+
+    Args:
+        topology: the gateways.
+        listener: one of them.
+        identified: as for `requests`.
+
+    Returns:
+        The planned requests.
+    """
     return requests(topology, listener, identified=identified).planned
 
 
@@ -49,6 +58,9 @@ def requests(
         topology: the gateways.
         listener: one of them.
         identified: whether there is a client certificate for listeners that demand one.
+
+    Returns:
+        What is planned, and what is skipped with its reason.
     """
     if listener.tls in MESH_ONLY:
         why = MESH_ONLY[listener.tls]

@@ -32,7 +32,7 @@ class Sent(NamedTuple):
 def gateway_name(name: str, namespace: str) -> str:
     """Return a VirtualService's reference to a Gateway as `namespace/name`, or `mesh`.
 
-    Istio also accepts `name` and `./name` of its own namespace, and the old form
+    Istio also accepts `name` and `./name` of the same namespace, and the old form
     `name.namespace.svc.cluster.local` (pilot/pkg/model/virtualservice.go, resolveGatewayName).
     """
     if name == "mesh":
@@ -53,6 +53,9 @@ def applies(match: HttpMatch | TlsMatch | TcpMatch, client: Client, namespace: s
         match: of a VirtualService.
         client: the gateway.
         namespace: the VirtualService's, for gateway names.
+
+    Returns:
+        False for matches of the mesh, another port or another scheme.
     """
     listener = client.listener
     if match.port not in (0, listener.port):

@@ -8,13 +8,13 @@ from functools import cached_property
 from typing import NamedTuple
 
 from meshgate.semantics.hosts import fully_qualified
-from meshgate.semantics.listeners import HTTP, TLS, VERSIONS, Listener
+from meshgate.semantics.listeners import HTTP, TLS, VERSIONS, Listener, of_server, tls_mode
 from meshgate.semantics.pods import ready
 from meshgate.semantics.webhooks import Backend
 from meshgate.semantics.workloads import target
 from meshgate.snapshot.gateway_api import ApiGateway, GatewayClass, ListenerSet, Route
 from meshgate.snapshot.gateway_api import Listener as ApiListener
-from meshgate.snapshot.istio import DestinationRule, Gateway, Server, VirtualService
+from meshgate.snapshot.istio import DestinationRule, Gateway, VirtualService
 from meshgate.snapshot.items import Items
 from meshgate.snapshot.kubernetes import (
     Container,
@@ -37,7 +37,6 @@ CLASSES = {
     "istio-waypoint": "istio.io/mesh-controller",
     "istio-east-west": "istio.io/eastwest-controller",
 }
-TERMINATE_MODE = "gateway.istio.io/tls-terminate-mode"
 PROXY = "istio-proxy"
 
 
@@ -97,7 +96,7 @@ class GatewayTopology:
     def _classic(self) -> Iterator[Listener]:
         for gateway in self.lists.gateways:
             for server in gateway.spec.servers:
-                yield _server(gateway, server)
+                yield of_server(gateway, server)
 
     def _api(self) -> Iterator[Listener]:
         for gateway in self.lists.api_gateways:
@@ -139,7 +138,7 @@ class GatewayTopology:
             each.name,
             each.port,
             each.protocol,
-            _mode(each),
+            tls_mode(each),
             (each.hostname or "*",),
             False,
             "",
@@ -342,41 +341,6 @@ class GatewayTopology:
             and subset in {each.name for each in rule.spec.subsets}
             for rule in self.lists.destination_rules
         )
-
-
-def _server(gateway: Gateway, server: Server) -> Listener:
-    protocol, tls = server.port.protocol.upper(), server.tls
-    secured = protocol in ("HTTPS", "TLS")
-    scoped = [host.rpartition("/") for host in server.hosts]
-    own = gateway.metadata.namespace
-    return Listener(
-        own,
-        gateway.metadata.name,
-        False,
-        server.port.name,
-        server.port.number,
-        protocol,
-        ((tls.mode or "SIMPLE") if tls and secured else ""),
-        tuple(host for _, _, host in scoped),
-        bool(tls and tls.https_redirect and not secured),
-        tls.credential_name if tls else "",
-        gateway.spec.selector,
-        "",
-        TLS.get(tls.min_protocol_version if tls else "", "TLSv1.2"),
-        TLS.get(tls.max_protocol_version if tls else "", "TLSv1.3"),
-        tuple({".": own, "": "*"}.get(scope, scope) for scope, _, _ in scoped),
-        tls.cipher_suites if tls else (),
-    )
-
-
-def _mode(listener: ApiListener) -> str:
-    """Return Istio's TLS mode of a listener of the Gateway API."""
-    if listener.protocol not in ("HTTPS", "TLS"):
-        return ""
-    if listener.tls is not None and listener.tls.mode == "Passthrough":
-        return "PASSTHROUGH"
-    chosen = listener.tls.options.get(TERMINATE_MODE, "") if listener.tls else ""
-    return chosen if chosen in ("MUTUAL", "ISTIO_MUTUAL", "OPTIONAL_MUTUAL") else "SIMPLE"
 
 
 def _containers(spec: PodSpec) -> Iterator[Container]:

@@ -191,6 +191,9 @@ def derived(host: str, ordered: list[Rule], name: str) -> Iterator[Derived]:
         host: as listener and VirtualServices have it.
         ordered: its rules.
         name: a concrete name for it.
+
+    Yields:
+        One entry a rule: a request, or the reason why there is none.
     """
     for position, rule in enumerate(ordered):
         reasons = [not_derivable(each) for each in rule.matches]

@@ -20,7 +20,7 @@ class TrafficComparison:
 
     @property
     def changed(self) -> list[Finding]:
-        """What is answered differently, or is no longer served."""
+        """What is answered differently, or not served any more."""
         found = []
         skipped = {each.subject for each in self._ingress.traffic.skipped}
         for then in self._before():
@@ -80,7 +80,7 @@ class TrafficComparison:
         _ = self._now
         before = self._ingress.evidence.expectations.before
         if before is None or before.ingress is None:
-            raise NotApplicable("there is no --baseline with traffic to compare with")
+            raise NotApplicable("no --baseline has traffic to compare with")
         traffic = self._ingress.traffic
         vantages = {each.name for each in traffic.vantages if not each.unused}
         identified = any(each.request.certificate for each in traffic.exchanges)
@@ -140,5 +140,5 @@ def _difference(then: Exchange, now: Exchange) -> tuple[str, str] | None:
             return "older-certificate", "serves an older certificate than before"
         if lost := set(then.certificate.sans) - set(now.certificate.sans):
             names = ", ".join(sorted(lost))
-            return "fewer-names", f"serves a certificate that is no longer for {names}"
+            return "fewer-names", f"serves a certificate that lost {names}"
     return None

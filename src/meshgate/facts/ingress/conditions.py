@@ -25,7 +25,7 @@ class GatewayConditions:
         listeners = self._ingress.topology.listeners
         ours = {(each.namespace, each.name) for each in listeners if each.api}
         if not ours:
-            raise NotApplicable("there is no Gateway of the Gateway API")
+            raise NotApplicable("the Gateway API has no Gateway that Istio serves")
         found: list[Finding] = []
         for gateway in self._evidence.api_gateways:
             if (gateway.metadata.namespace, gateway.metadata.name) in ours:

@@ -131,7 +131,7 @@ def _without_certificate(seen: Exchange, listener: Listener) -> Finding | None:
         return Finding(
             where,
             f"closes the connection without demanding a certificate: {seen.error}",
-            "a refusal because there is no certificate",
+            "a refusal",
             f"check that the Secret {listener.credential} exists and has a ca.crt",
             transient=True,
             problem="no-certificate-request",

@@ -71,7 +71,7 @@ def _is(request: Request, answer: Answer, vantage: str) -> bool:
 
 
 def _differences(where: str, answer: Answer, seen: Exchange) -> Iterator[Finding]:
-    def finding(problem: str, words: str, expected: str, header: str = "") -> Finding:
+    def _finding(problem: str, words: str, expected: str, header: str = "") -> Finding:
         about: tuple[tuple[str, str], ...] = (("service", seen.request.service),)
         if header:
             about = (("header", header.lower()), *about)
@@ -80,19 +80,19 @@ def _differences(where: str, answer: Answer, seen: Exchange) -> Iterator[Finding
     expect = answer.expect
     if seen.error:
         words = f"got no answer ({seen.stage}): {seen.error}"
-        yield finding("no-answer", words, f"{expect.status}")
+        yield _finding("no-answer", words, f"{expect.status}")
     elif not seen.status:
         words = f"the listener does not speak HTTP/2 (ALPN {seen.alpn or 'none'})"
-        yield finding("no-http2", words, "HTTP/2, which gRPC needs")
+        yield _finding("no-http2", words, "HTTP/2, which gRPC needs")
     elif seen.status != expect.status:
         why = f" ({seen.reason})" if seen.reason else ""
-        yield finding("other-status", f"got {seen.status}{why}", f"{expect.status}")
+        yield _finding("other-status", f"got {seen.status}{why}", f"{expect.status}")
     else:
         for name, value in sorted(expect.headers.items()):
             got = seen.headers.get(name.lower())
             if got != value:
                 words = f"got {f'{name}: {got}' if got is not None else f'no header {name}'}"
-                yield finding("other-header", words, f"{name}: {value}", name)
+                yield _finding("other-header", words, f"{name}: {value}", name)
         if not seen.body_holds:
             words = "got a body without the declared text"
-            yield finding("other-body", words, f"{expect.body!r} in it")
+            yield _finding("other-body", words, f"{expect.body!r} in it")

@@ -24,7 +24,7 @@ class IngressGateways:
         if not topology.listeners:
             others = len(seen.gateways) + len(seen.api_gateways)
             raise NotApplicable(
-                f"Istio serves none of the {others} Gateways" if others else "there is no Gateway"
+                f"Istio serves none of the {others} Gateways" if others else "no Gateway exists"
             )
         return topology
 
