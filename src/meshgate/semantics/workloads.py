@@ -1,4 +1,4 @@
-"""The workloads of the mesh: which pods have a sidecar, and which of their ports it guards."""
+"""The workloads of the mesh: which pods have a sidecar, and which of their ports it captures."""
 
 import hashlib
 import re
@@ -39,7 +39,7 @@ class Port(NamedTuple):
 
 
 def proxy(pod: Pod) -> Container | None:
-    """The pod's proxy, a container or (native sidecar) an init container."""
+    """Return the pod's proxy: a container or, as a native sidecar, an init container."""
     containers = (*pod.spec.init_containers, *pod.spec.containers)
     return next((each for each in containers if each.name == PROXY), None)
 
@@ -64,12 +64,26 @@ def injected_revision(pod: Pod) -> str:
 
 
 def is_active(pod: Pod) -> bool:
-    """Neither finished nor leaving."""
+    """Whether a pod is neither finished nor terminating."""
     return pod.metadata.deletion_timestamp is None and pod.status.phase in ("Pending", "Running")
 
 
+def is_injectable(pod: Pod) -> bool:
+    """Whether a webhook could inject a pod's proxy: it is active and not on the host's network.
+
+    The pods of istiod, and of gateways and waypoints that istiod deploys, are not injected.
+    """
+    labels = pod.metadata.labels
+    return (
+        is_active(pod)
+        and not pod.spec.host_network
+        and labels.get("app") not in ("istiod", "ztunnel")
+        and "gateway.networking.k8s.io/gateway-name" not in labels
+    )
+
+
 def has_sidecar(pod: Pod) -> bool:
-    """Whether it has a sidecar; a gateway, which has nothing beside its proxy, has none."""
+    """Whether a pod has a sidecar; a gateway, which has only its proxy, has none."""
     apps = [each for each in pod.spec.containers if each.name != PROXY]
     return proxy(pod) is not None and bool(apps)
 

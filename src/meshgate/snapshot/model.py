@@ -59,6 +59,8 @@ class Expectations(Base, frozen=True):
     `accepted_losses`: globs of `TYPE RESOURCE PATH` that a proxy may lose by it.
     `before`: what it saw.  `vantages`: where traffic must have been sent from.  `answers`: what
     declared requests must get.  `watch`: what was sent while the gateways were replaced.
+    `accepted_unverified`: parts of the mesh that meshgate cannot verify and somebody accepted, such
+    as `CA` for an external certificate authority.
     """
 
     istio_namespace: str = "istio-system"
@@ -81,6 +83,7 @@ class Expectations(Base, frozen=True):
     accepted_losses: tuple[str, ...] = ()
     answers: tuple[Answer, ...] = ()
     watch: Watch | None = None
+    accepted_unverified: tuple[str, ...] = ()
 
 
 class Snapshot(Items, frozen=True, kw_only=True):

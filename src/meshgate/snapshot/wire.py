@@ -33,8 +33,9 @@ class Handshake(Base, frozen=True):
 class Review(Base, frozen=True):
     """One AdmissionReview that was posted to a webhook's path, and what came back.
 
-    `sample` says what was asked about: `pod`, or a `valid` or `invalid` Istio resource.  `message`
-    is the webhook's own; `containers` are those that its patch would add.
+    `sample` says what was asked about: `pod`, or a `valid` or `invalid` Istio resource; `labels`
+    are those of that pod.  `message` is the webhook's own; `containers` are those that its patch
+    would add.
     """
 
     pod: str
@@ -47,6 +48,7 @@ class Review(Base, frozen=True):
     message: str = ""
     containers: tuple[Container, ...] = ()
     error: str = ""
+    labels: dict[str, str] = {}
 
 
 class Admission(Base, frozen=True):

@@ -174,7 +174,7 @@ def test_a_sidecar_that_follows_nobody() -> None:
     (finding,) = mesh(istiod=(reading(),)).sidecars.wrong_istiod
 
     assert finding.subject == "Pod shop/web-1"
-    assert "connected to no istiod" in finding.seen
+    assert "not connected to istiod" in finding.seen
 
 
 def test_a_sidecar_that_follows_the_old_istiod() -> None:

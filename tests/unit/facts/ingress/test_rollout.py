@@ -19,7 +19,7 @@ def told(findings: list[Finding]) -> str:
 
 
 def test_a_mesh_without_gateways() -> None:
-    with pytest.raises(NotApplicable, match="there is no Gateway"):
+    with pytest.raises(NotApplicable, match="no Gateway exists"):
         _ = rollout(gateways=()).unfinished
 
 
