@@ -52,7 +52,7 @@ UNDESCRIBED_PARAMETERS = frozenset(
         "verdict.py",
     }
 )
-UNNAMED_OBJECTS = frozenset({})
+UNNAMED_OBJECTS: frozenset[str] = frozenset()
 UNKNOWN_OPTIONS: frozenset[str] = frozenset()
 INCOMPLETE_PAGES = frozenset(
     {
