@@ -165,6 +165,7 @@ def before(baseline: Snapshot) -> Before:
     """What later captures are compared with."""
     return Before(
         taken=baseline.taken,
+        target_version=baseline.expectations.target_version,
         api_gateways=baseline.api_gateways,
         ingress=baseline.ingress,
         pair=baseline.pair,
