@@ -31,6 +31,7 @@ from meshgate.probe.target import Target
 from meshgate.probe.traffic import Traffic
 from meshgate.report import html, json, text
 from meshgate.report.short import Short, broken, short
+from meshgate.report.visible import visible_outcome
 from meshgate.semantics.declared_answers import missing, read_answers
 from meshgate.semantics.planned import summary
 from meshgate.snapshot.ingress import INSIDE, OUTSIDE, PROBER, VANTAGES, Answer, Watch
