@@ -281,6 +281,8 @@ class AuthorizationPolicy(Base, frozen=True):
 
 
 class ServiceEntrySpec(Base, frozen=True):
+    hosts: tuple[str, ...] = ()
+    export_to: tuple[str, ...] = ()
     resolution: str = ""
 
 
