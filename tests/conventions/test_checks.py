@@ -23,6 +23,7 @@ from meshgate.facts.mesh import Mesh
 from meshgate.plugin import ARGUMENTS
 from meshgate.snapshot.ingress import Answer
 from meshgate.snapshot.items import ITEMS
+from meshgate.snapshot.kubernetes import Controller, ControllerStatus, Metadata
 from meshgate.snapshot.model import Snapshot
 from meshgate.snapshot.retry_after import HeaderRule, RetryFilters
 from meshgate.snapshot.store import load
@@ -229,6 +230,14 @@ MESHES = {
     ),
     "without istiod": snapshot(pods=(), istiod=()),
     "asked for a target": snapshot(**expecting(retry_after_targets=("http://web.shop/",))),
+    "with a CNI plugin": snapshot(
+        daemon_sets=(
+            Controller(
+                metadata=Metadata(name="istio-cni-node", labels={"k8s-app": "istio-cni-node"}),
+                status=ControllerStatus(desired_number_scheduled=1),
+            ),
+        )
+    ),
     "silent": snapshot(port_probes=port_probes(port_probe(plain=SILENT))),
     "with a DestinationRule": snapshot(
         pods=(istiod(), sidecar(labels={"app": "web"}, ports=(HTTP,))),

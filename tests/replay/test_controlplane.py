@@ -135,6 +135,49 @@ def an_external_ca(recording: Recording) -> None:
     )
 
 
+def cni(recording: Recording, image: str = "1.29.1", available: int = 1) -> None:
+    """The DaemonSet of the CNI plugin."""
+    recording["daemonSets"].append(
+        {
+            "metadata": {
+                "name": "istio-cni-node",
+                "namespace": "istio-system",
+                "labels": {"k8s-app": "istio-cni-node"},
+            },
+            "spec": {
+                "template": {
+                    "spec": {
+                        "containers": [
+                            {"name": "install-cni", "image": f"docker.io/istio/install-cni:{image}"}
+                        ]
+                    }
+                }
+            },
+            "status": {
+                "desiredNumberScheduled": 1,
+                "updatedNumberScheduled": 1,
+                "numberAvailable": available,
+            },
+        }
+    )
+
+
+def cni_of_istiods_version(recording: Recording) -> None:
+    cni(recording)
+
+
+def cni_left_behind(recording: Recording) -> None:
+    cni(recording, image="1.27.0")
+
+
+def cni_not_ready(recording: Recording) -> None:
+    cni(recording, available=0)
+
+
+def cni_of_an_unknown_version(recording: Recording) -> None:
+    cni(recording, image="latest")
+
+
 def analyze_not_run(recording: Recording) -> None:
     del recording["analysis"]
     recording["read"].remove("analysis")
@@ -257,6 +300,8 @@ FAILED = [
     (pushes_take_a_minute, "CP013", "Pod istio-system/istiod-"),
     (killed_for_its_memory, "CP014", "Pod istio-system/istiod-"),
     (killed_and_silent, "CP014", "Pod istio-system/istiod-"),
+    (cni_left_behind, "CP016", "DaemonSet istio-system/istio-cni-node: is of version 1.27.0"),
+    (cni_not_ready, "CP016", "DaemonSet istio-system/istio-cni-node: is not rolled out"),
     (two_listeners_conflict, "CP015", "Listener 0.0.0.0_9999: "),
 ]
 
@@ -265,12 +310,13 @@ UNKNOWN = [
     (analyze_not_run, {"CP006"}),
     (no_configuration_types, {"CP004", "CP005"}),
     (an_external_ca, {"CP010"}),
+    (cni_of_an_unknown_version, {"CP016"}),
     (no_metrics, {"CP013", "CP014", "CP015"}),
     (
         pods_not_readable,
         {
             *("CP001", "CP002", "CP003", "CP004", "CP005", "CP007", "CP008", "CP009", "CP010"),
-            *("CP011", "CP012", "CP013", "CP014", "CP015"),
+            *("CP011", "CP012", "CP013", "CP014", "CP015", "CP016"),
         },
     ),
 ]
@@ -312,8 +358,9 @@ def test_one_thing_broken_closes_the_gate(
     [
         (analyze_error_of_a_canary_without_traffic, "--settle=0"),
         (an_old_revision_is_kept, "--target-version=1.29.1"),
+        (cni_of_istiods_version, "--settle=0"),
     ],
-    ids=["IST0109 with itself", "canary upgrade"],
+    ids=["IST0109 with itself", "canary upgrade", "CNI"],
 )
 def test_what_is_unusual_and_healthy_opens_the_gate(
     change: Break, option: str, broken: Broken, gate: Gate

@@ -77,7 +77,8 @@ def _subset_without_traffic(origin: str, found: dict[str, str], seen: Configurat
     host = short(rule.spec.host, rule.metadata.namespace)
     users = []
     for service in seen.virtual_services:
-        for route in (*service.spec.http, *service.spec.tls):
+        routes: tuple[HttpRoute | TlsRoute, ...] = (*service.spec.http, *service.spec.tls)
+        for route in routes:
             to_host = [
                 each
                 for each in route.route

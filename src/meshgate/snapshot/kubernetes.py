@@ -300,6 +300,16 @@ class UpdateStrategy(Base, frozen=True):
 
 class ControllerSpec(Base, frozen=True):
     update_strategy: UpdateStrategy = UpdateStrategy()
+    template: PodTemplate = PodTemplate()
+
+
+class ControllerStatus(Base, frozen=True):
+    """The status of a DaemonSet; a StatefulSet has other fields, which are not read."""
+
+    observed_generation: int = 0
+    desired_number_scheduled: int = 0
+    updated_number_scheduled: int = 0
+    number_available: int = 0
 
 
 class Controller(Base, frozen=True):
@@ -307,6 +317,7 @@ class Controller(Base, frozen=True):
 
     metadata: Metadata
     spec: ControllerSpec = ControllerSpec()
+    status: ControllerStatus | None = None
 
 
 class DisruptionBudgetSpec(Base, frozen=True):
