@@ -11,11 +11,14 @@ from meshgate.facts.controlplane.node_agents import NodeAgents
 from meshgate.facts.controlplane.proxies import Proxies
 from meshgate.facts.controlplane.revisions import Revisions
 from meshgate.facts.dataplane.authorization import Authorization
+from meshgate.facts.dataplane.certificates import SidecarCertificates
 from meshgate.facts.dataplane.destination_rules import DestinationRules
 from meshgate.facts.dataplane.mtls import MtlsProbes
 from meshgate.facts.dataplane.probe_pair import ProbePair
 from meshgate.facts.dataplane.retry_after import RetryAfter
+from meshgate.facts.dataplane.retry_answers import RetryAnswers
 from meshgate.facts.dataplane.sidecars import Sidecars
+from meshgate.facts.dataplane.workload_pods import WorkloadPods
 from meshgate.facts.evidence import Evidence
 from meshgate.facts.ingress.declared_requests import DeclaredAnswers
 from meshgate.facts.ingress.gateways import IngressGateways
@@ -79,8 +82,13 @@ class Mesh:
 
     @cached_property
     def retry_after(self) -> RetryAfter:
-        """EnvoyFilters that set Retry-After, and responses that have it."""
+        """EnvoyFilters about Retry-After, and the configuration of their proxies."""
         return RetryAfter(self.evidence)
+
+    @cached_property
+    def retry_answers(self) -> RetryAnswers:
+        """Retry-After in the answers to the probes."""
+        return RetryAnswers(self.evidence)
 
     @cached_property
     def ingress(self) -> IngressGateways:
@@ -114,13 +122,23 @@ class Mesh:
 
     @cached_property
     def sidecars(self) -> Sidecars:
-        """Which pods have a sidecar, and its version."""
+        """Which pods have a sidecar, its version, and its istiod."""
         return Sidecars(self.evidence)
 
     @cached_property
+    def workload_pods(self) -> WorkloadPods:
+        """The pods that workloads ask for and have."""
+        return WorkloadPods(self.evidence)
+
+    @cached_property
     def wire(self) -> MtlsProbes:
-        """What the workloads' ports accept: plaintext, TLS or mTLS."""
+        """How the workloads' ports answer connections."""
         return MtlsProbes(self.evidence)
+
+    @cached_property
+    def certificates(self) -> SidecarCertificates:
+        """The certificates that sidecars serve."""
+        return SidecarCertificates(self.evidence, self.wire)
 
     @cached_property
     def destination_rules(self) -> DestinationRules:
@@ -129,8 +147,8 @@ class Mesh:
 
     @cached_property
     def authorization(self) -> Authorization:
-        """What AuthorizationPolicies allow unauthorized identities."""
-        return Authorization(self.evidence)
+        """What AuthorizationPolicies say of the verifier, and how ports answer it."""
+        return Authorization(self.evidence, self.wire)
 
     @cached_property
     def probe_pair(self) -> ProbePair:

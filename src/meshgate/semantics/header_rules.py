@@ -20,6 +20,14 @@ _ADDS = re.compile(
                | \[ \s* ["']{HEADER}["'] \s* \] \s* = ) \s* {_VALUE}"""
 )
 
+# What a script's conditions may hold that compare nothing but the status of the answer.
+_CONDITION = re.compile(r"\b(?:else)?if\b(.*?)\bthen\b", re.DOTALL)
+_STATUS = re.compile(rf"""(?i)\w+(?::headers\(\))?:get\(\s*["'](?::status|{HEADER})["']\s*\)""")
+_STATUS_VARIABLE = re.compile(rf"(?i)(\w+)\s*=\s*(?:tonumber\(\s*)?{_STATUS.pattern[4:]}")
+_WORDS = frozenset({"or", "and", "tonumber", "tostring", "nil"})
+_NAME = re.compile(r"[A-Za-z_]\w*")
+_CODE = re.compile(r"""==\s*["']?(\d{3})\b""")
+
 
 def header_rules(config: Any, side: str = "") -> tuple[HeaderRule, ...]:
     """Every place of a decoded piece of configuration, each once, sorted."""
@@ -64,9 +72,24 @@ def _fixed(value: str) -> str:
 
 def _script(source: str, side: str) -> Iterator[HeaderRule]:
     code = hashlib.sha256(source.encode()).hexdigest()[:16]
+    statuses = _statuses(source)
     for found in _ADDS.finditer(source):
         value = next((each for each in found.groups() if each is not None), "")
-        yield HeaderRule(kind="lua", value=value[:_LONGEST], code=code, side=side)
+        yield HeaderRule(
+            kind="lua", value=value[:_LONGEST], code=code, side=side, statuses=statuses
+        )
+
+
+def _statuses(source: str) -> tuple[int, ...]:
+    """Return the statuses to which a script reacts, if its conditions compare nothing else."""
+    conditions = _CONDITION.findall(source)
+    known = set(_STATUS_VARIABLE.findall(source)) | _WORDS
+    for condition in conditions:
+        plain = _STATUS.sub("", condition)
+        if {*_NAME.findall(re.sub(r"""(["']).*?\1""", "", plain))} - known:
+            return ()
+    found = {int(each) for condition in conditions for each in _CODE.findall(condition)}
+    return tuple(sorted(found))
 
 
 def _back_off(config: Any, side: str) -> Iterator[HeaderRule]:
