@@ -23,7 +23,15 @@ from meshgate.facts.mesh import Mesh
 from meshgate.plugin import ARGUMENTS
 from meshgate.snapshot.ingress import Answer
 from meshgate.snapshot.items import ITEMS
-from meshgate.snapshot.kubernetes import Controller, ControllerStatus, Metadata
+from meshgate.snapshot.kubernetes import (
+    Container,
+    Controller,
+    ControllerSpec,
+    ControllerStatus,
+    Metadata,
+    PodSpec,
+    PodTemplate,
+)
 from meshgate.snapshot.model import Snapshot
 from meshgate.snapshot.retry_after import HeaderRule, RetryFilters
 from meshgate.snapshot.store import load
@@ -218,6 +226,8 @@ def test_the_stages_are_the_same_wherever_they_are_named(pytestconfig: pytest.Co
 
 # --- what a claim reads -------------------------------------------------------------------------
 
+CNI = {"k8s-app": "istio-cni-node", "app.kubernetes.io/version": "1.29.1"}
+
 # between them they lead every claim down each of its ways
 MESHES = {
     "healthy": snapshot(),
@@ -233,7 +243,10 @@ MESHES = {
     "with a CNI plugin": snapshot(
         daemon_sets=(
             Controller(
-                metadata=Metadata(name="istio-cni-node", labels={"k8s-app": "istio-cni-node"}),
+                metadata=Metadata(name="istio-cni-node", labels=CNI),
+                spec=ControllerSpec(
+                    template=PodTemplate(spec=PodSpec(containers=(Container(name="install-cni"),)))
+                ),
                 status=ControllerStatus(desired_number_scheduled=1),
             ),
         )

@@ -303,16 +303,6 @@ class ControllerSpec(Base, frozen=True):
     replicas: int = 1
     template: PodTemplate = PodTemplate()
     update_strategy: UpdateStrategy = UpdateStrategy()
-    template: PodTemplate = PodTemplate()
-
-
-class ControllerStatus(Base, frozen=True):
-    """The status of a DaemonSet; a StatefulSet has other fields, which are not read."""
-
-    observed_generation: int = 0
-    desired_number_scheduled: int = 0
-    updated_number_scheduled: int = 0
-    number_available: int = 0
 
 
 class ControllerStatus(Base, frozen=True):
@@ -323,6 +313,7 @@ class ControllerStatus(Base, frozen=True):
     available_replicas: int = 0
     desired_number_scheduled: int = 0
     current_number_scheduled: int = 0
+    updated_number_scheduled: int = 0
     number_available: int = 0
 
 

@@ -43,10 +43,14 @@ class NodeAgents:
         """DaemonSets that are not rolled out, or whose version istiod does not support."""
         if not self._daemon_sets and not self._ztunnels:
             raise NotApplicable("there is no istio-cni or ztunnel DaemonSet")
-        return [
-            *(finding for each in self._daemon_sets for finding in self._rollout(each)),
-            *(finding for finding, supported in self._other_versions if not supported),
-        ]
+        unfinished = [finding for each in self._daemon_sets for finding in self._rollout(each)]
+        try:
+            wrong = [finding for finding, supported in self._other_versions if not supported]
+        except CouldNotVerify:
+            if unfinished:  # they are known without any version
+                return unfinished
+            raise
+        return unfinished + wrong
 
     @property
     def behind(self) -> list[Finding]:
