@@ -20,8 +20,15 @@ from meshgate.facts.dataplane.retry_answers import RetryAnswers
 from meshgate.facts.dataplane.sidecars import Sidecars
 from meshgate.facts.dataplane.workload_pods import WorkloadPods
 from meshgate.facts.evidence import Evidence
+from meshgate.facts.ingress.certificates import ServedCertificates
+from meshgate.facts.ingress.comparison import TrafficComparison
+from meshgate.facts.ingress.conditions import GatewayConditions
+from meshgate.facts.ingress.connections import GatewayConnections
 from meshgate.facts.ingress.declared_requests import DeclaredAnswers
+from meshgate.facts.ingress.entrypoints import GatewayEntrypoints
 from meshgate.facts.ingress.gateways import IngressGateways
+from meshgate.facts.ingress.rollout import GatewayRollout
+from meshgate.facts.ingress.routes import RouteAnswers
 from meshgate.facts.ingress.tls_versions import TlsVersions
 from meshgate.facts.ingress.watch import Watched
 from meshgate.facts.overview import ControlPlaneSummary, control_plane_summary
@@ -96,6 +103,41 @@ class Mesh:
         return IngressGateways(self.evidence)
 
     @cached_property
+    def gateway_rollout(self) -> GatewayRollout:
+        """The gateways' Deployments, pods and versions."""
+        return GatewayRollout(self.ingress)
+
+    @cached_property
+    def gateway_entrypoints(self) -> GatewayEntrypoints:
+        """The Services in front of the gateways."""
+        return GatewayEntrypoints(self.ingress)
+
+    @cached_property
+    def gateway_conditions(self) -> GatewayConditions:
+        """The conditions of the Gateway API's objects."""
+        return GatewayConditions(self.ingress)
+
+    @cached_property
+    def gateway_connections(self) -> GatewayConnections:
+        """Connections and TLS handshakes with the gateways."""
+        return GatewayConnections(self.ingress)
+
+    @cached_property
+    def served_certificates(self) -> ServedCertificates:
+        """The certificates that the gateways serve."""
+        return ServedCertificates(self.ingress)
+
+    @cached_property
+    def route_answers(self) -> RouteAnswers:
+        """What came back for every route."""
+        return RouteAnswers(self.ingress)
+
+    @cached_property
+    def traffic_comparison(self) -> TrafficComparison:
+        """What answered before the upgrade, compared with now."""
+        return TrafficComparison(self.ingress)
+
+    @cached_property
     def control_plane_summary(self) -> ControlPlaneSummary:
         """The versions and revisions of the control plane, for the reports."""
         return control_plane_summary(self.evidence)
@@ -103,7 +145,7 @@ class Mesh:
     @cached_property
     def declared(self) -> DeclaredAnswers:
         """The declared requests and their expected responses."""
-        return DeclaredAnswers(self.evidence, self.ingress)
+        return DeclaredAnswers(self.ingress)
 
     @cached_property
     def tls_versions(self) -> TlsVersions:
@@ -113,7 +155,7 @@ class Mesh:
     @cached_property
     def watched(self) -> Watched:
         """The requests sent while the gateways were restarted."""
-        return Watched(self.evidence, self.ingress)
+        return Watched(self.ingress)
 
     @cached_property
     def revisions(self) -> Revisions:
