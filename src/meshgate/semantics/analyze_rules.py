@@ -9,12 +9,13 @@ from typing import NamedTuple
 
 import msgspec
 
-from meshgate.semantics.topology import short
+from meshgate.semantics.hosts import fully_qualified
 from meshgate.snapshot.istio import (
     DestinationRule,
     Gateway,
     HttpRoute,
     ServiceEntry,
+    TcpRoute,
     TlsRoute,
     VirtualService,
 )
@@ -28,6 +29,9 @@ class Rule(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     pattern: str
     evidence: str
     reason: str
+
+
+Route = HttpRoute | TlsRoute | TcpRoute
 
 
 class Configuration(NamedTuple):
@@ -74,27 +78,29 @@ def _subset_without_traffic(origin: str, found: dict[str, str], seen: Configurat
     )
     if rule is None:
         return ""
-    host = short(rule.spec.host, rule.metadata.namespace)
+    host = fully_qualified(rule.spec.host, rule.metadata.namespace)
     users = []
     for service in seen.virtual_services:
-        routes: tuple[HttpRoute | TlsRoute, ...] = (*service.spec.http, *service.spec.tls)
+        routes: tuple[Route, ...] = (*service.spec.http, *service.spec.tls, *service.spec.tcp)
         for route in routes:
             to_host = [
                 each
                 for each in route.route
-                if short(each.destination.host, service.metadata.namespace) == host
+                if fully_qualified(each.destination.host, service.metadata.namespace) == host
             ]
             if to_host and _is_mirrored(route):
                 return ""  # to which subset is not collected
             to_subset = [e for e in to_host if e.destination.subset == found["subset"]]
-            if any(each.weight > 0 for each in to_subset) or (to_subset and len(route.route) == 1):
+            if any((each.weight or 0) > 0 for each in to_subset) or (
+                to_subset and len(route.route) == 1
+            ):
                 return ""
             if to_subset:
                 users.append(f"VirtualService {service.metadata.namespace}/{service.metadata.name}")
     return f"{users[0]} sends it weight 0" if users else ""
 
 
-def _is_mirrored(route: HttpRoute | TlsRoute) -> bool:
+def _is_mirrored(route: Route) -> bool:
     return isinstance(route, HttpRoute) and (route.mirror is not None or bool(route.mirrors))
 
 
