@@ -148,8 +148,8 @@ def test_a_filter_that_has_a_pod_say_nonsense() -> None:
 
     assert lines(retry_after.misleading) == [
         "EnvoyFilter istio-system/loud: a pod that it reaches answers 429 with Retry-After 'soon', "
-        "which is neither a number of seconds nor an HTTP date (expected an integer of at least 1, )"
-        "or an HTTP date in the future"
+        "which is neither a number of seconds nor an HTTP date (expected an integer of at least 1, "
+        "or an HTTP date in the future)"
     ]
 
 
