@@ -186,7 +186,7 @@ def test_without_a_cluster_and_without_a_recording_it_is_a_mistake(
     assert run.code == 4, run.out
     assert "no cluster to look at" in run.out
     assert "--snapshot=FILE" in run.out
-    assert run.last.endswith("The gate stays CLOSED.")
+    assert run.last == "GATE CLOSED: nothing was verified (exit 4: usage error)"
     assert "Traceback" not in run.out
     assert not older.exists(), "it would pass for this run's evidence"
 
@@ -199,7 +199,7 @@ def test_half_a_recording_is_a_mistake(gate: Gate, recorded: Recorded) -> None:
 
     assert run.code == 4, run.out
     assert "truncated or damaged" in run.out
-    assert run.last.endswith("The gate stays CLOSED.")
+    assert run.last == "GATE CLOSED: nothing was verified (exit 4: usage error)"
 
 
 def test_a_recording_that_is_not_there_is_a_mistake(gate: Gate, tmp_path: Path) -> None:
@@ -593,4 +593,4 @@ def test_evidence_that_cannot_be_kept_is_a_mistake(
 
     assert run.code == 4, run.out
     assert "cannot keep the evidence" in run.out
-    assert run.last.endswith("The gate stays CLOSED.")
+    assert run.last == "GATE CLOSED: nothing was verified (exit 4: usage error)"
