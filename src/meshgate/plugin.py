@@ -490,15 +490,19 @@ def _check_options(option: Any) -> None:
             ("--dry-run", "plans requests to a cluster, and --snapshot replays a file"),
         ):
             if option(name):
-                raise pytest.UsageError(
-                    f"{name} {why}: use one of them.\nGATE CLOSED: nothing was verified (exit 4: usage error)"
-                )
+                raise _usage_error(f"{name} {why}: use one of them.")
     words = shlex.split(os.environ.get("PYTEST_ADDOPTS", ""))
     if option("--job") and words[::2] != ["-p"] * len(words[::2]):
-        raise pytest.UsageError(
+        raise _usage_error(
             f"PYTEST_ADDOPTS={' '.join(words)} may deselect checks, which a gate's Job does not "
-            "allow: unset it.\nGATE CLOSED: nothing was verified (exit 4: usage error)"
+            "allow: unset it."
         )
+
+
+def _usage_error(message: str) -> pytest.UsageError:
+    """Return the error that ends the run with exit 4; pytest prints it as the last lines."""
+    last = text.last_line("GATE CLOSED: nothing was verified", int(pytest.ExitCode.USAGE_ERROR))
+    return pytest.UsageError(f"{message}\n{last}")
 
 
 def _reports(option: Any) -> dict[str, Path]:
@@ -522,9 +526,9 @@ def _remove_reports(option: Any) -> None:
             if not os.access(file.parent, os.W_OK):
                 raise PermissionError(f"no permission to write in {file.parent}")
         except OSError as error:
-            raise pytest.UsageError(
+            raise _usage_error(
                 f"cannot write the report {file}: {error}. Name another file with --json, --html "
-                "or --junitxml.\nGATE CLOSED: nothing was verified (exit 4: usage error)"
+                "or --junitxml."
             ) from error
 
 
@@ -712,23 +716,20 @@ class Gatekeeper(Worker):
                 if kept:
                     SnapshotLocation(kept).save(snapshot, source.cluster)
         except NoCluster as error:
-            raise pytest.UsageError(
+            raise _usage_error(
                 f"no cluster to look at ({error}). Name one with --kubeconfig and --context, or "
-                "replay a recording with --snapshot=FILE.\nGATE CLOSED: nothing was verified (exit 4: usage error)"
+                "replay a recording with --snapshot=FILE."
             ) from error
         except (UnusableSnapshot, UnusableWaivers, ValueError) as error:
-            raise pytest.UsageError(
-                f"{error}.\nGATE CLOSED: nothing was verified (exit 4: usage error)"
-            ) from error
+            raise _usage_error(f"{error}.") from error
         except ReadError as error:
-            raise pytest.UsageError(
+            raise _usage_error(
                 f"cannot use the baseline: {error.why} (fix: {error.remedy}). "
-                "\nGATE CLOSED: nothing was verified (exit 4: usage error)"
             ) from error
         except OSError as error:
-            raise pytest.UsageError(
+            raise _usage_error(
                 f"cannot keep the evidence in {self._snapshot_file}: {error}. Name another file "
-                "with --save-snapshot.\nGATE CLOSED: nothing was verified (exit 4: usage error)"
+                "with --save-snapshot."
             ) from error
         self.snapshot = snapshot
         self._config.stash[_MESH] = Mesh(snapshot)
@@ -1038,7 +1039,7 @@ def _programs(option: Any) -> Programs | None:
     if not any(given):
         return None
     if not all(given):
-        raise pytest.UsageError(f"{', '.join(names)} are of use only together")
+        raise _usage_error(f"{', '.join(names)} are of use only together")
     return Programs(
         istiod=istiod,
         envoy=envoy,
@@ -1106,9 +1107,7 @@ def _support(file: str | None) -> Support | None:
     try:
         return read_support(Path(file).read_text())
     except (OSError, ValueError) as error:
-        raise pytest.UsageError(
-            f"cannot use the support matrix {file}: {error}.\nGATE CLOSED: nothing was verified (exit 4: usage error)"
-        ) from error
+        raise _usage_error(f"cannot use the support matrix {file}: {error}.") from error
 
 
 def _recording(file: Path, option: Any, past: Past) -> Replay:

@@ -34,7 +34,12 @@ Recorded = Callable[[Snapshot], Path]
 Lives = Callable[[Snapshot], Estate]
 
 # the claims that a cluster of fakes has everything for: it serves no webhook and no CA
-FAKED = ("-k", "rolled_out or every_replica or connected or rejects or stale or analyze")
+FAKED = (
+    "-m",
+    "controlplane",
+    "-k",
+    "rolled_out or every_replica or connected or rejects or stale or analyze",
+)
 
 STAGE_B = [row.id for row in checks().values() if row.stage == "controlplane"]
 
@@ -528,7 +533,8 @@ def test_a_rollout_under_way_is_waited_for(gate: Gate, estate: Lives) -> None:
 
     assert run.code == 0, run.out
     assert re.search(
-        r"waiting, \d+ s at the most, for Deployment istio-system/istiod: 0 of 1", run.out
+        r"waiting, \d+ s at the most, for Deployment istio-system/istiod: is not rolled out: 0 of 1",
+        run.out,
     )
 
 
