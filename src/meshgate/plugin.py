@@ -25,7 +25,6 @@ from meshgate.collect.snapshot_location import SnapshotLocation
 from meshgate.facts.ingress.declared_requests import missing, read_answers
 from meshgate.facts.ingress.gateways import sent
 from meshgate.facts.mesh import Mesh
-from meshgate.facts.precheck.upgrade_path import read_support
 from meshgate.pipeline.events import Named
 from meshgate.pipeline.publish import Targets, publish
 from meshgate.probe.plan import Plan
@@ -34,6 +33,7 @@ from meshgate.probe.traffic import Traffic
 from meshgate.report import html, json, text
 from meshgate.report.short import Short, broken, short
 from meshgate.snapshot.ingress import INSIDE, OUTSIDE, PROBER, VANTAGES, Answer, Watch
+from meshgate.semantics.releases import read_support
 from meshgate.snapshot.model import Before, Expectations, Snapshot, before
 from meshgate.snapshot.store import UnusableSnapshot, load, save
 from meshgate.snapshot.upgrade import Support
