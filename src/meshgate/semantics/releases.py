@@ -34,6 +34,7 @@ class Rule(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     names: tuple[str, ...] = ()
     unless: tuple[str, ...] = ()
     profile: str = ""
+    until: str = ""
     removed: bool = False
 
     def holds(self, version: Version) -> bool:
@@ -42,6 +43,9 @@ class Rule(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         The first patch of the version's own minor counts if `since` names one, else the newest
         entry.  A pre-release has what its release brings.
         """
+        end = Version.parse(self.until)
+        if end is not None and version[:3] >= end[:3]:
+            return False
         begins = sorted(filter(None, map(Version.parse, self.since)))
         own = [each for each in begins if each[:2] == version[:2]]
         return version[:3] >= (own or begins[-1:])[0][:3]

@@ -30,13 +30,8 @@ class Changes:
         return {
             name: rule
             for name, rule in rules().items()
-            if not rule.holds(oldest) and rule.holds(target) and not self._reverted(rule)
+            if not rule.holds(oldest) and rule.holds(target)
         }
-
-    def _reverted(self, rule: Rule) -> bool:
-        """Whether a later rule with the same detection replaces this one on the way."""
-        own = [other for other in rules().values() if other.look == "no_backends"]
-        return rule in own[:-1] and own[-1].holds(self._upgrade.newest_patch)
 
     @property
     def removed(self) -> list[Finding]:
