@@ -10,12 +10,12 @@ from typing import Any
 
 import msgspec
 
-from meshgate.collect.plan import ITEMS
 from meshgate.facts.mesh import Mesh
 from meshgate.snapshot.ingress import Ingress
 from meshgate.snapshot.istio import EnvoyFilter, EnvoyFilterSpec, WorkloadSelector
 from meshgate.snapshot.istioctl import Analysis, AnalysisMessage
 from meshgate.snapshot.istiod import Conflicts, IstiodMetrics, IstiodReading, ProxySync, SyncState
+from meshgate.snapshot.items import ITEMS
 from meshgate.snapshot.kubernetes import (
     Annotations,
     Condition,
@@ -354,10 +354,10 @@ def snapshot(**changes: Any) -> Snapshot:
         "pods": (istiod(), sidecar(ip="10.0.0.1", ports=(HTTP,))),
         "deployments": (deployment(),),
         "istiod": (reading(proxies=[sync()]),),
-        "istiod_numbers": (numbers(),),
+        "istiod_metrics": (numbers(),),
         "analysis": Analysis(istioctl_version=VERSION),
         "retry_filters": RetryFilters(seen=1, filters=(retry_filter(),), given=(given(),)),
-        "pair": Pair(not_asked="no probe pair was asked for"),
+        "pair": Pair(skipped_reason="no probe pair was asked for"),
         **upgrade_builders.HEALTHY,
     }
     return Snapshot(**{**healthy, **changes})

@@ -20,8 +20,8 @@ from urllib.parse import parse_qs, urlsplit
 
 import msgspec
 
-from meshgate.collect.plan import KINDS
 from meshgate.snapshot.istiod import ProxySync
+from meshgate.snapshot.items import KINDS
 from meshgate.snapshot.model import Snapshot
 from tests.builders import as_api
 

@@ -18,7 +18,7 @@ from meshgate.snapshot.istio import (
     TrafficPolicy,
 )
 from meshgate.snapshot.kubernetes import Metadata, Service, ServicePort, ServiceSpec
-from meshgate.snapshot.mtls import Attempt, Contacts, PortProbe
+from meshgate.snapshot.mtls import Attempt, PortProbe, PortProbes
 from meshgate.snapshot.wire import Certificate
 from tests.webhook_builders import AT
 
@@ -64,9 +64,9 @@ def port_probe(pod: str = "shop/web-1", port: int = 8080, **seen: Any) -> PortPr
     return PortProbe(pod=pod, port=port, **{**STRICT, **seen})
 
 
-def contacts(*seen: PortProbe, **more: Any) -> Contacts:
+def port_probes(*seen: PortProbe, **more: Any) -> PortProbes:
     """What was seen, with a certificate of the mesh."""
-    return Contacts(**{"identity": US, "contacts": seen, **more})
+    return PortProbes(**{"identity": US, "probes": seen, **more})
 
 
 def peer(
@@ -134,5 +134,5 @@ def service(
 
 HEALTHY: dict[str, Any] = {
     "peer_authentications": (peer(),),
-    "contacts": contacts(port_probe()),
+    "port_probes": port_probes(port_probe()),
 }

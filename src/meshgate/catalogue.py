@@ -8,6 +8,8 @@ from pathlib import Path
 
 import msgspec
 
+from meshgate.snapshot.items import expand
+
 STAGES = ("precheck", "controlplane", "ingress", "dataplane")
 
 
@@ -17,7 +19,7 @@ class Check(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     Attributes:
         title: what is true when the check passes, as a sentence.
         failure: what is wrong when it fails, as a sentence.
-        reads: the collected items that it needs.
+        reads: the collected items that it needs; in the file also `@group` (snapshot/items.py).
         hint: the remedy of a finding that has none of its own.
         baseline: whether a finding that the baseline has too is only a warning.  False for
             whatever the upgrade itself is supposed to change.
@@ -55,7 +57,8 @@ def _rows(stage: str) -> Iterator[tuple[str, Check]]:
     file = files("meshgate").joinpath("checks", f"{stage}.toml")
     if file.is_file():
         for id, row in tomllib.loads(file.read_text()).items():
-            yield id, msgspec.convert({"id": id, "stage": stage, **row}, Check)
+            found = msgspec.convert({"id": id, "stage": stage, **row}, Check)
+            yield id, msgspec.structs.replace(found, reads=expand(found.reads))
 
 
 def check(id: str) -> Check:

@@ -18,7 +18,6 @@ from meshgate.catalogue import check, checks
 from meshgate.collect.capture import Access, connect
 from meshgate.collect.config_map_store import Damaged, Missing
 from meshgate.collect.errors import NoCluster, ReadError
-from meshgate.collect.plan import OFFLINE_BUNDLE, SHADOW
 from meshgate.collect.rights import (
     cluster_role,
     probes_namespace,
@@ -41,6 +40,7 @@ from meshgate.report.index import histories
 from meshgate.report.json import read, schema
 from meshgate.report.shadow import ShadowReport, shadow_lines, shadow_page
 from meshgate.snapshot.ingress import Watch
+from meshgate.snapshot.items import OFFLINE_BUNDLE, SHADOW
 from meshgate.snapshot.model import Expectations, Snapshot
 from meshgate.snapshot.shadow import Shadow
 from meshgate.snapshot.store import UnusableSnapshot

@@ -14,11 +14,11 @@ import pytest
 
 from meshgate import cli
 from meshgate.catalogue import STAGES, checks
-from meshgate.collect.plan import ITEMS
 from meshgate.facts.evidence import Evidence
 from meshgate.facts.mesh import Mesh
 from meshgate.plugin import ARGUMENTS
 from meshgate.snapshot.ingress import Answer
+from meshgate.snapshot.items import ITEMS
 from meshgate.snapshot.model import Snapshot
 from meshgate.snapshot.retry_after import HeaderRule, RetryFilters
 from meshgate.snapshot.store import load
@@ -37,7 +37,7 @@ from tests.builders import (
     sync,
 )
 from tests.conftest import ROOT
-from tests.mtls_builders import SILENT, contacts, destination_rule, port_probe, service
+from tests.mtls_builders import SILENT, destination_rule, port_probe, port_probes, service
 
 FOLDER = ROOT / "verification"
 FILES = sorted(FOLDER.glob("*.py"))
@@ -197,7 +197,7 @@ MESHES = {
     ),
     "without istiod": snapshot(pods=(), istiod=()),
     "asked for a target": snapshot(**expecting(retry_after_targets=("http://web.shop/",))),
-    "silent": snapshot(contacts=contacts(port_probe(plain=SILENT))),
+    "silent": snapshot(port_probes=port_probes(port_probe(plain=SILENT))),
     "with a DestinationRule": snapshot(
         pods=(istiod(), sidecar(labels={"app": "web"}, ports=(HTTP,))),
         services=(service(),),
@@ -217,7 +217,7 @@ MESHES = {
 }
 
 
-class Recorder(Evidence):
+class Recorder(Evidence):  # type: ignore[misc] # frozen, as far as mypy knows
     """Evidence that keeps which items were asked for."""
 
     def __init__(self, seen: Snapshot) -> None:

@@ -15,10 +15,10 @@ from typing import Any
 import msgspec
 
 from meshgate.collect.capture import Access, connect
-from meshgate.collect.plan import REQUIRES, SHADOW
 from meshgate.collect.shadow import proxies, running, simulation, target
 from meshgate.collect.shadow.proxies import Proxy
 from meshgate.semantics.config_diff import changes, resources
+from meshgate.snapshot.items import SHADOW, requires
 from meshgate.snapshot.model import Expectations
 
 NAMESPACE = "istio-system"
@@ -53,10 +53,8 @@ def main(verb: str, *words: str) -> int:
             file.write_bytes(msgspec.json.encode(_lasting(found, told())))
         return 0
     found = proxies.read(source.cluster, {}, "")
-    lists = REQUIRES[SHADOW]
-    snapshot = source.capture(lists)
-    listed = {item: getattr(snapshot, item) for item in lists}
-    with running.asked(source.transport, listed, NAMESPACE) as current:
+    snapshot = source.capture(requires(SHADOW))
+    with running.asked(source.transport, snapshot, NAMESPACE) as current:
         got = _lasting(found, ((proxy, current.given(proxy.key)) for proxy in found))
     return _compare(msgspec.json.decode(Path(words[0]).read_bytes(), type=Given), got)
 

@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 
 from meshgate.catalogue import checks
-from meshgate.collect.plan import ANALYZE_READS, KINDS, closure
+from meshgate.collect.plan import ANALYZE_READS
 from meshgate.collect.rights import REPORTS
+from meshgate.snapshot.items import KINDS, closure
 from tests.lab.harness import Lab, Stage
 from tests.lab.rights import reader
 

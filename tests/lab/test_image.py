@@ -335,9 +335,9 @@ def _connected(lab: Lab, folder: Path, shard: int) -> set[tuple[str, int]]:
 
 
 def _contacts(snapshot: Path) -> set[tuple[str, int]]:
-    contacts = load(snapshot).contacts
-    assert contacts
-    return {(each.pod, each.port) for each in contacts.contacts}
+    port_probes = load(snapshot).port_probes
+    assert port_probes
+    return {(each.pod, each.port) for each in port_probes.probes}
 
 
 def _run(lab: Lab, image: str, *command: str) -> str:

@@ -142,7 +142,7 @@ def a_pod_of_a_revision_that_is_gone(recording: Recording) -> None:
 
 def numbers(recording: Recording) -> Recording:
     """What istiod counted."""
-    found: Recording = recording["istiodNumbers"][0]
+    found: Recording = recording["istiodMetrics"][0]
     return found
 
 

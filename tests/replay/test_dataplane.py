@@ -12,7 +12,7 @@ def web(recording: Recording) -> Recording:
     """What the port of shop's web did."""
     return next(
         each
-        for each in recording["contacts"]["contacts"]
+        for each in recording["portProbes"]["probes"]
         if each["pod"].startswith("shop/web-") and each["port"] == 8080
     )
 
@@ -96,11 +96,11 @@ def a_policy_that_lets_nobody_in(recording: Recording) -> None:
 
 
 def from_a_laptop(recording: Recording) -> None:
-    recording["contacts"] = {"notAsked": "a port-forward ends inside the pod"}
+    recording["portProbes"] = {"skippedReason": "a port-forward ends inside the pod"}
 
 
 def not_signed(recording: Recording) -> None:
-    recording["contacts"].update(unsigned="istiod-1: UNAUTHENTICATED", identity="")
+    recording["portProbes"].update(unsigned="istiod-1: UNAUTHENTICATED", identity="")
 
 
 def no_sidecar_for_a_new_pod(recording: Recording) -> None:

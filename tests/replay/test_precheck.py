@@ -185,7 +185,7 @@ def test_one_thing_not_seen_is_never_a_pass(
 
 
 def shadow_not_tried(recording: Recording) -> None:
-    recording["shadow"] = {"notTried": "the target's programs are not given"}
+    recording["shadow"] = {"skippedReason": "the target's programs are not given"}
 
 
 def test_an_upgrade_that_was_not_tried_in_the_shadow_proves_nothing_of_it(

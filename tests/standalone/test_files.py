@@ -10,13 +10,13 @@ from meshgate.snapshot.retry_after import RetryFilters
 from tests import ingress_builders
 from tests.builders import expecting, pushed, reading, retry_filter, snapshot, sync
 from tests.conftest import ROOT, Gate
-from tests.mtls_builders import PERMISSIVE, contacts, port_probe
+from tests.mtls_builders import PERMISSIVE, port_probe, port_probes
 
 FILES = sorted((ROOT / "verification").glob("*.py"))
 
 # for each file, a mesh of which one of its claims does not hold
 BROKEN = {
-    "check_mtls.py": snapshot(contacts=contacts(port_probe(**PERMISSIVE))),
+    "check_mtls.py": snapshot(port_probes=port_probes(port_probe(**PERMISSIVE))),
     "check_retry_after.py": snapshot(
         retry_filters=RetryFilters(seen=1, filters=(retry_filter(selector={"app": "no"}),))
     ),

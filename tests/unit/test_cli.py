@@ -7,7 +7,6 @@ from pathlib import Path
 import pytest
 
 from meshgate.catalogue import checks
-from meshgate.collect.plan import ITEMS
 from meshgate.collect.rights import (
     cluster_role,
     probes_namespace,
@@ -16,6 +15,7 @@ from meshgate.collect.rights import (
     reports_role,
     role,
 )
+from meshgate.snapshot.items import ITEMS
 from meshgate.snapshot.model import Snapshot
 from meshgate.snapshot.store import load
 from tests import fakes

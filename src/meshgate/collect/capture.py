@@ -11,18 +11,11 @@ import msgspec
 
 from meshgate import __version__
 from meshgate.collect.errors import ReadError
-from meshgate.collect.plan import (
-    AFTER,
-    INGRESS,
-    ISTIOD,
-    KINDS,
-    REQUIRES,
-    closure,
-)
 from meshgate.collect.shadow.programs import Programs
 from meshgate.probe.plan import Plan
 from meshgate.probe.traffic import Traffic
 from meshgate.snapshot.istiod import ProxySync
+from meshgate.snapshot.items import INGRESS, ISTIOD, ITEMS, KINDS, SOURCES, Items, closure, requires
 from meshgate.snapshot.model import Expectations, Gap, Snapshot
 from meshgate.snapshot.redact import redacted
 
@@ -173,7 +166,7 @@ class Live:
         found, gaps = self._read(closure({INGRESS}) - {INGRESS})
         if gaps:
             return [], gaps
-        planned, _ = plan_ingress(self._context, found)
+        planned, _ = plan_ingress(self._context, items_of(found))
         return [str(each) for each in planned], []
 
     def stream(self, slow_after: int) -> "Stream":
@@ -189,14 +182,12 @@ class Live:
         found, gaps = self._read(closure({INGRESS}) - {INGRESS})
         if gaps:
             raise ReadError(gaps[0].why, gaps[0].remedy)
-        planned = watched(plan_ingress(self._context, found)[0])
+        planned = watched(plan_ingress(self._context, items_of(found))[0])
         if not planned:
             raise ReadError("no safe request can be derived from any route", "is there a Gateway?")
         return Stream(planned, self._context.traffic, slow_after)
 
     def _read(self, items: frozenset[str]) -> tuple[dict[str, Any], list[Gap]]:
-        from meshgate.collect.readers import READERS
-
         found: dict[str, Any] = {}
         gaps: list[Gap] = []
 
@@ -214,32 +205,34 @@ class Live:
             reason = gaps.pop()
             return {}, [msgspec.structs.replace(reason, item=item) for item in sorted(items)]
         reads = {item: self._lister(item) for item in items & KINDS.keys()}
-        readers = {
-            item: partial(reader, self._context, found)
-            for item, reader in READERS.items()
-            if item in items
-        }
-        # what rests on nothing is read beside the lists, the rest when those are there
-        first = {item for item in readers if not REQUIRES.get(item)}
-        self._attempt_all(attempt, reads | {item: readers[item] for item in first})
-        waiting = readers.keys() - first
+        waiting = set(items & SOURCES.keys())
+        # what requires nothing is read beside the lists, the rest when those are there
+        first = {item for item in waiting if not requires(item)}
+        reads |= {item: self._reader(item, {}) for item in first}
+        self._attempt_all(attempt, reads)
+        waiting -= first
         while waiting:
-            # a reader may rest on what another one read
+            # a reader may require what another one reads
             turn = {
                 item
                 for item in waiting
-                if not waiting.intersection((*REQUIRES[item], *AFTER.get(item, ())))
+                if not waiting.intersection((*requires(item), *SOURCES[item].after))
             }
             rest: dict[str, Callable[[], Any]] = {}
             for item in sorted(turn):
-                missing = [gap for gap in gaps if gap.item in REQUIRES[item]]
+                missing = [gap for gap in gaps if gap.item in requires(item)]
                 if missing:
                     gaps.append(msgspec.structs.replace(missing[0], item=item))
                 else:
-                    rest[item] = readers[item]
+                    rest[item] = self._reader(item, found)
             self._attempt_all(attempt, rest)
             waiting -= turn
         return found, gaps
+
+    def _reader(self, item: str, found: Mapping[str, Any]) -> Callable[[], Any]:
+        from meshgate.collect.readers import reader
+
+        return partial(reader(SOURCES[item]), self._context, items_of(found))
 
     @staticmethod
     def _attempt_all(
@@ -253,6 +246,11 @@ class Live:
 
     def _lister(self, item: str) -> Callable[[], tuple[Any, ...]]:
         return lambda: self.cluster.objects(KINDS[item])
+
+
+def items_of(found: Mapping[str, Any]) -> Items:
+    """Return what was read so far as items; `found` may hold other facts of the cluster too."""
+    return Items(**{item: value for item, value in found.items() if item in ITEMS})
 
 
 def redacted_gaps(snapshot: Snapshot) -> Snapshot:

@@ -20,8 +20,8 @@ from kubernetes.stream import portforward
 from kubernetes.stream.ws_client import PortForward
 
 from meshgate.collect.errors import NoCluster, ReadError
-from meshgate.collect.plan import Kind
 from meshgate.snapshot.base import Base
+from meshgate.snapshot.items import Kind
 
 __all__ = ["Api", "ApiAnswer", "Cluster", "NoCluster", "ReadError", "Version"]
 

@@ -1,11 +1,12 @@
-"""What is more than a list of one kind: a reader each, in one table.
+"""The readers of the items that are more than a list of one kind (snapshot/items.py names them).
 
-A reader gets the lists that its item requires (plan.REQUIRES) and returns what the snapshot's field
-of the item's name holds; it raises Unreadable for what could not be read.
+A reader gets the items that were read before it, among them those that it requires, and returns
+the value of its own item.  It raises ReadError for what it cannot read.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from datetime import UTC, datetime
+from importlib import import_module
 from typing import Any
 
 import msgspec
@@ -20,25 +21,6 @@ from meshgate.collect import (
 )
 from meshgate.collect.errors import ReadError
 from meshgate.collect.kubernetes import Cluster
-from meshgate.collect.plan import (
-    ADMISSION,
-    ANALYSIS,
-    BURSTS,
-    CONTACTS,
-    INGRESS,
-    ISTIOCTL,
-    ISTIOD,
-    METRICS,
-    OFFLINE_BUNDLE,
-    PAIR,
-    PRECHECK,
-    REQUIRES,
-    RETRY_FILTERS,
-    SETTINGS,
-    SHADOW,
-    SIGNING,
-    WORKLOADS,
-)
 from meshgate.collect.shadow import offline_bundle, running
 from meshgate.collect.shadow.programs import Programs
 from meshgate.probe import admission, burst, mtls, signing
@@ -55,17 +37,16 @@ from meshgate.semantics.workloads import chosen
 from meshgate.snapshot.ingress import Ingress, Vantage
 from meshgate.snapshot.istioctl import Analysis
 from meshgate.snapshot.istiod import IstiodMetrics, IstiodReading
+from meshgate.snapshot.items import Items, Source
 from meshgate.snapshot.kubernetes import Pod
 from meshgate.snapshot.model import Expectations
-from meshgate.snapshot.mtls import Contacts
+from meshgate.snapshot.mtls import PortProbes
 from meshgate.snapshot.offline_bundle import OfflineBundle
 from meshgate.snapshot.pair import Pair
 from meshgate.snapshot.retry_after import Burst, RetryFilters
 from meshgate.snapshot.shadow import Shadow
 from meshgate.snapshot.upgrade import Settings, Workload
 from meshgate.snapshot.wire import Admission, Signing
-
-Found = Mapping[str, Any]
 
 NO_WIRE = (
     "a port-forward ends inside the pod, behind its sidecar: from here no port is seen as others "
@@ -74,7 +55,7 @@ NO_WIRE = (
 NO_PROGRAMS = (
     "the target's programs are not given (--shadow-istiod, --shadow-envoy, --shadow-manifests)"
 )
-WHY_NOT_ASKED = (
+UNIDENTIFIED = (
     "no token of audience istio-ca: run inside the cluster, or name one with --istiod-token-file"
 )
 
@@ -107,20 +88,20 @@ class Context(msgspec.Struct, frozen=True, kw_only=True):
     progress: Callable[[str], None] = lambda words: None
 
 
-def read_istiod(context: Context, found: Found) -> tuple[IstiodReading, ...]:
+def read_istiod(context: Context, found: Items) -> tuple[IstiodReading, ...]:
     """What each replica says of itself and its proxies."""
     return istiod.read(_replicas(context, found), context.transport)
 
 
-def read_metrics(context: Context, found: Found) -> tuple[IstiodMetrics, ...]:
+def read_metrics(context: Context, found: Items) -> tuple[IstiodMetrics, ...]:
     """What each replica counted within a window."""
     return istiod_metrics.read(_replicas(context, found), context.transport, context.window)
 
 
-def _replicas(context: Context, found: Found) -> list[Pod]:
+def _replicas(context: Context, found: Items) -> list[Pod]:
     return [
         pod
-        for pod in found["pods"]
+        for pod in found.pods
         if pod.metadata.namespace == context.expectations.istio_namespace
         and pod.metadata.labels.get("app") == "istiod"
         and pod.status.phase == "Running"
@@ -128,7 +109,7 @@ def _replicas(context: Context, found: Found) -> list[Pod]:
     ]
 
 
-def read_analysis(context: Context, found: Found) -> Analysis:
+def read_analysis(context: Context, found: Items) -> Analysis:
     """What `istioctl analyze` says."""
     return istioctl.analyze(
         context.cluster,
@@ -138,29 +119,34 @@ def read_analysis(context: Context, found: Found) -> Analysis:
     )
 
 
-def read_admission(context: Context, found: Found) -> Admission:
+def read_admission(context: Context, found: Items) -> Admission:
     """What istiod's webhooks answer to samples."""
-    webhooks = Webhooks(*(found[item] for item in REQUIRES[ADMISSION] if item != "namespaces"))
-    return admission.ask(webhooks, injection_enabled(found["namespaces"]), context.transport.dial)
+    webhooks = Webhooks(
+        mutating=found.mutating_webhooks,
+        validating=found.validating_webhooks,
+        services=found.services,
+        slices=found.endpoint_slices,
+    )
+    return admission.ask(webhooks, injection_enabled(found.namespaces), context.transport.dial)
 
 
-def read_signing(context: Context, found: Found) -> Signing:
+def read_signing(context: Context, found: Items) -> Signing:
     """What istiod's CA makes of a signing request."""
     token = context.transport.token()
     if token is None:
-        return Signing(not_asked=WHY_NOT_ASKED)
+        return Signing(skipped_reason=UNIDENTIFIED)
     credential = signing.credential(token)
     replicas = [_replica(context, pod) for pod in _replicas(context, found)]
     return signing.ask(replicas, credential, _root(context, found, credential), datetime.now(UTC))
 
 
-def read_contacts(context: Context, found: Found) -> Contacts:
+def read_port_probes(context: Context, found: Items) -> PortProbes:
     """What the workloads' ports do when they are connected to."""
     if not context.transport.sees_the_wire:
-        return Contacts(not_asked=NO_WIRE)
+        return PortProbes(skipped_reason=NO_WIRE)
     token = context.transport.token()
     if token is None:
-        return Contacts(not_asked=WHY_NOT_ASKED)
+        return PortProbes(skipped_reason=UNIDENTIFIED)
     credential = signing.credential(token)
     root = _root(context, found, credential)
     replicas = [_replica(context, pod) for pod in _replicas(context, found)]
@@ -176,25 +162,27 @@ def read_contacts(context: Context, found: Found) -> Contacts:
             each.number,
             each.http,
         )
-        for each in chosen(found["pods"], found["services"], context.expectations)
+        for each in chosen(found.pods, found.services, context.expectations)
     ]
     try:
-        contacts = mtls.ask(targets, identity, root, datetime.now(UTC), context.probe_rate)
+        found_probes = mtls.ask(targets, identity, root, datetime.now(UTC), context.probe_rate)
     except StorageError as error:
-        return Contacts(unsigned=str(error))
-    return Contacts(
-        identity=identity.name if identity else "", unsigned=unsigned, contacts=contacts
+        return PortProbes(unsigned=str(error))
+    return PortProbes(
+        identity=identity.name if identity else "", unsigned=unsigned, probes=found_probes
     )
 
 
-def read_pair(context: Context, found: Found) -> Pair:
+def read_pair(context: Context, found: Items) -> Pair:
     """What two new pods see of the mesh from inside."""
     plan, asked = context.pair, context.expectations
     if not plan.image:
-        return Pair(not_asked="no probe pair was asked for (--probe-pair=IMAGE)")
+        return Pair(skipped_reason="no probe pair was asked for (--probe-pair=IMAGE)")
     if asked.shard and not asked.shard.startswith("0/"):
-        return Pair(not_asked=f"this is shard {asked.shard}: the first one makes the probe pair")
-    if plan.namespace not in {each.metadata.name for each in found["namespaces"]}:
+        return Pair(
+            skipped_reason=f"this is shard {asked.shard}: the first one makes the probe pair"
+        )
+    if plan.namespace not in {each.metadata.name for each in found.namespaces}:
         raise ReadError(
             f"there is no namespace {plan.namespace} for the probe pair",
             "create it, labelled as the others of the mesh are (the chart does), or name another "
@@ -202,19 +190,19 @@ def read_pair(context: Context, found: Found) -> Pair:
         )
     others = [
         each
-        for each in found["services"]
+        for each in found.services
         if each.metadata.namespace not in (plan.namespace, asked.istio_namespace)
     ]
-    sampled = sample(found["pods"], others, asked, context.pair_sample)
-    filters = found.get(RETRY_FILTERS, RetryFilters()).filters
+    sampled = sample(found.pods, others, asked, context.pair_sample)
+    filters = found.retry_filters.filters if found.retry_filters else ()
     throttled = matching_pod_labels(filters, plan.namespace, asked.istio_namespace)[:MOST_TEMPTED]
     plan = plan._replace(sampled=sampled, throttled=throttled, most=context.retry_after_burst)
     return probes.ask(context.cluster, plan)
 
 
-def _root(context: Context, found: Found, credential: signing.Credential) -> str:
+def _root(context: Context, found: Items, credential: signing.Credential) -> str:
     """The roots that the workloads of our own namespace trust, or those of istiod's."""
-    roots = {each.metadata.namespace: each.data.pem for each in found["root_certificates"]}
+    roots = {each.metadata.namespace: each.data.pem for each in found.root_certificates}
     ours = roots.get(credential.namespace)
     return ours or roots.get(context.expectations.istio_namespace) or ""
 
@@ -231,25 +219,23 @@ def _replica(context: Context, pod: Pod) -> signing.Replica:
     )
 
 
-def read_retry_filters(context: Context, found: Found) -> RetryFilters:
+def read_retry_filters(context: Context, found: Items) -> RetryFilters:
     """EnvoyFilters that are about Retry-After, and what the proxies are given of them."""
     namespace = context.expectations.istio_namespace
-    return retry_after.read(
-        context.cluster, context.transport, found["pods"], found["istiod"], namespace
-    )
+    return retry_after.read(context.cluster, context.transport, found.pods, found.istiod, namespace)
 
 
-def read_bursts(context: Context, found: Found) -> tuple[Burst, ...]:
+def read_bursts(context: Context, found: Items) -> tuple[Burst, ...]:
     """What the declared targets answer to a burst."""
     return burst.ask(context.expectations.retry_after_targets, context.retry_after_burst)
 
 
-def read_istioctl(context: Context, found: Found) -> str:
+def read_istioctl(context: Context, found: Items) -> str:
     """Which version istioctl is of."""
     return istioctl.version(context.istioctl, context.analyze_timeout)
 
 
-def read_precheck(context: Context, found: Found) -> Analysis:
+def read_precheck(context: Context, found: Items) -> Analysis:
     """What `istioctl x precheck` says."""
     return istioctl.precheck(
         context.cluster,
@@ -259,32 +245,32 @@ def read_precheck(context: Context, found: Found) -> Analysis:
     )
 
 
-def read_settings(context: Context, found: Found) -> tuple[Settings, ...]:
+def read_settings(context: Context, found: Items) -> tuple[Settings, ...]:
     """How each istiod is set."""
     return istiod_settings.read(context.cluster, context.expectations.istio_namespace)
 
 
-def read_workloads(context: Context, found: Found) -> tuple[Workload, ...]:
+def read_workloads(context: Context, found: Items) -> tuple[Workload, ...]:
     """What a restart would be of."""
     return workloads.read(context.cluster)
 
 
-def read_ingress(context: Context, found: Found) -> Ingress:
+def read_ingress(context: Context, found: Items) -> Ingress:
     """What the gateways make of requests to their listeners and routes."""
     planned, vantages = plan_ingress(context, found)
     return gateways.send(planned, vantages, context.traffic)
 
 
-def plan_ingress(context: Context, found: Found) -> tuple[list[gateways.Planned], list[Vantage]]:
+def plan_ingress(context: Context, found: Items) -> tuple[list[gateways.Planned], list[Vantage]]:
     """The requests that would be sent, and where from."""
-    topology = GatewayTopology(RoutingConfig(*(found[item] for item in REQUIRES[INGRESS])))
+    topology = GatewayTopology(RoutingConfig.of(found))
     return gateways.plan(topology, context.traffic, context.transport.enter)
 
 
-def read_shadow(context: Context, found: Found) -> Shadow:
+def read_shadow(context: Context, found: Items) -> Shadow:
     """What the target's istiod would send, and whether the target's Envoy would take it."""
     if context.programs is None:
-        return Shadow(not_tried=NO_PROGRAMS)
+        return Shadow(skipped_reason=NO_PROGRAMS)
     from meshgate.collect.shadow import simulation  # protobuf's messages take a second to load
 
     namespace = context.expectations.istio_namespace
@@ -294,28 +280,18 @@ def read_shadow(context: Context, found: Found) -> Shadow:
         )
 
 
-def read_offline_bundle(context: Context, found: Found) -> OfflineBundle:
+def read_offline_bundle(context: Context, found: Items) -> OfflineBundle:
     """All that an upgrade can be tried with where there is no cluster."""
     namespace = context.expectations.istio_namespace
     with running.asked(context.transport, found, namespace) as current:
         return offline_bundle.record(context.cluster, current)
 
 
-READERS: dict[str, Callable[[Context, Found], Any]] = {
-    ISTIOD: read_istiod,
-    METRICS: read_metrics,
-    ANALYSIS: read_analysis,
-    ADMISSION: read_admission,
-    SIGNING: read_signing,
-    RETRY_FILTERS: read_retry_filters,
-    BURSTS: read_bursts,
-    CONTACTS: read_contacts,
-    PAIR: read_pair,
-    ISTIOCTL: read_istioctl,
-    PRECHECK: read_precheck,
-    SETTINGS: read_settings,
-    WORKLOADS: read_workloads,
-    INGRESS: read_ingress,
-    SHADOW: read_shadow,
-    OFFLINE_BUNDLE: read_offline_bundle,
-}
+Reader = Callable[[Context, Items], Any]
+
+
+def reader(source: Source) -> Reader:
+    """Return the function that a row of the items names."""
+    module, _, name = source.reader.partition(":")
+    found: Reader = getattr(import_module(f"meshgate.collect.{module}"), name)
+    return found

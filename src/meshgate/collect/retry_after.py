@@ -13,11 +13,11 @@ import msgspec
 from meshgate.collect.errors import ReadError
 from meshgate.collect.istiod import Transport, config_dump_path
 from meshgate.collect.kubernetes import Cluster
-from meshgate.collect.plan import KINDS
 from meshgate.semantics.header_rules import header_rules
 from meshgate.semantics.retry_after import reaches
 from meshgate.snapshot.base import Base
 from meshgate.snapshot.istiod import IstiodReading
+from meshgate.snapshot.items import KINDS
 from meshgate.snapshot.kubernetes import Metadata, Pod
 from meshgate.snapshot.retry_after import (
     GivenConfig,

@@ -6,7 +6,8 @@ Resources are named one by one: on Kubernetes 1.34 a wildcard reader may exec an
 from collections import defaultdict
 from typing import Any
 
-from meshgate.collect.plan import ALSO_READ, ANALYZE_READS, KINDS, PRECHECK_READS, SHADOW_READS
+from meshgate.collect.plan import ALSO_READ, ANALYZE_READS, PRECHECK_READS, SHADOW_READS
+from meshgate.snapshot.items import KINDS
 
 
 def cluster_role(name: str, *, shadow: bool = False) -> dict[str, Any]:

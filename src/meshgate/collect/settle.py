@@ -45,7 +45,7 @@ def settle(
     the gate is closed anyway, by what is final or still waited for, is it the newest of each item.
 
     Args:
-        items: what to read (collect/plan.py).
+        items: what to read (snapshot/items.py).
         judge: takes all claims on a capture, without reporting.
         deadline: seconds from the end of the first look; 0 means to look once.
         interval: seconds between two looks.

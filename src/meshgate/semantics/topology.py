@@ -9,8 +9,9 @@ from typing import NamedTuple
 
 from meshgate.semantics.pods import ready
 from meshgate.semantics.webhooks import Backend
-from meshgate.snapshot.gateway_api import ApiGateway, Route
+from meshgate.snapshot.gateway_api import ApiGateway, ListenerSet, Route
 from meshgate.snapshot.istio import DestinationRule, Gateway, VirtualService
+from meshgate.snapshot.items import Items
 from meshgate.snapshot.kubernetes import (
     Deployment,
     EndpointSlice,
@@ -65,7 +66,7 @@ class Listener(NamedTuple):
 
 
 class RoutingConfig(NamedTuple):
-    """What ways in are made of."""
+    """The lists that a GatewayTopology is made of (the items of the group `routing`)."""
 
     services: Sequence[Service]
     slices: Sequence[EndpointSlice]
@@ -78,6 +79,15 @@ class RoutingConfig(NamedTuple):
     http_routes: Sequence[Route]
     grpc_routes: Sequence[Route]
     tls_routes: Sequence[Route]
+    tcp_routes: Sequence[Route] = ()
+    udp_routes: Sequence[Route] = ()
+    listener_sets: Sequence[ListenerSet] = ()
+
+    @classmethod
+    def of(cls, items: Items) -> "RoutingConfig":
+        """Return the lists of a capture, or of the evidence that facts use."""
+        names = {name: name for name in cls._fields} | {"slices": "endpoint_slices"}
+        return cls(**{field: getattr(items, item) for field, item in names.items()})
 
 
 class Entrypoint(NamedTuple):

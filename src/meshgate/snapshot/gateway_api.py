@@ -50,6 +50,28 @@ class ApiGateway(Base, frozen=True):
     status: GatewayStatus = GatewayStatus()
 
 
+class ListenerSetParent(Base, frozen=True):
+    """The Gateway that a ListenerSet adds its listeners to."""
+
+    name: str
+    namespace: str = ""
+    kind: str = "Gateway"
+    group: str = "gateway.networking.k8s.io"
+
+
+class ListenerSetSpec(Base, frozen=True):
+    parent_ref: ListenerSetParent | None = None
+    listeners: tuple[Listener, ...] = ()
+
+
+class ListenerSet(Base, frozen=True):
+    """Listeners that are added to a Gateway (standard channel from bundle 1.5 on)."""
+
+    metadata: Metadata
+    spec: ListenerSetSpec = ListenerSetSpec()
+    status: GatewayStatus = GatewayStatus()
+
+
 class ParentReference(Base, frozen=True):
     name: str
     namespace: str = ""
@@ -130,7 +152,7 @@ class RouteStatus(Base, frozen=True):
 
 
 class Route(Base, frozen=True):
-    """An HTTPRoute, a GRPCRoute or a TLSRoute: they have the same fields as far as facts go."""
+    """An HTTPRoute, GRPCRoute, TLSRoute, TCPRoute or UDPRoute: facts use the same fields."""
 
     metadata: Metadata
     spec: RouteSpec = RouteSpec()

@@ -10,51 +10,16 @@ from datetime import date, datetime
 import msgspec
 
 from meshgate.snapshot.base import Base
-from meshgate.snapshot.gateway_api import ApiGateway, Route
+from meshgate.snapshot.gateway_api import ApiGateway
 from meshgate.snapshot.ingress import INSIDE, Answer, Ingress, Watch
-from meshgate.snapshot.istio import (
-    AuthorizationPolicy,
-    DestinationRule,
-    EnvoyFilter,
-    Gateway,
-    PeerAuthentication,
-    ServiceEntry,
-    VirtualService,
-    WorkloadEntry,
-)
-from meshgate.snapshot.istioctl import Analysis
-from meshgate.snapshot.istiod import IstiodMetrics, IstiodReading
-from meshgate.snapshot.kubernetes import (
-    Controller,
-    Deployment,
-    DisruptionBudget,
-    EndpointSlice,
-    Namespace,
-    NetworkPolicy,
-    Pod,
-    RootCertificate,
-    Service,
-    WebhookConfiguration,
-)
-from meshgate.snapshot.mtls import Contacts
-from meshgate.snapshot.offline_bundle import OfflineBundle
-from meshgate.snapshot.pair import Pair
-from meshgate.snapshot.retry_after import Burst, RetryFilters
-from meshgate.snapshot.shadow import Shadow
-from meshgate.snapshot.upgrade import (
-    Definition,
-    Node,
-    Settings,
-    Support,
-    Workload,
-)
-from meshgate.snapshot.wire import Admission, Signing
+from meshgate.snapshot.items import Items
+from meshgate.snapshot.upgrade import Support
 
-SCHEMA = 1
+SCHEMA = 2  # a change of it comes with a row in migrate.py
 
 
 class Gap(Base, frozen=True):
-    """Something that could not be read, and what would mend that; `heals` if time alone may."""
+    """An item that could not be read, why, and what to do; `transient` if a retry may succeed."""
 
     item: str
     why: str
@@ -118,12 +83,14 @@ class Expectations(Base, frozen=True):
     watch: Watch | None = None
 
 
-class Snapshot(Base, frozen=True):
-    """Everything that one verdict rests on.
+class Snapshot(Items, frozen=True, kw_only=True):
+    """Everything that one verdict rests on: the items (items.py), and what is known of the capture.
 
-    `read` names the items that were read in full; an item is in `read`, or in a gap, or was not
-    asked for.  `unanswered_since` maps `proxy|type URL` to when a push was first seen unanswered
-    in this run, `started` is when the run first looked: together they age what is STALE.
+    Attributes:
+        read: the names of the items that were read in full; an item is in `read`, or in a gap, or
+            was not requested.
+        unanswered_since: `proxy|type URL` to when a push was first seen unanswered in this run.
+        started: when the run first looked; with `unanswered_since` it ages what is STALE.
     """
 
     meshgate_version: str
@@ -134,49 +101,7 @@ class Snapshot(Base, frozen=True):
     kubernetes_version: str = ""
     read: tuple[str, ...] = ()
     gaps: tuple[Gap, ...] = ()
-    namespaces: tuple[Namespace, ...] = ()
-    pods: tuple[Pod, ...] = ()
-    deployments: tuple[Deployment, ...] = ()
-    envoy_filters: tuple[EnvoyFilter, ...] = ()
-    istiod: tuple[IstiodReading, ...] = ()
-    istiod_numbers: tuple[IstiodMetrics, ...] = ()
     unanswered_since: dict[str, datetime] = {}
-    analysis: Analysis | None = None
-    mutating_webhooks: tuple[WebhookConfiguration, ...] = ()
-    validating_webhooks: tuple[WebhookConfiguration, ...] = ()
-    services: tuple[Service, ...] = ()
-    endpoint_slices: tuple[EndpointSlice, ...] = ()
-    root_certificates: tuple[RootCertificate, ...] = ()
-    gateways: tuple[Gateway, ...] = ()
-    virtual_services: tuple[VirtualService, ...] = ()
-    destination_rules: tuple[DestinationRule, ...] = ()
-    api_gateways: tuple[ApiGateway, ...] = ()
-    http_routes: tuple[Route, ...] = ()
-    grpc_routes: tuple[Route, ...] = ()
-    tls_routes: tuple[Route, ...] = ()
-    admission: Admission | None = None
-    signing: Signing | None = None
-    retry_filters: RetryFilters | None = None
-    bursts: tuple[Burst, ...] = ()
-    stateful_sets: tuple[Controller, ...] = ()
-    daemon_sets: tuple[Controller, ...] = ()
-    disruption_budgets: tuple[DisruptionBudget, ...] = ()
-    network_policies: tuple[NetworkPolicy, ...] = ()
-    peer_authentications: tuple[PeerAuthentication, ...] = ()
-    authorization_policies: tuple[AuthorizationPolicy, ...] = ()
-    workload_entries: tuple[WorkloadEntry, ...] = ()
-    contacts: Contacts | None = None
-    pair: Pair | None = None
-    istioctl: str = ""
-    precheck: Analysis | None = None
-    settings: tuple[Settings, ...] = ()
-    workloads: tuple[Workload, ...] = ()
-    nodes: tuple[Node, ...] = ()
-    definitions: tuple[Definition, ...] = ()
-    service_entries: tuple[ServiceEntry, ...] = ()
-    ingress: Ingress | None = None
-    shadow: Shadow | None = None
-    offline_bundle: OfflineBundle | None = None
     watch: Watch | None = None
 
     def __repr__(self) -> str:

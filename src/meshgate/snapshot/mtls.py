@@ -42,13 +42,13 @@ class PortProbe(Base, frozen=True):
     distrust: str = ""
 
 
-class Contacts(Base, frozen=True):
+class PortProbes(Base, frozen=True):
     """All of them, and who we were: `identity` is the SPIFFE name that istiod gave us.
 
-    `not_asked`: why no port was connected to; `unsigned`: why we had no certificate of the mesh.
+    `skipped_reason`: why no port was connected to; `unsigned`: why we had no mesh certificate.
     """
 
     identity: str = ""
-    not_asked: str = ""
+    skipped_reason: str = ""
     unsigned: str = ""
-    contacts: tuple[PortProbe, ...] = ()
+    probes: tuple[PortProbe, ...] = ()

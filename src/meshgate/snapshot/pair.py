@@ -47,12 +47,12 @@ class Peer(Base, frozen=True):
 
 
 class Pair(Base, frozen=True):
-    """The pair in its namespace, or why there was none (`not_asked`).
+    """The pair in its namespace, or why there was none (`skipped_reason`).
 
     `tempted`: the pods beside it, made with the labels that EnvoyFilters select by.
     """
 
-    not_asked: str = ""
+    skipped_reason: str = ""
     namespace: str = ""
     account: str = "default"
     peers: tuple[Peer, ...] = ()

@@ -58,13 +58,13 @@ class Injection(Base, frozen=True):
 class Shadow(Base, frozen=True):
     """One look at an upgrade before it is applied; `refused` is what the target was not allowed.
 
-    `not_tried` says why there was none.  `cut` are objects that were recorded without what looks
-    like a credential, so that they could not be tried as they are.
+    `skipped_reason` says why there was none.  `cut` are objects that were recorded without what
+    looks like a credential, so that they could not be tried as they are.
     """
 
     version: str = ""
     classes: tuple[ProxyClass, ...] = ()
     refused: tuple[str, ...] = ()
-    not_tried: str = ""
+    skipped_reason: str = ""
     injections: tuple[Injection, ...] = ()
     cut: tuple[str, ...] = ()

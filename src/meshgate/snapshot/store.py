@@ -1,11 +1,12 @@
 """One snapshot, one file: gzip over a JSON header line and a JSON body (`zcat FILE | tail -1`).
 
 The header names the format, the schema and the body's SHA-256.  The digest finds damage and
-careless edits; it is no signature: who rewrites the body can rewrite the digest.
+careless edits.  It is not a signature: whoever rewrites the body can rewrite the digest.
 """
 
 import gzip
 import hashlib
+import io
 import os
 import tempfile
 import zlib
@@ -13,9 +14,13 @@ from pathlib import Path
 
 import msgspec
 
+from meshgate.snapshot.migrate import MIGRATIONS
 from meshgate.snapshot.model import DECODER, SCHEMA, Snapshot
 
 FORMAT = "meshgate-snapshot"
+
+# A mesh of 10,000 pods is about 60 MiB.
+LARGEST = 512 * 1024 * 1024  # bytes, uncompressed
 
 
 class Header(msgspec.Struct, frozen=True):
@@ -25,18 +30,18 @@ class Header(msgspec.Struct, frozen=True):
 
 
 class UnusableSnapshot(Exception):
-    """The file cannot be believed; the message says why and what to do."""
+    """The file cannot be used; the message says why and what to do."""
 
 
 def pack(snapshot: Snapshot) -> bytes:
-    """The file's bytes: the same for the same snapshot."""
+    """Return the bytes of the file: equal for equal snapshots."""
     body = msgspec.json.encode(snapshot)
     header = msgspec.json.encode(Header(FORMAT, SCHEMA, hashlib.sha256(body).hexdigest()))
     return gzip.compress(header + b"\n" + body + b"\n", mtime=0)
 
 
 def save(snapshot: Snapshot, path: Path) -> None:
-    """Writes the whole file or none of it: a killed run leaves no half snapshot."""
+    """Write the whole file or nothing: a killed run leaves no partial snapshot."""
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
@@ -49,7 +54,7 @@ def save(snapshot: Snapshot, path: Path) -> None:
 
 
 def load(path: Path) -> Snapshot:
-    """Reads a snapshot; raises UnusableSnapshot for anything that is not wholly one."""
+    """Read a snapshot; raise UnusableSnapshot for anything else, or for a damaged one."""
     try:
         packed = path.read_bytes()
     except OSError as error:
@@ -58,9 +63,9 @@ def load(path: Path) -> Snapshot:
 
 
 def unpack(packed: bytes, path: str) -> Snapshot:
-    """The snapshot of a file's bytes; `path` is what it is called in an error."""
+    """Return the snapshot of a file's bytes; raise UnusableSnapshot, which names `path`."""
     try:
-        header_line, _, body = gzip.decompress(packed).partition(b"\n")
+        header_line, _, body = _decompressed(packed, path).partition(b"\n")
     except gzip.BadGzipFile as error:
         raise UnusableSnapshot(f"cannot read the snapshot {path}: {error}") from error
     except (EOFError, zlib.error) as error:
@@ -69,11 +74,11 @@ def unpack(packed: bytes, path: str) -> Snapshot:
         ) from error
     try:
         header = msgspec.json.decode(header_line, type=Header)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise UnusableSnapshot(f"{path} is not a meshgate snapshot: {error}") from error
     if header.format != FORMAT:
         raise UnusableSnapshot(f"{path} is not a meshgate snapshot but a {header.format!r}")
-    if header.schema != SCHEMA:
+    if header.schema != SCHEMA and header.schema not in MIGRATIONS:
         raise UnusableSnapshot(
             f"the snapshot {path} has schema {header.schema}, this meshgate reads {SCHEMA}: "
             + ("use a newer meshgate" if header.schema > SCHEMA else "capture it again")
@@ -85,6 +90,29 @@ def unpack(packed: bytes, path: str) -> Snapshot:
             "capture it again"
         )
     try:
-        return DECODER.decode(body)
-    except ValueError as error:
+        return DECODER.decode(body) if header.schema == SCHEMA else _migrated(body, header.schema)
+    except RecursionError as error:
+        raise UnusableSnapshot(
+            f"the snapshot {path} cannot be decoded: it is nested too deeply"
+        ) from error
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise UnusableSnapshot(f"the snapshot {path} cannot be decoded: {error}") from error
+
+
+def _decompressed(packed: bytes, path: str) -> bytes:
+    with gzip.GzipFile(fileobj=io.BytesIO(packed)) as file:
+        found = file.read(LARGEST + 1)
+    if len(found) > LARGEST:
+        raise UnusableSnapshot(
+            f"the snapshot {path} is larger than {LARGEST // 1024**2} MiB when decompressed: "
+            "it is not read"
+        )
+    return found
+
+
+def _migrated(body: bytes, schema: int) -> Snapshot:
+    found = msgspec.json.decode(body)
+    while schema != SCHEMA:
+        found = MIGRATIONS[schema](found)
+        schema += 1
+    return msgspec.convert(found, Snapshot)

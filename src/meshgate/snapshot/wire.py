@@ -75,5 +75,5 @@ class Signing(Base, frozen=True):
     """Who asked the CA to be signed (`system:serviceaccount:…`), or why it was not asked."""
 
     identity: str = ""
-    not_asked: str = ""
+    skipped_reason: str = ""
     signatures: tuple[Signature, ...] = ()

@@ -8,12 +8,12 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from meshgate.collect import plan
 from meshgate.collect.capture import Access, Live, Replay, connect
 from meshgate.collect.istiod import MONITORING_PORT
 from meshgate.collect.kubernetes import NoCluster
-from meshgate.collect.plan import OFFLINE_BUNDLE, closure
+from meshgate.snapshot import items
 from meshgate.snapshot.istiod import ProxySync
+from meshgate.snapshot.items import OFFLINE_BUNDLE, closure
 from meshgate.snapshot.model import Expectations, Snapshot
 from tests import fakes
 from tests.builders import (
@@ -35,7 +35,7 @@ from tests.fakes import Server, refusal
 THERE = datetime(2001, 2, 3, 4, 5, 6, tzinfo=UTC)
 KEY = f"web-1.shop|{LISTENER}"
 # a rehearsal is of real objects: tests/unit/collect/shadow/test_rehearsal.py
-ITEMS = plan.ITEMS - {OFFLINE_BUNDLE}
+ITEMS = items.ITEMS - {OFFLINE_BUNDLE}
 LISTS = frozenset({"namespaces", "pods", "deployments", "envoy_filters"})
 
 
@@ -106,7 +106,7 @@ def test_only_what_was_asked_for_is_read_and_what_that_requires(estate: Estate) 
 
 
 def test_an_item_that_does_not_exist_is_a_mistake(estate: Estate) -> None:
-    with pytest.raises(ValueError, match="no such item: secrets"):
+    with pytest.raises(ValueError, match="unknown item: secrets"):
         estate.source.capture({"pods", "secrets"})
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from meshgate.collect.errors import ReadError
 from meshgate.collect.kubernetes import PAGE, Cluster, NoCluster
-from meshgate.collect.plan import KINDS
+from meshgate.snapshot.items import KINDS
 from tests import fakes
 from tests.builders import as_api, pod
 from tests.conftest import Serve

@@ -10,7 +10,7 @@ import pytest
 from meshgate.collect import retry_after
 from meshgate.collect.istiod import MONITORING_PORT, Direct
 from meshgate.collect.kubernetes import Cluster
-from meshgate.collect.plan import KINDS
+from meshgate.snapshot.items import KINDS
 from meshgate.snapshot.retry_after import GivenConfig, HeaderRule, RetryFilters
 from tests import fakes
 from tests.builders import istiod, reading, sidecar, sync

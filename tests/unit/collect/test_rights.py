@@ -2,7 +2,7 @@
 
 import pytest
 
-from meshgate.collect.plan import ALSO_READ, ANALYZE_READS, KINDS, PRECHECK_READS, SHADOW_READS
+from meshgate.collect.plan import ALSO_READ, ANALYZE_READS, PRECHECK_READS, SHADOW_READS
 from meshgate.collect.rights import (
     GATES,
     PROBES,
@@ -13,6 +13,7 @@ from meshgate.collect.rights import (
     restart_role,
     role,
 )
+from meshgate.snapshot.items import KINDS
 
 RULES = cluster_role("verifier")["rules"]
 GRANTED = {

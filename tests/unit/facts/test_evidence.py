@@ -6,9 +6,9 @@ from typing import Any
 import msgspec
 import pytest
 
-from meshgate.collect.plan import ITEMS, OFFLINE_BUNDLE
 from meshgate.facts.evidence import Evidence
 from meshgate.facts.mesh import Mesh
+from meshgate.snapshot.items import ITEMS, OFFLINE_BUNDLE
 from meshgate.verdict import CouldNotVerify
 from tests.builders import snapshot, without
 
@@ -40,7 +40,7 @@ def test_an_item_that_was_read_is_given(item: str) -> None:
 
 @pytest.mark.parametrize("transient", [True, False])
 @pytest.mark.parametrize("item", sorted(CLAIMED))
-def test_a_gap_is_raised_with_its_own_words(item: str, transient: bool) -> None:
+def test_a_gap_is_raised_with_its_own_reason(item: str, transient: bool) -> None:
     evidence = Evidence(without(item, why="the dog ate it", transient=transient))
 
     with pytest.raises(CouldNotVerify) as raised:
@@ -51,17 +51,17 @@ def test_a_gap_is_raised_with_its_own_words(item: str, transient: bool) -> None:
 
 
 @pytest.mark.parametrize("item", sorted(CLAIMED))
-def test_an_item_that_nobody_asked_for_is_missing(item: str) -> None:
+def test_an_item_that_was_not_requested_is_missing(item: str) -> None:
     evidence = Evidence(snapshot(read=tuple(ITEMS - {item})))
 
-    with pytest.raises(CouldNotVerify, match=f"holds no {item.replace('_', ' ')}") as raised:
+    with pytest.raises(CouldNotVerify, match=f"has no {item.replace('_', ' ')}") as raised:
         getattr(evidence, item)
 
     assert not raised.value.transient
 
 
 def test_an_analysis_that_was_read_and_is_not_there_is_missing() -> None:
-    with pytest.raises(CouldNotVerify, match="analysis is missing"):
+    with pytest.raises(CouldNotVerify, match="has no analysis"):
         _ = Evidence(snapshot(analysis=None)).analysis
 
 

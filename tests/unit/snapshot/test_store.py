@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from meshgate.snapshot import store
 from meshgate.snapshot.istioctl import Analysis
 from meshgate.snapshot.model import SCHEMA, Gap, Snapshot
 from meshgate.snapshot.store import FORMAT, UnusableSnapshot, load, save
@@ -109,7 +110,7 @@ def test_an_edited_body_is_refused(saved: Path) -> None:
 
 @pytest.mark.parametrize(
     ("schema", "what_to_do"),
-    [(SCHEMA + 1, "use a newer meshgate"), (SCHEMA - 1, "capture it again")],
+    [(SCHEMA + 1, "use a newer meshgate"), (0, "capture it again")],
 )
 def test_another_schema_is_refused_with_what_to_do(
     saved: Path, schema: int, what_to_do: str
@@ -120,6 +121,32 @@ def test_another_schema_is_refused_with_what_to_do(
     rewritten(saved, change)
 
     with pytest.raises(UnusableSnapshot, match=f"has schema {schema}.*{what_to_do}"):
+        load(saved)
+
+
+def test_a_file_that_decompresses_without_end_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "bomb.json.gz"
+    file.write_bytes(gzip.compress(bytes(2 * 1024**2)))
+    monkeypatch.setattr(store, "LARGEST", 1024**2)
+
+    with pytest.raises(UnusableSnapshot, match=r"bomb\.json\.gz is larger than 1 MiB"):
+        load(file)
+
+
+@pytest.mark.parametrize("schema", [1, SCHEMA])
+def test_a_body_that_is_nested_without_end_is_refused(saved: Path, schema: int) -> None:
+    deep = b'{"a":' * 100_000 + b"1" + b"}" * 100_000
+
+    def change(header: bytes, body: bytes) -> bytes:
+        digest = hashlib.sha256(deep).hexdigest()
+        values = {**json.loads(header), "sha256": digest, "schema": schema}
+        return json.dumps(values).encode() + b"\n" + deep
+
+    rewritten(saved, change)
+
+    with pytest.raises(UnusableSnapshot, match="nested too deeply"):
         load(saved)
 
 

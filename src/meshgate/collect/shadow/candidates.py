@@ -6,9 +6,9 @@ from typing import Any
 import msgspec
 
 from meshgate.collect.kubernetes import Api
-from meshgate.collect.plan import Kind
 from meshgate.collect.shadow.proxies import Proxy
 from meshgate.snapshot.base import Base
+from meshgate.snapshot.items import Kind
 from meshgate.snapshot.kubernetes import Metadata
 
 Key = tuple[str, str, str, str]

@@ -15,12 +15,13 @@ import msgspec
 
 from meshgate.collect.errors import ReadError
 from meshgate.collect.kubernetes import Api
-from meshgate.collect.plan import SHADOW_READS, Kind
+from meshgate.collect.plan import SHADOW_READS
 from meshgate.collect.shadow import proxies
 from meshgate.collect.shadow.recorded import RecordedCluster
 from meshgate.collect.shadow.running import RunningMesh
 from meshgate.semantics.workloads import PROXY
 from meshgate.snapshot.base import Base
+from meshgate.snapshot.items import Kind
 from meshgate.snapshot.offline_bundle import Given, Listed, OfflineBundle
 from meshgate.snapshot.redact import REDACTED, is_credential, text
 

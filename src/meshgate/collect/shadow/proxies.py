@@ -11,9 +11,9 @@ from typing import Any
 import msgspec
 
 from meshgate.collect.kubernetes import Api
-from meshgate.collect.plan import Kind
 from meshgate.semantics.workloads import PROXY
 from meshgate.snapshot.base import Base
+from meshgate.snapshot.items import Kind
 
 # how many of a class are asked for until one of them answers
 TRIES = 3

@@ -10,9 +10,9 @@ from typing import Any
 import msgspec
 
 from meshgate.collect.errors import ReadError
-from meshgate.collect.plan import Kind
 from meshgate.semantics.config_diff import Resources
 from meshgate.semantics.injection import Shape
+from meshgate.snapshot.items import Kind
 from meshgate.snapshot.offline_bundle import Listed, OfflineBundle
 
 _PATH = re.compile(

@@ -1,6 +1,6 @@
 """What runs now: what an upgrade is compared with."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.client import HTTPException
 from threading import Lock
@@ -15,6 +15,7 @@ from meshgate.semantics.config_diff import Resources, resources
 from meshgate.semantics.injection import Shape, shape
 from meshgate.semantics.webhooks import Backend, Webhooks, injection_enabled
 from meshgate.snapshot.istiod import IstiodReading
+from meshgate.snapshot.items import Items
 from meshgate.snapshot.kubernetes import Namespace
 
 
@@ -76,25 +77,24 @@ class LiveRunningMesh(msgspec.Struct, frozen=True):
 
 @contextmanager
 def asked(
-    transport: istiod.Transport, found: Mapping[str, Any], istio_namespace: str
+    transport: istiod.Transport, found: Items, istio_namespace: str
 ) -> Iterator[LiveRunningMesh]:
     """The running istiods, asked while the block runs; raises Unreadable.
 
     Args:
-        found: the lists that the capture has read (plan.REQUIRES), istiod's own word among them.
+        found: the items that the capture has read (the group `running`).
     """
-    readings: dict[str, IstiodReading] = {each.pod: each for each in found["istiod"]}
+    readings: dict[str, IstiodReading] = {each.pod: each for each in found.istiod}
     if why := [
         f"{each.pod}: {each.error or each.denied}"
         for each in readings.values()
         if each.error or each.denied
     ]:
         raise ReadError(f"istiod cannot be asked: {why[0]}", "see CP002")
-    lists = ("mutating_webhooks", "validating_webhooks", "services", "endpoint_slices")
     opened: list[istiod.Session] = []
     try:
         sessions: dict[str, istiod.Session] = {}
-        for pod in found["pods"]:
+        for pod in found.pods:
             if pod.metadata.namespace == istio_namespace and pod.metadata.name in readings:
                 opened.append(transport.session(pod))
                 for proxy in readings[pod.metadata.name].proxies:
@@ -102,8 +102,13 @@ def asked(
         yield LiveRunningMesh(
             sessions,
             Lock(),
-            {each.metadata.name: each for each in injection_enabled(found["namespaces"])},
-            Webhooks(*(found[item] for item in lists)),
+            {each.metadata.name: each for each in injection_enabled(found.namespaces)},
+            Webhooks(
+                mutating=found.mutating_webhooks,
+                validating=found.validating_webhooks,
+                services=found.services,
+                slices=found.endpoint_slices,
+            ),
             transport.dial,
         )
     finally:

@@ -31,9 +31,10 @@ from cryptography.x509.oid import NameOID
 from meshgate.collect.errors import ReadError
 from meshgate.collect.facade import Changed, Facade
 from meshgate.collect.kubernetes import Api
-from meshgate.collect.plan import SHADOW_READS, Kind
+from meshgate.collect.plan import SHADOW_READS
 from meshgate.collect.shadow.processes import guarded
 from meshgate.snapshot.base import Base
+from meshgate.snapshot.items import Kind
 from meshgate.snapshot.kubernetes import Metadata
 
 # Writers, and what would ask for Secrets: off.  Leader election stays on: it never wins without

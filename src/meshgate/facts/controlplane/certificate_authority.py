@@ -32,8 +32,8 @@ class Authority:
     def unsigned(self) -> list[Finding]:
         """Replicas that did not sign our request as a proxy needs it."""
         signing = self._evidence.signing
-        if signing.not_asked:
-            raise NotApplicable(signing.not_asked)
+        if signing.skipped_reason:
+            raise NotApplicable(signing.skipped_reason)
         if not signing.signatures:
             raise CouldNotVerify("no istiod runs that could sign", transient=True)
         for each in signing.signatures:

@@ -50,7 +50,7 @@ class Numbers:
                 "bring istiod up first",
                 transient=bool(self._control_plane.replicas),
             )
-        given = {numbers.pod: numbers for numbers in self._evidence.istiod_numbers}
+        given = {numbers.pod: numbers for numbers in self._evidence.istiod_metrics}
         return [(pod, self._given(pod, given.get(pod.metadata.name))) for pod in running]
 
     @staticmethod

@@ -87,7 +87,7 @@ class Authorization:
         elif not mesh.denied and decision.allowed is False:
             yield Finding(
                 subject,
-                f"{where} answers {mesh.status} to {self._wire.contacts.identity}, though "
+                f"{where} answers {mesh.status} to {self._wire.port_probes.identity}, though "
                 f"{decision.policy} denies it",
                 "403 (RBAC: access denied)",
                 "compare its configuration: istioctl x authz check "
@@ -129,7 +129,7 @@ class Authorization:
         return Decision(False, " and ".join(_name(policy) for policy, _ in allowing))
 
     def _holds(self, rule: AuthorizationRule, policy: AuthorizationPolicy, port: Port) -> Answer:
-        caller = self._wire.contacts.identity.removeprefix("spiffe://")
+        caller = self._wire.port_probes.identity.removeprefix("spiffe://")
         sources = [_from(each.source, caller, policy.metadata.namespace) for each in rule.from_]
         targets = [_to(each.operation, port) for each in rule.to]
         return _every(

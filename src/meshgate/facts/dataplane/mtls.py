@@ -10,7 +10,7 @@ from meshgate.semantics.policies import DISABLE, PERMISSIVE, STRICT, Mode, Polic
 from meshgate.semantics.selectors import selects
 from meshgate.semantics.workloads import Port, chosen
 from meshgate.snapshot.kubernetes import Pod
-from meshgate.snapshot.mtls import Attempt, Contacts, PortProbe
+from meshgate.snapshot.mtls import Attempt, PortProbe, PortProbes
 from meshgate.verdict import CouldNotVerify, Finding, NotApplicable
 
 LET_IN = ("answered", "held")
@@ -32,24 +32,24 @@ class MtlsProbes:
         self._evidence = evidence
 
     @cached_property
-    def contacts(self) -> Contacts:
+    def port_probes(self) -> PortProbes:
         """Raises CouldNotVerify unless we could come both as a stranger and as one of the mesh."""
-        contacts = self._evidence.contacts
-        if contacts.not_asked:
-            raise CouldNotVerify(contacts.not_asked, IN_THE_CLUSTER)
-        if contacts.unsigned:
+        port_probes = self._evidence.port_probes
+        if port_probes.skipped_reason:
+            raise CouldNotVerify(port_probes.skipped_reason, IN_THE_CLUSTER)
+        if port_probes.unsigned:
             raise CouldNotVerify(
-                f"istiod signed us no certificate ({contacts.unsigned}): that a port refuses "
+                f"istiod signed us no certificate ({port_probes.unsigned}): that a port refuses "
                 "strangers proves nothing while nobody is let in",
                 "it must be a valid ServiceAccount token of audience istio-ca",
                 transient=True,
             )
-        return contacts
+        return port_probes
 
     @cached_property
     def pairs(self) -> list[tuple[Port, PortProbe]]:
         """Every port that was to be connected to, and what it did."""
-        seen = {f"{each.pod}:{each.port}": each for each in self.contacts.contacts}
+        seen = {f"{each.pod}:{each.port}": each for each in self.port_probes.probes}
         ports = chosen(self._evidence.pods, self._evidence.services, self._evidence.expectations)
         if not ports:
             self._nothing_there()
@@ -255,7 +255,7 @@ class MtlsProbes:
             return
         subject, leaf = pods.name(port.pod), port_probe.chain[0]
         namespace, account = port.pod.metadata.namespace, port.pod.spec.service_account_name
-        domain = self.contacts.identity.removeprefix("spiffe://").partition("/")[0]
+        domain = self.port_probes.identity.removeprefix("spiffe://").partition("/")[0]
         expected = f"spiffe://{domain}/ns/{namespace}/sa/{account}"
         if leaf.sans != (expected,):
             yield Finding(

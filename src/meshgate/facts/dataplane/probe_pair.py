@@ -19,8 +19,8 @@ class ProbePair:
     def _pair(self) -> Pair:
         """Raises NotApplicable where none was asked for, CouldNotVerify where it could not run."""
         pair = self._evidence.pair
-        if pair.not_asked:
-            raise NotApplicable(pair.not_asked)
+        if pair.skipped_reason:
+            raise NotApplicable(pair.skipped_reason)
         for peer in pair.peers:
             if peer.unmade:
                 raise CouldNotVerify(

@@ -290,8 +290,8 @@ class RetryAfter:
         about = list(filter(wanted, seen.filters))
         if not about:
             raise NotApplicable(f"none of the {seen.seen} EnvoyFilters {does}")
-        if self._evidence.pair.not_asked:
-            raise NotApplicable(self._evidence.pair.not_asked)
+        if self._evidence.pair.skipped_reason:
+            raise NotApplicable(self._evidence.pair.skipped_reason)
         return about
 
     def _unapplied(self, each: RetryFilter) -> Iterator[Finding]:

@@ -34,22 +34,7 @@ class IngressGateways:
     @cached_property
     def topology(self) -> GatewayTopology:
         """Listeners and what serves them; raises NotApplicable where there is none."""
-        seen = self._evidence
-        topology = GatewayTopology(
-            RoutingConfig(
-                seen.services,
-                seen.endpoint_slices,
-                seen.pods,
-                seen.deployments,
-                seen.gateways,
-                seen.virtual_services,
-                seen.destination_rules,
-                seen.api_gateways,
-                seen.http_routes,
-                seen.grpc_routes,
-                seen.tls_routes,
-            )
-        )
+        topology = GatewayTopology(RoutingConfig.of(self._evidence))
         if not topology.listeners:
             raise NotApplicable("there is no Gateway that this mesh serves")
         return topology

@@ -221,14 +221,17 @@ class ShadowUpgrade:
     @cached_property
     def _shadow(self) -> Shadow:
         shadow, target = self._evidence.shadow, Upgrade(self._evidence).target
-        if shadow.not_tried:
+        if shadow.skipped_reason:
             if self._evidence.expectations.require_shadow:
-                raise CouldNotVerify(shadow.not_tried, "name them, or leave out --require-shadow")
-            raise NotApplicable(shadow.not_tried)
-        if Version.parse(shadow.version) != target:
+                raise CouldNotVerify(
+                    shadow.skipped_reason, "name them, or leave out --require-shadow"
+                )
+            raise NotApplicable(shadow.skipped_reason)
+        version = Version.parse(shadow.version)
+        if version is None or not target.met_by(version):
             raise CouldNotVerify(
-                f"the istiod that was tried is of {shadow.version}, and the target is {target}",
-                "give it the target's programs and manifests",
+                f"the simulation used istiod {shadow.version}, and the target is {target}",
+                f"pass the programs and manifests of {target} (--istiod, --envoy, --manifests)",
             )
         return shadow
 

@@ -12,11 +12,11 @@ import pytest
 
 from meshgate.collect.errors import ReadError
 from meshgate.collect.kubernetes import Cluster
-from meshgate.collect.plan import Kind
 from meshgate.collect.shadow.offline_bundle import record
 from meshgate.collect.shadow.recorded import RecordedCluster, RecordedRunningMesh
 from meshgate.semantics.config_diff import Resources
 from meshgate.semantics.injection import Shape
+from meshgate.snapshot.items import Kind
 from meshgate.snapshot.offline_bundle import Listed, OfflineBundle
 from tests import fakes
 from tests.conftest import Serve

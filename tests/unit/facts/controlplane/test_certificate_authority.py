@@ -32,7 +32,7 @@ def test_a_healthy_ca_has_no_finding() -> None:
 
 def test_a_laptop_without_a_token_asks_nobody() -> None:
     with pytest.raises(NotApplicable, match="no token"):
-        _ = mesh(signing=Signing(not_asked="no token")).authority.unsigned
+        _ = mesh(signing=Signing(skipped_reason="no token")).authority.unsigned
 
 
 def test_no_replica_proves_nothing() -> None:

@@ -26,7 +26,7 @@ OBTAINED, GIVEN_BACK = "go_memstats_sys_bytes", "go_memstats_heap_released_bytes
 
 def facts(*given: IstiodMetrics, **changes: Any) -> Numbers:
     """The numbers of a mesh whose replicas gave these."""
-    return mesh(istiod_numbers=given, **changes).numbers
+    return mesh(istiod_metrics=given, **changes).numbers
 
 
 def only(findings: list[Finding]) -> Finding:

@@ -18,7 +18,7 @@ from meshgate.snapshot.istio import (
 from meshgate.snapshot.kubernetes import Annotations
 from meshgate.verdict import Finding, NotApplicable
 from tests.builders import mesh
-from tests.mtls_builders import authorization, contacts, port_probe, shown
+from tests.mtls_builders import authorization, port_probe, port_probes, shown
 
 DENIED = shown("answered", status=403, denied=True)
 LET_IN = shown("answered", status=200)
@@ -39,8 +39,8 @@ WHEN = AuthorizationRule(when=(AuthorizationCondition(key="request.headers[x]"),
 
 
 def policy_violations(denied: bool, *policies: AuthorizationPolicy) -> list[Finding]:
-    seen = contacts(port_probe(mesh=DENIED if denied else LET_IN))
-    return mesh(authorization_policies=policies, contacts=seen).authorization.policy_violations
+    seen = port_probes(port_probe(mesh=DENIED if denied else LET_IN))
+    return mesh(authorization_policies=policies, port_probes=seen).authorization.policy_violations
 
 
 def denies(*policies: AuthorizationPolicy) -> bool | None:

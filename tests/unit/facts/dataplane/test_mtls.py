@@ -25,10 +25,10 @@ from tests.mtls_builders import (
     PERMISSIVE,
     REFUSED,
     SILENT,
-    contacts,
     leaf,
     peer,
     port_probe,
+    port_probes,
     shown,
 )
 from tests.webhook_builders import AT
@@ -37,7 +37,11 @@ from tests.webhook_builders import AT
 def wire(seen: PortProbe | None = None, policy: str = "STRICT", **changes: Any) -> MtlsProbes:
     """The facts of one port under a mesh-wide policy."""
     told: tuple[PeerAuthentication, ...] = (peer(policy),) if policy else ()
-    found = {"peer_authentications": told, "contacts": contacts(seen or port_probe()), **changes}
+    found = {
+        "peer_authentications": told,
+        "port_probes": port_probes(seen or port_probe()),
+        **changes,
+    }
     return mesh(**found).wire
 
 
@@ -187,13 +191,13 @@ def test_the_mode_that_the_wire_shows() -> None:
 def test_from_a_laptop_nothing_is_proven() -> None:
     for name in ("disagreements", "bad_certificates"):
         with pytest.raises(CouldNotVerify, match="from here") as raised:
-            getattr(wire(contacts=contacts(not_asked="not from here")), name)
+            getattr(wire(port_probes=port_probes(skipped_reason="not from here")), name)
         assert "inside the cluster" in raised.value.remedy
 
 
 def test_refusals_prove_nothing_while_nobody_is_let_in() -> None:
     with pytest.raises(CouldNotVerify, match="proves nothing"):
-        _ = wire(contacts=contacts(port_probe(mesh=None), unsigned="denied")).disagreements
+        _ = wire(port_probes=port_probes(port_probe(mesh=None), unsigned="denied")).disagreements
 
 
 def test_a_port_that_was_not_connected_to() -> None:

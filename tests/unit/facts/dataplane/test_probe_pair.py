@@ -78,7 +78,7 @@ def test_a_pod_that_could_not_be_run_says_nothing_of_the_mesh() -> None:
 
 
 def test_without_a_pair_nothing_is_claimed() -> None:
-    pair = mesh(pair=Pair(not_asked="no probe pair was asked for")).probe_pair
+    pair = mesh(pair=Pair(skipped_reason="no probe pair was asked for")).probe_pair
 
     for claim in ("uninjected", "broken", "unreached"):
         with pytest.raises(NotApplicable, match="no probe pair was asked for"):
@@ -249,7 +249,7 @@ def test_without_a_pair_no_wait_is_measured() -> None:
 
     with pytest.raises(NotApplicable, match="no probe pair"):
         _ = mesh(
-            pair=Pair(not_asked="no probe pair"), retry_filters=filters
+            pair=Pair(skipped_reason="no probe pair"), retry_filters=filters
         ).retry_after.ignoring_retry_after
 
 

@@ -149,7 +149,7 @@ def test_what_was_not_seen_is_no_pass_but_what_was_is_a_failure() -> None:
 
 
 def test_where_it_was_not_tried_there_is_nothing_to_say() -> None:
-    not_tried = {"shadow": Shadow(not_tried="no programs")}
+    not_tried = {"shadow": Shadow(skipped_reason="no programs")}
 
     with pytest.raises(NotApplicable, match="no programs"):
         mesh(**not_tried).shadow.gone  # noqa: B018

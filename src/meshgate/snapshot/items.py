@@ -1,0 +1,351 @@
+"""Every collected item, declared once: a field of `Items` is the item's name, type and source.
+
+From these rows follow the Snapshot's fields, what Evidence gives to the facts, the lists that a
+capture reads, the ClusterRole, the closure of what checks read, and the catalogue's groups.  A new
+Kubernetes kind is its type in `snapshot/` and one row here.
+"""
+
+from collections.abc import Iterable
+from typing import Annotated, Any, get_args, get_type_hints
+
+import msgspec
+
+from meshgate.snapshot.base import Base
+from meshgate.snapshot.gateway_api import ApiGateway, ListenerSet, Route
+from meshgate.snapshot.ingress import Ingress
+from meshgate.snapshot.istio import (
+    AuthorizationPolicy,
+    DestinationRule,
+    EnvoyFilter,
+    Gateway,
+    PeerAuthentication,
+    ServiceEntry,
+    VirtualService,
+    WorkloadEntry,
+)
+from meshgate.snapshot.istioctl import Analysis
+from meshgate.snapshot.istiod import IstiodMetrics, IstiodReading
+from meshgate.snapshot.kubernetes import (
+    Controller,
+    Deployment,
+    DisruptionBudget,
+    EndpointSlice,
+    Namespace,
+    NetworkPolicy,
+    Pod,
+    RootCertificate,
+    Service,
+    WebhookConfiguration,
+)
+from meshgate.snapshot.mtls import PortProbes
+from meshgate.snapshot.offline_bundle import OfflineBundle
+from meshgate.snapshot.pair import Pair
+from meshgate.snapshot.retry_after import Burst, RetryFilters
+from meshgate.snapshot.shadow import Shadow
+from meshgate.snapshot.upgrade import Definition, Node, Settings, Workload
+from meshgate.snapshot.wire import Admission, Signing
+
+NETWORKING = "networking.istio.io"
+SECURITY = "security.istio.io"
+GATEWAY_API = "gateway.networking.k8s.io"
+WEBHOOKS = "admissionregistration.k8s.io"
+
+
+class Listed(msgspec.Struct, frozen=True):
+    """An item that is the list of one Kubernetes kind.
+
+    Attributes:
+        group: the API group, empty for the core API.
+        resource: the plural name in the API's paths.
+        versions: the API versions that the type decodes, the preferred one first.
+        optional: whether a cluster may lack the kind (its CRD is not installed).
+        only: a field selector, where a few of many objects are enough.
+    """
+
+    group: str
+    resource: str
+    versions: tuple[str, ...] = ("v1",)
+    optional: bool = False
+    only: str = ""
+
+
+class Source(msgspec.Struct, frozen=True):
+    """An item that a reader produces.
+
+    Attributes:
+        reader: the function, as `module:function` below `meshgate.collect`.
+        requires: the items (or `@group`) that must have been read in full.
+        after: the items that the reader waits for where they are read too.
+    """
+
+    reader: str
+    requires: tuple[str, ...] = ()
+    after: tuple[str, ...] = ()
+
+
+# Names for several items, written `@name` in the catalogue's `reads` and in `requires`.
+GROUPS = {
+    "webhooks": ("mutating_webhooks", "validating_webhooks", "services", "endpoint_slices"),
+    "routing": (
+        "services",
+        "endpoint_slices",
+        "pods",
+        "deployments",
+        "gateways",
+        "virtual_services",
+        "destination_rules",
+        "api_gateways",
+        "listener_sets",
+        "http_routes",
+        "grpc_routes",
+        "tls_routes",
+        "tcp_routes",
+        "udp_routes",
+    ),
+    # the running mesh, which an upgrade is compared with
+    "running": ("namespaces", "pods", "@webhooks", "istiod"),
+}
+
+
+def _absent() -> Any:
+    """The default of an item that is one object: None until it is read.
+
+    Its declared type does not say so: facts get it from Evidence, which raises CouldNotVerify.
+    """
+    return msgspec.field(default=None)
+
+
+class Items(Base, frozen=True):
+    """The fields of a Snapshot that checks read, each with the row that says where it is from."""
+
+    namespaces: Annotated[tuple[Namespace, ...], Listed("", "namespaces")] = ()
+    pods: Annotated[tuple[Pod, ...], Listed("", "pods")] = ()
+    deployments: Annotated[tuple[Deployment, ...], Listed("apps", "deployments")] = ()
+    stateful_sets: Annotated[tuple[Controller, ...], Listed("apps", "statefulsets")] = ()
+    daemon_sets: Annotated[tuple[Controller, ...], Listed("apps", "daemonsets")] = ()
+    services: Annotated[tuple[Service, ...], Listed("", "services")] = ()
+    endpoint_slices: Annotated[
+        tuple[EndpointSlice, ...], Listed("discovery.k8s.io", "endpointslices")
+    ] = ()
+    root_certificates: Annotated[
+        tuple[RootCertificate, ...],
+        Listed("", "configmaps", only="metadata.name=istio-ca-root-cert"),
+    ] = ()
+    disruption_budgets: Annotated[
+        tuple[DisruptionBudget, ...], Listed("policy", "poddisruptionbudgets")
+    ] = ()
+    network_policies: Annotated[
+        tuple[NetworkPolicy, ...], Listed("networking.k8s.io", "networkpolicies")
+    ] = ()
+    nodes: Annotated[tuple[Node, ...], Listed("", "nodes")] = ()
+    definitions: Annotated[
+        tuple[Definition, ...], Listed("apiextensions.k8s.io", "customresourcedefinitions")
+    ] = ()
+    mutating_webhooks: Annotated[
+        tuple[WebhookConfiguration, ...], Listed(WEBHOOKS, "mutatingwebhookconfigurations")
+    ] = ()
+    validating_webhooks: Annotated[
+        tuple[WebhookConfiguration, ...], Listed(WEBHOOKS, "validatingwebhookconfigurations")
+    ] = ()
+
+    envoy_filters: Annotated[
+        tuple[EnvoyFilter, ...],
+        Listed(NETWORKING, "envoyfilters", ("v1alpha3",), optional=True),
+    ] = ()
+    peer_authentications: Annotated[
+        tuple[PeerAuthentication, ...],
+        Listed(SECURITY, "peerauthentications", ("v1", "v1beta1"), optional=True),
+    ] = ()
+    authorization_policies: Annotated[
+        tuple[AuthorizationPolicy, ...],
+        Listed(SECURITY, "authorizationpolicies", ("v1", "v1beta1"), optional=True),
+    ] = ()
+    gateways: Annotated[
+        tuple[Gateway, ...],
+        Listed(NETWORKING, "gateways", ("v1", "v1beta1", "v1alpha3"), optional=True),
+    ] = ()
+    virtual_services: Annotated[
+        tuple[VirtualService, ...],
+        Listed(NETWORKING, "virtualservices", ("v1", "v1beta1", "v1alpha3"), optional=True),
+    ] = ()
+    destination_rules: Annotated[
+        tuple[DestinationRule, ...],
+        Listed(NETWORKING, "destinationrules", ("v1", "v1beta1", "v1alpha3"), optional=True),
+    ] = ()
+    service_entries: Annotated[
+        tuple[ServiceEntry, ...],
+        Listed(NETWORKING, "serviceentries", ("v1", "v1beta1", "v1alpha3"), optional=True),
+    ] = ()
+    workload_entries: Annotated[
+        tuple[WorkloadEntry, ...],
+        Listed(NETWORKING, "workloadentries", ("v1", "v1beta1", "v1alpha3"), optional=True),
+    ] = ()
+
+    api_gateways: Annotated[
+        tuple[ApiGateway, ...], Listed(GATEWAY_API, "gateways", ("v1", "v1beta1"), optional=True)
+    ] = ()
+    listener_sets: Annotated[
+        tuple[ListenerSet, ...], Listed(GATEWAY_API, "listenersets", optional=True)
+    ] = ()
+    http_routes: Annotated[
+        tuple[Route, ...], Listed(GATEWAY_API, "httproutes", ("v1", "v1beta1"), optional=True)
+    ] = ()
+    grpc_routes: Annotated[
+        tuple[Route, ...], Listed(GATEWAY_API, "grpcroutes", ("v1", "v1alpha2"), optional=True)
+    ] = ()
+    tls_routes: Annotated[
+        tuple[Route, ...],
+        Listed(GATEWAY_API, "tlsroutes", ("v1", "v1alpha3", "v1alpha2"), optional=True),
+    ] = ()
+    tcp_routes: Annotated[
+        tuple[Route, ...], Listed(GATEWAY_API, "tcproutes", ("v1", "v1alpha2"), optional=True)
+    ] = ()
+    udp_routes: Annotated[
+        tuple[Route, ...], Listed(GATEWAY_API, "udproutes", ("v1", "v1alpha2"), optional=True)
+    ] = ()
+
+    istiod: Annotated[
+        tuple[IstiodReading, ...], Source("readers:read_istiod", requires=("pods",))
+    ] = ()
+    istiod_metrics: Annotated[
+        tuple[IstiodMetrics, ...], Source("readers:read_metrics", requires=("pods",))
+    ] = ()
+    analysis: Annotated[Analysis, Source("readers:read_analysis")] = _absent()
+    admission: Annotated[
+        Admission, Source("readers:read_admission", requires=("namespaces", "@webhooks"))
+    ] = _absent()
+    signing: Annotated[
+        Signing, Source("readers:read_signing", requires=("pods", "root_certificates"))
+    ] = _absent()
+    retry_filters: Annotated[
+        RetryFilters, Source("readers:read_retry_filters", requires=("pods", "istiod"))
+    ] = _absent()
+    bursts: Annotated[tuple[Burst, ...], Source("readers:read_bursts")] = ()
+    port_probes: Annotated[
+        PortProbes,
+        Source("readers:read_port_probes", requires=("pods", "services", "root_certificates")),
+    ] = _absent()
+    # after istiod, which would otherwise report two proxies that the list of pods does not have
+    pair: Annotated[
+        Pair,
+        Source(
+            "readers:read_pair",
+            requires=("namespaces", "pods", "services", "istiod"),
+            after=("retry_filters",),
+        ),
+    ] = _absent()
+    istioctl: Annotated[str, Source("readers:read_istioctl")] = ""
+    precheck: Annotated[Analysis, Source("readers:read_precheck")] = _absent()
+    settings: Annotated[tuple[Settings, ...], Source("readers:read_settings")] = ()
+    workloads: Annotated[tuple[Workload, ...], Source("readers:read_workloads")] = ()
+    ingress: Annotated[Ingress, Source("readers:read_ingress", requires=("@routing",))] = _absent()
+    shadow: Annotated[Shadow, Source("readers:read_shadow", requires=("@running",))] = _absent()
+    offline_bundle: Annotated[
+        OfflineBundle, Source("readers:read_offline_bundle", requires=("@running",))
+    ] = _absent()
+
+
+ISTIOD = "istiod"
+INGRESS = "ingress"
+SHADOW = "shadow"
+OFFLINE_BUNDLE = "offline_bundle"
+
+
+class Kind(msgspec.Struct, frozen=True):
+    """One list of the API server, and the type that decodes one of its objects.
+
+    Attributes:
+        item: its name in the snapshot.
+        version: the preferred API version.
+        older: other versions that the type decodes too, the preferred one first.
+        optional: whether a cluster may lack the kind.
+        only: a field selector.
+    """
+
+    item: str
+    group: str
+    version: str
+    resource: str
+    type: Any
+    optional: bool = False
+    only: str = ""
+    older: tuple[str, ...] = ()
+
+    @property
+    def path(self) -> str:
+        """The path of the cluster-wide list on the API server."""
+        return f"{self.root}/{self.version}/{self.resource}"
+
+    @property
+    def root(self) -> str:
+        """The path of its API group."""
+        return f"/apis/{self.group}" if self.group else "/api"
+
+    @property
+    def name(self) -> str:
+        """The resource with its group: `deployments.apps`."""
+        return self.resource + (f".{self.group}" if self.group else "")
+
+    @property
+    def right(self) -> str:
+        """The right to list it: `list deployments.apps`."""
+        return f"list {self.name}"
+
+
+def _rows() -> dict[str, tuple[Any, Listed | Source]]:
+    hints = get_type_hints(Items, include_extras=True)
+    return {name: get_args(hints[name])[:2] for name in Items.__struct_fields__}
+
+
+def _kind(item: str, type_: Any, row: Listed) -> Kind:
+    newest, *older = row.versions
+    return Kind(
+        item=item,
+        group=row.group,
+        version=newest,
+        resource=row.resource,
+        type=get_args(type_)[0],
+        optional=row.optional,
+        only=row.only,
+        older=tuple(older),
+    )
+
+
+KINDS = {
+    item: _kind(item, type_, row)
+    for item, (type_, row) in _rows().items()
+    if isinstance(row, Listed)
+}
+SOURCES = {item: row for item, (_, row) in _rows().items() if isinstance(row, Source)}
+ITEMS = frozenset(Items.__struct_fields__)
+
+
+def expand(names: Iterable[str]) -> tuple[str, ...]:
+    """Return the items of these names, with every `@group` resolved.
+
+    Raises ValueError for a name that is neither an item nor a group.
+    """
+    found: dict[str, None] = {}
+    for name in names:
+        if name.startswith("@") and name[1:] in GROUPS:
+            found |= dict.fromkeys(expand(GROUPS[name[1:]]))
+        elif name in ITEMS:
+            found[name] = None
+        else:
+            raise ValueError(f"unknown item: {name}")
+    return tuple(found)
+
+
+def requires(item: str) -> tuple[str, ...]:
+    """Return the items that must have been read in full before this one."""
+    return expand(SOURCES[item].requires) if item in SOURCES else ()
+
+
+def closure(items: Iterable[str]) -> frozenset[str]:
+    """Return the items with all that they require; raise ValueError for an unknown name."""
+    wanted: set[str] = set()
+    new = set(expand(items))
+    while new:
+        wanted |= new
+        new = {each for item in new for each in requires(item)} - wanted
+    return frozenset(wanted)

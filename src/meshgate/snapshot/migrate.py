@@ -1,0 +1,53 @@
+"""Snapshots of earlier schemas, converted when they are loaded.  Pure functions of decoded JSON."""
+
+from collections.abc import Callable
+from typing import Any
+
+from meshgate.snapshot.items import GROUPS, expand
+
+Body = dict[str, Any]
+
+# items of schema 1 by their present name
+_ITEMS = {
+    "istiod_numbers": "istiod_metrics",
+    "contacts": "port_probes",
+    "rehearsal": "offline_bundle",
+}
+_FIELDS = {
+    "istiodNumbers": "istiodMetrics",
+    "contacts": "portProbes",
+    "rehearsal": "offlineBundle",
+}
+_SKIPPED = {
+    "signing": "notAsked",
+    "portProbes": "notAsked",
+    "pair": "notAsked",
+    "shadow": "notTried",
+}
+
+
+def _from_1(body: Body) -> Body:
+    body = _renamed(body, _FIELDS)
+    for field, before in _SKIPPED.items():
+        if field in body:
+            body[field] = _renamed(body[field], {before: "skippedReason"})
+    if "portProbes" in body:
+        body["portProbes"] = _renamed(body["portProbes"], {"contacts": "probes"})
+    body["gaps"] = [
+        _renamed({**gap, "item": _ITEMS.get(gap["item"], gap["item"])}, {"heals": "transient"})
+        for gap in body.get("gaps", ())
+    ]
+    read = [_ITEMS.get(item, item) for item in body.get("read", ())]
+    if "tls_routes" in read:
+        # meshgate 0.1 did not know the other kinds of routing: its verdicts rest on none of them
+        read += set(expand(GROUPS["routing"])) - set(read) - {gap["item"] for gap in body["gaps"]}
+    body["read"] = sorted(read)
+    return body
+
+
+def _renamed(value: Body, names: dict[str, str]) -> Body:
+    return {names.get(key, key): each for key, each in value.items()}
+
+
+# by the schema that each one converts from
+MIGRATIONS: dict[int, Callable[[Body], Body]] = {1: _from_1}
