@@ -11,17 +11,12 @@ import msgspec
 
 from meshgate.collect.errors import ReadError
 from meshgate.collect.kubernetes import Cluster
-<<<<<<< HEAD
-from meshgate.collect.plan import KINDS, Kind
 from meshgate.semantics.releases import (
     RETIRED_REGISTRIES,
     looked_for,
     opt_outs,
     tracked_variables,
 )
-=======
-from meshgate.facts.precheck.release_changes import looked_for, settling
->>>>>>> main
 from meshgate.snapshot.base import Base
 from meshgate.snapshot.items import KINDS, Kind
 from meshgate.snapshot.kubernetes import Metadata

@@ -12,6 +12,9 @@ from meshgate.verdict import Finding, NotApplicable
 # The items of a snapshot that hold the objects of a CRD, where meshgate reads them.
 OBJECTS = {
     "tlsroutes.gateway.networking.k8s.io": "tls_routes",
+    "tcproutes.gateway.networking.k8s.io": "tcp_routes",
+    "udproutes.gateway.networking.k8s.io": "udp_routes",
+    "listenersets.gateway.networking.k8s.io": "listener_sets",
     "grpcroutes.gateway.networking.k8s.io": "grpc_routes",
     "httproutes.gateway.networking.k8s.io": "http_routes",
     "gateways.gateway.networking.k8s.io": "api_gateways",
@@ -124,7 +127,7 @@ class GatewayApi:
 
     def _loses(self, each: _Watched) -> bool:
         """Whether the running istiod reads objects of this CRD, or may do so."""
-        running = self._upgrade.running.values()
+        running, objects = self._upgrade.running.values(), self._objects
         releases = [(ledger().get(minor(version)), version) for version in running]
         read = any(
             release is not None
@@ -134,12 +137,12 @@ class GatewayApi:
             and not crd.ignored(each.bundle, version)
             for release, version in releases
         )
-        return read and self._has_objects(each.name)
+        return read and objects.get(each.name, True)
 
-    def _has_objects(self, name: str) -> bool:
-        """Whether objects exist; True where meshgate does not read the kind."""
-        item = OBJECTS.get(name, "")
-        return bool(getattr(self._evidence, item)) if item else True
+    @cached_property
+    def _objects(self) -> dict[str, bool]:
+        """Whether objects exist, by CRD, for the kinds that meshgate reads."""
+        return {name: bool(getattr(self._evidence, item)) for name, item in OBJECTS.items()}
 
 
 def _accepted(crd: Crd) -> str:

@@ -195,7 +195,7 @@ class Upgrade:
             if fix.contained(version) and fix.missing(self.newest_patch)
         ]
 
-    # --- Kubernetes and support ---------------------------------------------------------------------
+    # --- Kubernetes and support ------------------------------------------------------------------
 
     @property
     def unsupported_kubernetes(self) -> list[Finding]:

@@ -38,7 +38,9 @@ def mesh_config(mesh: Mesh, rule: Rule) -> Iterator[Sign]:
 def tracing(mesh: Mesh, rule: Rule) -> Iterator[Sign]:
     """Yield istiods whose mesh config turns tracing on."""
     for each in mesh.settings:
-        kinds = sorted({*each.tracers, *(one.kind for one in each.providers if one.kind in TRACING)})
+        kinds = sorted(
+            {*each.tracers, *(one.kind for one in each.providers if one.kind in TRACING)}
+        )
         if kinds:
             yield Sign(each.deployment, f"its mesh config configures tracing ({', '.join(kinds)})")
 

@@ -26,9 +26,7 @@ def annotation(mesh: Mesh, rule: Rule) -> Iterator[Sign]:
     """Yield workloads whose pod template has one of the annotations."""
     for each in mesh.evidence.workloads:
         for name in sorted({*each.annotations} & {*rule.names}):
-            yield Sign(
-                _subject(each), f"its pod template has {name}", (("annotation", name),)
-            )
+            yield Sign(_subject(each), f"its pod template has {name}", (("annotation", name),))
 
 
 def prometheus_port(mesh: Mesh, rule: Rule) -> Iterator[Sign]:
