@@ -1,7 +1,9 @@
-# One image for all stages: `pytest -m controlplane` in it is the gate. Where it is built decides what it is built
-# from: both images below are arguments, so that a pipeline passes digests, and the lab what it made itself.
+# One image for all stages: `pytest -m controlplane` in it is the gate. Both base images are arguments: a pipeline passes
+# digests, and the lab passes images that it built itself.
 ARG BASE=docker.io/library/python:3.13-slim-bookworm
-ARG ISTIOCTL=docker.io/istio/istioctl:1.29.1
+# The release of the istioctl in it: that of the upgrade's target. The image's tag names it, VERSION-istioX.Y.Z.
+ARG ISTIO=1.31.0
+ARG ISTIOCTL=docker.io/istio/istioctl:${ISTIO}
 
 FROM ${ISTIOCTL} AS istioctl
 
@@ -15,7 +17,7 @@ COPY requirements/build.txt requirements/run.txt requirements/
 RUN /opt/build/bin/pip install ${PIP_OPTIONS} --quiet --require-hashes -r requirements/build.txt \
  && /opt/meshgate/bin/pip install ${PIP_OPTIONS} --quiet --no-compile --require-hashes -r requirements/run.txt
 # The client's half for asyncio and what only that half imports; the APIs that nothing here calls, and the models that the
-# one that is called does not load: 75 MB. xdist: a Job has nothing to divide. Time zones: all is told in UTC. The colours of
+# one that is called does not load: 75 MB. xdist: a Job has nothing to divide. Time zones: all is told in UTC. The colors of
 # what pytest never shows. And the lists of files that are not there any more.
 RUN /opt/meshgate/bin/pip uninstall --quiet --yes aiohttp aiohttp-retry aiosignal frozenlist multidict propcache yarl \
     pytest-xdist execnet tzdata \
@@ -62,7 +64,7 @@ COPY verification verification
 # Before a RUN: some builders take a LABEL from their cache though the argument in it is another one now, but no RUN.
 ARG VERSION=0.1.0
 ARG REVISION=unknown
-ARG ISTIO=1.29.1
+ARG ISTIO
 RUN mkdir reports && chmod 1777 reports
 ENV PATH=/opt/meshgate/bin:/usr/local/bin:/usr/bin:/bin HOME=/tmp PYTHONUNBUFFERED=1 \
     PYTHONDONTWRITEBYTECODE=1 PYTHONPYCACHEPREFIX=/opt/meshgate/bytecode \

@@ -13,12 +13,15 @@ REGISTRY ?= localhost:5000
 IMAGE ?= meshgate
 VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
 PLATFORMS ?= linux/amd64,linux/arm64
+ISTIO := $(shell sed -n 's/^ARG ISTIO=//p' Dockerfile)
+TAG = $(VERSION)-istio$(ISTIO)
 COMMIT = $$(git rev-parse HEAD)
 EPOCH = $$(git log -1 --format=%ct)
-BUILD = --build-arg VERSION=$(VERSION) --build-arg REVISION=$(COMMIT) $(IMAGE_OPTIONS)
+BUILD = --build-arg VERSION=$(VERSION) --build-arg REVISION=$(COMMIT) \
+  --build-arg ISTIO=$(ISTIO) $(IMAGE_OPTIONS)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo demo-broken demo-record check test test-readme test-page test-chart test-lab test-argocd format lock docs image image-push chart-push e2e-kind lab-up lab-image lab-shell lab-reset lab-down
+.PHONY: help setup demo demo-broken demo-record check test test-readme test-page test-chart test-lab test-lab-all test-argocd format lock docs audit changelog package image image-push chart-push e2e-kind lab-up lab-image lab-shell lab-reset lab-down
 
 help: ## what there is to do
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
@@ -42,14 +45,16 @@ demo-broken: setup ## see how a broken upgrade is told
 demo-record: setup ## record both demos anew, in a lab of their own (as test-lab; NAME=other)
 	$(BIN)/python demo/record.py $(NAME)
 
-check: setup ## ruff, mypy and the allowed imports
+check: setup ## ruff, mypy, codespell, the allowed imports and the five steps of each check
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo
+	$(BIN)/codespell
+	$(BIN)/pytest tests/conventions/test_checks.py -q
 
 test: check ## everything that needs no lab (three at a time on two cores, for some wait)
-	$(BIN)/pytest tests -n 3
+	$(BIN)/pytest tests -n 3 --cov
 
 test-readme: setup ## the README's commands, in a fresh copy with a fresh .venv
 	$(BIN)/pytest tests/readme
@@ -62,7 +67,11 @@ test-page: setup ## the report in a real browser (Debian's Chromium; as root it 
 test-chart: setup ## the chart, the examples and health checks for Argo CD, the workflows (Go: builds helm and others once)
 	$(BIN)/pytest tests/chart
 
-test-lab: setup ## the rest: real faults in a real mesh (root, Go; builds what is not cached)
+test-lab: setup ## real faults in a real mesh of the newest release, and upgrades to it (root, Go; builds what is not cached)
+	MESHGATE_LAB_RELEASES=$${MESHGATE_LAB_RELEASES-2} \
+	  $(BIN)/pytest tests/lab -n $(LABS) --dist loadfile -m "not every_release"
+
+test-lab-all: setup ## the same, and every stage and upgrade of every older release
 	$(BIN)/pytest tests/lab -n $(LABS) --dist loadfile
 
 test-argocd: setup ## upgrades in a real Argo CD, in a lab of their own (as test-lab; builds Argo CD the first time)
@@ -84,12 +93,24 @@ UV := --quiet --upgrade --universal --generate-hashes --no-emit-index-url --no-a
 docs: setup ## the site, in site/; nothing of it may lead nowhere
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
 
-image: ## the image, by docker (ENGINE=podman), under the name IMAGE
-	$(ENGINE) build $(BUILD) --tag $(IMAGE):$(VERSION) .
+audit: setup ## look up known vulnerabilities of the pinned Python packages and of the Go programs (network)
+	$(BIN)/pip install --quiet 'pip-audit==2.9.*'
+	$(BIN)/pip-audit --require-hashes --disable-pip -r requirements/dev.txt
+	for module in ci/tools ci/lab/go/*; do \
+	  (cd $$module && go run golang.org/x/vuln/cmd/govulncheck@v1.9.0 -scan module) || exit 1; done
+
+changelog: setup ## move the fragments in changelog.d/ into CHANGELOG.md
+	$(BIN)/python ci/changelog.py
+
+package: setup ## the wheel and the source archive, in dist/python
+	$(BIN)/hatchling build --directory dist/python
+
+image: ## IMAGE:VERSION-istioX.Y.Z, built by docker (ENGINE=podman) with the istioctl of ISTIO=X.Y.Z
+	$(ENGINE) build $(BUILD) --tag $(IMAGE):$(TAG) .
 
 image-push: ## the image for both machines, pushed to REGISTRY with its list of contents, and signed (buildx, cosign)
 	docker buildx build $(BUILD) --build-arg SOURCE_DATE_EPOCH=$(EPOCH) --platform $(PLATFORMS) --sbom=true \
-	  --provenance=mode=max --output type=image,name=$(REGISTRY)/meshgate:$(VERSION),push=true,rewrite-timestamp=true \
+	  --provenance=mode=max --output type=image,name=$(REGISTRY)/meshgate:$(TAG),push=true,rewrite-timestamp=true \
 	  --metadata-file image.json .
 	cosign sign --yes "$(REGISTRY)/meshgate@$$(sed -n 's/.*"containerimage.digest": "\([^"]*\)".*/\1/p' image.json)"
 
@@ -99,7 +120,7 @@ chart-push: ## the chart, pushed to REGISTRY/charts and signed (helm, cosign)
 	cosign sign --yes "$(REGISTRY)/charts/meshgate@$$(sed -n 's/^Digest: //p' dist/chart.txt)"
 
 e2e-kind: setup ## an upgrade in kind, gate after gate, with that image (docker, kind, kubectl, helm)
-	IMAGE=$(IMAGE) VERSION=$(VERSION) ci/kind/e2e
+	IMAGE=$(IMAGE):$(TAG) ci/kind/e2e
 
 lab-up: ## a real Kubernetes with a real Istio (NAME=other for a second one)
 	$(LAB) up --name $(NAME)

@@ -1,9 +1,10 @@
-"""Records both demos anew, from a lab of their own: `make demo-record`.
+"""Records both demos again, in a lab that it starts and removes: `make demo-record`.
 
     .venv/bin/python demo/record.py [LAB]
 
-One upgrade from 1.28.2 to 1.29.1, looked at twice as a hook Job looks: with faults put in and the
-workloads not restarted yet (broken), and once all is mended and restarted (healthy).
+One upgrade from 1.30.4 to 1.31.0, verified twice as a hook Job verifies it: with faults added and
+the workloads not restarted yet (broken), and after the faults are fixed and the workloads restarted
+(healthy).
 """
 
 import json
@@ -15,7 +16,7 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
 BIN = Path(sys.executable).parent
-OLD, NEW = "1.28.2", "1.29.1"
+OLD, NEW = "1.30.4", "1.31.0"
 NAMESPACE, ACCOUNT, ROLES = "istio-system", "istio-verification-sa", "istio-verification"
 
 FAULTS: tuple[dict[str, Any], ...] = (
@@ -64,23 +65,23 @@ FAULTS: tuple[dict[str, Any], ...] = (
 
 
 class Lab:
-    """One lab, by its own program."""
+    """One lab, driven by its command."""
 
     def __init__(self, name: str, target: str) -> None:
         self._name = name
         self._target = target
 
     def verb(self, verb: str, *words: str) -> None:
-        """One of its verbs; what it prints is shown."""
+        """Run one verb; its output is shown."""
         self._run(verb, *words, check=True)
 
     def apply(self, *objects: dict[str, Any]) -> None:
-        """Creates or changes objects."""
+        """Create or change objects."""
         text = "\n".join(map(json.dumps, objects))
         self._run("exec", "kubectl", "apply", "-f", "-", check=True, input=text)
 
     def record(self, file: str, *options: str) -> int:
-        """Every stage, taken as the verifier in the cluster; its exit code."""
+        """Run every stage as the verifier in the cluster; return the exit code."""
         words = (
             "--target-version=" + NEW,
             f"--shadow-istiod={self._target}/pilot-discovery",
@@ -99,7 +100,7 @@ class Lab:
 
 
 def verifier() -> list[dict[str, Any]]:
-    """The ServiceAccount of a hook Job, with exactly the rights that `meshgate rbac` prints."""
+    """Return the ServiceAccount of a hook Job with the roles that `meshgate rbac` generates."""
     printed = subprocess.run(
         [BIN / "meshgate", "rbac", "--shadow"], check=True, cwd=ROOT, capture_output=True, text=True
     )
@@ -122,13 +123,13 @@ def verifier() -> list[dict[str, Any]]:
 
 
 def main() -> None:
-    """Both recordings; fails when they are not what the demos say that they are."""
+    """Record both; fail if a recording does not have the verdict that its demo shows."""
     with tempfile.TemporaryDirectory(prefix="meshgate-") as target:
         record(Lab(sys.argv[1] if len(sys.argv) > 1 else "demo", target), target)
 
 
 def record(lab: Lab, target: str) -> None:
-    """The upgrade, in this lab; `target` is where the new version's programs are put."""
+    """Upgrade this lab and record; `target` is the folder for the new release's programs."""
     lab.verb("up", "--istio", OLD)
     try:
         lab.verb("target", NEW, target)
@@ -149,8 +150,8 @@ def record(lab: Lab, target: str) -> None:
         lab.verb("down")
     if (broken, healthy) != (1, 0):
         raise SystemExit(
-            f"not what the demos are to show: broken ended with {broken}, "
-            f"healthy with {healthy}; neither recording may be kept"
+            f"wrong verdicts: broken ended with {broken} (expected 1), healthy with {healthy} "
+            "(expected 0); discard both recordings"
         )
 
 

@@ -21,7 +21,7 @@ from urllib.parse import parse_qs, urlsplit
 import msgspec
 
 from meshgate.snapshot.istiod import ProxySync
-from meshgate.snapshot.items import KINDS
+from meshgate.snapshot.items import KINDS, Kind
 from meshgate.snapshot.model import Snapshot
 from tests.builders import as_api
 
@@ -164,7 +164,22 @@ def api_answers(snapshot: Snapshot) -> dict[str, Answer]:
         "/apis/apps/v1/statefulsets": none,
         "/apis/apps/v1/daemonsets": none,
     }
-    return {"/version": answer(GIT_VERSION), **others, **lists}
+    return {"/version": answer(GIT_VERSION), **discovery(KINDS.values()), **others, **lists}
+
+
+def discovery(kinds: Iterable[Kind]) -> dict[str, Answer]:
+    """What an API server says of the groups and versions that it serves."""
+    served: dict[str, dict[str, list[str]]] = {}
+    for kind in kinds:
+        versions = served.setdefault(kind.root, {})
+        versions.setdefault(kind.version, []).append(kind.resource)
+    answers: dict[str, Answer] = {}
+    for root, versions in served.items():
+        answers[root] = answer({"versions": [{"version": version} for version in versions]})
+        for version, names in versions.items():
+            resources = [{"name": name} for name in names]
+            answers[f"{root}/{version}"] = answer({"resources": resources})
+    return answers
 
 
 def kubeconfig(file: Path, server: str, token: str = "a-token") -> Path:

@@ -1,6 +1,6 @@
-"""Stage B: istiod is up, of the right version, and every proxy follows it.
+"""Stage B: istiod is upgraded and healthy, and every proxy is connected to it.
 
-Runs right after istiod was synced, before the gateways and any workload are touched.
+Runs after istiod was synced, before gateways and workloads are restarted.
 """
 
 import pytest
@@ -13,11 +13,12 @@ pytestmark = pytest.mark.controlplane
 
 
 @pytest.mark.check("CP001")
-def test_istiod_is_rolled_out_on_the_expected_version(mesh: Mesh) -> None:
-    """A rollout that hangs leaves two versions of istiod that answer proxies differently."""
+def test_istiod_is_rolled_out_on_the_expected_version(mesh: Mesh, warn: Warn) -> None:
+    """A rollout that hangs leaves two versions of istiod, which configure proxies differently."""
     unfinished = mesh.control_plane.unfinished_rollouts
 
     assert not unfinished, listed(unfinished)
+    warn(mesh.control_plane.kept)
 
 
 @pytest.mark.check("CP002")
@@ -30,7 +31,7 @@ def test_every_replica_is_ready_and_answers(mesh: Mesh) -> None:
 
 @pytest.mark.check("CP003")
 def test_every_proxy_is_connected(mesh: Mesh) -> None:
-    """A proxy without istiod keeps its last configuration, and its certificate runs out."""
+    """A proxy without istiod keeps its last configuration until its certificate expires."""
     disconnected = mesh.proxies.disconnected
 
     assert not disconnected, listed(disconnected)
@@ -38,7 +39,7 @@ def test_every_proxy_is_connected(mesh: Mesh) -> None:
 
 @pytest.mark.check("CP004")
 def test_no_proxy_rejects_its_configuration(mesh: Mesh) -> None:
-    """A rejected push changes nothing until the pod restarts, which then never becomes Ready."""
+    """A rejected push has no effect; after a restart the pod never becomes Ready."""
     rejections = mesh.proxies.rejections
 
     assert not rejections, listed(rejections)
@@ -46,15 +47,15 @@ def test_no_proxy_rejects_its_configuration(mesh: Mesh) -> None:
 
 @pytest.mark.check("CP005")
 def test_no_proxy_stays_stale(mesh: Mesh) -> None:
-    """A proxy that stops answering routes by what was true when it did."""
+    """A proxy that stops answering routes by outdated configuration."""
     stale = mesh.proxies.stale
 
     assert not stale, listed(stale)
 
 
 @pytest.mark.check("CP006")
-def test_analyze_finds_no_error(mesh: Mesh, warn: Warn) -> None:
-    """Configuration that istiod cannot honour fails where it is used, not where it is written."""
+def test_analyze_reports_no_error(mesh: Mesh, warn: Warn) -> None:
+    """Configuration that istiod cannot apply fails where it is used, not where it is written."""
     warn(mesh.analysis.warnings)
     errors = mesh.analysis.errors
 
@@ -62,16 +63,16 @@ def test_analyze_finds_no_error(mesh: Mesh, warn: Warn) -> None:
 
 
 @pytest.mark.check("CP007")
-def test_webhooks_are_whole(mesh: Mesh) -> None:
-    """A webhook that cannot be called keeps every pod, or every Istio resource, from changing."""
+def test_webhooks_can_be_called(mesh: Mesh) -> None:
+    """A webhook that cannot be called blocks the creation of pods or changes to Istio resources."""
     broken = mesh.admission.broken_webhooks
 
     assert not broken, listed(broken)
 
 
 @pytest.mark.check("CP008")
-def test_every_enrolled_namespace_is_injected(mesh: Mesh) -> None:
-    """A pod without its sidecar runs, is outside the mesh, and is noticed by its peers only."""
+def test_new_pods_are_injected(mesh: Mesh) -> None:
+    """A pod without its sidecar runs outside the mesh, and only its peers notice."""
     uninjected = mesh.admission.uninjected
 
     assert not uninjected, listed(uninjected)
@@ -79,7 +80,7 @@ def test_every_enrolled_namespace_is_injected(mesh: Mesh) -> None:
 
 @pytest.mark.check("CP009")
 def test_invalid_resources_are_refused(mesh: Mesh) -> None:
-    """What is let in invalid is ignored by istiod, or rejected by every proxy that it reaches."""
+    """istiod ignores an invalid resource, or every proxy that receives it rejects it."""
     unvalidated = mesh.admission.unvalidated
 
     assert not unvalidated, listed(unvalidated)
@@ -87,15 +88,15 @@ def test_invalid_resources_are_refused(mesh: Mesh) -> None:
 
 @pytest.mark.check("CP010")
 def test_the_ca_signs(mesh: Mesh) -> None:
-    """Without it no new pod gets an identity, and those of all others run out within a day."""
+    """Without a CA no new pod gets an identity, and all others expire within a day."""
     unsigned = mesh.authority.unsigned
 
     assert not unsigned, listed(unsigned)
 
 
 @pytest.mark.check("CP011")
-def test_every_namespace_trusts_the_same_lasting_roots(mesh: Mesh, warn: Warn) -> None:
-    """Workloads that trust different roots, or one that has ended, cannot talk to each other."""
+def test_every_namespace_trusts_the_same_roots(mesh: Mesh, warn: Warn) -> None:
+    """Workloads that trust different roots, or an expired one, cannot connect to each other."""
     warn(mesh.authority.ageing)
     distrusted = mesh.authority.split_trust + mesh.authority.expiring
 
@@ -103,8 +104,8 @@ def test_every_namespace_trusts_the_same_lasting_roots(mesh: Mesh, warn: Warn) -
 
 
 @pytest.mark.check("CP012")
-def test_every_revision_that_is_asked_for_has_an_istiod(mesh: Mesh, warn: Warn) -> None:
-    """A label or tag that leads to a revision that is gone shows when the next pod is created."""
+def test_every_revision_in_use_has_an_istiod(mesh: Mesh, warn: Warn) -> None:
+    """A label or tag of a removed revision fails when the next pod is created."""
     warn(mesh.revisions.lagging + mesh.revisions.contradicting)
     dangling = mesh.revisions.dangling
 
@@ -112,8 +113,8 @@ def test_every_revision_that_is_asked_for_has_an_istiod(mesh: Mesh, warn: Warn) 
 
 
 @pytest.mark.check("CP013")
-def test_istiod_pushes_well_and_in_time(mesh: Mesh, warn: Warn) -> None:
-    """What istiod cannot push, no proxy hears of, however well everything looks."""
+def test_istiod_pushes_without_errors_and_on_time(mesh: Mesh, warn: Warn) -> None:
+    """Proxies do not learn what istiod cannot push, although everything looks healthy."""
     warn(mesh.numbers.slow)
     push_errors = mesh.numbers.push_errors
 
@@ -122,7 +123,7 @@ def test_istiod_pushes_well_and_in_time(mesh: Mesh, warn: Warn) -> None:
 
 @pytest.mark.check("CP014")
 def test_istiod_is_not_killed(mesh: Mesh, warn: Warn) -> None:
-    """After each kill all proxies come back at once, and need more memory than before."""
+    """After each kill all proxies reconnect at once, and need more memory than before."""
     failing = mesh.numbers.failing
 
     # first: a replica that was killed may have no numbers to warn by
@@ -131,8 +132,8 @@ def test_istiod_is_not_killed(mesh: Mesh, warn: Warn) -> None:
 
 
 @pytest.mark.check("CP015")
-def test_nothing_conflicts(mesh: Mesh) -> None:
-    """istiod keeps the older of two that conflict, tells nobody, and the younger has no effect."""
+def test_no_configuration_conflicts(mesh: Mesh) -> None:
+    """istiod keeps the older of two conflicting objects and silently omits the newer one."""
     conflicting = mesh.numbers.conflicting
 
     assert not conflicting, listed(conflicting)

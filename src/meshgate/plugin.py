@@ -207,7 +207,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--probe-namespace",
         metavar="NAME",
         default=Plan().namespace,
-        help="where: a namespace of their own, labelled for injection (%(default)s)",
+        help="where: a namespace of their own, labeled for injection (%(default)s)",
     )
     pair(
         "--probe-call",

@@ -51,7 +51,7 @@ class Application:
         return {row["name"]: row.get("hookPhase", "") for row in self._hooks}
 
     @property
-    def told(self) -> dict[str, str]:
+    def messages(self) -> dict[str, str]:
         """What the last sync's result says of each hook: what `argocd app get` and the UI show."""
         return {row["name"]: row.get("message", "") for row in self._hooks}
 
@@ -62,7 +62,7 @@ class Application:
 
     def __repr__(self) -> str:
         state = f"{self.phase} {self.synced} {self.health}"
-        return f"{self.name}: {state} {self.message}\n  {self.gates}\n  {self.told}"
+        return f"{self.name}: {state} {self.message}\n  {self.gates}\n  {self.messages}"
 
 
 class Argo:
@@ -149,7 +149,7 @@ class Argo:
         options = f"ARGOCD_OPTS={' '.join(_SERVER)}"
         return self.lab.run("env", options, "sh", str(ROOT / "hooks/examples/chain.sh"))
 
-    def told(self, parent: str, child: str, words: str) -> None:
+    def health_becomes(self, parent: str, child: str, words: str) -> None:
         """Waits until what the parent takes its child's health to be begins with these words."""
         self.until(parent, lambda _: self._healths(parent)[child].startswith(words))
 

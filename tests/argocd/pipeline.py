@@ -9,8 +9,8 @@ from tests.argocd.argo import Argo, Object
 from tests.lab.harness import ROOT
 
 EXAMPLES = ROOT / "hooks/examples"
-SHOWN = "1.29.1"  # the version that the examples show
-OFFICIAL = "https://istio-release.storage.googleapis.com/charts"
+SHOWN = "1.31.0"  # the version that the examples show
+OFFICIAL = "https://blob.istio.io/istio-release/charts"
 OURS = "https://git.example.com/meshgate.git"
 BASE, ISTIOD, INGRESS = "istio-base", "istiod", "istio-ingress"
 RESTART = "sequential-restart-all-istio-enabled-services"

@@ -31,7 +31,7 @@ STEPS = (  # of an upgrade: what is in one runs side by side
 
 def pods(lab: Lab, *namespaces: str) -> set[str]:
     """Every pod there, as no other pod is called: its UID. A gateway of the Gateway API is left
-    out: istiod itself makes it anew, as soon as it is of another version."""
+    out: istiod itself replaces it, as soon as its version changes."""
     return {
         each["metadata"]["uid"]
         for namespace in namespaces
@@ -148,7 +148,7 @@ def test_a_precheck_that_closes_changes_nothing(
     assert (upgrade.phase, istiod.phase) == ("Failed", "Failed"), istiod
     assert istiod.gates["control-plane-precheck"] == "Failed"
     assert "control-plane-verification" not in istiod.gates
-    assert "FAIL PC006 EnvoyFilter shop/only-old" in istiod.told["control-plane-precheck"]
+    assert "FAIL PC006 EnvoyFilter shop/only-old" in istiod.messages["control-plane-precheck"]
     # and it is no secret that this version has no verdict
     assert istiod.gates["control-plane-last-verdict"] == "Failed"
     assert "NO VERDICT of 1.29.1" in log(lab, "control-plane-last-verdict")
@@ -172,7 +172,7 @@ def test_a_control_plane_gate_that_closes_restarts_nothing(
         closed_for(lab, istiod, "control-plane-verification", "CP006 VirtualService shop/lost")
         # what Argo CD says of it without the strict health check, and what its parent sees with it
         assert (istiod.synced, istiod.health) == ("Synced", "Healthy")
-        argo.told(PARENT, ISTIOD, "Degraded control-plane-verification: ")
+        argo.health_becomes(PARENT, ISTIOD, "Degraded control-plane-verification: ")
 
         assert argo.sync(PARENT).phase == "Failed"
         assert argo.application(INGRESS).operation == untouched
@@ -225,7 +225,7 @@ def test_an_ingress_gate_that_closes_restarts_no_workload(
         assert workloads <= pods(lab, *WORKLOADS)
 
 
-def test_a_data_plane_gate_that_closes_is_told_by_the_api_alone(lab: Lab, argo: Argo) -> None:
+def test_a_closed_data_plane_gate_shows_only_in_the_api(lab: Lab, argo: Argo) -> None:
     workloads = pods(lab, *WORKLOADS)
     assert argo.sync(INGRESS).done
 
@@ -240,7 +240,7 @@ def test_a_data_plane_gate_that_closes_is_told_by_the_api_alone(lab: Lab, argo: 
     assert "Failed" in row
     assert "The gate is CLOSED" in row
     closed_for(lab, restart, "data-plane-verification", "DP006 DestinationRule shop/plain")
-    argo.told(PARENT, RESTART, "Degraded data-plane-verification: ")
+    argo.health_becomes(PARENT, RESTART, "Degraded data-plane-verification: ")
     assert not workloads & pods(lab, *WORKLOADS)
 
 
@@ -262,7 +262,7 @@ def test_an_upgrade_right_after_it_is_one_commit(
     assert "n/a  IG011" not in log(lab, "ingress-gateway-verification")
 
 
-def test_a_control_plane_that_does_not_come_up_has_no_verdict_and_that_is_told(
+def test_a_control_plane_that_does_not_start_is_reported_without_a_verdict(
     lab: Lab, argo: Argo, images: dict[str, str]
 ) -> None:
     (app,) = one(argo, ISTIOD, images[NEW])
@@ -274,19 +274,19 @@ def test_a_control_plane_that_does_not_come_up_has_no_verdict_and_that_is_told(
     istiod = argo.until(ISTIOD, lambda app: app.over and app.phase == "Failed")
     assert istiod.gates["control-plane-precheck"] == "Succeeded"
     assert "control-plane-verification" not in istiod.gates
-    argo.told(PARENT, ISTIOD, "Degraded ")
+    argo.health_becomes(PARENT, ISTIOD, "Degraded ")
 
     progress_within(lab, 600)
     lab.apply(*one(argo, ISTIOD, images[NEW]))
     argo.until(ISTIOD, lambda app: app.done)
 
 
-def test_a_selective_sync_runs_no_gate_and_that_is_told(argo: Argo) -> None:
+def test_a_selective_sync_runs_no_gate_and_is_reported(argo: Argo) -> None:
     istiod = argo.sync(ISTIOD, only=[{"group": "apps", "kind": "Deployment", "name": "istiod"}])
 
     assert istiod.phase == "Succeeded"
     assert istiod.gates == {}
-    argo.told(PARENT, ISTIOD, "Degraded no verdict: ")
+    argo.health_becomes(PARENT, ISTIOD, "Degraded no verdict: ")
 
 
 def test_a_gate_whose_image_cannot_be_pulled_never_opens(lab: Lab, argo: Argo) -> None:
@@ -304,10 +304,10 @@ def test_a_gate_whose_image_cannot_be_pulled_never_opens(lab: Lab, argo: Argo) -
 
     assert istiod.phase == "Failed"
     assert istiod.gates["control-plane-precheck"] == "Failed"
-    assert "no verdict was published" in istiod.told["control-plane-precheck"]
+    assert "no verdict was published" in istiod.messages["control-plane-precheck"]
 
 
-def test_a_gate_that_is_cut_off_never_opens(lab: Lab, argo: Argo, images: dict[str, str]) -> None:
+def test_an_interrupted_gate_never_opens(lab: Lab, argo: Argo, images: dict[str, str]) -> None:
     lab.apply(*one(argo, ISTIOD, images[NEW]))
     pods = ("pod", "-n", SYSTEM, "-l", "job-name=control-plane-precheck")
 
@@ -351,7 +351,7 @@ def cut_off(lab: Lab, argo: Argo, job: str) -> Iterator[None]:
 
 
 def opened(lab: Lab, job: str) -> bool:
-    """Whether a gate has told of itself that it is open."""
+    """Whether a gate has published that it is open."""
     annotations = lab.get("job", job, "-n", SYSTEM)["metadata"]["annotations"]
     return bool(annotations.get("meshgate/gate") == "open")
 
@@ -359,7 +359,7 @@ def opened(lab: Lab, job: str) -> bool:
 def closed_for(lab: Lab, app: Application, job: str, finding: str) -> None:
     """The sync's result says that the gate is closed, and its log that this was among the reasons:
     right after a rollout there may be others, which a closed gate does not wait for."""
-    assert app.told[job].startswith("The gate is CLOSED"), app
+    assert app.messages[job].startswith("The gate is CLOSED"), app
     assert f"FAIL {finding}" in log(lab, job)
 
 

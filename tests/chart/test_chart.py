@@ -342,7 +342,7 @@ def test_nothing_is_watched_unless_it_is_asked_for(render: Render) -> None:
 def test_the_restart_is_out_of_sync_with_each_version(render: Render) -> None:
     (target,) = [each for each in render("restart") if each["kind"] == "ConfigMap"]
 
-    assert target["data"] == {"version": "1.29.1"}
+    assert target["data"] == {"version": "1.31.0"}
     assert HOOK not in target["metadata"].get("annotations", {})
 
 
@@ -379,7 +379,7 @@ def test_the_targets_programs_are_copied_from_its_images(render: Render) -> None
     pod, told = shadowed(render)
 
     images = [each["image"] for each in pod["initContainers"]]
-    assert images == ["docker.io/istio/pilot:1.29.1", "docker.io/istio/proxyv2:1.29.1"]
+    assert images == ["docker.io/istio/pilot:1.31.0", "docker.io/istio/proxyv2:1.31.0"]
     assert brought(pod) == ["/usr/local/bin/pilot-discovery", "/usr/local/bin/envoy"]
     assert {"--require-shadow", "--shadow-deadline=300", "--shadow-memory=2048"} <= set(told)
     volumes = {each["name"]: each for each in pod["volumes"]}
@@ -396,7 +396,7 @@ def test_images_without_cp_are_volumes(render: Render) -> None:
 
     volumes = {each["name"]: each.get("image", {}).get("reference") for each in pod["volumes"]}
     assert volumes["pilot"] == image
-    assert volumes["proxy"] == "docker.io/istio/proxyv2:1.29.1"
+    assert volumes["proxy"] == "docker.io/istio/proxyv2:1.31.0"
     # by the gate's own image, which has cp
     (only,) = pod["initContainers"]
     assert only["image"] == pod["containers"][0]["image"]

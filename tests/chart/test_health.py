@@ -11,7 +11,7 @@ from lupa import LuaRuntime
 from tests.conftest import ROOT
 
 FOLDER = ROOT / "hooks/argocd"
-SOURCE = {"repoURL": "https://example.com/charts", "targetRevision": "1.29.1"}
+SOURCE = {"repoURL": "https://example.com/charts", "targetRevision": "1.31.0"}
 
 Health = Callable[[Any], tuple[str, str]]
 

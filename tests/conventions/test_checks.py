@@ -1,8 +1,12 @@
-"""A check is whole: its row, its test, its page, and what it says that it reads."""
+"""A check is complete: its row, its test, its page, its replay case, and the items that it reads.
+
+Each test here reports one of CONTRIBUTING's five steps and names the check; `make check` runs them.
+"""
 
 import ast
 import importlib.util
 import inspect
+import re
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from pathlib import Path
@@ -37,9 +41,14 @@ from tests.builders import (
     sync,
 )
 from tests.conftest import ROOT
+from tests.conventions.allowances import INCOMPLETE_PAGES
 from tests.mtls_builders import SILENT, destination_rule, port_probe, port_probes, service
 
 FOLDER = ROOT / "verification"
+SECTIONS = [
+    *("What it proves", "Why it matters", "Fails when", "Unknown when", "False alarms"),
+    *("Verify by hand", "Fix"),
+]
 FILES = sorted(FOLDER.glob("*.py"))
 
 
@@ -169,6 +178,29 @@ def test_a_row_has_a_page_that_begins_with_its_claim(id: str) -> None:
     assert page.splitlines()[0] == f"# {id}: {row.title}"
 
 
+@each_row
+def test_a_page_has_the_same_sections_as_every_other(id: str) -> None:
+    page = (ROOT / checks()[id].page).read_text()
+
+    found = re.findall(r"^## (.+)$", page, re.MULTILINE)
+
+    if id in INCOMPLETE_PAGES:
+        return
+    assert found == SECTIONS
+    bodies = re.split(r"^## .+$", page, flags=re.MULTILINE)[1:]
+    empty = [name for name, body in zip(found, bodies, strict=True) if len(body.split()) < 4]
+    assert empty == [], "sections without content"
+
+
+@each_row
+def test_a_check_fails_in_a_replay(id: str) -> None:
+    cases = "".join(file.read_text() for file in (ROOT / "tests/replay").glob("test_*.py"))
+
+    assert re.search(rf'\(\s*\w+,\s*"{id}",|FAIL {id}\b', cases), (
+        f"step 4: add a case to tests/replay in which {id} fails"
+    )
+
+
 def test_there_is_no_page_without_a_row() -> None:
     assert {page.stem for page in (ROOT / "docs/checks").iterdir()} == set(checks())
 
@@ -229,14 +261,18 @@ class Recorder(Evidence):  # type: ignore[misc] # frozen, as far as mypy knows
         super().need(item)
 
 
+def arguments(claim: Callable[..., None]) -> list[str]:
+    """Return the names of a check function's parameters."""
+    return list(inspect.signature(claim).parameters)
+
+
 def touched(claim: Callable[..., None], seen: Snapshot) -> set[str]:
     """The items that a claim asks for when it is taken on a snapshot."""
     mesh = Mesh(seen)
     recorder = mesh.evidence = Recorder(seen)
     given: dict[str, Any] = {"mesh": mesh, "warn": list}
-    arguments = {name: given[name] for name in inspect.signature(claim).parameters}
     with suppress(AssertionError, CouldNotVerify, NotApplicable):
-        claim(**arguments)
+        claim(**{name: given[name] for name in arguments(claim)})
     return recorder.touched
 
 

@@ -24,7 +24,7 @@ from meshgate.snapshot.model import Expectations
 NAMESPACE = "istio-system"
 ORDINAL = "statefulset.kubernetes.io/pod-name"
 
-# What a restart changes whatever the version is; these are told by their workload instead.
+# What a restart changes whatever the version is; these stand for their workload instead.
 VOLATILE = ("the addresses of the pods that are restarted", "their names")
 
 Given = dict[str, dict[str, Any]]  # workload → "type name" → resource
@@ -45,12 +45,12 @@ def main(verb: str, *words: str) -> int:
         ) as target_istiod:
             found = proxies.read(source.cluster, wanted.mesh(), target_istiod.version)
 
-            def told() -> Iterator[tuple[Proxy, Any]]:
+            def predictions() -> Iterator[tuple[Proxy, Any]]:
                 for proxy in found:
                     with simulation.given(target_istiod, proxy, 60):
                         yield proxy, resources(target_istiod.config_dump(proxy.key))
 
-            file.write_bytes(msgspec.json.encode(_lasting(found, told())))
+            file.write_bytes(msgspec.json.encode(_lasting(found, predictions())))
         return 0
     found = proxies.read(source.cluster, {}, "")
     snapshot = source.capture(requires(SHADOW))
@@ -59,7 +59,7 @@ def main(verb: str, *words: str) -> int:
     return _compare(msgspec.json.decode(Path(words[0]).read_bytes(), type=Given), got)
 
 
-def _lasting(found: tuple[Proxy, ...], told: Iterator[tuple[Proxy, Any]]) -> Given:
+def _lasting(found: tuple[Proxy, ...], received: Iterator[tuple[Proxy, Any]]) -> Given:
     """What each workload's proxy is given, without what is volatile."""
     stands_for: dict[str, str] = {}
     for proxy in found:
@@ -67,7 +67,7 @@ def _lasting(found: tuple[Proxy, ...], told: Iterator[tuple[Proxy, Any]]) -> Giv
         stands_for[proxy.id.split("~")[1]] = f"(address of {workload})"
         stands_for[proxy.name] = f"(pod of {workload})"
     given: Given = {}
-    for proxy, of_proxy in told:
+    for proxy, of_proxy in received:
         rows = {f"{type} {name}": body for (type, name), body in of_proxy.items()}
         text = msgspec.json.encode(rows).decode()
         # the longest first: one address may be the beginning of another

@@ -54,7 +54,7 @@ def controlplane(lab: Lab) -> Callable[..., Stage]:
 
 
 @pytest.fixture
-def healed(lab: Lab, controlplane: Callable[..., Stage]) -> Iterator[None]:
+def recovers(lab: Lab, controlplane: Callable[..., Stage]) -> Iterator[None]:
     """After the test: the fault is taken out, and the same stage passes."""
     yield
     lab.verb("reset")

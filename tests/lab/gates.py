@@ -36,9 +36,9 @@ class Gates:
         """Stage C."""
         return self._stage("ingress", "", *words)
 
-    def dataplane(self, version: str, *words: str) -> Stage:
-        """Stage D with the probe pair, where sidecars are to be of `version`."""
-        probes = (f"--probe-pair={PROBE_IMAGE}", "--probe-deadline=120")
+    def dataplane(self, version: str, *words: str, pair: bool = True) -> Stage:
+        """Stage D, with the probe pair or without, where sidecars are to be of `version`."""
+        probes = (f"--probe-pair={PROBE_IMAGE}", "--probe-deadline=120") if pair else ()
         return self._stage("dataplane", version, *probes, *words)
 
     def all_open(self, version: str) -> None:

@@ -135,7 +135,7 @@ class Lab:
 
 
 def until(holds: Callable[[], bool], timeout: float = 60) -> None:
-    """Waits for it, a minute at the most unless told otherwise."""
+    """Wait until it holds, for `timeout` seconds at most."""
     deadline = time.monotonic() + timeout
     while not holds():
         assert time.monotonic() < deadline, f"it was not so within {timeout:.0f} s"
@@ -166,18 +166,18 @@ def lab_of(version: str, workspace: Path, *words: str, named: str = "") -> Itera
         lab.verb("down")
 
 
-def until_told(lab: Lab, words: str, url: str, at: str = "") -> None:
-    """Waits until a GET is told these words, by its answer or by what kept it from one.
+def until_answered(lab: Lab, words: str, url: str, at: str = "") -> None:
+    """Wait until a GET gets these words, in its answer or in the error that prevented one.
 
     `at`: the address that it is sent to, unless that is the classic gateway's.
     """
     to = at or CLASSIC[url.partition(":")[0]]
 
-    def told() -> bool:
+    def answered() -> bool:
         got = lab.run("labapp", "get", "-k", "-s", to, url)
         return words in got.stdout + got.stderr
 
-    until(told)
+    until(answered)
 
 
 @contextmanager
@@ -196,7 +196,7 @@ def watching(lab: Lab, identity: str, place: str, begun: Path, *words: str) -> I
 
 
 def envoy(lab: Lab, namespace: str, app: str, path: str) -> str:
-    """What the Envoy of the one pod with the label app=`app` tells at its admin interface."""
+    """What the Envoy of the one pod with the label app=`app` answers at its admin interface."""
     where = ("-n", namespace, lab.pod(namespace, app), "-c", "istio-proxy")
     return lab.kubectl("exec", *where, "--", "pilot-agent", "request", "GET", path)
 
@@ -204,18 +204,18 @@ def envoy(lab: Lab, namespace: str, app: str, path: str) -> str:
 def pushes(lab: Lab, namespace: str, app: str) -> list[dict[str, Any]]:
     """What istiod last sent to that Envoy, and what that said to it, for each type of xDS."""
     asked = ("pilot-discovery", "request", "GET", "/debug/syncz")
-    told = lab.kubectl("exec", "-n", "istio-system", "deployment/istiod", "--", *asked)
+    answer = lab.kubectl("exec", "-n", "istio-system", "deployment/istiod", "--", *asked)
     name = f"{lab.pod(namespace, app)}.{namespace}"
     return [
         push
-        for each in json.loads(told)
+        for each in json.loads(answer)
         if each["proxy"] == name
         for push in each["resources"].values()
     ]
 
 
-def gone_and_back(lab: Lab) -> None:
-    """The classic gateway without a pod for a moment; it serves again when this returns."""
+def gateway_outage(lab: Lab) -> None:
+    """Leave the classic gateway without a pod for a moment; it serves again when this returns."""
     where = ("-n", "istio-ingress")
     lab.kubectl("scale", "deployment/istio-ingressgateway", *where, "--replicas=0")
     lab.kubectl(
@@ -226,21 +226,21 @@ def gone_and_back(lab: Lab) -> None:
     lab.kubectl(*("rollout", "status", "deployment/istio-ingressgateway", *where, "--timeout=120s"))
     # a pod is Ready before its address is everywhere, and before its listeners have certificates
     for scheme in CLASSIC:
-        until_told(lab, "HTTP/1.1 200", f"{scheme}://shop.example.com/")
+        until_answered(lab, "HTTP/1.1 200", f"{scheme}://shop.example.com/")
 
 
 @contextmanager
-def again_and_again(act: Callable[[int], object]) -> Iterator[None]:
-    """Does it, with a number that counts up, while the block runs."""
+def repeatedly(act: Callable[[int], object]) -> Iterator[None]:
+    """Call `act` repeatedly while the block runs, with a number that counts up."""
     enough = threading.Event()
 
-    def go_on() -> None:
+    def act_until_enough() -> None:
         for number in itertools.count():
             if enough.is_set() or number == 500:
                 return
             act(number)
 
-    actor = threading.Thread(target=go_on)
+    actor = threading.Thread(target=act_until_enough)
     actor.start()
     try:
         yield

@@ -1,4 +1,4 @@
-"""Who may not look must not open the gate: lost clusters, bad tokens, and each right taken away."""
+"""Without permission no gate opens: lost clusters, bad tokens, and each permission removed."""
 
 import base64
 import json
@@ -18,12 +18,12 @@ from tests.lab.rights import reader
 
 Run = Callable[..., Stage]
 
-pytestmark = pytest.mark.usefixtures("healed")
+pytestmark = pytest.mark.usefixtures("recovers")
 
 BASELINE = f"configmap://{REPORTS}/meshgate-baseline"
 
 
-def test_the_printed_rights_are_enough(verifier: str, controlplane: Run) -> None:
+def test_the_generated_roles_are_sufficient(verifier: str, controlplane: Run) -> None:
     stage = controlplane(identity=verifier)
 
     assert stage.exit == 0, stage.output
@@ -38,7 +38,7 @@ def _needs() -> dict[tuple[str, str], str]:
     return stage_of
 
 
-def test_each_right_taken_away_closes_the_gate(verifier: str, lab: Lab, controlplane: Run) -> None:
+def test_a_missing_permission_closes_the_gate(verifier: str, lab: Lab, controlplane: Run) -> None:
     needs = _needs()
     granted = {
         (rule["apiGroups"][0], name) for rule in reader()["rules"] for name in rule["resources"]
@@ -75,7 +75,7 @@ def test_a_baseline_outlives_its_job(verifier: str, lab: Lab, controlplane: Run)
     assert strict.exit == 1, strict.output
 
 
-def test_a_baseline_that_may_not_be_kept(verifier: str, lab: Lab, controlplane: Run) -> None:
+def test_a_baseline_that_may_not_be_saved(verifier: str, lab: Lab, controlplane: Run) -> None:
     lab.kubectl("delete", "role", "istio-verification-reports", "-n", REPORTS)
 
     stage = controlplane(f"--keep-baseline={BASELINE}", identity=verifier)
@@ -180,7 +180,7 @@ def test_a_namespace_that_istiod_does_not_trust(
     assert "istiod does not let us read /debug/syncz (403" in stage.first, stage.output
 
 
-def test_no_secret_is_kept(verifier: str, lab: Lab, controlplane: Run) -> None:
+def test_no_secret_is_saved(verifier: str, lab: Lab, controlplane: Run) -> None:
     secret = lab.get("secret", "-n", "istio-ingress", "shop-cert")
     stage = controlplane(identity=verifier)
 

@@ -11,7 +11,7 @@ from tests.lab.test_mtls import proxy_config, workload
 
 Run = Callable[..., Stage]
 
-pytestmark = pytest.mark.usefixtures("healed")
+pytestmark = pytest.mark.usefixtures("recovers")
 
 
 def test_a_healthy_mesh_opens_the_gate(controlplane: Run) -> None:
@@ -39,7 +39,7 @@ def test_istiod_scaled_to_zero(lab: Lab, controlplane: Run) -> None:
     ), stage.output
 
 
-def test_an_image_that_cannot_be_pulled_is_told_at_once(lab: Lab, controlplane: Run) -> None:
+def test_an_image_that_cannot_be_pulled_fails_at_once(lab: Lab, controlplane: Run) -> None:
     lab.kubectl(
         "set",
         "image",

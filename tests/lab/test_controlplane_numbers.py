@@ -6,12 +6,12 @@ from typing import Any
 
 import pytest
 
-from tests.lab.harness import Lab, Stage, again_and_again, until
+from tests.lab.harness import Lab, Stage, repeatedly, until
 from tests.lab.test_controlplane import unknown_filter
 
 Run = Callable[..., Stage]
 
-pytestmark = pytest.mark.usefixtures("healed")
+pytestmark = pytest.mark.usefixtures("recovers")
 
 ISTIOD = ("deployment/istiod", "-n", "istio-system")
 
@@ -30,7 +30,7 @@ def test_pushes_that_are_rejected_all_the_time(lab: Lab, controlplane: Run) -> N
         patch["value"]["name"] = f"not.a.filter.{number}"
         lab.apply(wrong)
 
-    with again_and_again(reject):
+    with repeatedly(reject):
         stage = controlplane("--settle=0", "--window=15")
 
     assert stage.exit == 1
@@ -68,35 +68,35 @@ def test_an_istiod_that_is_near_its_limit_and_one_that_was_killed_for_it(
 
 
 def test_services_hosts_and_subsets_that_conflict(lab: Lab, controlplane: Run) -> None:
-    told = (
+    expected = (
         "FAIL CP015 Domain web.shop.svc.cluster.local:80: ",
         "FAIL CP015 Host web.shop.svc.cluster.local: ",
         "FAIL CP015 Listener 0.0.0.0_9999: ",
     )
 
-    # istiod may need more than one push for them all, and tells in each only of what it wrote anew
+    # istiod may need several pushes for all of them, and lists in each only what it generated
     for attempt in range(6):
         lab.apply(*conflicts(attempt))
         stage = controlplane("--settle=10")
-        if all(each in stage.output for each in told):
+        if all(each in stage.output for each in expected):
             break
 
     assert stage.exit == 1
-    for each in told:
+    for each in expected:
         line(stage, each)
-    assert "(two.example.com)" in line(stage, told[-1])
+    assert "(two.example.com)" in line(stage, expected[-1])
     line(stage, "FAIL CP006 VirtualService shop/first: IST0109")
 
-    # what is mended is still told of until istiod writes its page again, up to 10 s later
+    # istiod's page still lists what was fixed, for up to 10 s
     lab.verb("reset")
     until(lambda: controlplane("-k", "nothing_conflicts").exit == 0)
 
 
-def test_metrics_that_istiod_keeps_to_itself(verifier: str, lab: Lab, controlplane: Run) -> None:
+def test_metrics_that_istiod_does_not_serve(verifier: str, lab: Lab, controlplane: Run) -> None:
     lab.kubectl("set", "env", *ISTIOD, "METRICS_LOCALHOST_ACCESS_ONLY=true")
     lab.kubectl("rollout", "status", *ISTIOD, "--timeout=90s")
 
-    # alone: a refusal is told at once, while the proxies still come back to the new istiod
+    # alone: a refusal is reported immediately, while the proxies still come back to the new istiod
     stage = controlplane("-k", "pushes_well", identity=verifier)
 
     assert stage.exit == 10, stage.output
@@ -111,7 +111,7 @@ def limit(lab: Lab, memory: str) -> None:
 def conflicts(attempt: int) -> list[dict[str, Any]]:
     """Two TCP services on one port, two VirtualServices of one host, one subset twice.
 
-    Each attempt's are others, so that istiod writes all that comes of them anew.
+    Each attempt's are others, so that istiod generates all that depends on them again.
     """
     host = "web.shop.svc.cluster.local"
     route = [{"route": [{"destination": {"host": host}}], "timeout": f"{attempt + 1}s"}]

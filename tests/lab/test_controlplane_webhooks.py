@@ -17,7 +17,7 @@ from tests.lab.harness import Lab, Stage
 
 Run = Callable[..., Stage]
 
-pytestmark = pytest.mark.usefixtures("healed")
+pytestmark = pytest.mark.usefixtures("recovers")
 
 SYSTEM = ("-n", "istio-system")
 
@@ -64,7 +64,7 @@ def test_a_verifier_in_the_cluster_proves_every_claim(verifier: str, controlplan
     assert "not applicable" not in stage.output.splitlines()[-1]
 
 
-def test_a_laptop_without_a_token_says_why_the_ca_was_not_asked(controlplane: Run) -> None:
+def test_a_laptop_without_a_token_reports_why_the_ca_was_not_called(controlplane: Run) -> None:
     stage = controlplane()
 
     assert stage.exit == 0, stage.output
@@ -72,7 +72,7 @@ def test_a_laptop_without_a_token_says_why_the_ca_was_not_asked(controlplane: Ru
     assert "no token of audience istio-ca" in stage.output
 
 
-def test_a_laptop_with_a_token_asks_the_ca(lab: Lab, controlplane: Run, tmp_path: Path) -> None:
+def test_a_laptop_with_a_token_calls_the_ca(lab: Lab, controlplane: Run, tmp_path: Path) -> None:
     token = tmp_path / "token"
     token.write_text(lab.kubectl("create", "token", "default", *SYSTEM, "--audience=istio-ca"))
 
@@ -227,7 +227,7 @@ def test_an_istiod_that_does_not_sign(verifier: str, lab: Lab, controlplane: Run
     lab.kubectl("set", "env", "deployment/istiod", *SYSTEM, "MAX_WORKLOAD_CERT_TTL=30m")
     lab.kubectl("rollout", "status", "deployment/istiod", *SYSTEM, "--timeout=120s")
 
-    # alone: it is told at once, while the proxies still come back to the new istiod
+    # alone: it is reported immediately, while the proxies still come back to the new istiod
     stage = controlplane("--settle=60", "-k", "the_ca_signs", identity=verifier)
 
     assert stage.exit == 1

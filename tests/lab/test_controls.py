@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from meshgate.snapshot.store import load
-from tests.lab.harness import Lab, Stage, again_and_again
+from tests.lab.harness import Lab, Stage, repeatedly
 
 Run = Callable[..., Stage]
 
@@ -57,7 +57,7 @@ def test_an_istiod_that_is_away_for_20_seconds(lab: Lab, controlplane: Run) -> N
     assert stage.exit == 0, stage.output
 
 
-def test_what_nobody_uses_and_nobody_injects(lab: Lab, controlplane: Run) -> None:
+def test_unused_services_and_pods_without_injection(lab: Lab, controlplane: Run) -> None:
     """Types that were never sent, namespaces without sidecars, workload certificates of a day."""
     stage = controlplane()
 
@@ -71,7 +71,7 @@ def test_what_nobody_uses_and_nobody_injects(lab: Lab, controlplane: Run) -> Non
 
 
 def test_pushes_that_go_on_all_the_time(lab: Lab, controlplane: Run) -> None:
-    with again_and_again(lambda number: lab.apply(restless(number))):
+    with repeatedly(lambda number: lab.apply(restless(number))):
         stage = controlplane("--settle=60", "--stale-after=10")
 
     assert stage.exit == 0, stage.output

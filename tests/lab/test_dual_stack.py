@@ -1,4 +1,4 @@
-"""Stage C where Services have an address of IPv6 too: each family is asked, and told of apart."""
+"""Stage C with IPv6 as well: each address family is probed and reported separately."""
 
 import json
 from collections.abc import Iterator
@@ -34,7 +34,7 @@ def firewall(lab: Lab) -> Iterator[None]:
         lab.verb("node", "ip6tables", "-D", *rule)
 
 
-def test_both_families_lead_in_and_one_that_does_not_is_named(dual: Lab) -> None:
+def test_both_families_are_probed_and_a_broken_one_is_named(dual: Lab) -> None:
     grant(dual)
 
     def ingress(*words: str) -> Stage:

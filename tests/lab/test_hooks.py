@@ -1,4 +1,4 @@
-"""The chart's objects, the told verdict and the restart, on a real API server with real rights."""
+"""The chart's objects, the published verdict and the restart, with the generated roles."""
 
 import json
 from collections.abc import Iterator
@@ -47,7 +47,7 @@ def test_the_api_server_takes_every_object(lab: Lab, situation: str) -> None:
     lab.kubectl("apply", "--dry-run=server", "--validate=strict", "-f", "-", input=everything)
 
 
-def test_a_verdict_is_told_with_the_printed_rights(lab: Lab, job: str, tmp_path: Path) -> None:
+def test_the_generated_roles_publish_a_verdict(lab: Lab, job: str, tmp_path: Path) -> None:
     lab.kubectl("delete", "events", "--all", "-n", NAMESPACE)
     stage = lab.pytest(
         *("-m", "controlplane", "--settle=20", "--target-version=9.9.9"),
@@ -103,7 +103,7 @@ def test_a_verdict_does_not_land_on_a_later_job(lab: Lab, job: str) -> None:
     assert "meshgate/gate" not in lab.get("job", GATE, "-n", NAMESPACE)["metadata"]["annotations"]
 
 
-def test_a_right_that_is_missing_is_told_and_the_gate_stands(lab: Lab, job: str) -> None:
+def test_a_missing_permission_is_reported_and_the_verdict_stands(lab: Lab, job: str) -> None:
     lab.kubectl("delete", "role", "istio-verification", "-n", NAMESPACE)
     lab.kubectl("delete", "role", "istio-verification-reports", "-n", REPORTS)
 
@@ -116,7 +116,7 @@ def test_a_right_that_is_missing_is_told_and_the_gate_stands(lab: Lab, job: str)
     assert stage.output.count("note could not publish") == 3
 
 
-def test_a_watch_that_cannot_begin_says_so_beside_its_pod(lab: Lab) -> None:
+def test_a_watch_that_cannot_start_publishes_an_event(lab: Lab) -> None:
     lab.apply(*objects("rights"))
     lab.kubectl("delete", "events", "--all", "-n", NAMESPACE)
     kinds = "gateways.networking.istio.io,gateways.gateway.networking.k8s.io"
@@ -136,7 +136,7 @@ def test_a_watch_that_cannot_begin_says_so_beside_its_pod(lab: Lab) -> None:
     assert "no safe request can be derived" in event["message"]
 
 
-def test_a_watch_goes_on_while_what_it_sees_cannot_be_kept(lab: Lab, tmp_path: Path) -> None:
+def test_a_watch_continues_while_its_state_cannot_be_saved(lab: Lab, tmp_path: Path) -> None:
     lab.apply(*objects("rights"))
     place, begun = f"configmap://{REPORTS}/watched", tmp_path / "begun"
 
@@ -157,7 +157,7 @@ def test_a_watch_goes_on_while_what_it_sees_cannot_be_kept(lab: Lab, tmp_path: P
     assert "n/a  IG011" not in stage.output
 
 
-def test_a_restart_stops_at_the_first_that_does_not_come_back_right(lab: Lab) -> None:
+def test_a_restart_stops_at_the_first_workload_that_fails(lab: Lab) -> None:
     lab.apply(*(each for each in objects("restart") if each["kind"] != "Job"))
     before = {each["metadata"]["name"]: each for each in lab.get("pods", "-A")["items"]}
 

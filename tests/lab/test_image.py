@@ -15,7 +15,7 @@ import yaml
 from meshgate.collect.rights import REPORTS
 from meshgate.snapshot.store import load
 from tests.chart.conftest import rendered
-from tests.lab.harness import NEW, ROOT, Lab, gone_and_back, until
+from tests.lab.harness import NEW, ROOT, Lab, gateway_outage, until
 from tests.lab.rights import NAMESPACE, VERIFIER, grant
 
 MIB = 2**20
@@ -104,7 +104,7 @@ def test_no_layer_has_a_secret_or_what_is_not_needed(
     assert [str(name) for name in ours if unwanted.intersection(name.parts)] == []
 
 
-def test_its_list_of_contents_is_what_is_in_it(
+def test_its_sbom_lists_what_is_installed(
     files: dict[str, tuple[tarfile.TarInfo, bytes]],
 ) -> None:
     paths = {name.partition("/")[2]: content for name, (_, content) in files.items()}
@@ -125,7 +125,7 @@ def _plain(name: str) -> str:
     return re.sub(r"[-_.]+", "-", name).lower()
 
 
-def test_it_says_what_it_is(running_lab: Lab, tmp_path: Path) -> None:
+def test_its_labels_describe_it(running_lab: Lab, tmp_path: Path) -> None:
     running_lab.verb("image", f"--layout={tmp_path}")
 
     config = _blob(tmp_path, _blob(tmp_path, _manifest(tmp_path))["config"]["digest"])["config"]
@@ -146,8 +146,8 @@ def _head() -> str:
     return done.stdout.strip() or "unknown"
 
 
-def test_built_twice_it_is_the_same_to_the_byte(running_lab: Lab, tmp_path: Path) -> None:
-    for name, words in (("once", []), ("again", ["--anew"])):
+def test_builds_are_reproducible(running_lab: Lab, tmp_path: Path) -> None:
+    for name, words in (("once", []), ("again", ["--no-cache"])):
         running_lab.verb("image", *words, f"--layout={tmp_path / name}")
 
     assert _manifest(tmp_path / "once") == _manifest(tmp_path / "again")
@@ -161,7 +161,7 @@ def test_a_hook_job_pulls_it_and_passes(lab: Lab, image: str) -> None:
     assert "The gate is OPEN" in log
 
 
-def test_what_was_left_out_of_it_is_not_missed(lab: Lab, image: str) -> None:
+def test_the_shadow_works_with_the_reduced_packages(lab: Lab, image: str) -> None:
     grant(lab)
 
     log = _run(lab, image, "python3", "-c", BOOTSTRAP)
@@ -181,7 +181,7 @@ def test_the_watch_of_the_chart_sees_a_gateway_replaced(lab: Lab, image: str) ->
     lab.apply(watch)
     lab.kubectl("wait", "-n", NAMESPACE, pod, "--for=condition=Ready", "--timeout=90s")
     well = lab.pytest(*judged, identity=VERIFIER)
-    gone_and_back(lab)
+    gateway_outage(lab)
     # it keeps every 5 s what it has seen until then
     kept = _kept(lab, place)
     until(lambda: _kept(lab, place) != kept)
@@ -228,7 +228,7 @@ def test_a_precheck_job_brings_the_targets_programs_and_tries_them(
         "syncFail": False,
         "image": {"repository": repository, "digest": digest},
         "shadow": {"enabled": True, "manifests": "\n---\n".join(map(json.dumps, wanted))},
-        # what else an upgrade to the version that runs is told is not the matter here
+        # only the shadow: an upgrade to the version that runs has other findings
         "stageArguments": {"precheck": ["-k", "targets_envoy or would_be_gone or injected"]},
     }
     file = tmp_path / "values.json"
@@ -302,7 +302,7 @@ def shared_out(lab: Lab, image: str) -> Iterator[Callable[..., dict[str, Any]]]:
     delete()
 
 
-def test_pods_share_out_the_ports_of_the_mesh_and_all_of_them_open_the_gate(
+def test_shards_cover_all_ports_and_all_of_them_must_pass(
     lab: Lab, shared_out: Callable[..., dict[str, Any]], tmp_path: Path
 ) -> None:
     done = shared_out(f"targetVersion={NEW}")
@@ -327,10 +327,10 @@ def _connected(lab: Lab, folder: Path, shard: int) -> set[tuple[str, int]]:
     """The ports that one shard connected to, as its kept snapshot has them."""
     place = f"configmap://{REPORTS}/{SHARDED}-reports-{shard}"
     program = str(ROOT / ".venv/bin/meshgate")
-    told = lab.run(program, "last", place)
-    run = told.stdout.partition(", run ")[2].partition(":")[0]
+    last = lab.run(program, "last", place)
+    run = last.stdout.partition(", run ")[2].partition(":")[0]
     fetched = lab.run(program, "fetch", place, run, str(folder))
-    assert fetched.returncode == 0, told.stdout + fetched.stderr
+    assert fetched.returncode == 0, last.stdout + fetched.stderr
     return _contacts(folder / "snapshot.json.gz")
 
 

@@ -19,7 +19,16 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from meshgate.snapshot.store import load
-from tests.lab.harness import CLASSIC, NODE, Lab, Stage, gone_and_back, until, until_told, watching
+from tests.lab.harness import (
+    CLASSIC,
+    NODE,
+    Lab,
+    Stage,
+    gateway_outage,
+    until,
+    until_answered,
+    watching,
+)
 from tests.lab.rights import grant
 
 Run = Callable[..., Stage]
@@ -41,7 +50,7 @@ def ingress(lab: Lab, verifier: str) -> Run:
 
 
 @pytest.fixture
-def mended(lab: Lab, ingress: Run) -> Iterator[None]:
+def recovers(lab: Lab, ingress: Run) -> Iterator[None]:
     """After the test: the fault is taken out, and the same stage passes."""
     yield
     lab.verb("reset")
@@ -164,7 +173,7 @@ def pair(host: str, *, days: int) -> dict[str, str]:
     }
 
 
-@pytest.mark.usefixtures("mended")
+@pytest.mark.usefixtures("recovers")
 def test_routes_that_do_not_reach_their_backend(lab: Lab, ingress: Run) -> None:
     lab.apply(
         gateway("faults", server("*.faults.example.com")),
@@ -179,10 +188,10 @@ def test_routes_that_do_not_reach_their_backend(lab: Lab, ingress: Run) -> None:
         gateway("unselected", server("un.example.com"), app="no-such-gateway"),
         gateway("portless", server("port.example.com", 8888)),
     )
-    until_told(lab, "HTTP/1.1 503", "http://subset.faults.example.com/")
-    until_told(lab, "HTTP/1.1 503", "http://ghost.faults.example.com/")
-    until_told(lab, "no healthy upstream", "http://empty.faults.example.com/")
-    until_told(lab, "HTTP/1.1 500", "http://broken.faults.example.com/")
+    until_answered(lab, "HTTP/1.1 503", "http://subset.faults.example.com/")
+    until_answered(lab, "HTTP/1.1 503", "http://ghost.faults.example.com/")
+    until_answered(lab, "no healthy upstream", "http://empty.faults.example.com/")
+    until_answered(lab, "HTTP/1.1 500", "http://broken.faults.example.com/")
     until_refused(lab, "httproute/backendless", "ResolvedRefs")
     until_refused(lab, "httproute/nowhere", "Accepted")
 
@@ -200,7 +209,7 @@ def test_routes_that_do_not_reach_their_backend(lab: Lab, ingress: Run) -> None:
     failure(stage, "IG002 Gateway istio-ingress/portless port 8888/HTTP: ", "no Service has this")
 
 
-@pytest.mark.usefixtures("mended")
+@pytest.mark.usefixtures("recovers")
 def test_tls_that_clients_do_not_take(lab: Lab, ingress: Run) -> None:
     def https(name: str, credential: str, mode: str = "SIMPLE") -> dict[str, Any]:
         host = f"{name}.faults.example.com"
@@ -262,9 +271,9 @@ def test_tls_that_clients_do_not_take(lab: Lab, ingress: Run) -> None:
         ),
     )
 
-    # no route leads on from there: whoever is told so has shaken hands
-    until_told(lab, "HTTP/1.1 404", "https://expired.faults.example.com/")
-    until_told(lab, "HTTP/1.1 404", "https://misnamed.faults.example.com/")
+    # there is no route behind it: a client that gets this has completed the handshake
+    until_answered(lab, "HTTP/1.1 404", "https://expired.faults.example.com/")
+    until_answered(lab, "HTTP/1.1 404", "https://misnamed.faults.example.com/")
     until_deserted(lab, "passed")
 
     stage = ingress()
@@ -282,17 +291,6 @@ def test_tls_that_clients_do_not_take(lab: Lab, ingress: Run) -> None:
 TLS_ROUTES = "tlsroutes.gateway.networking.k8s.io"
 
 
-@pytest.fixture
-def tls_routes(lab: Lab) -> Iterator[None]:
-    """The Gateway API has TLSRoutes for one test."""
-    crd = lab.verb("node", "cat", "/var/lib/meshgate/tlsroutes.yaml")
-    lab.kubectl("apply", "--server-side", "-f", "-", input=crd)
-    lab.kubectl("wait", f"crd/{TLS_ROUTES}", "--for=condition=Established", "--timeout=120s")
-    yield
-    lab.kubectl("delete", "crd", TLS_ROUTES)
-
-
-@pytest.mark.usefixtures("tls_routes")
 def test_a_tls_route_passes_through_to_its_backend(lab: Lab, ingress: Run) -> None:
     host = "istiod.istio-system.svc"  # the TLS backend that there is
     listener = {
@@ -344,7 +342,7 @@ def test_a_tls_route_passes_through_to_its_backend(lab: Lab, ingress: Run) -> No
 def tls_route(host: str, backend: str) -> dict[str, Any]:
     to = {"name": backend, "namespace": "istio-system", "port": 443}
     return {
-        "apiVersion": "gateway.networking.k8s.io/v1alpha2",
+        "apiVersion": "gateway.networking.k8s.io/v1",
         "kind": "TLSRoute",
         "metadata": {"name": "passed", "namespace": "shop"},
         "spec": {
@@ -355,7 +353,7 @@ def tls_route(host: str, backend: str) -> dict[str, Any]:
     }
 
 
-@pytest.mark.usefixtures("mended")
+@pytest.mark.usefixtures("recovers")
 def test_what_was_answered_otherwise_before(lab: Lab, ingress: Run, tmp_path: Path) -> None:
     kept = tmp_path / "before.json.gz"
     before = ingress(f"--keep-baseline={kept}", "--settle=30")
@@ -368,7 +366,7 @@ def test_what_was_answered_otherwise_before(lab: Lab, ingress: Run, tmp_path: Pa
     )
     lab.kubectl("delete", "virtualservice", "partners", *SHOP)
     lab.kubectl("delete", "httproute", "api", *SHOP)
-    until_told(lab, "HTTP/1.1 418", "http://shop.example.com/")
+    until_answered(lab, "HTTP/1.1 418", "http://shop.example.com/")
     until_deserted(lab, "http")
 
     stage = ingress(f"--baseline={kept}")
@@ -382,13 +380,13 @@ def test_what_was_answered_otherwise_before(lab: Lab, ingress: Run, tmp_path: Pa
     assert replay.failures == stage.failures
 
 
-@pytest.mark.usefixtures("mended")
+@pytest.mark.usefixtures("recovers")
 def test_a_target_port_that_no_container_has(lab: Lab, ingress: Run) -> None:
     lab.kubectl(
         *("patch", "service", "istio-ingressgateway", *INGRESS, "--type=json", "-p"),
         json.dumps([{"op": "replace", "path": "/spec/ports/2/targetPort", "value": "no-such"}]),
     )
-    until_told(lab, "connection refused", "https://shop.example.com/")
+    until_answered(lab, "connection refused", "https://shop.example.com/")
 
     stage = ingress()
 
@@ -400,14 +398,14 @@ def test_a_target_port_that_no_container_has(lab: Lab, ingress: Run) -> None:
     failure(stage, "IG004 Gateway istio-ingress/shop port 443/HTTPS: ", "no connection from inside")
 
 
-@pytest.mark.usefixtures("mended")
+@pytest.mark.usefixtures("recovers")
 def test_a_gateway_that_is_scaled_away(lab: Lab, ingress: Run) -> None:
     lab.kubectl("scale", "deployment/istio-ingressgateway", *INGRESS, "--replicas=0")
     lab.kubectl(
         *("wait", "pod", "-l", "app=istio-ingressgateway", *INGRESS),
         *("--for=delete", "--timeout=120s"),
     )
-    until_told(lab, "connection refused", "http://shop.example.com/")
+    until_answered(lab, "connection refused", "http://shop.example.com/")
 
     stage = ingress()
 
@@ -417,7 +415,7 @@ def test_a_gateway_that_is_scaled_away(lab: Lab, ingress: Run) -> None:
     failure(stage, "IG002 Service istio-ingress/istio-ingressgateway: ", "has no ready endpoint")
 
 
-@pytest.mark.usefixtures("mended")
+@pytest.mark.usefixtures("recovers")
 def test_an_envoy_filter_that_breaks_the_listener(lab: Lab, ingress: Run) -> None:
     code = "function envoy_on_request(h) h:respond({[':status'] = '503'}, 'broken') end"
     manager = {"name": "envoy.filters.network.http_connection_manager"}
@@ -450,7 +448,7 @@ def test_an_envoy_filter_that_breaks_the_listener(lab: Lab, ingress: Run) -> Non
             },
         }
     )
-    until_told(lab, "broken", "http://shop.example.com/")
+    until_answered(lab, "broken", "http://shop.example.com/")
 
     stage = ingress()
 
@@ -458,7 +456,7 @@ def test_an_envoy_filter_that_breaks_the_listener(lab: Lab, ingress: Run) -> Non
     failure(stage, "IG007 VirtualService shop/shop: ", "got 503 from the gateway itself")
 
 
-@pytest.mark.usefixtures("mended")
+@pytest.mark.usefixtures("recovers")
 def test_a_load_balancer_and_a_gateway_on_its_node(lab: Lab, ingress: Run) -> None:
     address = "172.30.0.7"
     lab.kubectl(
@@ -505,7 +503,7 @@ def on_node(lab: Lab) -> dict[str, Any]:
     return {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": spec}
 
 
-@pytest.mark.usefixtures("mended")
+@pytest.mark.usefixtures("recovers")
 def test_versions_of_tls_and_certificates_of_clients(
     lab: Lab, ingress: Run, tmp_path: Path
 ) -> None:
@@ -544,7 +542,7 @@ def test_versions_of_tls_and_certificates_of_clients(
         virtual_service("mutual", "mutual.faults.example.com"),
         only_tls_1_3("secure.example.com"),
     )
-    until_told(lab, "certificate required", "https://mutual.faults.example.com/")
+    until_answered(lab, "certificate required", "https://mutual.faults.example.com/")
     older = f"openssl s_client -tls1_2 -connect {NODE}:30443 -servername secure.example.com"
     until(lambda: "alert protocol version" in lab.verb("node", "sh", "-c", f"{older} 2>&1 || :"))
 
@@ -598,7 +596,7 @@ def only_tls_1_3(host: str) -> dict[str, Any]:
     }
 
 
-@pytest.mark.usefixtures("mended")
+@pytest.mark.usefixtures("recovers")
 def test_answers_that_were_declared(
     lab: Lab, ingress: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -613,7 +611,7 @@ def test_answers_that_were_declared(
         *("patch", "virtualservice", "shop", *SHOP, "--type=json", "-p"),
         json.dumps([{"op": "remove", "path": "/spec/http/0"}]),
     )
-    until_told(lab, '"app":"web"', "https://shop.example.com/orders/new")
+    until_answered(lab, '"app":"web"', "https://shop.example.com/orders/new")
     wrong = ingress(f"--expect={answers}")
     replay = lab.pytest("-m", "ingress", f"--snapshot={wrong.reports}/snapshot.json.gz")
     unasked = ingress(f"--expect={outside}")
@@ -688,8 +686,8 @@ def test_grpc_servers_and_calls_of_their_methods(lab: Lab, ingress: Run, tmp_pat
         virtual_service("calls", "calls.faults.example.com", "calls"),
     )
     api = f"{cluster_ip(lab, 'shop-istio', 'shop')}:80"
-    until_told(lab, "upstream connect error", "http://grpc.example.com/shop.Calls/Get", api)
-    until_told(lab, "upstream connect error", "http://calls.faults.example.com/")
+    until_answered(lab, "upstream connect error", "http://grpc.example.com/shop.Calls/Get", api)
+    until_answered(lab, "upstream connect error", "http://calls.faults.example.com/")
     gone = ingress(f"--expect={answers}")
     serving = lab.start(sys.executable, "-c", GRPC_SERVER, NODE)
     try:
@@ -747,17 +745,17 @@ def test_from_outside_too_and_not_where_nothing_listens(ingress: Run) -> None:
     assert "nothing was sent from outside" in none.first
 
 
-@pytest.mark.usefixtures("mended")
+@pytest.mark.usefixtures("recovers")
 def test_public_names_that_a_given_resolver_knows(lab: Lab, ingress: Run) -> None:
     name = "istio-ingressgateway.istio-ingress.svc.cluster.local"
     lab.apply(gateway("faults", server("*.svc.cluster.local")), virtual_service("named", name))
-    until_told(lab, "HTTP/1.1 200", f"http://{name}/")
+    until_answered(lab, "HTTP/1.1 200", f"http://{name}/")
     (dns,) = lab.get("service", "kube-dns", "-n", "kube-system")["spec"]["clusterIPs"]
 
     stage = ingress(f"--ingress-resolver={dns}")
     planned = ingress(f"--ingress-resolver={dns}", "--dry-run").output
 
-    # the others' names are in no DNS here, and that is told; nothing is wrong inside
+    # the other names are not in this DNS, which is reported; inside, everything works
     assert stage.exit == 1, stage.output
     failure(stage, "IG004 Gateway istio-ingress/shop port 80/HTTP: ", f"{dns} does not resolve")
     assert not any(name in line for line in stage.failures), stage.output
@@ -831,7 +829,7 @@ def blackbox_exporter(names: dict[str, list[str]]) -> list[dict[str, Any]]:
     ]
 
 
-@pytest.mark.usefixtures("mended")
+@pytest.mark.usefixtures("recovers")
 def test_a_gateway_that_expects_the_proxy_protocol(lab: Lab, ingress: Run) -> None:
     expects = {"proxy.istio.io/config": '{"gatewayTopology": {"proxyProtocol": {}}}'}
     lab.kubectl(
@@ -845,7 +843,7 @@ def test_a_gateway_that_expects_the_proxy_protocol(lab: Lab, ingress: Run) -> No
     )
     made = "gateway.networking.k8s.io/gateway-name=shop"
     lab.kubectl("wait", "pod", "-l", made, *SHOP, "--for=delete", "--timeout=120s")
-    until_told(lab, "reset by peer", "http://shop.example.com/")
+    until_answered(lab, "reset by peer", "http://shop.example.com/")
 
     without = ingress()
     spoken = ingress("--settle=30", "--ingress-proxy-protocol")
@@ -855,7 +853,7 @@ def test_a_gateway_that_expects_the_proxy_protocol(lab: Lab, ingress: Run) -> No
     assert spoken.exit == 0, spoken.output
 
 
-@pytest.mark.usefixtures("mended")
+@pytest.mark.usefixtures("recovers")
 def test_what_was_lost_while_a_gateway_was_away(
     lab: Lab, ingress: Run, verifier: str, tmp_path: Path
 ) -> None:
@@ -867,7 +865,7 @@ def test_what_was_lost_while_a_gateway_was_away(
         pass
     well = ingress(f"--watch={kept}", "--settle=30")
     with watching(lab, verifier, str(kept), tmp_path / "begun-again", *words):
-        gone_and_back(lab)
+        gateway_outage(lab)
     lost = ingress(f"--watch={kept}", "--settle=30")
     replay = lab.pytest("-m", "ingress", f"--snapshot={lost.reports}/snapshot.json.gz")
 

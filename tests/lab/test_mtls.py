@@ -34,7 +34,7 @@ def dataplane(lab: Lab) -> Run:
 
 
 @pytest.fixture
-def mended(lab: Lab, dataplane: Run) -> Iterator[None]:
+def recovers(lab: Lab, dataplane: Run) -> Iterator[None]:
     """After the test: the faults are taken out, and the same stage passes."""
     yield
     lab.verb("reset")
@@ -42,7 +42,7 @@ def mended(lab: Lab, dataplane: Run) -> Iterator[None]:
     assert stage.exit == 0, stage.output
 
 
-pytestmark = pytest.mark.usefixtures("mended")
+pytestmark = pytest.mark.usefixtures("recovers")
 
 
 def found(stage: Stage, check: str, subject: str, words: str) -> None:
@@ -106,8 +106,8 @@ def workload(name: str, annotations: dict[str, str]) -> dict[str, Any]:
 def status(lab: Lab, url: str) -> str:
     """How a GET of shop/client, whose sidecar knows the mesh's names, is answered; empty if not."""
     client = ("kubectl", "exec", "-n", "shop", "deployment/client", "-c", "app", "--")
-    told = lab.run(*client, "labapp", "get", url).stdout
-    return told.split()[1] if told else ""
+    answer = lab.run(*client, "labapp", "get", url).stdout
+    return answer.split()[1] if answer else ""
 
 
 def injected(lab: Lab) -> bool:
@@ -147,7 +147,7 @@ def of_another_root() -> tuple[dict[str, Any], dict[str, str]]:
     }
 
 
-def test_a_healthy_mesh_opens_the_gate_and_a_laptop_cannot_tell(lab: Lab, dataplane: Run) -> None:
+def test_a_healthy_mesh_opens_the_gate_but_not_for_a_laptop(lab: Lab, dataplane: Run) -> None:
     stage = dataplane(settle=30)
     assert stage.exit == 0, stage.output
     assert stage.failures == []
@@ -161,7 +161,7 @@ def test_a_healthy_mesh_opens_the_gate_and_a_laptop_cannot_tell(lab: Lab, datapl
     assert pod not in laptop.output
 
 
-def test_policies_that_take_more_than_they_should(lab: Lab, dataplane: Run) -> None:
+def test_policies_that_accept_too_much(lab: Lab, dataplane: Run) -> None:
     lab.apply(
         peer("default", "PERMISSIVE", "payments"),
         peer("orders", "DISABLE", app="orders"),
@@ -182,7 +182,7 @@ def test_policies_that_take_more_than_they_should(lab: Lab, dataplane: Run) -> N
     found(strict, "DP004", "Pod shop/ledger-", "PERMISSIVE by PeerAuthentication shop/ledger")
 
 
-def test_rules_and_policies_that_stop_callers(lab: Lab, dataplane: Run) -> None:
+def test_rules_and_policies_that_reject_callers(lab: Lab, dataplane: Run) -> None:
     port = {"port": {"number": 80}, "tls": {"mode": "DISABLE"}}
     lab.apply(
         authorization("nobody", "web", action="DENY", rules=[{}]),
@@ -211,7 +211,7 @@ def test_rules_and_policies_that_stop_callers(lab: Lab, dataplane: Run) -> None:
     assert not any(line.startswith("FAIL DP004") for line in stage.failures), stage.output
 
 
-def test_a_stranger_is_denied_and_that_is_right(lab: Lab, dataplane: Run) -> None:
+def test_an_unauthorized_identity_is_denied_as_intended(lab: Lab, dataplane: Run) -> None:
     client = {"source": {"principals": ["cluster.local/ns/shop/sa/client"]}}
     lab.apply(authorization("client", "web", rules=[{"from": [client]}]))
 
@@ -221,7 +221,7 @@ def test_a_stranger_is_denied_and_that_is_right(lab: Lab, dataplane: Run) -> Non
     assert "pass DP007" in stage.output
 
 
-def test_sidecars_that_are_not_as_they_should_be(lab: Lab, dataplane: Run) -> None:
+def test_faulty_sidecars(lab: Lab, dataplane: Run) -> None:
     lab.kubectl("label", "namespace", "shop", "istio-injection-", "--overwrite")
     until(lambda: not injected(lab))
     lab.apply(workload("bare", {}))
@@ -254,7 +254,7 @@ def test_sidecars_that_are_not_as_they_should_be(lab: Lab, dataplane: Run) -> No
     found(stage, "DP005", "Pod shop/foreign-", "its sidecar's certificate is not trusted")
 
 
-def test_a_proxy_that_is_stopped_is_not_taken_for_a_refusal(lab: Lab, dataplane: Run) -> None:
+def test_a_suspended_proxy_is_not_a_rejected_connection(lab: Lab, dataplane: Run) -> None:
     pod = f"shop/{lab.pod('shop', 'web')}"
     lab.verb("freeze", pod)
 
@@ -267,7 +267,7 @@ def test_a_proxy_that_is_stopped_is_not_taken_for_a_refusal(lab: Lab, dataplane:
     ), stage.output
 
 
-def test_what_is_out_of_reach_is_counted_and_closes_nothing(lab: Lab, dataplane: Run) -> None:
+def test_unreachable_ports_are_counted_and_close_no_gate(lab: Lab, dataplane: Run) -> None:
     lab.kubectl("label", "namespace", "legacy", "istio.io/dataplane-mode=ambient")
     lab.apply(
         {
@@ -326,7 +326,7 @@ def let_nobody_in(lab: Lab) -> Iterator[str]:
     lab.verb("node", "iptables", "-D", *rule)
 
 
-def test_a_network_policy_that_keeps_us_out_is_named(let_nobody_in: str, dataplane: Run) -> None:
+def test_a_network_policy_that_blocks_probes_is_named(let_nobody_in: str, dataplane: Run) -> None:
     stage = dataplane()
 
     assert stage.exit == 10, stage.output
@@ -335,9 +335,9 @@ def test_a_network_policy_that_keeps_us_out_is_named(let_nobody_in: str, datapla
     assert "NetworkPolicy shop/nobody selects it" in stage.output
 
 
-def test_shards_together_see_what_one_run_sees(lab: Lab, dataplane: Run) -> None:
+def test_shards_together_see_the_same_as_one_run(lab: Lab, dataplane: Run) -> None:
     lab.apply(peer("default", "PERMISSIVE", "payments"), peer("web", "PERMISSIVE", app="web"))
-    # that a policy is too lax is seen in the policy, and told before its sidecar follows it
+    # a lax policy is reported from the policy itself, before its sidecar follows it
     followed = dataplane(settle=30)
     assert followed.exit == 0, followed.output
 

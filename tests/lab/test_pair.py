@@ -37,7 +37,7 @@ def inside(lab: Lab) -> Run:
 
 
 @pytest.fixture
-def mended(lab: Lab, inside: Run) -> Iterator[None]:
+def recovers(lab: Lab, inside: Run) -> Iterator[None]:
     """After the test: the faults are taken out, and the same files pass."""
     yield
     lab.verb("reset")
@@ -78,7 +78,7 @@ def back_off(longest: str, version: str = "") -> dict[str, Any]:
 def loud(value: str) -> dict[str, Any]:
     """Has every sidecar of app=web send that Retry-After with 429 and 503.
 
-    The sidecar of who is told so waits for it itself where `back_off` allows that long a wait.
+    The caller's sidecar waits that long itself if `back_off` allows it.
     """
     made = announcing("loud", patch(value=value), app="web")
     made["metadata"]["namespace"] = "istio-system"
@@ -90,7 +90,7 @@ def jobs(lab: Lab) -> list[str]:
     return [each["metadata"]["name"] for each in lab.get("jobs", "-n", PROBES)["items"]]
 
 
-def test_a_healthy_mesh_is_seen_from_inside_and_nothing_is_left(lab: Lab, inside: Run) -> None:
+def test_the_pair_verifies_a_healthy_mesh_and_leaves_nothing(lab: Lab, inside: Run) -> None:
     grant(lab)
     lab.apply(back_off("30s"), _stale(), loud("60"))
 
@@ -147,8 +147,8 @@ def test_a_run_that_is_killed_leaves_nothing(lab: Lab, tmp_path: Path) -> None:
     assert len(left) == 2
 
 
-@pytest.mark.usefixtures("mended")
-def test_new_pods_that_are_not_of_the_mesh(lab: Lab, inside: Run) -> None:
+@pytest.mark.usefixtures("recovers")
+def test_new_pods_outside_the_mesh(lab: Lab, inside: Run) -> None:
     lab.kubectl("label", "namespace", PROBES, "istio-injection-")
 
     stage = inside()
@@ -158,7 +158,7 @@ def test_new_pods_that_are_not_of_the_mesh(lab: Lab, inside: Run) -> None:
     found(stage, "DP009", PROBE, "came without mTLS")
 
 
-@pytest.mark.usefixtures("mended")
+@pytest.mark.usefixtures("recovers")
 def test_rules_that_break_calls(lab: Lab, inside: Run) -> None:
     hosts = f"*.{PROBES}.svc.cluster.local"
     lab.apply(
@@ -175,8 +175,8 @@ def test_rules_that_break_calls(lab: Lab, inside: Run) -> None:
     found(stage, "DP009", PROBE, "its call to http://nobody.shop/ is not answered")
 
 
-@pytest.mark.usefixtures("mended")
-def test_calls_without_mtls_and_proxies_that_come_too_early(lab: Lab, inside: Run) -> None:
+@pytest.mark.usefixtures("recovers")
+def test_calls_without_mtls_and_retries_that_are_too_early(lab: Lab, inside: Run) -> None:
     lab.apply(in_probes(peer("default", "DISABLE")), back_off("1s"))
 
     stage = inside(f"--target-version={UNRELEASED}")
@@ -187,7 +187,7 @@ def test_calls_without_mtls_and_proxies_that_come_too_early(lab: Lab, inside: Ru
     found(stage, "RA004", "EnvoyFilter istio-system/patient", "with Retry-After: 2; expected at")
 
 
-@pytest.mark.usefixtures("mended")
+@pytest.mark.usefixtures("recovers")
 def test_a_filter_that_is_not_for_the_new_version(lab: Lab, inside: Run) -> None:
     # put together only when it is sent, so that nobody can read it beforehand
     lab.apply(back_off("30s", version=r"^1\.28.*"), loud('so" .. "on'))
@@ -200,8 +200,8 @@ def test_a_filter_that_is_not_for_the_new_version(lab: Lab, inside: Run) -> None
     found(stage, "RA005", "EnvoyFilter istio-system/loud", "with Retry-After 'soon', which is")
 
 
-@pytest.mark.usefixtures("mended")
-def test_a_pair_that_sees_nothing_opens_no_gate(lab: Lab, inside: Run) -> None:
+@pytest.mark.usefixtures("recovers")
+def test_a_pair_without_evidence_opens_no_gate(lab: Lab, inside: Run) -> None:
     lab.apply(in_probes(authorization("nobody", "")))
     lab.kubectl(
         *("patch", "authorizationpolicy", "nobody", "-n", PROBES, "--type=json"),

@@ -27,7 +27,7 @@ def check(lab: Lab) -> Callable[..., Stage]:
 
 
 @pytest.fixture
-def healed(lab: Lab, check: Run) -> Iterator[None]:
+def recovers(lab: Lab, check: Run) -> Iterator[None]:
     """After the test: the faults are taken out, and the same file passes."""
     yield
     lab.verb("reset")
@@ -35,7 +35,7 @@ def healed(lab: Lab, check: Run) -> Iterator[None]:
     assert stage.exit == 0, stage.output
 
 
-def test_a_healthy_mesh_says_when(check: Run, lab: Lab) -> None:
+def test_a_healthy_mesh_sends_retry_after(check: Run, lab: Lab) -> None:
     ours = f"http://shop.example.com/status/503 via {GATEWAY}"
 
     stage = check(targets=(LIMITED, ours))
@@ -48,7 +48,7 @@ def test_a_healthy_mesh_says_when(check: Run, lab: Lab) -> None:
     assert replay.exit == 0, replay.output
 
 
-@pytest.mark.usefixtures("healed")
+@pytest.mark.usefixtures("recovers")
 def test_filters_that_do_nothing_are_each_named(check: Run, lab: Lab) -> None:
     lab.apply(
         announcing("only-old", patch(version=r"^1\.28.*"), app="web"),
@@ -64,7 +64,7 @@ def test_filters_that_do_nothing_are_each_named(check: Run, lab: Lab) -> None:
             app="web",
         ),
     )
-    # that a filter does nothing is told at once: those that do something must be there
+    # a filter without effect is reported immediately: the others must be in Envoy first
     _await_filters(lab, "web", "29")
     _await_filters(lab, "orders", "soon", "Fri, 02 Jan 2015 11:59:59 GMT")
 
@@ -93,8 +93,8 @@ def test_filters_that_do_nothing_are_each_named(check: Run, lab: Lab) -> None:
         assert line.startswith(f"FAIL {words}"), stage.output
 
 
-@pytest.mark.usefixtures("healed")
-def test_answers_that_do_not_say_when_are_each_named(check: Run, lab: Lab) -> None:
+@pytest.mark.usefixtures("recovers")
+def test_responses_without_retry_after_are_each_named(check: Run, lab: Lab) -> None:
     lab.kubectl("delete", "envoyfilter", "retry-after-web", "-n", "shop")
     lab.apply(
         announcing("malformed", patch(value="soon", statuses=("429",)), app="web"),
@@ -122,7 +122,7 @@ def test_answers_that_do_not_say_when_are_each_named(check: Run, lab: Lab) -> No
     ], stage.output
 
 
-@pytest.mark.usefixtures("healed")
+@pytest.mark.usefixtures("recovers")
 def test_a_mesh_without_any_filter_of_the_kind(check: Run, lab: Lab) -> None:
     lab.kubectl("delete", "envoyfilters", "--all", "-n", "shop")
     lab.kubectl("delete", "envoyfilters", "--all", "-n", "istio-ingress")

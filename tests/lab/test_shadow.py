@@ -1,4 +1,4 @@
-"""The upgrade in the shadow, 1.28.2 to 1.29.1: what would break is known with nothing applied."""
+"""The shadow of an upgrade to the newest release: what would break, with nothing applied."""
 
 import gzip
 import json
@@ -32,7 +32,7 @@ def shadow(
     return lab.run(MESHGATE, "shadow", *target(lab, version, folder), *words, identity=identity)
 
 
-def asked(lab: Lab) -> list[tuple[str, str]]:
+def api_requests(lab: Lab) -> list[tuple[str, str]]:
     """Every request that the API server had from the verifier: verb and resource."""
     events = map(json.loads, lab.verb("node", "cat", "/var/log/audit/audit.log").splitlines())
     return [
@@ -65,24 +65,24 @@ def test_the_same_version_changes_nothing(old: Lab, tmp_path: Path) -> None:
 
 def test_on_a_healthy_mesh_nothing_breaks_and_nothing_is_written(old: Lab, tmp_path: Path) -> None:
     grant(old, "--shadow")
-    before = len(asked(old))
+    before = len(api_requests(old))
 
     done = shadow(old, NEW, tmp_path, f"--save={tmp_path}/shadow.json", identity=VERIFIER)
 
     assert done.returncode == 0, done.stdout + done.stderr
     # by the API server's own word
-    requests = asked(old)[before:]
+    requests = api_requests(old)[before:]
     assert ("list", "envoyfilters") in requests
     assert {verb for verb, _ in requests} == {"get", "list", "watch"}
     assert not [resource for _, resource in requests if resource in ("secrets", "leases")]
     # what the release changes everywhere is one line, and it is the one of its release notes
-    (told,) = changed(done)
-    assert told.startswith("all ")
-    assert "trackRemaining" in told
+    (line,) = changed(done)
+    assert line.startswith("all ")
+    assert "trackRemaining" in line
     assert json.loads((tmp_path / "shadow.json").read_text())["version"] == NEW
 
 
-def test_nothing_that_was_started_outlives_a_run_that_was_killed(old: Lab, tmp_path: Path) -> None:
+def test_no_process_outlives_a_killed_run(old: Lab, tmp_path: Path) -> None:
     options = target(old, NEW, tmp_path)
     program = tmp_path / NEW / "pilot-discovery"
     run = old.start(MESHGATE, "shadow", *options)
@@ -152,8 +152,7 @@ def new_only(config: dict[str, Any], type: str) -> dict[str, Any]:
     return first({"name": "own", "typed_config": {"@type": f"{TYPES}{type}", **config}})
 
 
-LOST = "28"
-BROUGHT = "29"
+LOST, BROUGHT = (version.split(".")[1] for version in (OLD, NEW))
 UNKNOWN = {"type_url": f"{TYPES}no.such.Filter", "value": {}}
 TYPED = "udpa.type.v1.TypedStruct"
 ECHO = {
@@ -211,7 +210,7 @@ FAULTS = (
 )  # fmt: skip
 
 
-def test_what_breaks_only_with_the_upgrade_is_known_before_it(old: Lab, tmp_path: Path) -> None:
+def test_faults_of_the_upgrade_are_reported_before_it(old: Lab, tmp_path: Path) -> None:
     old.apply(*(fault for fault, _ in FAULTS))
 
     done = shadow(old, NEW, tmp_path)
@@ -222,7 +221,7 @@ def test_what_breaks_only_with_the_upgrade_is_known_before_it(old: Lab, tmp_path
         subject = f"EnvoyFilter {fault['metadata']['namespace']}/{fault['metadata']['name']}"
         named = [line for line in failures if line.startswith(f"FAIL shadow {subject}")]
         assert any(words in line for line in named), f"{subject}: {words}\n{done.stdout}"
-    # one look said all of it, and nobody else was blamed
+    # one run reported all of them, and nothing else
     assert all(line.startswith("FAIL shadow EnvoyFilter") for line in failures), done.stdout
 
 
@@ -237,7 +236,7 @@ SECRET = {
 
 
 def canaries() -> dict[str, Any]:
-    """A pod that holds what nobody may keep."""
+    """A pod with values that no report may contain."""
     container = {
         "name": "app",
         "image": "docker.io/lab/app:1",
@@ -257,7 +256,7 @@ def canaries() -> dict[str, Any]:
     }
 
 
-def test_from_a_recording_it_says_what_it_says_of_the_cluster(old: Lab, tmp_path: Path) -> None:
+def test_a_snapshot_gives_the_same_result_as_the_cluster(old: Lab, tmp_path: Path) -> None:
     old.verb("reset")
     old.apply(FAULTS[0][0], FAULTS[7][0], SECRET, canaries())
     try:
@@ -287,7 +286,7 @@ def test_from_a_recording_it_says_what_it_says_of_the_cluster(old: Lab, tmp_path
     assert CANARY not in gzip.decompress((tmp_path / "mesh.gz").read_bytes()).decode()
 
 
-def test_an_injector_that_would_leave_pods_out_is_known(old: Lab, tmp_path: Path) -> None:
+def test_an_injector_that_would_skip_pods_is_reported(old: Lab, tmp_path: Path) -> None:
     old.verb("reset")
     target(old, NEW, tmp_path)
     manifests = tmp_path / NEW / "istiod.yaml"
@@ -306,7 +305,7 @@ def test_an_injector_that_would_leave_pods_out_is_known(old: Lab, tmp_path: Path
     assert len(failures) == len(injection_enabled), done.stdout
 
 
-def test_what_was_predicted_is_what_proxies_get(old: Lab, tmp_path: Path) -> None:
+def test_proxies_receive_what_was_predicted(old: Lab, tmp_path: Path) -> None:
     old.verb("reset")
     old.verb("target", NEW, str(tmp_path / NEW))
     agreement = [sys.executable, "-m", "tests.lab.agreement"]
@@ -322,5 +321,5 @@ def test_what_was_predicted_is_what_proxies_get(old: Lab, tmp_path: Path) -> Non
     assert "agreement: 100.00 % of" in compared.stdout
     # and the way back breaks nothing either
     assert back.returncode == 0, back.stdout + back.stderr
-    (told,) = changed(back)
-    assert "trackRemaining" in told
+    (line,) = changed(back)
+    assert "trackRemaining" in line

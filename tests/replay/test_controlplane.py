@@ -183,7 +183,11 @@ def killed_and_silent(recording: Recording) -> None:
 
 FAILED = [
     (scaled_to_zero, "CP001", "Deployment istio-system/istiod: is scaled to 0 replicas"),
-    (rollout_unfinished, "CP001", "Deployment istio-system/istiod: 0 of 1 replicas are updated"),
+    (
+        rollout_unfinished,
+        "CP001",
+        "Deployment istio-system/istiod: is not rolled out: 0 of 1 replicas updated",
+    ),
     (image_not_pulled, "CP001", "Pod istio-system/istiod-"),
     (another_version, "CP001", "Pod istio-system/istiod-"),
     (not_ready, "CP002", "Pod istio-system/istiod-"),
@@ -214,7 +218,7 @@ UNKNOWN = [
     (
         pods_not_readable,
         {
-            *("CP001", "CP002", "CP003", "CP004", "CP005"),
+            *("CP001", "CP002", "CP003", "CP004", "CP005", "CP007", "CP008", "CP009", "CP010"),
             *("CP011", "CP012", "CP013", "CP014", "CP015"),
         },
     ),

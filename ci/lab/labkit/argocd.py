@@ -50,7 +50,7 @@ def _start(node: Node, parts: ArgoCD) -> None:
     redis = ["/usr/bin/redis-server", "--bind", "127.0.0.1", "--appendonly", "no", "--save"]
     guests.start(node, "redis", ["chroot", parts.services, *redis, ""])
     repo_server = ["--port=18081", "--metrics-port=18084", "--address=127.0.0.1", "--disable-tls"]
-    fresh = "--revision-cache-expiration=5s"  # a commit is to be seen soon
+    fresh = "--revision-cache-expiration=5s"  # commits are seen within seconds
     _component(node, "repo-server", [*repo_server, fresh], ready="http://127.0.0.1:18084/metrics")
     cluster = ["--namespace=argocd", f"--kubeconfig={node.lab.kubeconfig}"]
     clients = [*cluster, f"--repo-server={_REPO_SERVER}", "--repo-server-plaintext"]
@@ -58,13 +58,13 @@ def _start(node: Node, parts: ArgoCD) -> None:
     ready = "http://127.0.0.1:18082/metrics"
     _component(node, "application-controller", [*clients, *controller], ready=ready)
     server = ["--port=18080", "--metrics-port=18083", "--address=127.0.0.1"]
-    open_to_all = ["--insecure", "--disable-auth"]  # all who reach it are in the lab
+    open_to_all = ["--insecure", "--disable-auth"]  # only reachable from the lab
     ready = f"http://{SERVER}/api/version"
     _component(node, "server", [*clients, *server, *open_to_all], ready=ready)
 
 
 def _component(node: Node, name: str, words: list[str], ready: str) -> None:
-    """One binary plays every part; which one, its environment says."""
+    """Start one component; the environment selects which one the binary is."""
     place = node.lab.path / "guests" / name
     for folder in ("ssh", "tls", "gpg", "plugins"):
         (place / folder).mkdir(parents=True, exist_ok=True)

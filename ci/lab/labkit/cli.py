@@ -18,8 +18,8 @@ from labkit.versions import versions
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Do what the command line says."""
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that what was begun is undone
+    """Run the verb of the command line; return the exit status."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that cleanup runs
     args = _parser().parse_args(argv)
     verb: Callable[[argparse.Namespace], None] = args.verb
     try:
@@ -43,7 +43,7 @@ def _parser() -> argparse.ArgumentParser:
     def verb(function: Callable[[argparse.Namespace], None], name: str) -> argparse.ArgumentParser:
         sub = verbs.add_parser(name, help=function.__doc__, description=function.__doc__)
         sub.set_defaults(verb=function)
-        sub.add_argument("--name", default="default", help="which lab (default: %(default)s)")
+        sub.add_argument("--name", default="default", help="name of the lab (default: %(default)s)")
         return sub
 
     known = sorted(versions().istio)
@@ -52,11 +52,15 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("--istio", default=versions().default_istio, choices=known)
     sub.add_argument("--istiod-replicas", type=int, default=1, metavar="N")
     sub.add_argument("--revision", default="", help="install istiod as this revision")
-    sub.add_argument("--dual-stack", action="store_true", help="IPv6 beside IPv4, also in Istio")
-    sub.add_argument("--keep", action="store_true", help="if it fails, leave it to be looked at")
+    sub.add_argument(
+        "--dual-stack", action="store_true", help="IPv6 as well as IPv4, also in Istio"
+    )
+    sub.add_argument(
+        "--keep", action="store_true", help="keep a lab that fails to start, for inspection"
+    )
     sub = verb(_exec, "exec")
     sub.add_argument("--as", dest="account", metavar="NAMESPACE/SERVICEACCOUNT",
-                     help="as a Pod of this ServiceAccount would see the cluster")  # fmt: skip
+                     help="with the tokens and DNS of a pod of this ServiceAccount")  # fmt: skip
     sub.add_argument("command", nargs=argparse.REMAINDER, metavar="CMD")
     verb(_shell, "shell")
     sub = verb(_node, "node")
@@ -72,12 +76,12 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("folder", type=Path, metavar="DIR")
     sub = verb(_revision, "revision")
     sub.add_argument("istio", choices=known)
-    sub.add_argument("--tag", help="point this revision tag to it")
+    sub.add_argument("--tag", help="revision tag to point to it")
     verb(_save, "save")
     sub = verb(_image, "image")
     sub.add_argument("--istio", default=versions().default_istio, choices=known)
-    sub.add_argument("--layout", type=Path, help="only write it there, as an OCI layout")
-    sub.add_argument("--anew", action="store_true", help="take no layer of its from the cache")
+    sub.add_argument("--layout", type=Path, help="write an OCI layout there and push nothing")
+    sub.add_argument("--no-cache", action="store_true", help="build every layer again")
     verb(_argocd, "argocd")
     verb(_crash, "crash")
     verb(_status, "status")
@@ -93,16 +97,16 @@ def _build(args: argparse.Namespace) -> None:
 
 
 def _up(args: argparse.Namespace) -> None:
-    """Put a lab up and wait until every pod is Ready."""
+    """Start a lab and wait until every pod is Ready."""
     start = time.monotonic()
     lab = LabDir(args.name)
     wanted = mesh.Installed(args.istio, args.revision, args.istiod_replicas, args.dual_stack)
     addresses = node.TWO_FAMILIES if args.dual_stack else node.ONE_FAMILY
     with locked(lab.lock):
         if Node.find(lab):
-            raise LabError(f"lab {lab.name!r} is up already; lab reset or lab down?")
+            raise LabError(f"lab {lab.name!r} is already up; use lab reset or lab down")
         built = build()
-        node.down(lab)  # what a lab that died may have left
+        node.down(lab)  # remains of a lab that died
         try:
             running = node.up(
                 lab, built.node_root, built.programs.kubernetes, built.image_store, addresses
@@ -141,51 +145,51 @@ def _command(args: argparse.Namespace) -> list[str]:
     if command[:1] == ["--"]:
         command = command[1:]
     if not command:
-        raise LabError("which command?")
+        raise LabError("no command given")
     return command
 
 
 def _reset(args: argparse.Namespace) -> None:
-    """Bring the lab back to how it was when it came up."""
+    """Restore the saved healthy state."""
     with _changing(args) as running:
         golden.restore(running)
 
 
 def _save(args: argparse.Namespace) -> None:
-    """Make the present state the one that `reset` goes back to."""
+    """Make the current state the one that `reset` restores."""
     with _changing(args) as running:
         golden.save(running)
 
 
 def _freeze(args: argparse.Namespace) -> None:
-    """Stop the Envoy of a pod, without ending it."""
+    """Suspend the Envoy of a pod (SIGSTOP)."""
     signals.freeze(Node.get(LabDir(args.name)), args.pod)
 
 
 def _thaw(args: argparse.Namespace) -> None:
-    """Let the Envoy of a pod go on."""
+    """Resume the Envoy of a pod."""
     signals.thaw(Node.get(LabDir(args.name)), args.pod)
 
 
 def _crash(args: argparse.Namespace) -> None:
-    """End all that runs on the node at once, as a loss of power does; it comes up again."""
+    """Kill every process of the node, as a power failure does; the node restarts by itself."""
     signals.crash(Node.get(LabDir(args.name)))
 
 
 def _upgrade(args: argparse.Namespace) -> None:
-    """Upgrade Istio in place."""
+    """Upgrade the Gateway API bundle, and then Istio in place."""
     with _changing(args) as running:
         mesh.upgrade(running, build(), args.istio, restart=args.restart)
         golden.save(running)
 
 
 def _target(args: argparse.Namespace) -> None:
-    """Write what `meshgate shadow` is given of a version: two programs and its manifests."""
+    """Write what `meshgate shadow` needs of a release: two programs and the manifests."""
     mesh.write_target(Node.get(LabDir(args.name)), build(), args.istio, args.folder)
 
 
 def _revision(args: argparse.Namespace) -> None:
-    """Install a second istiod beside the first, as a revision."""
+    """Install a second istiod as a revision."""
     with _changing(args) as running:
         mesh.add_revision(running, build(), args.istio, args.tag)
         golden.save(running)
@@ -193,7 +197,7 @@ def _revision(args: argparse.Namespace) -> None:
 
 def _image(args: argparse.Namespace) -> None:
     """Build meshgate's image, push it to a registry in the lab, print its name there."""
-    image = gates.build_image(args.istio, anew=args.anew)
+    image = gates.build_image(args.istio, cached=not args.no_cache)
     if args.layout:
         gates.export(image, args.layout)
         return
@@ -213,7 +217,7 @@ def _argocd(args: argparse.Namespace) -> None:
 
 
 def _status(args: argparse.Namespace) -> None:
-    """Say what runs and what is not as it should be."""
+    """Print what runs and what is not healthy."""
     running = Node.get(LabDir(args.name))
     print(_one_line(running))
     if complaints := health.of(running):
@@ -231,15 +235,15 @@ def _one_line(running: Node) -> str:
     try:
         installed = mesh.Installed.load(running.lab)
     except OSError:
-        return f"{running.lab.name}: coming up, or kept after a failure"
+        return f"{running.lab.name}: starting, or kept after a failure"
     revision = f", revision {installed.revision}" if installed.revision else ""
     return f"{running.lab.name}: up, Istio {installed.istio}{revision}"
 
 
 def _down(args: argparse.Namespace) -> None:
-    """Take a lab away: processes, cgroups, files."""
+    """Remove a lab: processes, cgroups, files."""
     lab = LabDir(args.name)
-    with locked(lab.lock), step(f"take lab {lab.name!r} away"):
+    with locked(lab.lock), step(f"remove lab {lab.name!r}"):
         node.down(lab)
 
 
@@ -250,7 +254,7 @@ def _lock(args: argparse.Namespace) -> None:
 
 @contextmanager
 def _changing(args: argparse.Namespace) -> Iterator[Node]:
-    """The lab, kept from other commands, and the time that the change took."""
+    """Lock the lab for the block, and print how long the change took."""
     start = time.monotonic()
     lab = LabDir(args.name)
     with locked(lab.lock):

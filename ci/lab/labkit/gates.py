@@ -4,6 +4,7 @@ pulled from outside."""
 
 import json
 import subprocess
+import tomllib
 from pathlib import Path
 
 from labkit import guests, paths
@@ -16,31 +17,30 @@ REGISTRY = "localhost:5000"  # a name for which containerd speaks plain HTTP by 
 _BASE, _ISTIOCTL = "localhost/meshgate-base", "localhost/istioctl"
 
 
-def build_image(istio: str, *, anew: bool = False) -> str:
-    """Build it, with the istioctl of that Istio, in buildah's storage; what has not changed comes
-    from its cache of layers.
+def build_image(istio: str, *, cached: bool = True) -> str:
+    """Build it with the istioctl of that Istio release, in buildah's storage, and return its name.
 
-    With `anew` none of the project's own layers does.
+    Without `cached`, every layer of the project is built again.
     """
     host_program("buildah")
     made = build_ingredients(istio)
-    image = f"localhost/meshgate:{istio}"
+    image = f"localhost/meshgate:{_version()}-istio{istio}"
     with locked(paths.cache() / "image.lock"), step("build the image"):
         _layer(_BASE, made.base, "COPY . /")
         _layer(f"{_ISTIOCTL}:{istio}", made.istioctl, "COPY istioctl /usr/local/bin/istioctl")
-        cache = ["--no-cache"] if anew else []
+        cache = [] if cached else ["--no-cache"]
         options = [*_build_options(made, istio), *cache]
         run(_buildah("build", *options, "--tag", image, paths.PROJECT))
     return image
 
 
 def export(image: str, layout: Path) -> None:
-    """Write it to that folder."""
+    """Write the image to that folder, as an OCI layout."""
     run(_buildah("push", image, f"oci:{layout}:lab"))
 
 
 def push(node: Node, image: str) -> str:
-    """Push it to the lab's registry; returns by what name and digest pods get it."""
+    """Push it to the lab's registry; return its name there, with the digest."""
     digest_file = node.lab.path / "image.digest"
     start_registry(node)
     with step("push the image"):
@@ -51,7 +51,7 @@ def push(node: Node, image: str) -> str:
 
 
 def start_registry(node: Node) -> None:
-    """A real registry, for as long as the lab is up."""
+    """Start a registry, which runs until the lab is down."""
     program = build_services() / "usr/bin/docker-registry"
     place = node.lab.path / "registry"
     place.mkdir(exist_ok=True)
@@ -76,6 +76,7 @@ def _build_options(made: Ingredients, istio: str) -> list[str]:
         "ISTIOCTL": f"{_ISTIOCTL}:{istio}",
         "PIP_OPTIONS": "--no-index --find-links=/wheels",
         "ISTIO": istio,
+        "VERSION": _version(),
         "REVISION": _revision(),
     }
     words = [f"--build-arg={name}={value}" for name, value in arguments.items()]
@@ -83,6 +84,14 @@ def _build_options(made: Ingredients, istio: str) -> list[str]:
 
 
 _SAME_BYTES = ["--layers", "--pull-never", "--timestamp=0", "--quiet"]
+
+
+def _version() -> str:
+    """Return meshgate's version, as pyproject.toml has it."""
+    project: dict[str, str] = tomllib.loads((paths.PROJECT / "pyproject.toml").read_text())[
+        "project"
+    ]
+    return project["version"]
 
 
 def _revision() -> str:

@@ -1,4 +1,4 @@
-"""Remembers the healthy lab, and brings it back.
+"""Saves the healthy state of a lab and restores it.
 
 Every object is compared with what it was, then created, replaced or deleted, again and again until
 nothing differs and all is healthy: a repair may have to wait for another one, as one that goes
@@ -22,6 +22,7 @@ _KINDS = (
     "namespaces", "serviceaccounts", "configmaps", "secrets", "services",
     "limitranges", "resourcequotas", "poddisruptionbudgets.policy",
     "horizontalpodautoscalers.autoscaling", "networkpolicies.networking.k8s.io",
+    "ingressclasses.networking.k8s.io", "ingresses.networking.k8s.io",
     "roles.rbac.authorization.k8s.io", "rolebindings.rbac.authorization.k8s.io",
     "clusterroles.rbac.authorization.k8s.io", "clusterrolebindings.rbac.authorization.k8s.io",
     "mutatingwebhookconfigurations.admissionregistration.k8s.io",
@@ -53,7 +54,7 @@ _VOLATILE_ANNOTATIONS = (
 
 
 class Key(NamedTuple):
-    """Which object."""
+    """The identity of an object."""
 
     kind: str
     namespace: str
@@ -64,7 +65,7 @@ class Key(NamedTuple):
 
 
 class Repair(NamedTuple):
-    """What is to be done to one object, and the object to do it with."""
+    """What to do with one object, and its new body."""
 
     verb: str
     key: Key
@@ -75,8 +76,8 @@ class Repair(NamedTuple):
 
 
 def save(node: Node) -> None:
-    """Remember the present state as the healthy one."""
-    with step("remember this state"):
+    """Save the current state as the healthy one."""
+    with step("save this state"):
         kinds = [*_KINDS, *_custom_kinds(node)]
         poll("istiod's webhooks", lambda: _unpatched(_read(node, kinds)), timeout=60)
         objects = _read(node, kinds)
@@ -85,18 +86,18 @@ def save(node: Node) -> None:
 
 
 def restore(node: Node, timeout: float = 240) -> None:
-    """Repair whatever differs until all is well; print what was repaired."""
+    """Repair what differs until the lab is healthy; print what was repaired."""
     golden = _load(node)
     wanted = _managed(golden["objects"])
     printed: set[str] = set()
 
-    def tell(what: str) -> None:
+    def report(what: str) -> None:
         if what not in printed:
             print(f"  {what}", flush=True)
             printed.add(what)
 
     for thawed in thaw_all(node):
-        tell(thawed)
+        report(thawed)
     deadline = time.monotonic() + timeout
     while True:
         objects = _read(node, golden["kinds"])
@@ -109,7 +110,7 @@ def restore(node: Node, timeout: float = 240) -> None:
         if not repairs and not complaints:
             break
         for repair in repairs:
-            tell(str(repair))
+            report(str(repair))
             if error := _do(node, repair):
                 complaints.append(error)
         if time.monotonic() > deadline:
@@ -123,7 +124,7 @@ def _load(node: Node) -> Object:
     try:
         golden: Object = json.loads((node.lab.path / "golden.json").read_text())
     except FileNotFoundError:
-        raise LabError("this lab never came up whole; take it down and put it up again") from None
+        raise LabError("this lab never became healthy: run lab down, then lab up") from None
     return golden
 
 
@@ -227,7 +228,7 @@ def _body(o: Object, live: Object | None = None) -> Object:
         metadata["ownerReferences"] = live["metadata"]["ownerReferences"]
     body = {k: v for k, v in o.items() if k != "status"} | {"metadata": metadata}
     if o["kind"] == "Service" and o["spec"].get("clusterIP") != "None":
-        addresses = ("clusterIP", "clusterIPs")  # given out anew to a Service that is made anew
+        addresses = ("clusterIP", "clusterIPs")  # assigned again to a new Service
         body["spec"] = {k: v for k, v in o["spec"].items() if k not in addresses}
     return body
 
@@ -251,17 +252,17 @@ def _unfit_pods(shapes: dict[str, list[str]], objects: list[Object]) -> Iterator
 
 
 def _dawdles(pod: Object) -> bool:
-    """It is given long to end."""
+    """Return whether its grace period is long."""
     return int(pod["metadata"].get("deletionGracePeriodSeconds", 0)) > 5
 
 
 def _misshapen(pod: Object, shapes: dict[str, list[str]]) -> bool:
-    """It was made while the injector was out, so it has no sidecar."""
+    """Return whether it lacks its sidecar, because it was created while the injector was away."""
     return shapes.get(_workload(pod), _containers(pod)) != _containers(pod)
 
 
 def _gave_up(pod: Object) -> bool:
-    """It failed so often that the kubelet waits for minutes."""
+    """Return whether the kubelet waits for minutes before it restarts it."""
     return "CrashLoopBackOff" in json.dumps(pod.get("status", {}))
 
 
@@ -285,7 +286,7 @@ def _containers(pod: Object) -> list[str]:
 
 
 def _do(node: Node, repair: Repair) -> str:
-    """Do it, or say why it could not be done now."""
+    """Carry out the repair; return why that failed, or an empty string."""
     body = json.dumps(repair.body)
     try:
         match repair.verb:
@@ -306,7 +307,7 @@ def _replace(node: Node, body: str) -> None:
     try:
         node.kubectl("replace", "--filename=-", stdin=body)
     except LabError as error:
-        # Some fields can only be changed by making the object anew.
+        # Some fields can only be changed by replacing the object.
         if "immutable" not in str(error) and "updates to statefulset spec" not in str(error):
             raise
         node.kubectl("replace", "--force", "--filename=-", stdin=body)

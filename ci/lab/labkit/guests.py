@@ -1,5 +1,4 @@
-"""Programs of the host's that serve inside a lab: in its network and among its processes, so that
-they end with it."""
+"""Programs of the host that run in a lab's network and process namespace, and end with it."""
 
 import subprocess
 from collections.abc import Mapping, Sequence

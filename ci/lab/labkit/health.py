@@ -1,5 +1,5 @@
-"""When is the lab healthy: every workload rolled out, every pod Ready, none on its way out, and
-every proxy connected to an istiod whose configuration it has taken."""
+"""The lab is healthy if every workload is rolled out, every pod is Ready, none is terminating, and
+every proxy is connected to an istiod and in sync with it."""
 
 import json
 from collections.abc import Iterator
@@ -14,24 +14,24 @@ _WORKLOADS = ("Deployment", "StatefulSet", "DaemonSet")
 
 
 def wait_healthy(node: Node, timeout: float = 180) -> None:
-    """Wait until nothing is left to complain about."""
+    """Wait until the lab is healthy."""
     with step("wait for every pod to be Ready and every proxy to be in sync"):
         poll("a healthy lab", lambda: "\n".join(of(node)), timeout=timeout)
 
 
 def of(node: Node) -> list[str]:
-    """Everything that is not as it should be in this lab now."""
+    """Return a line for everything that is not healthy."""
     objects = node.items("deployments,statefulsets,daemonsets,pods", "--all-namespaces")
     return complaints(objects) or unsynced(node, objects)
 
 
 def complaints(objects: list[Object]) -> list[str]:
-    """What is not yet as it should be, in the order of the objects."""
+    """Return a line for every object that is not healthy, in the order of the objects."""
     return [f"{o['kind']} {_name(o)}: {why}" for o in objects for why in _complaints(o)]
 
 
 def unsynced(node: Node, objects: list[Object]) -> list[str]:
-    """Which proxies have no istiod, or have not taken what it sent."""
+    """Return a line for every proxy that is not connected or not in sync."""
     pods = [o for o in objects if o["kind"] == "Pod" and o["status"].get("phase") == "Running"]
     istiods = [o for o in pods if o["metadata"].get("labels", {}).get("app") == "istiod"]
     connected: dict[str, Object] = {}
@@ -43,9 +43,9 @@ def unsynced(node: Node, objects: list[Object]) -> list[str]:
         if not _has_proxy(pod):
             continue
         if name not in connected:
-            found.append(f"{name}: not connected to any istiod")
+            found.append(f"{name}: not connected to istiod")
         elif late := _not_taken(connected[name]):
-            found.append(f"{name}: has not taken {', '.join(late)}")
+            found.append(f"{name}: not in sync: {', '.join(late)}")
     return found
 
 
@@ -75,13 +75,13 @@ def _not_taken(proxy: Object) -> list[str]:
 def _complaints(o: Object) -> Iterator[str]:
     status = o.get("status", {})
     if "deletionTimestamp" in o["metadata"]:
-        yield "being deleted"
+        yield "is terminating"
     elif o["kind"] == "Pod":
         if status.get("phase") != "Succeeded" and not _is_ready(status):
             yield _why_not_ready(status)
     elif o["kind"] in _WORKLOADS:
         if status.get("observedGeneration", 0) < o["metadata"]["generation"]:
-            yield "change not seen yet"
+            yield "its controller has not seen the last change"
         elif o["kind"] == "DaemonSet":
             yield from _counts(status, status["desiredNumberScheduled"], "numberReady")
         else:
@@ -106,7 +106,7 @@ def _why_not_ready(status: Object) -> str:
     for kind in ("initContainerStatuses", "containerStatuses"):
         for container in status.get(kind, ()):
             if waiting := container.get("state", {}).get("waiting"):
-                return f"{container['name']} waits: {waiting.get('reason', 'unknown')}"
+                return f"{container['name']} is waiting: {waiting.get('reason', 'unknown')}"
     return f"not Ready ({status.get('phase')})"
 
 

@@ -21,7 +21,7 @@ ESTATE = ("istio-ingress", "shop", "payments", "legacy")
 
 @dataclass(frozen=True)
 class Installed:
-    """What was asked for when Istio was last installed or upgraded."""
+    """The options of the last installation or upgrade of Istio."""
 
     istio: str
     revision: str = ""
@@ -30,16 +30,16 @@ class Installed:
 
     @classmethod
     def load(cls, lab: LabDir) -> "Installed":
-        """As it was saved."""
+        """Read them from the lab's folder."""
         return cls(**json.loads((lab.path / "mesh.json").read_text()))
 
     def save(self, lab: LabDir) -> None:
-        """For later verbs."""
+        """Write them to the lab's folder."""
         (lab.path / "mesh.json").write_text(json.dumps(asdict(self)))
 
 
 def install(node: Node, built: Built, wanted: Installed) -> None:
-    """Put everything on a bare node."""
+    """Install everything on an empty node."""
     link_programs(node.lab, built, wanted.istio)
     with step("CoreDNS"):
         _apply(node, MANIFESTS / "coredns.yaml")
@@ -55,13 +55,13 @@ def install(node: Node, built: Built, wanted: Installed) -> None:
 
 
 def upgrade(node: Node, built: Built, version: str, *, restart: bool) -> None:
-    """Upgrade Istio in place; with `restart`, the sidecars too."""
+    """Upgrade Istio in place; with `restart`, restart the workloads too."""
     wanted = replace(Installed.load(node.lab), istio=version)
     link_programs(node.lab, built, version)
     install_gateway_api(node, built, version)
     _install_istio(node, built, wanted)
     wanted.save(node.lab)
-    with step("wait for istiod to upgrade the gateways that it made"):
+    with step("wait for istiod to upgrade its managed gateways"):
         poll("gateways of the new version", lambda: _old_gateways(node, version), timeout=120)
     if restart:
         with step("restart the estate"):
@@ -71,7 +71,7 @@ def upgrade(node: Node, built: Built, version: str, *, restart: bool) -> None:
 
 
 def _old_gateways(node: Node, version: str) -> str:
-    """Gateway API gateways that are not of this version yet: istiod comes to them in its time."""
+    """Return a line for every managed gateway whose image is not of this version."""
     made = node.items("deployments", "--all-namespaces", "-lgateway.networking.k8s.io/gateway-name")
     return "\n".join(
         f"{each['metadata']['namespace']}/{each['metadata']['name']} has {container['image']}"
@@ -82,7 +82,7 @@ def _old_gateways(node: Node, version: str) -> str:
 
 
 def add_revision(node: Node, built: Built, version: str, tag: str | None) -> None:
-    """Install a second control plane beside the first; a tag may then point to it."""
+    """Install a second control plane, and point a tag to it."""
     revision = versions().istio_release(version).revision
     wanted = replace(Installed.load(node.lab), istio=version, revision=revision)
     install_gateway_api(node, built, version)
@@ -116,7 +116,7 @@ def _bundle_version(crd: str) -> tuple[int, int, int]:
 
 
 def link_programs(lab: LabDir, built: Built, istio: str) -> None:
-    """What `lab exec` has in its PATH."""
+    """Link the programs that `lab exec` has in its PATH."""
     programs = built.programs
     links = {
         "kubectl": programs.kubernetes / "bin/kubectl",
@@ -129,7 +129,7 @@ def link_programs(lab: LabDir, built: Built, istio: str) -> None:
 
 
 def _make_certificate(node: Node) -> None:
-    """One self-signed certificate for all hosts, in the namespaces where gateways look for it."""
+    """Create a self-signed certificate for all hosts, in the namespaces of the gateways."""
     place = node.lab.shared
     hosts = ("shop", "limited", "api", "partners", "secure")
     names = ",".join(f"DNS:{host}.example.com" for host in hosts)
@@ -140,7 +140,7 @@ def _make_certificate(node: Node) -> None:
     pair = [f"--cert={place / 'tls.crt'}", f"--key={place / 'tls.key'}"]
     for namespace in ("istio-ingress", "shop"):
         node.kubectl("create", "secret", "tls", "shop-cert", f"--namespace={namespace}", *pair)
-    # whom partners are asked for a certificate of: itself, so that nobody has one
+    # the CA that partners need a certificate of is this certificate, so nobody has one
     keys = {"tls.crt": "tls.crt", "tls.key": "tls.key", "ca.crt": "tls.crt"}
     files = [f"--from-file={key}={place / file}" for key, file in keys.items()]
     where = "--namespace=istio-ingress"
@@ -158,7 +158,7 @@ def _install_istio(node: Node, built: Built, wanted: Installed) -> None:
 
 
 def _chosen(built: Built, wanted: Installed) -> list[str | Path]:
-    """What istioctl is told of the Istio that is wanted."""
+    """Return the options of istioctl for this installation."""
     settings = {"tag": wanted.istio, "components.pilot.k8s.replicaCount": wanted.replicas}
     if wanted.revision:
         settings["revision"] = wanted.revision
@@ -174,7 +174,7 @@ def _chosen(built: Built, wanted: Installed) -> list[str | Path]:
 
 
 def write_target(node: Node, built: Built, version: str, folder: Path) -> None:
-    """What is known of a version before it is there: its programs, and what would be applied."""
+    """Write the programs of a release, and the manifests that would be applied."""
     folder.mkdir(parents=True, exist_ok=True)
     shutil.copy(built.programs.istio[version] / "bin/pilot-discovery", folder)
     shutil.copy(built.programs.envoy[version] / "envoy", folder)

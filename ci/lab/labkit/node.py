@@ -79,7 +79,7 @@ class Node:
         """The lab's node, which must be up."""
         if node := cls.find(lab):
             return node
-        raise LabError(f"lab {lab.name!r} is not up; put it up with: lab up --name {lab.name}")
+        raise LabError(f"lab {lab.name!r} is not up; start it with: lab up --name {lab.name}")
 
     @property
     def env(self) -> dict[str, str]:
@@ -183,7 +183,7 @@ def import_images(layout: Path, node_root: Path, kubernetes: Path, place: Path) 
 
 
 def down(lab: LabDir) -> None:
-    """End every process, then take away what they left: cgroups and files."""
+    """Kill every process, then remove cgroups and files."""
     if node := Node.find(lab):
         _end(node.init)
     _remove_cgroups(lab.cgroup)
@@ -306,7 +306,7 @@ def _follow(place: Path, init: Process, until: str | None) -> None:
             with step(phase):
                 phase = next(phases, None)
     if until and phase != until:
-        raise LabError(f"the node did not come up\n{tail((place / 'init.log').read_text())}")
+        raise LabError(f"the node did not start\n{tail((place / 'init.log').read_text())}")
 
 
 def _phases(log: Iterator[str], init: Process) -> Iterator[str]:

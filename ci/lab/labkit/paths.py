@@ -1,4 +1,4 @@
-"""Where things are: the lab's source, the shared cache, and one folder for each lab."""
+"""Paths: the lab's source, the shared cache, and one folder for each lab."""
 
 import os
 import re
@@ -21,7 +21,7 @@ def home() -> Path:
 
 
 def cache() -> Path:
-    """What all labs share and never change: programs, root filesystems, images."""
+    """The read-only parts that all labs share: programs, root filesystems, images."""
     return home() / "cache"
 
 
@@ -38,7 +38,9 @@ class LabDir:
 
     def __post_init__(self) -> None:
         if not re.fullmatch(r"[a-z0-9]([a-z0-9-]{0,30}[a-z0-9])?", self.name):
-            raise LabError(f"{self.name!r} is no lab name: use a-z, 0-9 and '-', at most 32")
+            raise LabError(
+                f"{self.name!r} is not a valid lab name: use a-z, 0-9 and '-', at most 32"
+            )
 
     @property
     def path(self) -> Path:
@@ -47,7 +49,7 @@ class LabDir:
 
     @property
     def lock(self) -> Path:
-        """Held while the lab is put up, changed or taken down."""
+        """The lock that every change of the lab holds."""
         return nodes() / f"{self.name}.lock"
 
     @property

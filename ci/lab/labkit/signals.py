@@ -1,4 +1,4 @@
-"""Signals to processes of the lab. A stopped Envoy is a proxy that is there and never answers."""
+"""Signals to processes of the lab. A suspended Envoy is a proxy that exists and never answers."""
 
 import signal
 from pathlib import Path
@@ -8,21 +8,21 @@ from labkit.steps import LabError
 
 
 def freeze(node: Node, pod: str) -> None:
-    """Stop the pod's Envoy."""
+    """Suspend the pod's Envoy."""
     for process in _envoys(node, pod):
         process.kill(signal.SIGSTOP)
-        print(f"envoy of {pod} is stopped (pid {process.pid})")
+        print(f"envoy of {pod} is suspended (pid {process.pid})")
 
 
 def thaw(node: Node, pod: str) -> None:
-    """Let the pod's Envoy go on."""
+    """Resume the pod's Envoy."""
     for process in _envoys(node, pod):
         process.kill(signal.SIGCONT)
-        print(f"envoy of {pod} goes on (pid {process.pid})")
+        print(f"envoy of {pod} is resumed (pid {process.pid})")
 
 
 def thaw_all(node: Node) -> list[str]:
-    """Let every stopped process of the lab go on; say which they were."""
+    """Resume every suspended process of the lab; return a line for each."""
     stopped = [process for process, _ in node.processes() if _state(process) == "T"]
     for process in stopped:
         process.kill(signal.SIGCONT)
@@ -37,11 +37,11 @@ def end_pod(node: Node, uid: str) -> None:
 
 
 def crash(node: Node) -> None:
-    """Kill all that runs on the node at once; its PID 1 alone goes on, and starts it again."""
+    """Kill every process of the node except PID 1, which starts them again."""
     running = [process for process, _ in node.processes() if process != node.init]
     for process in running:
         process.kill(signal.SIGKILL)
-    print(f"{len(running)} processes were ended")
+    print(f"{len(running)} processes were killed")
 
 
 def _envoys(node: Node, pod: str) -> list[Process]:

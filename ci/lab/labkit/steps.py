@@ -20,7 +20,7 @@ _line_is_open = False
 
 @contextmanager
 def step(what: str) -> Iterator[None]:
-    """Print what is being done and, at its end, how long it took; steps may be nested."""
+    """Print the step, and how long it took when it ends; steps may be nested."""
     global _line_is_open
     indent = "  " * len(_open_steps)
     print(f"{chr(10) if _line_is_open else ''}{indent}{what} ... ", end="", flush=True)
@@ -52,9 +52,9 @@ def run(
             argv, env=env, cwd=cwd, input=stdin, timeout=timeout, capture_output=True, text=True
         )
     except FileNotFoundError:
-        raise LabError(f"{argv[0]}: no such program on this machine") from None
+        raise LabError(f"{argv[0]}: not installed on this machine") from None
     except subprocess.TimeoutExpired:
-        raise LabError(f"{_shown(argv)}: no end after {timeout:.0f} s") from None
+        raise LabError(f"{_shown(argv)}: timed out after {timeout:.0f} s") from None
     if done.returncode:
         said = tail(done.stdout + done.stderr)
         raise LabError(f"{_shown(argv)}: exit status {done.returncode}\n{said}")
@@ -71,13 +71,15 @@ def poll(what: str, done: Callable[[], str], *, timeout: float, every: float = 0
     deadline = time.monotonic() + timeout
     while complaint := done():
         if time.monotonic() > deadline:
-            raise LabError(f"waited {timeout:.0f} s for {what}; still:\n{tail(complaint)}")
+            raise LabError(
+                f"timed out after {timeout:.0f} s waiting for {what}:\n{tail(complaint)}"
+            )
         time.sleep(every)
 
 
 @contextmanager
 def locked(path: Path) -> Iterator[None]:
-    """Hold an exclusive lock on the file; it is gone afterwards."""
+    """Hold an exclusive lock on the file, which is removed afterwards."""
     path.parent.mkdir(parents=True, exist_ok=True)
     fd = _take(path)
     try:

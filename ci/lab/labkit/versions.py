@@ -1,8 +1,10 @@
-"""What the lab is made of, as `versions.toml` has it."""
+"""The versions of everything in the lab, from `versions.toml`."""
 
+import os
 import tomllib
 from dataclasses import dataclass
 from functools import cache
+from typing import Any
 
 from labkit.paths import SOURCE
 from labkit.steps import LabError
@@ -44,12 +46,22 @@ class Versions:
     service_packages: tuple[str, ...]
 
     def istio_release(self, version: str) -> Istio:
-        """The named release, or an error that lists those there are."""
+        """Return the named release; raise LabError with the known ones if it is not there."""
         try:
             return self.istio[version]
         except KeyError:
             known = ", ".join(sorted(self.istio))
-            raise LabError(f"the lab has no Istio {version!r}; versions.toml has {known}") from None
+            raise LabError(f"Istio {version!r} is not in the lab (known: {known})") from None
+
+
+def _istio(version: str, row: dict[str, Any]) -> Istio:
+    return Istio(version=version, **{**row, "replace": tuple(row.get("replace", ()))})
+
+
+def _chosen(data: dict[str, Any]) -> list[str]:
+    """Return the releases to build: all, or as many of the newest as MESHGATE_LAB_RELEASES says."""
+    releases = sorted(data["istio"], key=lambda version: [int(part) for part in version.split(".")])
+    return releases[-int(os.environ.get("MESHGATE_LAB_RELEASES", len(releases))) :]
 
 
 @cache
@@ -65,10 +77,7 @@ def versions() -> Versions:
         argocd=data["argocd"]["version"],
         helm=data["helm"]["version"],
         default_istio=data["default_istio"],
-        istio={
-            version: Istio(version=version, **{**row, "replace": tuple(row.get("replace", ()))})
-            for version, row in data["istio"].items()
-        },
+        istio={version: _istio(version, data["istio"][version]) for version in _chosen(data)},
         node_packages=tuple(data["debian"]["node"]),
         prober_packages=tuple(data["debian"]["prober"]),
         proxy_packages=tuple(data["debian"]["proxy"]),

@@ -1,6 +1,10 @@
 {{- define "meshgate.image" -}}
 {{- with .Values.image -}}
-{{ .repository }}{{ if .digest }}@{{ .digest }}{{ else }}:{{ .tag | default $.Chart.AppVersion }}{{ end }}
+{{- $istio := printf "-istio%s" $.Values.targetVersion -}}
+{{- if and (contains "-istio" .tag) (not (hasSuffix $istio .tag)) (not .digest) -}}
+{{- fail (printf "image.tag %s is built with the istioctl of another release than targetVersion %s" .tag $.Values.targetVersion) -}}
+{{- end -}}
+{{ .repository }}{{ if .digest }}@{{ .digest }}{{ else }}:{{ .tag | default (print $.Chart.AppVersion $istio) }}{{ end }}
 {{- end -}}
 {{- end -}}
 

@@ -1,21 +1,21 @@
 """From a cluster, or from a file, to a Snapshot: two sources behind one protocol."""
 
-from collections.abc import Callable, Iterable, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
-from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import msgspec
 
 from meshgate import __version__
 from meshgate.collect.errors import ReadError
+from meshgate.collect.reading import Reading
 from meshgate.collect.shadow.programs import Programs
+from meshgate.deadline import Deadline
 from meshgate.probe.plan import Plan
 from meshgate.probe.traffic import Traffic
 from meshgate.snapshot.istiod import ProxySync
-from meshgate.snapshot.items import INGRESS, ISTIOD, ITEMS, KINDS, SOURCES, Items, closure, requires
+from meshgate.snapshot.items import INGRESS, ISTIOD, closure
 from meshgate.snapshot.model import Expectations, Gap, Snapshot
 from meshgate.snapshot.redact import redacted
 
@@ -82,16 +82,29 @@ class Access(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def connect(
-    access: Access, expectations: Expectations, progress: Progress = lambda words: None
+    access: Access,
+    expectations: Expectations,
+    progress: Progress = lambda words: None,
+    deadline: Deadline | None = None,
 ) -> "Live":
-    """A source that reads a cluster; raises NoCluster when none is configured."""
+    """Return a source that reads a cluster; raise NoCluster when none is configured.
+
+    Args:
+        access: how to reach the cluster.
+        expectations: what the snapshot is judged by.
+        progress: is called with what is being read.
+        deadline: when the run ends; what is not read by then becomes a Gap.
+    """
     # here, and not above: a replay needs none of the client libraries, which take a second to load
     from meshgate.collect import istiod
     from meshgate.collect.kubernetes import Cluster
     from meshgate.collect.readers import Context
 
     cluster = Cluster(
-        config=access.kubeconfig, context=access.context, timeout=access.request_timeout
+        config=access.kubeconfig,
+        context=access.context,
+        timeout=access.request_timeout,
+        deadline=deadline,
     )
     token = Path(access.istiod_token_file) if access.istiod_token_file else None
     transport: istiod.Transport = istiod.PortForward(cluster, token, access.request_timeout)
@@ -128,6 +141,7 @@ class Live:
     def __init__(self, context: "Context", progress: Progress = lambda words: None) -> None:
         self.cluster = context.cluster
         self.transport = context.transport
+        self.deadline = context.cluster.deadline
         self._context = context
         self._progress = progress
 
@@ -145,16 +159,19 @@ class Live:
             expectations=self._context.expectations,
         )
         self._progress(f"reading {', '.join(sorted(fresh))} from {self.cluster.source}")
-        found, gaps = self._read(fresh)
+        reading = self._read(fresh)
+        gaps = reading.gaps
         kept = [gap for gap in base.gaps if gap.item not in fresh]
         snapshot = msgspec.structs.replace(
             base,
             taken=_now(),
             read=tuple(sorted({*base.read} - fresh | (fresh - {gap.item for gap in gaps}))),
             gaps=tuple(sorted([*kept, *gaps], key=lambda gap: gap.item)),
-            **redacted(found),
+            kubernetes_version=reading.kubernetes_version or base.kubernetes_version,
+            api_versions=base.api_versions | reading.api_versions,
+            **redacted(reading.found),
         )
-        if ISTIOD in found:
+        if ISTIOD in reading.found:
             since = _unanswered(snapshot, previous)
             snapshot = msgspec.structs.replace(snapshot, unanswered_since=since)
         return redacted_gaps(snapshot)
@@ -163,10 +180,10 @@ class Live:
         """Every request that would be sent through the gateways, in words; none is."""
         from meshgate.collect.readers import plan_ingress
 
-        found, gaps = self._read(closure({INGRESS}) - {INGRESS})
-        if gaps:
-            return [], gaps
-        planned, _ = plan_ingress(self._context, items_of(found))
+        reading = self._read(closure({INGRESS}) - {INGRESS})
+        if reading.gaps:
+            return [], reading.gaps
+        planned, _ = plan_ingress(self._context, reading.items)
         return [str(each) for each in planned], []
 
     def stream(self, slow_after: int) -> "Stream":
@@ -179,78 +196,18 @@ class Live:
                 "a port-forward ends with its pod: from here no rollout is seen as others see it",
                 "run `meshgate watch` inside the cluster",
             )
-        found, gaps = self._read(closure({INGRESS}) - {INGRESS})
-        if gaps:
-            raise ReadError(gaps[0].why, gaps[0].remedy)
-        planned = watched(plan_ingress(self._context, items_of(found))[0])
+        reading = self._read(closure({INGRESS}) - {INGRESS})
+        if reading.gaps:
+            raise ReadError(reading.gaps[0].why, reading.gaps[0].remedy)
+        planned = watched(plan_ingress(self._context, reading.items)[0])
         if not planned:
             raise ReadError("no safe request can be derived from any route", "is there a Gateway?")
         return Stream(planned, self._context.traffic, slow_after)
 
-    def _read(self, items: frozenset[str]) -> tuple[dict[str, Any], list[Gap]]:
-        found: dict[str, Any] = {}
-        gaps: list[Gap] = []
-
-        def attempt(item: str, read: Callable[[], Any], field: str) -> None:
-            try:
-                found[field] = read()
-            except ReadError as error:
-                gaps.append(
-                    Gap(item=item, why=error.why, remedy=error.remedy, transient=error.transient)
-                )
-
-        # One small request first: where there is no API server there is one gap, told once.
-        attempt("kubernetes", self.cluster.version, "kubernetes_version")
-        if gaps:
-            reason = gaps.pop()
-            return {}, [msgspec.structs.replace(reason, item=item) for item in sorted(items)]
-        reads = {item: self._lister(item) for item in items & KINDS.keys()}
-        waiting = set(items & SOURCES.keys())
-        # what requires nothing is read beside the lists, the rest when those are there
-        first = {item for item in waiting if not requires(item)}
-        reads |= {item: self._reader(item, {}) for item in first}
-        self._attempt_all(attempt, reads)
-        waiting -= first
-        while waiting:
-            # a reader may require what another one reads
-            turn = {
-                item
-                for item in waiting
-                if not waiting.intersection((*requires(item), *SOURCES[item].after))
-            }
-            rest: dict[str, Callable[[], Any]] = {}
-            for item in sorted(turn):
-                missing = [gap for gap in gaps if gap.item in requires(item)]
-                if missing:
-                    gaps.append(msgspec.structs.replace(missing[0], item=item))
-                else:
-                    rest[item] = self._reader(item, found)
-            self._attempt_all(attempt, rest)
-            waiting -= turn
-        return found, gaps
-
-    def _reader(self, item: str, found: Mapping[str, Any]) -> Callable[[], Any]:
-        from meshgate.collect.readers import reader
-
-        return partial(reader(SOURCES[item]), self._context, items_of(found))
-
-    @staticmethod
-    def _attempt_all(
-        attempt: Callable[[str, Callable[[], Any], str], None],
-        reads: Mapping[str, Callable[[], Any]],
-    ) -> None:
-        with ThreadPoolExecutor(max_workers=6) as pool:
-            tries = [pool.submit(attempt, item, read, item) for item, read in sorted(reads.items())]
-        for each in tries:
-            each.result()  # what is no Unreadable is a defect: it must not vanish in its thread
-
-    def _lister(self, item: str) -> Callable[[], tuple[Any, ...]]:
-        return lambda: self.cluster.objects(KINDS[item])
-
-
-def items_of(found: Mapping[str, Any]) -> Items:
-    """Return what was read so far as items; `found` may hold other facts of the cluster too."""
-    return Items(**{item: value for item, value in found.items() if item in ITEMS})
+    def _read(self, items: frozenset[str]) -> Reading:
+        reading = Reading(self._context, self.deadline)
+        reading.read(items)
+        return reading
 
 
 def redacted_gaps(snapshot: Snapshot) -> Snapshot:

@@ -90,7 +90,7 @@ class ConfigMapStore:
             return set()
 
     def _get(self, name: str) -> Any:
-        response = self._cluster.send("GET", f"{self._path}/{name}")
+        response = self._cluster.ask("GET", f"{self._path}/{name}")
         if response.status == 404:
             raise Missing(f"there is no {self._namespace}/{name}")
         if response.status != 200:

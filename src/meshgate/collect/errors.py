@@ -2,14 +2,25 @@
 
 
 class NoCluster(Exception):
-    """No way to a cluster is configured: nothing was tried yet."""
+    """No cluster is configured; nothing was tried yet."""
 
 
 class ReadError(Exception):
-    """A read that failed, in words; `heals` if another try may succeed by itself."""
+    """A read that failed: why, and what to do; `transient` if a retry may succeed."""
 
     def __init__(self, why: str, remedy: str, *, transient: bool = False) -> None:
         super().__init__(why)
         self.why = why
         self.remedy = remedy
         self.transient = transient
+
+
+class NotServed(ReadError):
+    """The API server answered 404."""
+
+
+# why and remedy of whatever the end of the run cut off
+OUT_OF_TIME = (
+    "the run's deadline passed before this was read",
+    "raise --deadline, or run fewer stages at once",
+)

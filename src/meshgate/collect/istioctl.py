@@ -34,7 +34,7 @@ class _Version(Base, frozen=True):
 
 
 def analyze(cluster: Cluster, *, istioctl: str, istio_namespace: str, timeout: float) -> Analysis:
-    """Every namespace analysed; raises Unreadable when it did not finish or cannot be believed.
+    """Every namespace analyzed; raises Unreadable when it did not finish or cannot be believed.
 
     Args:
         istioctl: the program's name or path.

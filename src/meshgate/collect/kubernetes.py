@@ -6,10 +6,11 @@ carries the requests; its models are not used (20 times the memory, see docs/adr
 
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from http.client import HTTPConnection, HTTPException
 from pathlib import Path
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, NamedTuple, Protocol, TypeVar
 from urllib.parse import urlsplit
 
 import msgspec
@@ -19,7 +20,10 @@ from kubernetes import config as kubeconfig
 from kubernetes.stream import portforward
 from kubernetes.stream.ws_client import PortForward
 
-from meshgate.collect.errors import NoCluster, ReadError
+from meshgate.collect import exec_plugins
+from meshgate.collect.errors import OUT_OF_TIME, NoCluster, NotServed, ReadError
+from meshgate.collect.lists import Listing, not_kubernetes, read_list, undecodable
+from meshgate.deadline import Deadline, bounded
 from meshgate.snapshot.base import Base
 from meshgate.snapshot.items import Kind
 
@@ -27,26 +31,20 @@ __all__ = ["Api", "ApiAnswer", "Cluster", "NoCluster", "ReadError", "Version"]
 
 T = TypeVar("T")
 
-PAGE = 500
+LARGEST = 512 * 1024 * 1024  # bytes of one answer
 _JSON = {"Content-Type": "application/json"}
 TOKENS = Path("/var/run/secrets/kubernetes.io/serviceaccount/token")
 
 
-class _ListMeta(Base, frozen=True):
-    continue_: str = msgspec.field(default="", name="continue")
-
-
-class _Page(msgspec.Struct, Generic[T], frozen=True):
-    items: tuple[T, ...] = ()
-    metadata: _ListMeta = _ListMeta()
-
-
-# one decoder after the other, see snapshot/model.py
-_DECODERS = threading.Lock()
-
-
 class Version(Base, frozen=True):
     git_version: str
+
+
+class Answer(NamedTuple):
+    """The whole answer to one request."""
+
+    status: int
+    data: bytes
 
 
 class ApiAnswer(Protocol):
@@ -76,7 +74,7 @@ class Api(Protocol):
     """What is read of a cluster, be it there or recorded."""
 
     def objects(self, kind: Kind) -> tuple[Any, ...]:
-        """All objects of a kind."""
+        """Return all objects of a kind."""
 
     def send(
         self,
@@ -98,6 +96,7 @@ class Cluster:
         context: a context of that file; None means its current one.
         timeout: seconds for one request.
         patience: seconds for which an API server that does not answer is tried again.
+        deadline: when the run ends: no request lasts longer.
     """
 
     def __init__(
@@ -107,8 +106,11 @@ class Cluster:
         context: str | None = None,
         timeout: float = 30.0,
         patience: float = 10.0,
+        deadline: Deadline | None = None,
     ) -> None:
         self.in_cluster = False
+        self.deadline = deadline or Deadline()
+        exec_plugins.bound()
         settings = client.Configuration()
         try:
             if config or context or not self._is_pod():
@@ -124,6 +126,8 @@ class Cluster:
             # the loader stumbles over a file that is no kubeconfig in many ways
             words = " ".join(f"{type(error).__name__}: {error}".split())
             raise NoCluster(f"the kubeconfig cannot be read: {words}") from error
+        if exec_plugins.failures:
+            raise NoCluster(exec_plugins.failures.pop())
         settings.retries = False
         self.api = client.ApiClient(settings)
         self.host = str(settings.host)
@@ -144,71 +148,56 @@ class Cluster:
         """The API server's version, `v1.34.4`."""
         try:
             return msgspec.json.decode(self.get("/version"), type=Version).git_version
-        except ValueError as error:
-            raise _undecodable("get /version", error) from error
+        except (ValueError, RecursionError) as error:
+            raise not_kubernetes("get /version", error) from error
 
     def objects(self, kind: Kind) -> tuple[Any, ...]:
-        """All objects of a kind (those that it is `only` about), over all pages."""
-        with _DECODERS:
-            decoder: msgspec.json.Decoder[Any] = msgspec.json.Decoder(_Page[kind.type])  # type: ignore[name-defined]
-        try:
-            return tuple(self._pages(kind, decoder))
-        except ValueError as error:
-            raise _undecodable(kind.right, error) from error
+        """Return all objects of a kind; raise ReadError if one of them cannot be decoded."""
+        found = self.listing(kind)
+        if found.undecodable:
+            raise ReadError(*undecodable(kind, found.undecodable))
+        return found.objects
 
-    def _pages(self, kind: Kind, decoder: "msgspec.json.Decoder[Any]") -> Iterator[Any]:
-        position = ""
-        while True:
-            query = [("limit", str(PAGE))]
-            query += [("fieldSelector", kind.only)] if kind.only else []
-            query += [("continue", position)] if position else []
-            try:
-                page = decoder.decode(self.get(kind.path, query=query, right=kind.right))
-            except _NoSuchKind:
-                if kind.optional:
-                    return
-                raise
-            yield from page.items
-            position = page.metadata.continue_
-            if not position:
-                return
+    def listing(self, kind: Kind) -> Listing:
+        """Return the list of a kind, over all pages, at the newest version that is served."""
+        return read_list(self, kind)
 
     def get(
         self, path: str, *, query: list[tuple[str, str]] | None = None, right: str = ""
     ) -> bytes:
-        """One GET; raises Unreadable with what to do about it."""
-        response = self.send("GET", path, query=query)
+        """Return the body of one GET; raise ReadError for any other answer."""
+        response = self.ask("GET", path, query=query)
         if response.status == 200:
-            return bytes(response.data)
+            return response.data
         raise self._refusal(response, path, right)
 
     def put(self, path: str, name: str, value: object, *, right: str) -> None:
         """Creates or replaces the object `name` of the collection `path`."""
         body = msgspec.json.encode(value)
-        response = self.send("PUT", f"{path}/{name}", headers=_JSON, body=body)
+        response = self.ask("PUT", f"{path}/{name}", headers=_JSON, body=body)
         if response.status == 404:
-            response = self.send("POST", path, headers=_JSON, body=body)
+            response = self.ask("POST", path, headers=_JSON, body=body)
         if response.status not in (200, 201):
             raise self._refusal(response, f"{path}/{name}", right)
 
     def create(self, path: str, value: object, *, right: str) -> bytes:
         """Creates an object in the collection `path`; what it is then."""
-        response = self.send("POST", path, headers=_JSON, body=msgspec.json.encode(value))
+        response = self.ask("POST", path, headers=_JSON, body=msgspec.json.encode(value))
         if response.status not in (200, 201):
             raise self._refusal(response, path, right)
-        return bytes(response.data)
+        return response.data
 
     def merge(self, path: str, change: object, *, right: str) -> bytes:
         """Changes one object by a merge patch; what it is then."""
         headers = {"Content-Type": "application/merge-patch+json"}
-        response = self.send("PATCH", path, headers=headers, body=msgspec.json.encode(change))
+        response = self.ask("PATCH", path, headers=headers, body=msgspec.json.encode(change))
         if response.status != 200:
             raise self._refusal(response, path, right)
-        return bytes(response.data)
+        return response.data
 
     def delete(self, path: str, *, right: str, query: list[tuple[str, str]] | None = None) -> None:
         """Deletes one object; one that is gone already is no error."""
-        response = self.send("DELETE", path, query=query)
+        response = self.ask("DELETE", path, query=query)
         if response.status not in (200, 202, 404):
             raise self._refusal(response, path, right)
 
@@ -218,11 +207,58 @@ class Cluster:
         path: str,
         *,
         query: list[tuple[str, str]] | None = None,
-        stream: bool = False,
+        stream: bool = True,
+        headers: dict[str, str] | None = None,
+    ) -> urllib3.BaseHTTPResponse:
+        """Send one request with our credentials and return the response, unread."""
+        request = self._request(method, path, query, headers)
+        connect = urllib3.Timeout(connect=5.0, read=None)
+        return self._retried(lambda: request(preload_content=False, timeout=connect))
+
+    def ask(
+        self,
+        method: str,
+        path: str,
+        *,
+        query: list[tuple[str, str]] | None = None,
         headers: dict[str, str] | None = None,
         body: bytes | None = None,
-    ) -> urllib3.BaseHTTPResponse:
-        """One request with our credentials; the raw response, unread when `stream`."""
+    ) -> "Answer":
+        """Send one request and return the whole answer, within the time-out of a request."""
+        request = self._request(method, path, query, headers)
+        limit = min(self._timeout, self.deadline.left)
+        if not limit:
+            raise ReadError(*OUT_OF_TIME)
+
+        def whole() -> Answer:
+            # the time-out of urllib3 is for each read: slow drips would never end
+            within = Deadline(limit)
+            timeout = urllib3.Timeout(connect=min(5.0, limit), read=limit)
+            with request(body=body, preload_content=False, timeout=timeout) as response:
+                data = bytearray()
+                while part := response.read1(1024 * 1024):
+                    data += part
+                    if within.passed or len(data) > LARGEST:
+                        raise TimeoutError
+                return Answer(response.status, bytes(data))
+
+        try:
+            return self._retried(lambda: bounded(whole, limit, f"{method} {path}"))
+        except TimeoutError as error:
+            raise ReadError(
+                f"timed out: the API server {self._address} did not finish its answer to "
+                f"{method} {path} within {limit:.3g} s and {LARGEST // 1024**2} MiB",
+                "raise --request-timeout, or check the network to the API server",
+                transient=True,
+            ) from error
+
+    def _request(
+        self,
+        method: str,
+        path: str,
+        query: list[tuple[str, str]] | None,
+        headers: dict[str, str] | None,
+    ) -> Callable[..., urllib3.BaseHTTPResponse]:
         _, url, sent_headers, _, _ = self.api.param_serialize(
             method,
             path,
@@ -230,28 +266,24 @@ class Cluster:
             header_params={"Accept": "application/json", **(headers or {})},
             auth_settings=["BearerToken"],
         )
-        deadline = time.monotonic() + self._patience
+        send = self.api.rest_client.pool_manager.request
+        return partial(send, method, url, headers=sent_headers, retries=False)
+
+    def _retried(self, attempt: Callable[[], T]) -> T:
+        """Try again where the connection fails, while our patience lasts.
+
+        An API server that restarts is back within seconds.  One that never answered gets the same.
+        """
+        patience = self.deadline.within(self._patience)
         while True:
             with self._count:
                 self.requests += 1
             try:
-                response: urllib3.BaseHTTPResponse = self.api.rest_client.pool_manager.request(
-                    method,
-                    url,
-                    headers=sent_headers,
-                    body=body,
-                    preload_content=not stream,
-                    retries=False,
-                    timeout=urllib3.Timeout(connect=5.0, read=None if stream else self._timeout),
-                )
+                return attempt()
             except urllib3.exceptions.HTTPError as error:
-                # An API server that restarts is back within seconds; one that never answered
-                # and is not ours to know gets the same patience, no more.
-                if self._hopeless(error) or time.monotonic() >= deadline:
+                if self._hopeless(error) or patience.passed:
                     raise self._unreachable(error) from error
                 time.sleep(0.5)
-                continue
-            return response
 
     @staticmethod
     def _hopeless(error: Exception) -> bool:
@@ -280,7 +312,7 @@ class Cluster:
         parts = urlsplit(self.host)
         return f"{parts.hostname}:{parts.port}" if parts.port else f"{parts.hostname}"
 
-    def _refusal(self, response: urllib3.BaseHTTPResponse, path: str, right: str) -> ReadError:
+    def _refusal(self, response: "Answer", path: str, right: str) -> ReadError:
         words = self._words(response)
         if response.status == 401:
             return ReadError(
@@ -294,7 +326,7 @@ class Cluster:
                 f"grant `{needed}` (`meshgate rbac` prints all that is needed)",
             )
         if response.status == 404:
-            return _NoSuchKind(f"the API server does not know {path}", "is its CRD installed?")
+            return NotServed(f"the API server does not serve {path}", "install its CRD")
         return ReadError(
             f"the API server answered {response.status} to {path}: {words}",
             "look at the API server's health, then run again",
@@ -303,11 +335,11 @@ class Cluster:
         )
 
     @staticmethod
-    def _words(response: urllib3.BaseHTTPResponse) -> str:
+    def _words(response: "Answer") -> str:
         try:
             return str(msgspec.json.decode(response.data, type=dict[str, Any]).get("message", ""))
         except ValueError:
-            return bytes(response.data[:200]).decode(errors="replace").strip()
+            return response.data[:200].decode(errors="replace").strip()
 
     def forward(self, namespace: str, pod: str, port: int) -> "Forwarded":
         """HTTP to a Pod's port, which it sees as a call from its own loopback."""
@@ -319,14 +351,22 @@ class Cluster:
             self.requests += 1
         # portforward() swaps a method of its client while it connects: not one that others share
         own = client.ApiClient(self.api.configuration)
+        connect = partial(
+            portforward,
+            client.CoreV1Api(own).connect_get_namespaced_pod_portforward,
+            pod,
+            namespace,
+            ports=str(port),
+            _request_timeout=self._timeout,
+        )
         try:
-            return portforward(
-                client.CoreV1Api(own).connect_get_namespaced_pod_portforward,
-                pod,
-                namespace,
-                ports=str(port),
-                _request_timeout=self._timeout,
-            )
+            return bounded(connect, min(self._timeout, self.deadline.left), f"forward {pod}")
+        except TimeoutError as error:
+            raise ReadError(
+                f"cannot port-forward to pod {namespace}/{pod}: {error}",
+                "check the network to the API server",
+                transient=True,
+            ) from error
         except client.ApiException as error:
             if error.status in (401, 403):
                 raise ReadError(
@@ -339,18 +379,6 @@ class Cluster:
                 "is the pod running?",
                 transient=True,
             ) from error
-
-
-class _NoSuchKind(ReadError):
-    pass
-
-
-def _undecodable(request: str, error: ValueError) -> ReadError:
-    # msgspec's errors are ValueErrors, and so is what is not UTF-8
-    return ReadError(
-        f"cannot decode the answer to {request}: {error}",
-        "is this a Kubernetes API server? If so, please report this with its version",
-    )
 
 
 class Forwarded(HTTPConnection):

@@ -185,7 +185,7 @@ def read_pair(context: Context, found: Items) -> Pair:
     if plan.namespace not in {each.metadata.name for each in found.namespaces}:
         raise ReadError(
             f"there is no namespace {plan.namespace} for the probe pair",
-            "create it, labelled as the others of the mesh are (the chart does), or name another "
+            "create it, labeled as the others of the mesh are (the chart does), or name another "
             "with --probe-namespace",
         )
     others = [

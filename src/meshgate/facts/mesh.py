@@ -1,4 +1,4 @@
-"""The mesh as a Snapshot shows it: the one object that a claim is given."""
+"""The mesh in a snapshot: the one argument of a check."""
 
 from functools import cached_property
 
@@ -10,11 +10,14 @@ from meshgate.facts.controlplane.metrics import Numbers
 from meshgate.facts.controlplane.proxies import Proxies
 from meshgate.facts.controlplane.revisions import Revisions
 from meshgate.facts.dataplane.authorization import Authorization
+from meshgate.facts.dataplane.certificates import SidecarCertificates
 from meshgate.facts.dataplane.destination_rules import DestinationRules
 from meshgate.facts.dataplane.mtls import MtlsProbes
 from meshgate.facts.dataplane.probe_pair import ProbePair
 from meshgate.facts.dataplane.retry_after import RetryAfter
+from meshgate.facts.dataplane.retry_answers import RetryAnswers
 from meshgate.facts.dataplane.sidecars import Sidecars
+from meshgate.facts.dataplane.workload_pods import WorkloadPods
 from meshgate.facts.evidence import Evidence
 from meshgate.facts.ingress.declared_requests import DeclaredAnswers
 from meshgate.facts.ingress.gateways import IngressGateways
@@ -34,7 +37,7 @@ from meshgate.snapshot.model import Snapshot
 
 
 class Mesh:
-    """Entry to all facts; asking for one whose evidence is missing raises CouldNotVerify."""
+    """Entry to all facts; a fact whose evidence is missing raises CouldNotVerify."""
 
     def __init__(self, snapshot: Snapshot) -> None:
         self.evidence = Evidence(snapshot)
@@ -44,22 +47,22 @@ class Mesh:
 
     @cached_property
     def control_plane(self) -> ControlPlane:
-        """istiod: its Deployments and replicas."""
+        """istiod's Deployments and replicas."""
         return ControlPlane(self.evidence)
 
     @cached_property
     def numbers(self) -> Numbers:
-        """What istiod counts of itself."""
+        """istiod's metrics."""
         return Numbers(self.evidence)
 
     @cached_property
     def proxies(self) -> Proxies:
-        """Every proxy that the pods promise and that istiod's replicas know."""
+        """Every proxy, by its pod and by what istiod reports."""
         return Proxies(self.evidence)
 
     @cached_property
     def analysis(self) -> AnalyzeMessages:
-        """What `istioctl analyze` says."""
+        """The messages of `istioctl analyze`."""
         return AnalyzeMessages(self.evidence)
 
     @cached_property
@@ -74,67 +77,82 @@ class Mesh:
 
     @cached_property
     def retry_after(self) -> RetryAfter:
-        """EnvoyFilters that are about Retry-After, and the answers that carry it."""
+        """EnvoyFilters about Retry-After, and the configuration of their proxies."""
         return RetryAfter(self.evidence)
 
     @cached_property
+    def retry_answers(self) -> RetryAnswers:
+        """Retry-After in the answers to the probes."""
+        return RetryAnswers(self.evidence)
+
+    @cached_property
     def ingress(self) -> IngressGateways:
-        """The gateways, and what was sent through them."""
+        """The gateways, and the requests sent through them."""
         return IngressGateways(self.evidence)
 
     @cached_property
     def control_plane_summary(self) -> ControlPlaneSummary:
-        """The control planes that every verdict is about."""
+        """The versions and revisions of the control plane, for the reports."""
         return control_plane_summary(self.evidence)
 
     @cached_property
     def declared(self) -> DeclaredAnswers:
-        """Answers that somebody declared."""
+        """The declared requests and their expected responses."""
         return DeclaredAnswers(self.evidence, self.ingress)
 
     @cached_property
     def tls_versions(self) -> TlsVersions:
-        """Which versions of TLS the gateways take."""
+        """The TLS versions that the gateways accept."""
         return TlsVersions(self.ingress)
 
     @cached_property
     def watched(self) -> Watched:
-        """What was sent while the gateways were replaced."""
+        """The requests sent while the gateways were restarted."""
         return Watched(self.evidence, self.ingress)
 
     @cached_property
     def revisions(self) -> Revisions:
-        """Revisions and tags, and who belongs to them."""
+        """Revisions and tags, and what uses them."""
         return Revisions(self.evidence)
 
     @cached_property
     def sidecars(self) -> Sidecars:
-        """Who has a sidecar, of which version."""
+        """Which pods have a sidecar, its version, and its istiod."""
         return Sidecars(self.evidence)
 
     @cached_property
+    def workload_pods(self) -> WorkloadPods:
+        """The pods that workloads ask for and have."""
+        return WorkloadPods(self.evidence)
+
+    @cached_property
     def wire(self) -> MtlsProbes:
-        """What the workloads' ports did when they were connected to."""
+        """How the workloads' ports answer connections."""
         return MtlsProbes(self.evidence)
 
     @cached_property
+    def certificates(self) -> SidecarCertificates:
+        """The certificates that sidecars serve."""
+        return SidecarCertificates(self.evidence, self.wire)
+
+    @cached_property
     def destination_rules(self) -> DestinationRules:
-        """What clients are told to speak."""
+        """The TLS modes that DestinationRules set for clients."""
         return DestinationRules(self.evidence)
 
     @cached_property
     def authorization(self) -> Authorization:
-        """What a stranger may."""
-        return Authorization(self.evidence)
+        """What AuthorizationPolicies say of the verifier, and how ports answer it."""
+        return Authorization(self.evidence, self.wire)
 
     @cached_property
     def probe_pair(self) -> ProbePair:
-        """Two new pods, and what they reach."""
+        """The probe pair: two new pods, and what they can reach."""
         return ProbePair(self.evidence)
 
     @cached_property
     def precheck(self) -> Precheck:
-        """What `istioctl x precheck` says."""
+        """The messages of `istioctl x precheck`."""
         return Precheck(self.evidence)
 
     @cached_property
@@ -144,35 +162,35 @@ class Mesh:
 
     @cached_property
     def upgrade(self) -> Upgrade:
-        """From what to what, and whether that is supported."""
+        """The current and the target version, and whether that path is supported."""
         return Upgrade(self.evidence)
 
     @cached_property
     def changes(self) -> Changes:
-        """What the releases on the way change, and who is concerned."""
+        """What the releases on the path change, and which objects that affects."""
         return Changes(self.evidence)
 
     @cached_property
     def envoy_filters(self) -> EnvoyFilters:
-        """EnvoyFilters, on the proxies of the target."""
+        """EnvoyFilters, for proxies of the target version."""
         return EnvoyFilters(self.evidence)
 
     @cached_property
     def gateway_api(self) -> GatewayApi:
-        """The Gateway API's CRDs."""
+        """The Gateway API CRDs."""
         return GatewayApi(self.evidence)
 
     @cached_property
     def ownership(self) -> Ownership:
-        """Who else wants what the upgrade is about to set."""
+        """Other managers of the fields that the upgrade sets."""
         return Ownership(self.evidence)
 
     @cached_property
     def restart(self) -> Restart:
-        """What the restart of the workloads will and will not reach."""
+        """Pods that the restart of the workloads would skip or break."""
         return Restart(self.evidence)
 
     @cached_property
     def shadow(self) -> ShadowUpgrade:
-        """The upgrade as it was tried with nothing applied."""
+        """The simulated upgrade."""
         return ShadowUpgrade(self.evidence)

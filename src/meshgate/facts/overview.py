@@ -1,4 +1,4 @@
-"""The mesh at a glance, for reports: who is connected to what, and how well it follows."""
+"""A summary of the mesh for reports: istiod's replicas, and the states of the proxies."""
 
 from collections import Counter
 from typing import NamedTuple
@@ -11,7 +11,7 @@ from meshgate.semantics.versions import Version
 from meshgate.snapshot.istiod import ProxySync
 from meshgate.verdict import CouldNotVerify
 
-# of a proxy, best first
+# The states of a proxy, best first.
 STATES = ("in sync", "push unanswered", "rejected", "not connected")
 
 
@@ -31,14 +31,14 @@ class Overview(NamedTuple):
 
 
 class ControlPlaneSummary(NamedTuple):
-    """The versions and the revisions of the istiods that were seen; empty where none was."""
+    """The versions and revisions of the istiods that were found, each joined by commas."""
 
     versions: str
     revisions: str
 
 
 def control_plane_summary(evidence: Evidence) -> ControlPlaneSummary:
-    """Which control planes a verdict is about."""
+    """Return the versions and revisions of the control plane; empty where they are unknown."""
     try:
         versions = {_version(each.version) for each in ControlPlane(evidence).answers}
     except CouldNotVerify:
@@ -51,7 +51,7 @@ def control_plane_summary(evidence: Evidence) -> ControlPlaneSummary:
 
 
 def overview(evidence: Evidence) -> Overview | None:
-    """What is known of it; None where istiod or the pods could not be read."""
+    """Return the summary; None if istiod or the pods could not be read."""
     try:
         answers = ControlPlane(evidence).answers
         proxies = Proxies(evidence)

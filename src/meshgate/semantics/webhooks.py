@@ -1,16 +1,15 @@
-"""Istio's webhook configurations: which there are, what they select, and who serves them.
-
-Works on lists rather than on Evidence: a probe plans by it what it asks.
-"""
+"""Istio's webhook configurations: which exist, what they select, and which pods serve them."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from typing import NamedTuple
 
 from meshgate.semantics.certificates import fingerprint
 from meshgate.semantics.selectors import selects
+from meshgate.semantics.workloads import is_injectable
 from meshgate.snapshot.kubernetes import (
     EndpointSlice,
     Namespace,
+    Pod,
     Service,
     ServiceReference,
     Webhook,
@@ -20,15 +19,18 @@ from meshgate.snapshot.kubernetes import (
 INJECTOR = "sidecar-injector.istio.io"
 VALIDATOR = "validation.istio.io"
 
-# A pod that asks for nothing by itself: whether it is injected is its namespace's word alone.
+# The labels of a pod without a choice of its own: its namespace decides whether it is injected.
 SAMPLE_LABELS = {"app": "meshgate-sample"}
 
-# istiod injects nothing here, whatever the label says (pkg/kube/inject, IgnoredNamespaces)
+# The labels of a pod that choose a sidecar, whatever its namespace chooses.
+OPT_IN_LABELS = ("sidecar.istio.io/inject", "istio.io/rev")
+
+# istiod injects nothing here, whatever the labels are (pkg/kube/inject, IgnoredNamespaces)
 IGNORED = frozenset({"kube-system", "kube-public", "kube-node-lease", "local-path-storage"})
 
 
 class Backend(NamedTuple):
-    """One endpoint of a webhook's service; `pod` is its address where no pod stands behind it."""
+    """One endpoint of a webhook's Service; `pod` is its address if it is not a pod's."""
 
     namespace: str
     pod: str
@@ -37,7 +39,7 @@ class Backend(NamedTuple):
 
 
 class Hook(NamedTuple):
-    """One webhook, and the configuration that it stands in."""
+    """One webhook, and the configuration that contains it."""
 
     kind: str
     configuration: WebhookConfiguration
@@ -54,7 +56,7 @@ class Hook(NamedTuple):
 
     @property
     def tag(self) -> str:
-        """The revision tag that it stands for, if any."""
+        """The revision tag that it implements; empty for a revision's own webhook."""
         return self.configuration.metadata.labels.get("istio.io/tag", "")
 
     @property
@@ -72,7 +74,7 @@ class Hook(NamedTuple):
 
     @property
     def path(self) -> str:
-        """The path that its calls go to."""
+        """The path of its calls."""
         return (self.service.path if self.service else "") or "/"
 
     def selects(self, namespace: Namespace, labels: Mapping[str, str] = SAMPLE_LABELS) -> bool:
@@ -83,7 +85,15 @@ class Hook(NamedTuple):
 
 
 class Webhooks:
-    """All webhooks of Istio."""
+    """Istio's webhooks of one mesh.
+
+    Args:
+        mutating: the cluster's MutatingWebhookConfigurations.
+        validating: the cluster's ValidatingWebhookConfigurations.
+        services: the cluster's Services.
+        slices: the cluster's EndpointSlices.
+        foreign: the revisions of other meshes in the cluster (meshes.foreign_revisions).
+    """
 
     def __init__(
         self,
@@ -91,9 +101,13 @@ class Webhooks:
         validating: Iterable[WebhookConfiguration],
         services: Iterable[Service],
         slices: Iterable[EndpointSlice],
+        foreign: frozenset[str] = frozenset(),
     ) -> None:
-        self.injectors = list(_hooks("MutatingWebhookConfiguration", mutating, INJECTOR))
-        self.validators = list(_hooks("ValidatingWebhookConfiguration", validating, VALIDATOR))
+        injectors = list(_hooks("MutatingWebhookConfiguration", mutating, INJECTOR))
+        validators = list(_hooks("ValidatingWebhookConfiguration", validating, VALIDATOR))
+        self.injectors = [hook for hook in injectors if hook.revision not in foreign]
+        self.validators = [hook for hook in validators if hook.revision not in foreign]
+        self._others = [hook for hook in injectors if hook.revision in foreign]
         self._services = {(each.metadata.namespace, each.metadata.name): each for each in services}
         self._slices = list(slices)
 
@@ -102,12 +116,12 @@ class Webhooks:
         return [*self.injectors, *self.validators]
 
     def service_of(self, hook: Hook) -> Service | None:
-        """The Service that it points to, if that exists."""
+        """The Service of its clientConfig; None if that does not exist."""
         target = hook.service
         return self._services.get((target.namespace, target.name)) if target else None
 
     def backends(self, hook: Hook) -> list[Backend]:
-        """The ready endpoints that its calls reach, by pod."""
+        """The ready endpoints of its Service, by pod."""
         target, service = hook.service, self.service_of(hook)
         if target is None or service is None:
             return []
@@ -124,7 +138,7 @@ class Webhooks:
                 if each.metadata.namespace == target.namespace
                 and each.metadata.labels.get("kubernetes.io/service-name") == target.name
                 for endpoint in each.endpoints or ()
-                # the API's own reading: not said means ready
+                # as the API defines it: without a condition an endpoint is ready
                 if endpoint.addresses and endpoint.conditions.ready is not False
                 for port in each.ports or ()
                 if port.name in names
@@ -137,13 +151,54 @@ class Webhooks:
         """The injectors that the API server would call for a pod with these labels there."""
         return [hook for hook in self.injectors if hook.selects(namespace, labels)]
 
+    def injection_enabled(self, namespaces: Iterable[Namespace]) -> list[Namespace]:
+        """The namespaces whose labels enable injection, without those of other meshes."""
+        return [
+            each
+            for each in injection_enabled(namespaces)
+            if self.selecting(each) or not any(hook.selects(each) for hook in self._others)
+        ]
+
+    def opted_in(
+        self, namespaces: Iterable[Namespace], pods: Iterable[Pod]
+    ) -> list[tuple[Namespace, dict[str, str]]]:
+        """The choices that active pods make themselves in namespaces that make none.
+
+        Returns:
+            Each namespace with the labels of such a choice; equal choices once.
+        """
+        enabled = {each.metadata.name for each in injection_enabled(namespaces)}
+        undecided = {
+            each.metadata.name: each
+            for each in namespaces
+            if each.metadata.name not in enabled | IGNORED
+            and each.metadata.deletion_timestamp is None
+        }
+        found: dict[tuple[str, tuple[tuple[str, str], ...]], None] = {}
+        for pod in pods:
+            labels = pod.metadata.labels
+            choice = tuple((key, labels[key]) for key in OPT_IN_LABELS if key in labels)
+            chosen = labels.get(OPT_IN_LABELS[0]) == "true" or (
+                OPT_IN_LABELS[1] in labels and labels.get(OPT_IN_LABELS[0]) != "false"
+            )
+            if pod.metadata.namespace in undecided and chosen and is_injectable(pod):
+                found[pod.metadata.namespace, choice] = None
+        return [
+            (undecided[namespace], {**SAMPLE_LABELS, **dict(choice)})
+            for namespace, choice in sorted(found)
+            if not any(
+                hook.selects(undecided[namespace], {**SAMPLE_LABELS, **dict(choice)})
+                for hook in self._others
+            )
+        ]
+
 
 def injection_enabled(namespaces: Iterable[Namespace]) -> list[Namespace]:
-    """Namespaces whose labels ask for sidecars: `istio-injection` first, then `istio.io/rev`."""
-    return [each for each in namespaces if _asks(each)]
+    """Return the namespaces that enable injection: `istio-injection`, else `istio.io/rev`."""
+    return [each for each in namespaces if _enabled(each)]
 
 
-def _asks(namespace: Namespace) -> bool:
+def _enabled(namespace: Namespace) -> bool:
     labels = namespace.metadata.labels
     if namespace.metadata.name in IGNORED or namespace.metadata.deletion_timestamp is not None:
         return False

@@ -213,6 +213,8 @@ class DestinationRuleSpec(Base, frozen=True):
     host: str = ""
     subsets: tuple[Subset, ...] = ()
     traffic_policy: TrafficPolicy | None = None
+    export_to: tuple[str, ...] = ()
+    workload_selector: PeerSelector | None = None
 
 
 class DestinationRule(Base, frozen=True):
@@ -235,6 +237,8 @@ class AuthorizationSource(Base, frozen=True):
     not_namespaces: tuple[str, ...] = ()
     service_accounts: tuple[str, ...] = ()
     not_service_accounts: tuple[str, ...] = ()
+    trust_domains: tuple[str, ...] = ()
+    not_trust_domains: tuple[str, ...] = ()
     request_principals: tuple[str, ...] = ()
     not_request_principals: tuple[str, ...] = ()
     ip_blocks: tuple[str, ...] = ()

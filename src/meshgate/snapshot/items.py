@@ -76,11 +76,13 @@ class Source(msgspec.Struct, frozen=True):
         reader: the function, as `module:function` below `meshgate.collect`.
         requires: the items (or `@group`) that must have been read in full.
         after: the items that the reader waits for where they are read too.
+        cleans_up: whether it removes what it created, and gets time for that after the deadline.
     """
 
     reader: str
     requires: tuple[str, ...] = ()
     after: tuple[str, ...] = ()
+    cleans_up: bool = False
 
 
 # Names for several items, written `@name` in the catalogue's `reads` and in `requires`.
@@ -232,6 +234,7 @@ class Items(Base, frozen=True):
             "readers:read_pair",
             requires=("namespaces", "pods", "services", "istiod"),
             after=("retry_filters",),
+            cleans_up=True,
         ),
     ] = _absent()
     istioctl: Annotated[str, Source("readers:read_istioctl")] = ""
@@ -239,7 +242,9 @@ class Items(Base, frozen=True):
     settings: Annotated[tuple[Settings, ...], Source("readers:read_settings")] = ()
     workloads: Annotated[tuple[Workload, ...], Source("readers:read_workloads")] = ()
     ingress: Annotated[Ingress, Source("readers:read_ingress", requires=("@routing",))] = _absent()
-    shadow: Annotated[Shadow, Source("readers:read_shadow", requires=("@running",))] = _absent()
+    shadow: Annotated[
+        Shadow, Source("readers:read_shadow", requires=("@running",), cleans_up=True)
+    ] = _absent()
     offline_bundle: Annotated[
         OfflineBundle, Source("readers:read_offline_bundle", requires=("@running",))
     ] = _absent()

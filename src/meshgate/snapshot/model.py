@@ -13,18 +13,36 @@ from meshgate.snapshot.base import Base
 from meshgate.snapshot.gateway_api import ApiGateway
 from meshgate.snapshot.ingress import INSIDE, Answer, Ingress, Watch
 from meshgate.snapshot.items import Items
+from meshgate.snapshot.pair import Pair
 from meshgate.snapshot.upgrade import Support
 
 SCHEMA = 2  # a change of it comes with a row in migrate.py
 
 
+class Undecodable(Base, frozen=True):
+    """One object of a list that could not be decoded: `name` is `namespace/name`."""
+
+    kind: str
+    name: str
+    field: str
+    why: str
+
+    def __str__(self) -> str:
+        where = f"{self.field}: " if self.field else ""
+        return f"{self.kind} {self.name}: {where}{self.why}".strip()
+
+
 class Gap(Base, frozen=True):
-    """An item that could not be read, why, and what to do; `transient` if a retry may succeed."""
+    """An item that could not be read, why, and what to do; `transient` if a retry may succeed.
+
+    With `objects` the item was read, except for these.
+    """
 
     item: str
     why: str
     remedy: str = ""
     transient: bool = False
+    objects: tuple[Undecodable, ...] = ()
 
 
 class Waiver(Base, frozen=True):
@@ -43,6 +61,7 @@ class Before(Base, frozen=True):
     taken: datetime
     api_gateways: tuple[ApiGateway, ...] = ()
     ingress: Ingress | None = None
+    pair: Pair | None = None
 
 
 class Expectations(Base, frozen=True):
@@ -59,6 +78,8 @@ class Expectations(Base, frozen=True):
     `accepted_losses`: globs of `TYPE RESOURCE PATH` that a proxy may lose by it.
     `before`: what it saw.  `vantages`: where traffic must have been sent from.  `answers`: what
     declared requests must get.  `watch`: what was sent while the gateways were replaced.
+    `accepted_unverified`: parts of the mesh that meshgate cannot verify and somebody accepted:
+    `CA` for an external certificate authority, `ambient` for pods in ambient mode.
     """
 
     istio_namespace: str = "istio-system"
@@ -81,6 +102,7 @@ class Expectations(Base, frozen=True):
     accepted_losses: tuple[str, ...] = ()
     answers: tuple[Answer, ...] = ()
     watch: Watch | None = None
+    accepted_unverified: tuple[str, ...] = ()
 
 
 class Snapshot(Items, frozen=True, kw_only=True):
@@ -89,6 +111,8 @@ class Snapshot(Items, frozen=True, kw_only=True):
     Attributes:
         read: the names of the items that were read in full; an item is in `read`, or in a gap, or
             was not requested.
+        api_versions: item to the API version that it was read at, empty where the cluster does not
+            serve the kind.
         unanswered_since: `proxy|type URL` to when a push was first seen unanswered in this run.
         started: when the run first looked; with `unanswered_since` it ages what is STALE.
     """
@@ -101,6 +125,7 @@ class Snapshot(Items, frozen=True, kw_only=True):
     kubernetes_version: str = ""
     read: tuple[str, ...] = ()
     gaps: tuple[Gap, ...] = ()
+    api_versions: dict[str, str] = {}
     unanswered_since: dict[str, datetime] = {}
     watch: Watch | None = None
 
@@ -117,5 +142,8 @@ DECODER = msgspec.json.Decoder(Snapshot)
 def before(baseline: Snapshot) -> Before:
     """What later captures are compared with."""
     return Before(
-        taken=baseline.taken, api_gateways=baseline.api_gateways, ingress=baseline.ingress
+        taken=baseline.taken,
+        api_gateways=baseline.api_gateways,
+        ingress=baseline.ingress,
+        pair=baseline.pair,
     )

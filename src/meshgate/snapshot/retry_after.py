@@ -1,4 +1,4 @@
-"""What adds or honours Retry-After: EnvoyFilters, what istiod makes of them, and the wire."""
+"""What adds or honors Retry-After: EnvoyFilters, what istiod makes of them, and the wire."""
 
 from datetime import datetime
 
@@ -6,18 +6,20 @@ from meshgate.snapshot.base import Base
 
 
 class HeaderRule(Base, frozen=True):
-    """One place of a configuration that adds Retry-After to an answer, or honours it.
+    """One place of a configuration that adds Retry-After to an answer, or honors it.
 
     `kind` is `local reply`, `rate limit`, `header` or `lua`, or `back-off` where a retry waits for
     what an upstream asked.  `value` is what will be sent, empty where that is not fixed.  `code` is
     the fingerprint of a script; nothing else of it is kept.  `side` is INBOUND or OUTBOUND, as far
-    as the place says.
+    as the place says.  `statuses` are those to whose answers a script always adds it: empty where
+    that depends on anything but the status.
     """
 
     kind: str
     value: str = ""
     code: str = ""
     side: str = ""
+    statuses: tuple[int, ...] = ()
 
 
 class RetryPatch(Base, frozen=True):

@@ -7,12 +7,13 @@ from meshgate.snapshot.kubernetes import Container
 
 
 class Certificate(Base, frozen=True):
-    """The public facts of one certificate."""
+    """The public facts of one certificate; `problem` says why it cannot be read."""
 
     subject: str
     not_before: datetime
     not_after: datetime
     sans: tuple[str, ...] = ()
+    problem: str = ""
 
 
 class Handshake(Base, frozen=True):
@@ -33,8 +34,9 @@ class Handshake(Base, frozen=True):
 class Review(Base, frozen=True):
     """One AdmissionReview that was posted to a webhook's path, and what came back.
 
-    `sample` says what was asked about: `pod`, or a `valid` or `invalid` Istio resource.  `message`
-    is the webhook's own; `containers` are those that its patch would add.
+    `sample` says what was asked about: `pod`, or a `valid` or `invalid` Istio resource; `labels`
+    are those of that pod.  `message` is the webhook's own; `containers` are those that its patch
+    would add.
     """
 
     pod: str
@@ -47,6 +49,7 @@ class Review(Base, frozen=True):
     message: str = ""
     containers: tuple[Container, ...] = ()
     error: str = ""
+    labels: dict[str, str] = {}
 
 
 class Admission(Base, frozen=True):

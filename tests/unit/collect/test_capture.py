@@ -1,6 +1,8 @@
 """A capture: what was read, what was not and why, and since when a push is unanswered."""
 
+import json
 import tempfile
+import time
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -11,6 +13,7 @@ import pytest
 from meshgate.collect.capture import Access, Live, Replay, connect
 from meshgate.collect.istiod import MONITORING_PORT
 from meshgate.collect.kubernetes import NoCluster
+from meshgate.deadline import Deadline
 from meshgate.snapshot import items
 from meshgate.snapshot.istiod import ProxySync
 from meshgate.snapshot.items import OFFLINE_BUNDLE, closure
@@ -20,6 +23,7 @@ from tests.builders import (
     CLUSTER,
     LISTENER,
     NOT_SENT,
+    as_api,
     deployment,
     istiod,
     pod,
@@ -29,7 +33,7 @@ from tests.builders import (
     sync,
 )
 from tests.conftest import Serve
-from tests.fakes import Server, refusal
+from tests.fakes import Server, answer, refusal
 
 # istiod's own clock: nothing of it may depend on ours
 THERE = datetime(2001, 2, 3, 4, 5, 6, tzinfo=UTC)
@@ -42,7 +46,8 @@ LISTS = frozenset({"namespaces", "pods", "deployments", "envoy_filters"})
 class Estate:
     """A cluster with one istiod, and a source that reads it."""
 
-    def __init__(self, api: Server, replica: Server, source: Live) -> None:
+    def __init__(self, api: Server, replica: Server, source: Live, access: Access) -> None:
+        self.access = access
         self.api = api
         self.replica = replica
         self.source = source
@@ -77,7 +82,7 @@ def estate(serve: Serve, tmp_path: Path) -> Estate:
         istioctl=str(fakes.istioctl(tmp_path / "istioctl")),
         window=0.0,
     )
-    return Estate(api, replica, connect(access, Expectations(stale_after=7.0)))
+    return Estate(api, replica, connect(access, Expectations(stale_after=7.0)), access)
 
 
 # --- what was read ------------------------------------------------------------------------------
@@ -173,13 +178,69 @@ def test_an_api_server_of_another_kind_is_a_gap_and_no_crash(estate: Estate) -> 
     ]
 
 
-def test_a_defect_while_reading_is_never_taken_for_an_empty_item(
+def test_an_unexpected_error_of_a_reader_is_a_gap_of_its_item_alone(
     estate: Estate, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "no-such-folder"))
 
-    with pytest.raises(FileNotFoundError):
-        estate.source.capture(ITEMS)
+    seen = estate.source.capture({"pods", "istioctl"})
+
+    assert seen.read == ("pods",)
+    (gap,) = seen.gaps
+    assert gap.item == "istioctl"
+    assert "reading istioctl failed: FileNotFoundError" in gap.why
+
+
+def test_an_undecodable_object_is_named_and_the_others_are_kept(estate: Estate) -> None:
+    page = json.loads(json.dumps(as_api([sidecar(), pod("odd", "shop")]), default=str))
+    page["items"][1]["spec"]["containers"] = "none"
+    estate.api.answers["/api/v1/pods"] = answer(page)
+
+    seen = estate.source.capture({"pods", "namespaces"})
+
+    assert seen.read == ("namespaces",)
+    assert seen.pods == (sidecar(),)
+    (gap,) = seen.gaps
+    assert [(each.kind, each.name, each.field) for each in gap.objects] == [
+        ("pods", "shop/odd", "spec.containers")
+    ]
+    assert gap.why.startswith("cannot decode pods shop/odd: spec.containers: Expected `array`")
+    assert gap.remedy == "kubectl -n shop get pods odd -o yaml, and correct the field"
+
+
+def test_what_the_deadline_cuts_off_is_a_gap_and_the_rest_is_kept(estate: Estate) -> None:
+    access = msgspec.structs.replace(estate.access, request_timeout=30.0)
+    estate.api.answers["/apis/apps/v1/deployments"] = lambda request: (
+        request.left(20),
+        answer({}),
+    )[1]
+    began = time.monotonic()
+
+    seen = connect(access, Expectations(), deadline=Deadline(2.0)).capture(
+        {"pods", "deployments", "istioctl"}
+    )
+
+    assert time.monotonic() - began < 10
+    assert seen.read == ("istioctl", "pods")
+    assert [gap.item for gap in seen.gaps] == ["deployments"]
+
+
+def test_after_the_deadline_nothing_is_read(estate: Estate) -> None:
+    seen = connect(estate.access, Expectations(), deadline=Deadline(0.0)).capture({"pods"})
+
+    assert seen.read == ()
+    assert "deadline passed" in seen.gaps[0].why
+    assert estate.api.requests == []
+
+
+def test_the_version_of_each_kind_is_kept(estate: Estate) -> None:
+    del estate.api.answers["/apis/gateway.networking.k8s.io/v1/udproutes"]
+    del estate.api.answers["/apis/gateway.networking.k8s.io/v1"]
+
+    seen = estate.source.capture({"pods", "udp_routes"})
+
+    assert seen.api_versions == {"pods": "v1", "udp_routes": ""}
+    assert seen.read == ("pods", "udp_routes")
 
 
 def test_credentials_in_what_others_say_never_enter_it(estate: Estate) -> None:

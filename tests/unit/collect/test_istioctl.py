@@ -44,11 +44,11 @@ def run(api: Server, tmp_path: Path) -> Run:
     config = fakes.kubeconfig(tmp_path / "kubeconfig", api.url)
     cluster = Cluster(config=str(config), patience=0.0)
 
-    def analysed(does: str, *, timeout: float = 20.0, **more: Any) -> Analysis:
+    def analyzed(does: str, *, timeout: float = 20.0, **more: Any) -> Analysis:
         program = fakes.istioctl(tmp_path / "istioctl", analyze=does, **more)
         return analyze(cluster, istioctl=str(program), istio_namespace="mesh", timeout=timeout)
 
-    return analysed
+    return analyzed
 
 
 # What a fake istioctl asks the view for, as client-go would: with its kubeconfig alone.

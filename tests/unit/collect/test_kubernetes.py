@@ -1,5 +1,8 @@
 """Reading the API server: whole lists, and every refusal in words that say what to do."""
 
+import json
+import os
+import re
 import socket
 import threading
 import time
@@ -8,9 +11,11 @@ from pathlib import Path
 
 import pytest
 
+from meshgate.collect import exec_plugins
 from meshgate.collect.errors import ReadError
-from meshgate.collect.kubernetes import PAGE, Cluster, NoCluster
-from meshgate.snapshot.items import KINDS
+from meshgate.collect.kubernetes import Cluster, NoCluster
+from meshgate.collect.lists import PAGE
+from meshgate.snapshot.items import KINDS, Kind
 from tests import fakes
 from tests.builders import as_api, pod
 from tests.conftest import Serve
@@ -86,8 +91,204 @@ def test_a_kind_that_a_cluster_may_lack_has_no_objects_there(answering: Answerin
 def test_a_kind_that_every_cluster_has_is_missed(answering: Answering) -> None:
     cluster, _ = answering({})
 
-    with pytest.raises(ReadError, match="does not know /api/v1/pods"):
+    with pytest.raises(ReadError, match="does not serve /api/v1/pods"):
         cluster.objects(PODS)
+
+
+# --- versions -----------------------------------------------------------------------------------
+
+TLS = KINDS["tls_routes"]
+GROUP = "/apis/gateway.networking.k8s.io"
+
+
+def served_at(*versions: str, resource: str = "tlsroutes", group: str = GROUP) -> Answers:
+    """An API server that serves a kind, with one object, at these versions."""
+    item = {"metadata": {"name": "web", "namespace": "shop"}}
+    answers: dict[str, Answer] = {
+        group: answer({"versions": [{"version": version} for version in versions]})
+    }
+    for version in versions:
+        answers[f"{group}/{version}"] = answer({"resources": [{"name": resource}]})
+        answers[f"{group}/{version}/{resource}"] = answer({"items": [item]})
+    return answers
+
+
+@pytest.mark.parametrize(
+    ("versions", "read"),
+    [
+        (("v1",), "v1"),
+        (("v1", "v1alpha3", "v1alpha2"), "v1"),
+        (("v1alpha2", "v1alpha3"), "v1alpha3"),
+        (("v1alpha2",), "v1alpha2"),
+    ],
+)
+def test_a_kind_is_read_at_the_newest_version_that_is_served(
+    answering: Answering, versions: tuple[str, ...], read: str
+) -> None:
+    cluster, _ = answering(served_at(*versions))
+
+    found = cluster.listing(TLS)
+
+    assert (found.version, [each.metadata.name for each in found.objects]) == (read, ["web"])
+
+
+def test_a_kind_at_unknown_versions_alone_is_never_taken_for_none(answering: Answering) -> None:
+    cluster, _ = answering(served_at("v2", "v3beta1"))
+
+    with pytest.raises(ReadError, match=r"serves tlsroutes\.gateway.* only at v2, v3beta1"):
+        cluster.listing(TLS)
+
+
+@pytest.mark.parametrize(
+    "answers",
+    [
+        {},
+        {GROUP: answer({"versions": [{"version": "v1"}]})},
+        served_at("v1", resource="httproutes"),
+    ],
+    ids=["no group", "no version", "other kinds of the group"],
+)
+def test_a_kind_that_is_not_served_has_no_version(answering: Answering, answers: Answers) -> None:
+    cluster, _ = answering(answers)
+
+    found = cluster.listing(TLS)
+
+    assert (found.version, found.objects) == ("", ())
+
+
+def test_a_kind_that_is_served_and_answers_404_is_never_taken_for_none(
+    answering: Answering,
+) -> None:
+    answers = {**served_at("v1"), TLS.path: refusal(404, "not found")}
+    cluster, _ = answering(answers)
+
+    with pytest.raises(ReadError, match="does not serve"):
+        cluster.listing(TLS)
+
+
+def test_a_group_that_may_not_be_read_is_never_taken_for_none(answering: Answering) -> None:
+    cluster, _ = answering({GROUP: refusal(403, "forbidden")})
+
+    with pytest.raises(ReadError, match="no right to get /apis/gateway"):
+        cluster.listing(TLS)
+
+
+# --- answers without an end ---------------------------------------------------------------------
+
+
+def drip(first: bytes, every: float = 0.05) -> Callable[[Request], Answer]:
+    """An answer whose parts each come in time, and that never ends."""
+
+    def chunks(request: Request) -> Iterator[bytes]:
+        yield first
+        while not request.left(every):
+            yield b" "
+
+    return lambda request: Answer(200, chunks=chunks(request))
+
+
+@pytest.mark.parametrize("path", ["/version", PODS.path])
+def test_an_answer_that_drips_for_ever_is_given_up(
+    serve: Serve, connect: Connect, path: str
+) -> None:
+    server = serve({path: drip(b'{"items":[')})
+    cluster = connect(server.url, timeout=0.5)
+    began = time.monotonic()
+
+    with pytest.raises(ReadError, match="did not finish its answer") as raised:
+        cluster.get(path)
+
+    assert time.monotonic() - began < 5
+    assert raised.value.transient
+
+
+def test_a_list_whose_pages_never_end_is_given_up(answering: Answering) -> None:
+    cluster, server = answering({PODS.path: answer(as_api([], "again"))})
+
+    with pytest.raises(ReadError, match="repeats the continue token of pods"):
+        cluster.objects(PODS)
+
+    assert len(server.requests) == 2
+
+
+def test_a_credential_plugin_that_hangs_is_ended(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(exec_plugins, "SECONDS", 0.3)
+    mark = tmp_path / "pid"
+    plugin = fakes.program(tmp_path / "plugin", f"echo $$ > {mark}; exec sleep 60")
+    config = json.loads(fakes.kubeconfig(tmp_path / "config", "http://127.0.0.1:1").read_text())
+    config["users"][0]["user"] = {
+        "exec": {"apiVersion": "client.authentication.k8s.io/v1", "command": str(plugin)}
+    }
+    (tmp_path / "config").write_text(json.dumps(config))
+    began = time.monotonic()
+
+    with pytest.raises(NoCluster, match=r"plugin did not end within 0\.3 s"):
+        Cluster(config=str(tmp_path / "config"))
+
+    assert time.monotonic() - began < 20
+    with pytest.raises(ProcessLookupError):
+        os.kill(int(mark.read_text()), 0)
+
+
+# --- odd objects --------------------------------------------------------------------------------
+
+
+def deep(levels: int) -> str:
+    return '{"a":' * levels + "1" + "}" * levels
+
+
+PEERS = KINDS["peer_authentications"]
+
+
+@pytest.mark.parametrize(
+    ("kind", "item"),
+    [
+        (PODS, '{"metadata":{"name":"a"},"status":{"containerStatuses":[{"name":"c",'
+         '"state":{"running":{"startedAt":null}}}]}}'),
+        (PODS, '{"metadata":{"name":"a","labels":null,"annotations":null},"spec":null}'),
+        (FILTERS, '{"metadata":{"name":"a"},"spec":{"configPatches":[{"patch":{"value":'
+         '{"name":null,"typed_config":null}}}]}}'),
+        (FILTERS, '{"metadata":{"name":"a"},"spec":{"configPatches":[{"patch":{"value":'
+         + deep(5000) + "}}]}}"),
+        (FILTERS, '{"metadata":{"name":"a"},"spec":{"configPatches":[{"patch":{"value":'
+         + deep(100_000) + "}}]}}"),
+        (PEERS, '{"metadata":{"name":"a"},"spec":{"mtls":null,"portLevelMtls":null}}'),
+    ],
+    ids=["startedAt", "labels", "value", "deep", "deeper", "mtls"],
+)  # fmt: skip
+def test_an_unusual_object_is_decoded(answering: Answering, kind: Kind, item: str) -> None:
+    whole = '{"metadata":{"name":"b"},"spec":{}}'
+    cluster, _ = answering({kind.path: Answer(200, f'{{"items":[{item},{whole}]}}'.encode())})
+
+    assert [each.metadata.name for each in cluster.objects(kind)] == ["a", "b"]
+
+
+@pytest.mark.parametrize(
+    ("kind", "item", "field"),
+    [
+        (PODS, '{"metadata":{"namespace":"shop"}}', "metadata"),
+        (PODS, '{"metadata":7}', "metadata"),
+        (PODS, '{"metadata":{"name":"a"},"status":{"phase":[]}}', "status.phase"),
+        (PEERS, '{"metadata":{"name":"a"},"spec":{"portLevelMtls":{"http":{}}}}',
+         "spec.portLevelMtls"),
+        (FILTERS, '{"metadata":{"name":"a"},"spec":{"configPatches":[{"patch":{"value":'
+         '{"name":5}}}]}}', "spec.configPatches[0].patch.value.name"),
+    ],
+)  # fmt: skip
+def test_an_undecodable_object_is_named_with_its_field(
+    answering: Answering, kind: Kind, item: str, field: str
+) -> None:
+    whole = '{"metadata":{"name":"b"},"spec":{}}'
+    cluster, _ = answering({kind.path: Answer(200, f'{{"items":[{item},{whole}]}}'.encode())})
+
+    found = cluster.listing(kind)
+
+    assert [each.metadata.name for each in found.objects] == ["b"]
+    assert [(each.kind, each.field) for each in found.undecodable] == [(kind.name, field)]
+    with pytest.raises(ReadError, match="cannot decode " + re.escape(kind.name)):
+        cluster.objects(kind)
 
 
 # --- refusals -----------------------------------------------------------------------------------
@@ -136,10 +337,9 @@ def test_a_list_that_breaks_off_is_no_list(answering: Answering, second: Answer)
         b"<html>Log in</html>",
         b"",
         b'{"items": null}',
-        b'{"items": [{"metadata": {}}]}',
         b'{"items": [{"metadata": {"name": "\xff"}}]}',
     ],
-    ids=["a page", "nothing", "no list", "no name", "not UTF-8"],
+    ids=["a page", "nothing", "no list", "not UTF-8"],
 )
 def test_an_answer_that_is_none_of_kubernetes_is_no_list(answering: Answering, body: bytes) -> None:
     cluster, _ = answering({PODS.path: Answer(200, body)})

@@ -29,7 +29,7 @@ class AnalyzeMessages:
             raise CouldNotVerify(
                 f"istioctl analyze was refused {len(analysis.refused)} reads, "
                 f"the first was {analysis.refused[0]}",
-                "it analysed less than the whole mesh; please report this istioctl version: "
+                "it analyzed less than the whole mesh; please report this istioctl version: "
                 f"{analysis.istioctl_version}",
             )
         return tuple(message for message in analysis.messages if not _from_no_secrets(message))

@@ -1,21 +1,28 @@
-"""istiod as certificate authority: what it signs, and what the workloads trust."""
+"""istiod as certificate authority: what it signs, and what workloads trust."""
 
 from collections.abc import Iterator
 from datetime import timedelta
 
 from meshgate.facts.evidence import Evidence
+from meshgate.semantics import meshes, workloads
 from meshgate.semantics.certificates import described, fingerprint, parse, remaining
-from meshgate.semantics.webhooks import injection_enabled
+from meshgate.semantics.webhooks import Webhooks
 from meshgate.snapshot.wire import Certificate, Signature
 from meshgate.verdict import CouldNotVerify, Finding, NotApplicable
 
-# What must remain of a root's or an intermediate's own lifetime: below, it warns, and fails.
+# Below these shares of its lifetime a root or intermediate is a warning, and a failure.
 SOON, TOO_LATE = 0.20, 0.05
 
-# What a proxy needs at the least, to renew at leisure.
+# The shortest lifetime in which a proxy can renew its certificate.
 SHORTEST = timedelta(minutes=10)
 
 CONFIG_MAP = "istio-ca-root-cert"
+
+# What gRPC answers where istiod serves no CA.
+NO_CA = "UNIMPLEMENTED"
+
+# The value of --accept-unverified that accepts an external CA.
+CA_ACCEPTED = "CA"
 
 
 class Authority:
@@ -30,17 +37,22 @@ class Authority:
 
     @property
     def unsigned(self) -> list[Finding]:
-        """Replicas that did not sign our request as a proxy needs it."""
+        """Replicas that did not sign our request as a proxy needs it signed."""
         signing = self._evidence.signing
         if signing.skipped_reason:
             raise NotApplicable(signing.skipped_reason)
         if not signing.signatures:
-            raise CouldNotVerify("no istiod runs that could sign", transient=True)
+            raise CouldNotVerify(
+                "no istiod pod is running that could sign",
+                f"kubectl -n {self._namespace} get pods -l app=istiod",
+                transient=True,
+            )
+        self._need_own_ca(signing.signatures)
         for each in signing.signatures:
             if each.denied:
                 raise CouldNotVerify(
-                    f"Pod {self._namespace}/{each.pod} does not sign for us: {each.denied}",
-                    "it must be a valid ServiceAccount token of audience istio-ca",
+                    f"Pod {self._namespace}/{each.pod} does not accept our token: {each.denied}",
+                    "mount a ServiceAccount token of audience istio-ca",
                 )
         return [
             finding
@@ -48,7 +60,28 @@ class Authority:
             for finding in self._unsigned(each, signing.identity)
         ]
 
+    def _need_own_ca(self, signatures: tuple[Signature, ...]) -> None:
+        """Raise unless a replica has a CA: with an external one istiod has none.
+
+        istio-csr, SPIRE and others replace it (ENABLE_CA_SERVER=false): what they sign is not
+        verified here, so that somebody has to accept that.
+        """
+        if not all(each.message.startswith(NO_CA) for each in signatures):
+            return
+        if CA_ACCEPTED in self._evidence.expectations.accepted_unverified:
+            raise NotApplicable(
+                "istiod's CA is disabled; the external CA was accepted without verification "
+                "(--accept-unverified=CA)"
+            )
+        raise CouldNotVerify(
+            "istiod's CA is disabled (ENABLE_CA_SERVER=false), and meshgate cannot verify an "
+            "external CA such as istio-csr or SPIRE",
+            "verify that CA by its own means, then pass --accept-unverified=CA; without an "
+            "external CA remove ENABLE_CA_SERVER=false from istiod",
+        )
+
     def _unsigned(self, signature: Signature, identity: str) -> Iterator[Finding]:
+        owner = self._owner(signature)
         subject = f"Pod {self._namespace}/{signature.pod}"
         logs = f"kubectl -n {self._namespace} logs {signature.pod}"
         if signature.error or signature.message:
@@ -58,19 +91,30 @@ class Authority:
                 "a signed certificate",
                 logs,
                 transient=bool(signature.error),
+                problem="not-signed",
+                owner=owner,
             )
             return
         if signature.distrust:
             yield Finding(
                 subject,
-                f"signs what workloads do not trust: {signature.distrust}",
-                f"a chain that leads to the root in {CONFIG_MAP}",
-                f"compare the CA that istiod uses with the ConfigMap {CONFIG_MAP}",
+                f"signs certificates that workloads do not trust: {signature.distrust}",
+                f"a chain to the root in ConfigMap {CONFIG_MAP}",
+                f"compare istiod's CA with ConfigMap {self._namespace}/{CONFIG_MAP}",
                 transient=True,  # a new root reaches the ConfigMaps a moment later
+                problem="untrusted-chain",
+                owner=owner,
             )
             return
         if not signature.chain:
-            yield Finding(subject, "sent no certificate", "a signed certificate", logs)
+            yield Finding(
+                subject,
+                "sent no certificate",
+                "a signed certificate",
+                logs,
+                problem="no-certificate",
+                owner=owner,
+            )
             return
         leaf, *issuers = signature.chain
         _, _, namespace, account = identity.split(":")
@@ -80,58 +124,76 @@ class Authority:
         ):
             yield Finding(
                 subject,
-                f"signed for {', '.join(leaf.sans) or 'nobody'}",
-                f"spiffe://…{wanted}",
+                f"signed a certificate for {', '.join(leaf.sans) or 'no identity'}",
+                f"spiffe://TRUST_DOMAIN{wanted}",
                 logs,
+                problem="wrong-identity",
+                owner=owner,
             )
         ends = min((each.not_after for each in issuers), default=leaf.not_after)
         lifetime = leaf.not_after - leaf.not_before
         if leaf.not_after > ends:
             yield Finding(
                 subject,
-                f"signs until {leaf.not_after:%Y-%m-%d %H:%M}, its issuer ends on "
-                f"{ends:%Y-%m-%d %H:%M}",
-                "an issuer that outlives what it signs",
+                f"signs certificates until {leaf.not_after:%Y-%m-%d %H:%M}, but their issuer "
+                f"expires on {ends:%Y-%m-%d %H:%M}",
+                "an issuer that expires after what it signs",
                 "renew the issuing CA",
+                problem="issuer-expires-first",
+                owner=owner,
             )
         elif lifetime < SHORTEST:
             yield Finding(
                 subject,
-                f"signs for no longer than {lifetime}",
+                f"signs certificates for only {lifetime}",
                 f"at least {SHORTEST}, so that a proxy can renew in time",
-                "look at istiod's MAX_WORKLOAD_CERT_TTL",
+                "raise MAX_WORKLOAD_CERT_TTL on istiod",
+                problem="short-lifetime",
+                owner=owner,
             )
+
+    def _owner(self, signature: Signature) -> str:
+        """The Deployment of the replica that signed."""
+        for pod in self._evidence.pods:
+            if (pod.metadata.namespace, pod.metadata.name) == (self._namespace, signature.pod):
+                return workloads.owner(pod)
+        return ""
 
     # --- what is trusted ------------------------------------------------------------------------
 
     @property
     def split_trust(self) -> list[Finding]:
-        """Namespaces whose workloads trust another root than istiod's own namespace, or none."""
+        """Namespaces whose workloads trust other roots than istiod's own namespace, or none."""
         roots = {
             each.metadata.namespace: each.data.pem for each in self._evidence.root_certificates
         }
         reference = roots.get(self._namespace, "")
+        istiod_writes_it = f"kubectl -n {self._namespace} logs -l app=istiod (istiod writes it)"
         if not parse(reference):
             return [
                 Finding(
                     f"ConfigMap {self._namespace}/{CONFIG_MAP}",
-                    "holds no certificate" if self._namespace in roots else "does not exist",
+                    "contains no certificate" if self._namespace in roots else "does not exist",
                     "the mesh's root",
-                    "istiod writes it: look at its log",
+                    istiod_writes_it,
                     transient=True,
+                    problem="no-root",
                 )
             ]
         wanted = fingerprint(reference.encode())
         return [
             Finding(
                 f"ConfigMap {namespace}/{CONFIG_MAP}",
-                "does not exist: no proxy can start there"
+                "does not exist: no proxy can start in this namespace"
                 if namespace not in roots
-                else "holds other roots than istiod's own namespace: its workloads trust others",
+                else f"contains other roots than {self._namespace}/{CONFIG_MAP}",
                 f"the roots of {self._namespace}/{CONFIG_MAP}",
-                "istiod writes it: look at its log, and that nobody else does; delete it and it "
-                "comes back",
+                istiod_writes_it
+                if namespace not in roots
+                else f"kubectl -n {namespace} delete configmap/{CONFIG_MAP} (istiod creates it "
+                "again; make sure that nothing else writes it)",
                 transient=True,
+                problem="no-root" if namespace not in roots else "other-roots",
             )
             for namespace in self._concerned
             if fingerprint(roots.get(namespace, "").encode()) != wanted
@@ -139,29 +201,35 @@ class Authority:
 
     @property
     def _concerned(self) -> list[str]:
-        """Namespaces that ask for sidecars, or that hold a proxy."""
-        asking = {each.metadata.name for each in injection_enabled(self._evidence.namespaces)}
-        holding = {
-            pod.metadata.namespace
-            for pod in self._evidence.pods
-            if pod.metadata.annotations.revision and pod.metadata.deletion_timestamp is None
-        }
-        return sorted(asking | holding)
+        """Namespaces of this mesh that enable injection, or that contain a proxy."""
+        foreign = meshes.foreign_revisions(self._evidence.pods, self._namespace)
+        webhooks = Webhooks(self._evidence.mutating_webhooks, (), (), (), foreign)
+        enabled = webhooks.injection_enabled(self._evidence.namespaces)
+        return sorted(
+            {each.metadata.name for each in enabled}
+            | {
+                pod.metadata.namespace
+                for pod in self._evidence.pods
+                if pod.metadata.annotations.revision
+                and pod.metadata.deletion_timestamp is None
+                and not meshes.is_foreign(pod, foreign)
+            }
+        )
 
     @property
     def expiring(self) -> list[Finding]:
-        """Roots and intermediates that end before anybody would notice."""
-        return [finding for share, finding in self._ageing if share < TOO_LATE]
+        """Roots and intermediates that expire too soon to be replaced in time."""
+        return [finding for share, finding in self._expiry if share < TOO_LATE]
 
     @property
     def ageing(self) -> list[Finding]:
-        """Roots and intermediates that it is time to replace."""
-        return [finding for share, finding in self._ageing if share >= TOO_LATE]
+        """Roots and intermediates that should be replaced."""
+        return [finding for share, finding in self._expiry if share >= TOO_LATE]
 
     @property
-    def _ageing(self) -> Iterator[tuple[float, Finding]]:
+    def _expiry(self) -> Iterator[tuple[float, Finding]]:
         taken = self._evidence.snapshot.taken
-        for subject, certificate in self._issuers():
+        for subject, owner, certificate in self._issuers():
             share = remaining(certificate, taken)
             if share < SOON:
                 left = (certificate.not_after - taken).days
@@ -173,22 +241,29 @@ class Authority:
                         + (
                             f"is not valid before {certificate.not_before:%Y-%m-%d}"
                             if taken < certificate.not_before
-                            else f"ended on {certificate.not_after:%Y-%m-%d}"
+                            else f"expired on {certificate.not_after:%Y-%m-%d}"
                             if left < 0
-                            else f"ends on {certificate.not_after:%Y-%m-%d}, in {left} days: "
+                            else f"expires on {certificate.not_after:%Y-%m-%d}, in {left} days: "
                             f"{share:.0%} of its lifetime is left"
                         ),
                         f"at least {SOON:.0%}",
-                        "plan the rotation of the root: every workload must trust the new one "
-                        "before the old one ends",
+                        "plan the rotation of the root: every workload must trust the new root "
+                        "before the old one expires",
+                        problem="expiring",
+                        owner=owner,
+                        about=(
+                            ("certificate", certificate.subject),
+                            ("expires", f"{certificate.not_after:%Y-%m-%d}"),
+                        ),
                     ),
                 )
 
-    def _issuers(self) -> Iterator[tuple[str, Certificate]]:
+    def _issuers(self) -> Iterator[tuple[str, str, Certificate]]:
+        """Each issuer with the object that contains it, and that object's owner."""
         for each in self._evidence.root_certificates:
             if each.metadata.namespace == self._namespace:
                 for root in parse(each.data.pem):
-                    yield f"ConfigMap {self._namespace}/{CONFIG_MAP}", described(root)
+                    yield f"ConfigMap {self._namespace}/{CONFIG_MAP}", "", described(root)
         for signature in self._evidence.signing.signatures:
             for issuer in signature.chain[1:]:
-                yield f"Pod {self._namespace}/{signature.pod}", issuer
+                yield f"Pod {self._namespace}/{signature.pod}", self._owner(signature), issuer

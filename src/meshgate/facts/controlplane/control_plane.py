@@ -1,17 +1,20 @@
-"""The control plane: istiod's Deployments (one a revision) and their replicas."""
+"""The control plane: istiod's Deployments (one per revision) and their replicas."""
 
 from collections.abc import Iterator
+from functools import cached_property
 
 from meshgate.facts.evidence import Evidence
-from meshgate.semantics import pods
-from meshgate.semantics.versions import Version
+from meshgate.semantics import pods, workloads
+from meshgate.semantics.versions import Target, Version
 from meshgate.snapshot.istiod import IstiodReading
 from meshgate.snapshot.kubernetes import Deployment, Pod
 from meshgate.verdict import CouldNotVerify, Finding
 
+INSTALL = "set --istio-namespace to the namespace of istiod, or install istiod there"
+
 
 class ControlPlane:
-    """All istiods of the mesh's root namespace."""
+    """Every istiod in the mesh's root namespace."""
 
     def __init__(self, evidence: Evidence) -> None:
         self._evidence = evidence
@@ -20,7 +23,7 @@ class ControlPlane:
     def namespace(self) -> str:
         return self._evidence.expectations.istio_namespace
 
-    @property
+    @cached_property
     def deployments(self) -> list[Deployment]:
         """istiod's Deployments, by name."""
         return sorted(
@@ -33,9 +36,9 @@ class ControlPlane:
             key=lambda deployment: deployment.metadata.name,
         )
 
-    @property
+    @cached_property
     def replicas(self) -> list[Pod]:
-        """istiod's pods that are not on their way out, by name."""
+        """istiod's pods that are neither terminating nor finished, by name."""
         return sorted(
             (
                 pod
@@ -50,7 +53,7 @@ class ControlPlane:
 
     @property
     def readings(self) -> dict[str, IstiodReading]:
-        """What each replica said, by pod name; raises where one refused us."""
+        """What each replica reported, by pod name; raises CouldNotVerify if one refused us."""
         for reading in self._evidence.istiod:
             if reading.denied:
                 raise CouldNotVerify(
@@ -60,16 +63,15 @@ class ControlPlane:
 
     @property
     def answers(self) -> list[IstiodReading]:
-        """What all replicas that run said; raises unless every one of them answered.
+        """What all running replicas reported; raises CouldNotVerify unless each of them answered.
 
         Each replica knows only its own proxies: with one missing nothing follows from the rest.
-        One that does not run yet serves none.
         """
         running = [pod for pod in self.replicas if pod.status.phase == "Running"]
         if not running:
             raise CouldNotVerify(
-                f"no istiod runs in {self.namespace} that could be asked",
-                "bring istiod up first",
+                f"no istiod pod is running in namespace {self.namespace}",
+                INSTALL,
                 transient=bool(self.replicas),
             )
         readings = self.readings
@@ -78,70 +80,34 @@ class ControlPlane:
             if reading is None or reading.error:
                 why = reading.error if reading else pods.trouble(pod)
                 raise CouldNotVerify(
-                    f"{pods.name(pod)} did not say which proxies it serves: {why}",
+                    f"{pods.name(pod)} did not report which proxies are connected to it: {why}",
                     f"kubectl -n {self.namespace} describe pod {pod.metadata.name}",
                     transient=not pods.hopeless(pod),
                 )
         return list(readings.values())
 
-    @property
-    def unfinished_rollouts(self) -> list[Finding]:
-        """Deployments that are not wholly rolled out, or run another version than they should."""
-        if not self.deployments:
-            return [
-                Finding(
-                    f"Namespace {self.namespace}",
-                    "has no Deployment with the label app=istiod",
-                    "istiod",
-                    "name istiod's namespace with --istio-namespace, or install istiod",
-                )
-            ]
-        unfinished = [finding for each in self.deployments for finding in self._rollout(each)]
-        # what a replica runs is asked only where nothing worse is known without its answer
-        wrong = unfinished or [
-            finding for each in self.deployments for finding in self._wrong_version(each)
-        ]
-        for each in [] if wrong else self.deployments:
-            self._need_versions(each)
-        return wrong
+    # --- versions -------------------------------------------------------------------------------
 
-    def _rollout(self, deployment: Deployment) -> Iterator[Finding]:
-        name = deployment.metadata.name
-        subject = f"Deployment {self.namespace}/{name}"
-        wanted, status = deployment.spec.replicas, deployment.status
-        if wanted == 0:
-            yield Finding(
-                subject,
-                "is scaled to 0 replicas",
-                "at least 1",
-                f"kubectl -n {self.namespace} scale deployment {name} --replicas=1",
+    @cached_property
+    def target(self) -> Target | None:
+        """The version that the upgrade goes to; None if none was given."""
+        text = self._evidence.expectations.target_version
+        if text is None:
+            return None
+        if (target := Target.parse(text)) is None:
+            raise CouldNotVerify(
+                f"{text!r} is not a version", "pass --target-version=X.Y.Z or --target-version=X.Y"
             )
-            return
-        if deployment.spec.paused:
-            yield Finding(
-                subject,
-                "its rollout is paused",
-                "a rollout that goes on",
-                f"kubectl -n {self.namespace} rollout resume deployment {name}",
-            )
-        hopeless = [pod for pod in self._pods_of(deployment) if pods.hopeless(pod)]
-        for pod in hopeless:
-            yield Finding(
-                pods.name(pod),
-                pods.trouble(pod),
-                "a running replica",
-                "correct the image or its pull secret",
-            )
-        done = min(status.updated_replicas, status.available_replicas)
-        current = status.observed_generation >= deployment.metadata.generation
-        if not hopeless and not (current and done == wanted == status.replicas):
-            yield Finding(
-                subject,
-                f"{status.updated_replicas} of {wanted} replicas are updated, "
-                f"{status.available_replicas} available, {status.replicas} exist",
-                f"exactly {wanted}, all updated and available",
-                transient=not deployment.spec.paused and not _gave_up(deployment),
-            )
+        return target
+
+    def versions(self, deployment: Deployment) -> list[Version]:
+        """The versions that its replicas reported."""
+        found = (self._running_version(pod) for pod in self._pods_of(deployment))
+        return [version for version in found if version is not None]
+
+    def _running_version(self, pod: Pod) -> Version | None:
+        reading = self.readings.get(pod.metadata.name)
+        return Version.parse(reading.version) if reading else None
 
     def _pods_of(self, deployment: Deployment) -> list[Pod]:
         revision = deployment.metadata.labels.get("istio.io/rev", "")
@@ -149,54 +115,178 @@ class ControlPlane:
             pod for pod in self.replicas if pod.metadata.labels.get("istio.io/rev", "") == revision
         ]
 
+    def _is_target(self, deployment: Deployment) -> bool:
+        """Whether a Deployment is at the target version, or on its way there."""
+        assert self.target is not None
+        if version := image_version(deployment):
+            return self.target.met_by(version)
+        return any(self.target.met_by(version) for version in self.versions(deployment))
+
+    def _is_kept(self, deployment: Deployment) -> bool:
+        """Whether a Deployment is an old revision beside one of the target version.
+
+        A canary upgrade keeps it until all workloads have moved.
+        """
+        return (
+            self.target is not None
+            and len(self.deployments) > 1
+            and not self._is_target(deployment)
+            and any(self._is_target(each) for each in self.deployments)
+        )
+
+    def _expected(self, deployment: Deployment) -> Target | None:
+        """The version that its replicas should run: the target's, or the one of its image.
+
+        None if neither is known.
+        """
+        if self.target is not None and not self._is_kept(deployment):
+            return self.target
+        version = image_version(deployment)
+        return Target(version) if version else None
+
+    # --- rollout --------------------------------------------------------------------------------
+
+    @property
+    def unfinished_rollouts(self) -> list[Finding]:
+        """Deployments that are not rolled out, or whose replicas run the wrong version."""
+        if not self.deployments:
+            return [
+                Finding(
+                    f"Namespace {self.namespace}",
+                    "has no Deployment with the label app=istiod",
+                    "istiod",
+                    INSTALL,
+                    problem="no-istiod",
+                )
+            ]
+        unfinished = [finding for each in self.deployments for finding in self._rollout(each)]
+        # without an answer of istiod the versions are unknown: report what is known to be wrong
+        wrong = unfinished or [
+            finding for each in self.deployments for finding in self._wrong_version(each)
+        ]
+        for each in [] if wrong else self.deployments:
+            self._need_versions(each)
+        return wrong
+
+    @property
+    def kept(self) -> list[Finding]:
+        """Old revisions beside one of the target version: fine until their last user has moved."""
+        return [
+            Finding(
+                self._subject(each),
+                f"still runs {version}, beside the target version {self.target}",
+                remedy="remove this revision after its last workload has moved; "
+                "`meshgate revisions SNAPSHOT` lists its users",
+                problem="old-revision",
+                about=(("revision", each.metadata.labels.get("istio.io/rev", "default")),),
+            )
+            for each in self.deployments
+            if self._is_kept(each)
+            for version in [
+                image_version(each) or next(iter(self.versions(each)), "another version")
+            ]
+        ]
+
+    def _subject(self, deployment: Deployment) -> str:
+        return f"Deployment {self.namespace}/{deployment.metadata.name}"
+
+    def _rollout(self, deployment: Deployment) -> Iterator[Finding]:
+        name, subject = deployment.metadata.name, self._subject(deployment)
+        wanted, status = deployment.spec.replicas, deployment.status
+        if wanted == 0:
+            # an old revision at zero is on its way out; whoever still uses it is disconnected
+            if not self._is_kept(deployment):
+                yield Finding(
+                    subject,
+                    "is scaled to 0 replicas",
+                    "at least 1",
+                    f"kubectl -n {self.namespace} scale deployment/{name} --replicas=1",
+                    problem="scaled-to-zero",
+                )
+            return
+        if deployment.spec.paused:
+            yield Finding(
+                subject,
+                "its rollout is paused",
+                "an active rollout",
+                f"kubectl -n {self.namespace} rollout resume deployment/{name}",
+                problem="paused",
+            )
+        hopeless = [pod for pod in self._pods_of(deployment) if pods.hopeless(pod)]
+        for pod in hopeless:
+            yield Finding(
+                pods.name(pod),
+                pods.trouble(pod),
+                "a running replica",
+                "correct the image or its pull secret: "
+                f"kubectl -n {self.namespace} describe pod {pod.metadata.name}",
+                problem="cannot-start",
+                owner=workloads.owner(pod) or subject,
+            )
+        done = min(status.updated_replicas, status.available_replicas)
+        current = status.observed_generation >= deployment.metadata.generation
+        if not hopeless and not (current and done == wanted == status.replicas):
+            yield Finding(
+                subject,
+                f"is not rolled out: {status.updated_replicas} of {wanted} replicas updated, "
+                f"{status.available_replicas} available, {status.replicas} exist"
+                + (
+                    ""
+                    if current
+                    else f" (status is stale: observedGeneration {status.observed_generation}, "
+                    f"generation {deployment.metadata.generation})"
+                ),
+                f"{wanted} replicas, all updated and available",
+                f"kubectl -n {self.namespace} describe deployment/{name}",
+                transient=not deployment.spec.paused and not _gave_up(deployment),
+                problem="not-rolled-out",
+            )
+
     def _wrong_version(self, deployment: Deployment) -> Iterator[Finding]:
-        target = self._evidence.expectations.target_version
-        expected = self._expected_version(deployment)
+        expected = self._expected(deployment)
         for pod in self._pods_of(deployment):
             running = self._running_version(pod)
-            if expected is not None and running is not None and running != expected:
+            if expected is not None and running is not None and not expected.met_by(running):
                 yield Finding(
                     pods.name(pod),
-                    f"runs {running}",
+                    f"runs istiod {running}",
                     f"{expected}"
-                    + ("" if target else f", as its Deployment {deployment.metadata.name} says"),
-                    "sync the Application that installs istiod, and look at its values",
+                    + (
+                        ""
+                        if expected is self.target
+                        else f", the version of the image in {self._subject(deployment)}"
+                    ),
+                    f"upgrade {self._subject(deployment)} (sync the Application that installs it)",
+                    problem="wrong-version",
+                    owner=workloads.owner(pod) or self._subject(deployment),
+                    about=(("version", str(running)),),
                 )
+        if expected is None and len(found := sorted(set(self.versions(deployment)))) > 1:
+            yield Finding(
+                self._subject(deployment),
+                f"its replicas report different versions: {', '.join(map(str, found))}",
+                "one version",
+                f"kubectl -n {self.namespace} rollout restart "
+                f"deployment/{deployment.metadata.name}",
+                problem="mixed-versions",
+            )
 
     def _need_versions(self, deployment: Deployment) -> None:
-        """Raises unless every replica said what it runs, where that is held against something."""
-        if self._expected_version(deployment) is None:
+        """Raise CouldNotVerify unless every replica reported a version that must be compared."""
+        if deployment.spec.replicas == 0 or self._expected(deployment) is None:
             return
         replicas = self._pods_of(deployment)
         silent = [pods.name(pod) for pod in replicas if self._running_version(pod) is None]
         if silent or not replicas:
-            name = f"Deployment {self.namespace}/{deployment.metadata.name}"
             raise CouldNotVerify(
-                f"{silent[0]} did not say which version it runs"
+                f"{silent[0]} did not report its version"
                 if silent
-                else f"{name} has no pod to say which version it runs",
+                else f"{self._subject(deployment)} has no pod that could report its version",
+                f"kubectl -n {self.namespace} get pods -l app=istiod",
                 transient=True,
             )
 
-    def _running_version(self, pod: Pod) -> Version | None:
-        reading = self.readings.get(pod.metadata.name)
-        return Version.parse(reading.version) if reading else None
-
-    def _expected_version(self, deployment: Deployment) -> Version | None:
-        """The version that was asked for, else the image's; None where neither says one."""
-        target = self._evidence.expectations.target_version
-        if target is None:
-            return image_version(deployment)
-        if (version := Version.parse(target)) is None:
-            raise CouldNotVerify(
-                f"{target!r} is no version", "name one with --target-version=X.Y.Z"
-            )
-        return version
-
-    def versions(self, deployment: Deployment) -> list[Version]:
-        """What those of its replicas that say so run."""
-        found = (self._running_version(pod) for pod in self._pods_of(deployment))
-        return [version for version in found if version is not None]
+    # --- replicas -------------------------------------------------------------------------------
 
     @property
     def silent_replicas(self) -> list[Finding]:
@@ -205,9 +295,11 @@ class ControlPlane:
             return [
                 Finding(
                     f"Namespace {self.namespace}",
-                    "has no pod of istiod",
+                    "has no istiod pod",
                     "at least one replica that is Ready",
+                    INSTALL,
                     transient=any(each.spec.replicas for each in self.deployments),
+                    problem="no-istiod",
                 )
             ]
         return [finding for pod in self.replicas for finding in self._silence(pod)]
@@ -220,24 +312,29 @@ class ControlPlane:
                 "Ready",
                 f"kubectl -n {self.namespace} describe pod {pod.metadata.name}",
                 transient=not pods.hopeless(pod),
+                problem="not-ready",
+                owner=workloads.owner(pod),
             )
             return
         reading = self.readings.get(pod.metadata.name)
         if reading is None or reading.error:
             yield Finding(
                 pods.name(pod),
-                "is Ready and does not answer" + (f": {reading.error}" if reading else ""),
+                "is Ready but does not answer" + (f": {reading.error}" if reading else ""),
                 "an answer on port 15014",
-                "look for a NetworkPolicy or AuthorizationPolicy between here and istiod",
+                "check the NetworkPolicies and AuthorizationPolicies between meshgate and istiod",
                 transient=True,
+                problem="no-answer",
+                owner=workloads.owner(pod),
             )
 
 
 def image_version(deployment: Deployment) -> Version | None:
-    """What the tag of istiod's image says."""
+    """Return the version of istiod's image, by its tag or the Deployment's version label."""
     for container in deployment.spec.template.spec.containers:
         if container.name == "discovery":
-            return Version.of_image(container.image)
+            labeled = deployment.metadata.labels.get("app.kubernetes.io/version", "")
+            return Version.of_image(container.image) or Version.of_image(f":{labeled}")
     return None
 
 

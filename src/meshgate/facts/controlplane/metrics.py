@@ -1,10 +1,11 @@
-"""istiod's own numbers over a window: its pushes, itself, and what conflicts in them."""
+"""istiod's metrics over a window: pushes, memory and restarts, and conflicting configuration."""
 
 from collections.abc import Iterator, Mapping
+from datetime import timedelta
 
-from meshgate.facts.controlplane.control_plane import ControlPlane
+from meshgate.facts.controlplane.control_plane import INSTALL, ControlPlane
 from meshgate.facts.evidence import Evidence
-from meshgate.semantics import pods
+from meshgate.semantics import pods, workloads
 from meshgate.semantics.istiod_metrics import (
     CONVERGENCE,
     ERRORS,
@@ -16,17 +17,18 @@ from meshgate.semantics.istiod_metrics import (
     growth,
 )
 from meshgate.snapshot.istiod import Conflict, IstiodMetrics
-from meshgate.snapshot.kubernetes import ContainerStatus, Pod
+from meshgate.snapshot.kubernetes import ContainerStatus, Pod, Terminated
 from meshgate.verdict import CouldNotVerify, Finding
 
-# Seconds that a change may take to every proxy, for all but one push of a hundred.
+# Seconds that a push may take, for all but one percent of them: a warning, and a failure.
 SLOW, TOO_SLOW, ALLOWED = 10, 30, 0.01
 
-# Shares of the memory limit.
+# Shares of the memory limit: a warning, and a failure.
 MUCH, TOO_MUCH = 0.75, 0.90
 
-# Restarts since the rollout that are no accident any more.
+# As many restarts, less than a day apart, are no accident.
 TOO_OFTEN = 3
+RECENT = timedelta(days=1)
 
 UNITS = {"k": 1e3, "M": 1e6, "G": 1e9, "T": 1e12, "m": 1e-3} | {
     f"{prefix}i": 1024.0**power for power, prefix in enumerate("KMGT", 1)
@@ -34,7 +36,7 @@ UNITS = {"k": 1e3, "M": 1e6, "G": 1e9, "T": 1e12, "m": 1e-3} | {
 
 
 class Numbers:
-    """What istiod's replicas counted of themselves."""
+    """The metrics of istiod's replicas."""
 
     def __init__(self, evidence: Evidence) -> None:
         self._evidence = evidence
@@ -42,54 +44,55 @@ class Numbers:
 
     @property
     def _replicas(self) -> list[tuple[Pod, IstiodMetrics]]:
-        """Every replica that runs, with its numbers; raises unless each of them gave some."""
+        """Every running replica with its metrics; raises CouldNotVerify unless all have some."""
         running = [pod for pod in self._control_plane.replicas if pod.status.phase == "Running"]
         if not running:
             raise CouldNotVerify(
-                f"no istiod runs in {self._control_plane.namespace} that counts anything",
-                "bring istiod up first",
+                f"no istiod pod is running in namespace {self._control_plane.namespace}",
+                INSTALL,
                 transient=bool(self._control_plane.replicas),
             )
-        given = {numbers.pod: numbers for numbers in self._evidence.istiod_metrics}
+        given = {metrics.pod: metrics for metrics in self._evidence.istiod_metrics}
         return [(pod, self._given(pod, given.get(pod.metadata.name))) for pod in running]
 
     @staticmethod
-    def _given(pod: Pod, numbers: IstiodMetrics | None) -> IstiodMetrics:
-        if numbers and numbers.denied:
-            raise CouldNotVerify(f"{pods.name(pod)}: {numbers.denied.rstrip('.')}")
-        if numbers is None or numbers.error or STARTED not in numbers.after:
-            why = (numbers.error if numbers else "") or "its metrics are not there"
+    def _given(pod: Pod, metrics: IstiodMetrics | None) -> IstiodMetrics:
+        if metrics and metrics.denied:
+            raise CouldNotVerify(f"{pods.name(pod)}: {metrics.denied.rstrip('.')}")
+        if metrics is None or metrics.error or STARTED not in metrics.after:
+            why = (metrics.error if metrics else "") or f"{STARTED} is missing"
             raise CouldNotVerify(
-                f"{pods.name(pod)} did not give its numbers: {why}",
-                f"curl -s {pod.metadata.name}:15014/metrics from its namespace",
+                f"cannot read the metrics of {pods.name(pod)}: {why}",
+                f"kubectl -n {pod.metadata.namespace} port-forward pod/{pod.metadata.name} 15014 "
+                "and curl localhost:15014/metrics",
                 transient=not pods.hopeless(pod),
             )
-        return numbers
+        return metrics
 
     # --- pushes ---------------------------------------------------------------------------------
 
     @property
     def push_errors(self) -> list[Finding]:
-        """Replicas that counted errors within the window, or took far too long to push."""
+        """Replicas that counted errors within the window, or pushed far too slowly."""
         return [
             finding
-            for pod, numbers in self._replicas
-            for finding in (*self._errors(pod, numbers), *self._late(pod, numbers, TOO_SLOW))
+            for pod, metrics in self._replicas
+            for finding in (*self._errors(pod, metrics), *self._late(pod, metrics, TOO_SLOW))
         ]
 
     @property
     def slow(self) -> list[Finding]:
-        """Replicas that took longer to push than they should."""
+        """Replicas that pushed slowly."""
         return [
             finding
-            for pod, numbers in self._replicas
-            if not list(self._late(pod, numbers, TOO_SLOW))
-            for finding in self._late(pod, numbers, SLOW)
+            for pod, metrics in self._replicas
+            if not list(self._late(pod, metrics, TOO_SLOW))
+            for finding in self._late(pod, metrics, SLOW)
         ]
 
     @staticmethod
-    def _errors(pod: Pod, numbers: IstiodMetrics) -> Iterator[Finding]:
-        grown = growth(numbers)
+    def _errors(pod: Pod, metrics: IstiodMetrics) -> Iterator[Finding]:
+        grown = growth(metrics)
         for series, words in ERRORS.items():
             counts = {
                 label: count
@@ -101,123 +104,151 @@ class Numbers:
                 kinds = ", ".join(sorted(filter(None, counts)))
                 yield Finding(
                     pods.name(pod),
-                    f"within {numbers.seconds:g} s {sum(counts.values()):.0f} {words}"
-                    + (f" ({kinds})" if kinds else ""),
+                    f"{sum(counts.values()):.0f} {words}"
+                    + (f" ({kinds})" if kinds else "")
+                    + f" within {metrics.seconds:g} s",
                     f"{series} does not grow",
                     f"kubectl -n {pod.metadata.namespace} logs {pod.metadata.name}",
                     transient=True,
+                    problem=series,
+                    owner=workloads.owner(pod),
                 )
 
     @staticmethod
-    def _late(pod: Pod, numbers: IstiodMetrics, limit: int) -> Iterator[Finding]:
-        grown = growth(numbers)
+    def _late(pod: Pod, metrics: IstiodMetrics, limit: int) -> Iterator[Finding]:
+        grown = growth(metrics)
         pushed = grown.get(PUSHED, 0.0)
         late = pushed - grown.get(f"{CONVERGENCE}|{limit}", pushed)
         if late > ALLOWED * pushed:
             yield Finding(
                 pods.name(pod),
-                f"within {numbers.seconds:g} s {late:.0f} of {pushed:.0f} pushes took longer than "
+                f"{late:.0f} of {pushed:.0f} pushes within {metrics.seconds:g} s took longer than "
                 f"{limit} s to reach their proxy",
-                f"no more than {ALLOWED:.0%} of them",
-                "give istiod more processor time, or more replicas",
+                f"at most {ALLOWED:.0%} of them",
+                "increase istiod's CPU (pilot.resources) or its replicas",
                 transient=True,
+                problem="slow-pushes",
+                owner=workloads.owner(pod),
             )
 
-    # --- itself ---------------------------------------------------------------------------------
+    # --- memory and restarts --------------------------------------------------------------------
 
     @property
     def failing(self) -> list[Finding]:
-        """Replicas that were killed for their memory, restart again and again, or are about to."""
+        """Replicas that were killed for their memory, keep restarting, or are close to a kill."""
         died = [
             finding
             for pod in self._control_plane.replicas
             for status in discovery(pod)
             for finding in (*self._killed(pod, status), *self._restarted(pod, status, often=True))
         ]
-        # what has died may have no numbers: that is no reason not to tell of it
+        # a replica that died may have no metrics: it is reported anyway
         return died or [
             finding
-            for pod, numbers in self._replicas
-            for finding in self._memory(pod, numbers, TOO_MUCH, 1e9)
+            for pod, metrics in self._replicas
+            for finding in self._memory(pod, metrics, TOO_MUCH, 1e9)
         ]
 
     @property
     def restarted(self) -> list[Finding]:
-        """Replicas that restarted, or hold much of what they may."""
+        """Replicas that restarted within the last day, or use much of their memory limit."""
         return [
             finding
-            for pod, numbers in self._replicas
+            for pod, metrics in self._replicas
             for finding in (
                 *(each for on in discovery(pod) for each in self._restarted(pod, on, often=False)),
-                *self._memory(pod, numbers, MUCH, TOO_MUCH),
+                *self._memory(pod, metrics, MUCH, TOO_MUCH),
             )
         ]
 
-    @staticmethod
-    def _killed(pod: Pod, status: ContainerStatus) -> Iterator[Finding]:
+    def _killed(self, pod: Pod, status: ContainerStatus) -> Iterator[Finding]:
         for state in (status.state, status.last_state):
-            if state.terminated and state.terminated.reason == "OOMKilled":
+            if (
+                state.terminated
+                and state.terminated.reason == "OOMKilled"
+                and self._is_recent(state.terminated)
+            ):
                 bound = f"its limit, {_limit(pod)}" if _limit(pod) else "its node has"
                 yield Finding(
                     pods.name(pod),
-                    f"was killed since the rollout because it needed more memory than {bound}",
+                    f"was OOMKilled: it needed more memory than {bound}",
                     "no OOM kill",
                     "raise istiod's memory limit (pilot.resources)",
+                    problem="oom-killed",
+                    owner=workloads.owner(pod),
                 )
                 return
 
-    @staticmethod
-    def _restarted(pod: Pod, status: ContainerStatus, *, often: bool) -> Iterator[Finding]:
+    def _restarted(self, pod: Pod, status: ContainerStatus, *, often: bool) -> Iterator[Finding]:
+        """Report restarts within the last day: `often` those that are no accident, else others."""
         count, last = status.restart_count, status.last_state.terminated
-        if count == 0 or (count >= TOO_OFTEN) is not often:
+        if count == 0 or (last and not self._is_recent(last)):
+            return
+        if (count >= TOO_OFTEN and self._is_frequent(pod, count)) is not often:
             return
         if last and last.reason == "OOMKilled":
-            return  # told by itself
+            return  # reported as such
         yield Finding(
             pods.name(pod),
-            f"restarted {count} times since the rollout"
+            f"restarted {count} times since its creation"
             + (f", the last time with exit code {last.exit_code} ({last.reason})" if last else ""),
             "no restart",
             f"kubectl -n {pod.metadata.namespace} logs --previous {pod.metadata.name}",
+            problem="restarts",
+            owner=workloads.owner(pod),
         )
 
+    def _is_recent(self, ended: Terminated) -> bool:
+        """Whether a container ended within the last day; True where the API does not say when."""
+        return (
+            ended.finished_at is None or self._evidence.snapshot.taken - ended.finished_at <= RECENT
+        )
+
+    def _is_frequent(self, pod: Pod, restarts: int) -> bool:
+        """Whether a pod restarts more than once a day, on average since its creation."""
+        created = pod.metadata.creation_timestamp
+        return created is None or self._evidence.snapshot.taken - created <= restarts * RECENT
+
     @staticmethod
-    def _memory(pod: Pod, numbers: IstiodMetrics, share: float, below: float) -> Iterator[Finding]:
+    def _memory(pod: Pod, metrics: IstiodMetrics, share: float, below: float) -> Iterator[Finding]:
         limit = quantity(_limit(pod))
         if not limit:
             return
-        if OBTAINED not in numbers.after:
+        if OBTAINED not in metrics.after:
             raise CouldNotVerify(
-                f"{pods.name(pod)} does not say how much memory it holds",
-                f"capture it again: {OBTAINED} is not among its numbers",
+                f"{pods.name(pod)} does not report its memory ({OBTAINED})", "run meshgate again"
             )
-        used = numbers.after[OBTAINED] - numbers.after.get(RELEASED, 0.0)
+        used = metrics.after[OBTAINED] - metrics.after.get(RELEASED, 0.0)
         if share <= used / limit < below:
             yield Finding(
                 pods.name(pod),
-                f"holds {used / 2**20:.0f} MiB of memory, {used / limit:.0%} of its limit "
+                f"uses {used / 2**20:.0f} MiB of memory, {used / limit:.0%} of its limit "
                 f"{_limit(pod)}",
                 f"less than {share:.0%}",
                 "raise istiod's memory limit (pilot.resources) before it is killed",
                 transient=True,
+                problem="memory-near-limit",
+                owner=workloads.owner(pod),
             )
 
     # --- conflicts ------------------------------------------------------------------------------
 
     @property
     def conflicting(self) -> list[Finding]:
-        """What istiod leaves out of its pushes, for something else was there first."""
+        """Configuration that istiod omits because something older conflicts with it."""
         found: dict[Finding, None] = {}
-        for pod, numbers in self._replicas:
-            if numbers.conflicts is None:
+        for pod, metrics in self._replicas:
+            if metrics.conflicts is None:
                 raise CouldNotVerify(
-                    f"{pods.name(pod)} has not pushed anything yet", "look again", transient=True
+                    f"{pods.name(pod)} has not pushed anything yet",
+                    "wait until a proxy connects",
+                    transient=True,
                 )
-            seen = numbers.conflicts
+            seen = metrics.conflicts
             for kind, conflicts, remedy in (
-                ("Listener", seen.inbound, "two Services claim one port of the same pods"),
-                ("Listener", seen.outbound, "give one of the Services another port"),
-                ("Cluster", seen.clusters, "two ServiceEntries have the same host: merge them"),
+                ("Listener", seen.inbound, "two Services use the same port of the same pods"),
+                ("Listener", seen.outbound, "change the port of one of the Services"),
+                ("Cluster", seen.clusters, "merge the ServiceEntries that have the same host"),
                 ("Domain", seen.domains, "merge the VirtualServices of this host"),
                 ("Host", seen.subsets, "name each subset once in this host's DestinationRules"),
             ):
@@ -229,14 +260,15 @@ def _conflicts(kind: str, conflicts: Mapping[str, Conflict], remedy: str) -> Ite
     for name, conflict in conflicts.items():
         yield Finding(
             f"{kind} {name}",
-            f"is left out in part: {conflict.message or 'it is there twice'}",
+            f"istiod omits a part of it: {conflict.message or 'it is defined twice'}",
             "no conflict",
             remedy,
+            problem="conflict",
         )
 
 
 def discovery(pod: Pod) -> list[ContainerStatus]:
-    """The status of istiod's own container."""
+    """Return the status of istiod's own container."""
     return [each for each in pod.status.container_statuses if each.name == "discovery"]
 
 
@@ -246,7 +278,7 @@ def _limit(pod: Pod) -> str:
 
 
 def quantity(text: str) -> float:
-    """Bytes of a Kubernetes quantity of memory; 0 where there is none."""
+    """Return the bytes of a Kubernetes quantity of memory; 0 for anything else."""
     number = text.rstrip("kKMGTim")
     try:
         return float(number or 0) * UNITS.get(text[len(number) :], 1.0)

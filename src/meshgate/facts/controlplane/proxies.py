@@ -1,4 +1,4 @@
-"""Proxies: what the pods promise, held against what istiod's replicas say."""
+"""Proxies: the pods that contain one, compared with what istiod's replicas report."""
 
 from collections.abc import Iterator
 from datetime import datetime
@@ -6,7 +6,7 @@ from functools import cached_property
 
 from meshgate.facts.controlplane.control_plane import ControlPlane
 from meshgate.facts.evidence import Evidence
-from meshgate.semantics import pods, workloads
+from meshgate.semantics import meshes, pods, workloads
 from meshgate.semantics.workloads import PROXY
 from meshgate.snapshot.istio import EnvoyFilter
 from meshgate.snapshot.istiod import ProxySync
@@ -15,7 +15,7 @@ from meshgate.verdict import CouldNotVerify, Finding, NotApplicable
 
 
 class Proxies:
-    """Sidecars, gateways, waypoints and ztunnels."""
+    """Sidecars, gateways, waypoints and ztunnels of this mesh in this cluster."""
 
     def __init__(self, evidence: Evidence) -> None:
         self._evidence = evidence
@@ -23,22 +23,34 @@ class Proxies:
 
     @cached_property
     def promised(self) -> dict[str, Pod]:
-        """Pods that hold a proxy and are neither finished nor leaving, by `pod.namespace`."""
+        """Active pods that contain a proxy of this mesh, by `pod.namespace`."""
+        foreign = meshes.foreign_revisions(self._evidence.pods, self._control_plane.namespace)
         return {
             f"{pod.metadata.name}.{pod.metadata.namespace}": pod
             for pod in self._evidence.pods
-            if workloads.proxy(pod) and workloads.is_active(pod)
+            if workloads.proxy(pod)
+            and workloads.is_active(pod)
+            and not meshes.is_foreign(pod, foreign)
         }
 
     @cached_property
     def connected(self) -> dict[str, ProxySync]:
-        """What istiod says of each proxy, over all replicas, by `pod.namespace`.
+        """What istiod reports about each proxy of this cluster, by `pod.namespace`.
 
         A proxy that moved between replicas is listed twice for a while: the newest push counts.
         """
+        answers = self._control_plane.answers
+        local = meshes.local_clusters(answers, self.promised)
+        if len(local) > 1:
+            raise CouldNotVerify(
+                f"cannot determine the ID of this cluster: {' or '.join(sorted(local))}",
+                "compare `istioctl proxy-status` with the pods of this cluster",
+            )
         newest: dict[str, ProxySync] = {}
-        for reading in self._control_plane.answers:
+        for reading in answers:
             for proxy in reading.proxies:
+                if local and proxy.cluster_id not in local:
+                    continue
                 known = newest.get(proxy.proxy)
                 if known is None or _last_sent(known) < _last_sent(proxy):
                     newest[proxy.proxy] = proxy
@@ -46,10 +58,10 @@ class Proxies:
 
     @property
     def disconnected(self) -> list[Finding]:
-        """Pods whose proxy runs and that no istiod knows, or whose proxy does not run at all."""
+        """Pods whose proxy is running but not connected, or whose proxy is not running."""
         connected = self.connected
         if not self.promised:
-            raise NotApplicable("no pod holds a proxy")
+            raise NotApplicable("no pod contains a proxy")
         return [
             finding
             for identity, pod in self.promised.items()
@@ -59,70 +71,92 @@ class Proxies:
 
     @property
     def rejections(self) -> list[Finding]:
-        """Proxies that said no to what istiod sent: they go on with what they had before."""
+        """Proxies that rejected what istiod sent: they keep their previous configuration."""
         return [
             Finding(
-                _subject(proxy),
+                pods.name(pod),
                 f"rejected its {_short(type_url)} configuration: {_line(state.last_error)}",
                 "every push accepted",
-                self._suspects(proxy),
+                self._candidates(pod),
+                problem="rejected-push",
+                owner=workloads.owner(pod),
+                about=(("type", _short(type_url)),),
             )
-            for proxy in self._seen.values()
+            for pod, proxy in self._seen
             for type_url, state in proxy.resources.items()
             if state.last_error
         ]
 
     @property
     def stale(self) -> list[Finding]:
-        """Proxies that leave a push unanswered: for too long, or since before we first looked.
+        """Proxies that leave a push unanswered: for too long, or since before the first look.
 
-        STALE for a moment is how every push begins; one that has been answered since is no finding.
+        STALE for a moment is how every push begins; a push that was answered since is no finding.
         """
         limit = self._evidence.expectations.stale_after
         taken, started = self._evidence.snapshot.taken, self._evidence.snapshot.started
-        seen = self._seen
+        seen = {proxy.proxy: pod for pod, proxy in self._seen}
         found = []
         for key, since in self._evidence.snapshot.unanswered_since.items():
             identity, _, type_url = key.partition("|")
-            if (proxy := seen.get(identity)) is None:
+            if (pod := seen.get(identity)) is None:
                 continue
             age = (taken - since).total_seconds()
             if age > limit or since <= started:
                 found.append(
                     Finding(
-                        _subject(proxy),
-                        f"has not answered a {_short(type_url)} push for {age:.0f} s",
+                        pods.name(pod),
+                        f"is STALE: {_short(type_url)} push unanswered for {age:.0f} s",
                         f"an answer within {limit:.0f} s",
-                        "look at the proxy's log: until it answers it keeps its old configuration",
+                        f"kubectl -n {pod.metadata.namespace} logs {pod.metadata.name} -c {PROXY}",
                         transient=age <= limit,
+                        problem="stale",
+                        owner=workloads.owner(pod),
+                        about=(("type", _short(type_url)),),
                     )
                 )
         return found
 
     @property
-    def _seen(self) -> dict[str, ProxySync]:
-        """Connected proxies; nothing can be said of a mesh in which istiod knows none."""
-        connected = self.connected
-        if connected:
-            return connected
-        if self.promised:
-            raise CouldNotVerify("istiod knows none of the proxies that run", transient=True)
-        raise NotApplicable("no proxy is connected to istiod, and no pod holds one")
+    def _seen(self) -> list[tuple[Pod, ProxySync]]:
+        """Pods with what istiod reports about their proxies; at least one.
 
-    def _suspects(self, proxy: ProxySync) -> str:
-        """The EnvoyFilters that reach this proxy: one of them is the usual reason."""
-        pod = self.promised.get(proxy.proxy)
-        reaching = [
+        Raises:
+            CouldNotVerify: istiod knows none of them, or does not report what it sent to one.
+            NotApplicable: there is no proxy.
+        """
+        connected = self.connected
+        if not self.promised:
+            raise NotApplicable("no pod contains a proxy")
+        seen = [(pod, connected[key]) for key, pod in self.promised.items() if key in connected]
+        if not seen:
+            raise CouldNotVerify(
+                "no proxy is connected to istiod",
+                "istioctl proxy-status",
+                transient=True,
+            )
+        for pod, proxy in seen:
+            if not proxy.resources:
+                raise CouldNotVerify(
+                    f"istiod reports no configuration type for {pods.name(pod)}",
+                    f"istioctl proxy-status {pod.metadata.name}.{pod.metadata.namespace}",
+                    transient=True,
+                )
+        return seen
+
+    def _candidates(self, pod: Pod) -> str:
+        """The EnvoyFilters that apply to a pod: the most frequent cause of a rejection."""
+        applying = [
             f"{each.metadata.namespace}/{each.metadata.name}"
             for each in self._evidence.envoy_filters
-            if pod and self._reaches(each, pod)
+            if self._applies(each, pod)
         ]
-        if not reaching:
-            return "no EnvoyFilter reaches it: compare its configuration with a healthy one's"
-        names = ", ".join(sorted(reaching))
-        return f"correct or remove the EnvoyFilter that brings this; these reach it: {names}"
+        if not applying:
+            return "no EnvoyFilter applies to it: compare its configuration with a healthy proxy's"
+        names = ", ".join(sorted(applying))
+        return f"if an EnvoyFilter causes this, correct or remove it; these apply to it: {names}"
 
-    def _reaches(self, each: EnvoyFilter, pod: Pod) -> bool:
+    def _applies(self, each: EnvoyFilter, pod: Pod) -> bool:
         selector = each.spec.workload_selector
         namespaces = (self._evidence.expectations.istio_namespace, pod.metadata.namespace)
         return each.metadata.namespace in namespaces and (
@@ -139,24 +173,23 @@ def _disconnected(pod: Pod) -> Iterator[Finding]:
     if status is not None and status.state.running is not None:
         yield Finding(
             pods.name(pod),
-            "its proxy runs and is connected to no istiod",
-            "a connection to one of the replicas",
+            "its proxy is running but not connected to istiod",
+            "a connection to one replica of istiod",
             f"kubectl -n {pod.metadata.namespace} logs {pod.metadata.name} -c {PROXY}",
             transient=True,
+            problem="disconnected",
+            owner=workloads.owner(pod),
         )
     elif pod.status.phase == "Running" or any(pods.waiting(pod)):
         yield Finding(
             pods.name(pod),
-            f"its proxy does not run: {pods.trouble(pod)}",
+            f"its proxy is not running: {pods.trouble(pod)}",
             "a running proxy that is connected to istiod",
             f"kubectl -n {pod.metadata.namespace} describe pod {pod.metadata.name}",
             transient=not pods.hopeless(pod),
+            problem="proxy-not-running",
+            owner=workloads.owner(pod),
         )
-
-
-def _subject(proxy: ProxySync) -> str:
-    name, _, namespace = proxy.proxy.rpartition(".")
-    return f"Pod {namespace}/{name}"
 
 
 def _short(type_url: str) -> str:

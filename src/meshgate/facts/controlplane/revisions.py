@@ -1,71 +1,92 @@
-"""Revisions: which one each pod would get by its labels, held against the one that it has."""
+"""Revisions: the one that each pod would get by its labels, compared with the one that it has."""
 
 from collections import defaultdict
 from functools import cached_property
 
 from meshgate.facts.controlplane.control_plane import ControlPlane
+from meshgate.facts.controlplane.proxies import Proxies
 from meshgate.facts.evidence import Evidence
-from meshgate.semantics import pods
-from meshgate.semantics.webhooks import Hook, Webhooks, injection_enabled
+from meshgate.semantics import meshes, pods, workloads
+from meshgate.semantics.webhooks import Hook, Webhooks
 from meshgate.semantics.workloads import injected_revision
 from meshgate.snapshot.kubernetes import Namespace, Pod
 from meshgate.verdict import Finding, NotApplicable
 
-DEFAULT = "default"
-
 
 class Revisions:
-    """Revisions and the tags that point to them."""
+    """The revisions of this mesh, and the tags that point to them."""
 
     def __init__(self, evidence: Evidence) -> None:
         self._evidence = evidence
         self._control_plane = ControlPlane(evidence)
+        self._proxies = Proxies(evidence)
 
     @cached_property
     def is_active(self) -> frozenset[str]:
-        """Revisions that have an istiod; whether that is well is told by other claims."""
+        """Revisions that have an istiod Deployment; other checks judge whether it is healthy."""
         return frozenset(
-            each.metadata.labels.get("istio.io/rev", DEFAULT)
-            for each in self._control_plane.deployments
+            meshes.revision(each.metadata.labels) for each in self._control_plane.deployments
         )
 
     @cached_property
     def _webhooks(self) -> Webhooks:
-        return Webhooks(self._evidence.mutating_webhooks, (), (), ())
+        foreign = meshes.foreign_revisions(self._evidence.pods, self._control_plane.namespace)
+        return Webhooks(self._evidence.mutating_webhooks, (), (), (), foreign)
+
+    @cached_property
+    def _enabled(self) -> list[Namespace]:
+        return self._webhooks.injection_enabled(self._evidence.namespaces)
 
     @cached_property
     def _running(self) -> list[tuple[Pod, str]]:
-        """Pods that hold a proxy and are neither finished nor leaving, with their revision."""
+        """Active pods with a proxy of this mesh, with the revision that injected it."""
         return [
             (pod, revision)
-            for pod in self._evidence.pods
-            if pod.status.phase in ("Pending", "Running")
-            and pod.metadata.deletion_timestamp is None
-            and (revision := injected_revision(pod))
+            for pod in self._proxies.promised.values()
+            if (revision := injected_revision(pod))
         ]
 
     @property
     def users(self) -> dict[str, list[str]]:
-        """By revision: the pods that have its proxy, and what would give new pods one."""
+        """What uses each revision: pods, tags, namespaces, and the proxies of other clusters."""
         found: defaultdict[str, list[str]] = defaultdict(list)
         for pod, revision in self._running:
             found[revision].append(pods.name(pod))
         for subject, hook in self._tags.items():
-            found[hook.revision].append(f"{subject} (the tag {hook.tag})")
-        for namespace in injection_enabled(self._evidence.namespaces):
+            found[hook.revision].append(f"{subject} (tag {hook.tag})")
+        for namespace in self._enabled:
             for hook in self._webhooks.selecting(namespace):
                 found[hook.revision].append(f"Namespace {namespace.metadata.name}")
+        for revision, proxy in self._remote():
+            found[revision].append(proxy)
         return {revision: sorted(names) for revision, names in found.items()}
 
-    # --- gone -----------------------------------------------------------------------------------
+    def _remote(self) -> list[tuple[str, str]]:
+        """Proxies that run outside this cluster, with the revision that they are connected to."""
+        serving = {
+            pod.metadata.name: meshes.revision(pod.metadata.labels)
+            for pod in self._control_plane.replicas
+        }
+        local = meshes.local_clusters(self._control_plane.answers, self._proxies.promised)
+        here = {f"{pod.metadata.name}.{pod.metadata.namespace}" for pod in self._evidence.pods}
+        return sorted(
+            {
+                (serving[reading.pod], f"Proxy {proxy.proxy} (cluster {proxy.cluster_id})")
+                for reading in self._control_plane.answers
+                for proxy in reading.proxies
+                if reading.pod in serving
+                and (proxy.cluster_id not in local or proxy.proxy not in here)
+            }
+        )
+
+    # --- revisions without an istiod ------------------------------------------------------------
 
     @property
     def dangling(self) -> list[Finding]:
-        """Tags, namespaces and pods that lead to a revision whose istiod is gone."""
-        namespaces = injection_enabled(self._evidence.namespaces)
-        if not namespaces and not self._running and not self._tags:
-            raise NotApplicable("no namespace asks for sidecars, and no pod holds a proxy")
-        return [*self._dangling_tags(), *self._dangling_namespaces(namespaces), *self._orphans()]
+        """Tags, namespaces and pods of a revision that has no istiod."""
+        if not self._enabled and not self._running and not self._tags:
+            raise NotApplicable("no namespace enables injection, and no pod contains a proxy")
+        return [*self._dangling_tags(), *self._dangling_namespaces(), *self._orphans()]
 
     @property
     def _tags(self) -> dict[str, Hook]:
@@ -75,25 +96,29 @@ class Revisions:
         return [
             Finding(
                 subject,
-                f"the tag {hook.tag} points to the revision {hook.revision}, whose istiod is gone",
-                self._there,
-                f"istioctl tag set {hook.tag} --revision REVISION --overwrite",
+                f"tag {hook.tag} points to revision {hook.revision}, which has no istiod",
+                self._existing,
+                f"istioctl tag set {hook.tag} --revision=REVISION --overwrite",
+                problem="tag-without-istiod",
+                about=(("revision", hook.revision), ("tag", hook.tag)),
             )
             for subject, hook in self._tags.items()
             if hook.revision not in self.is_active
         ]
 
-    def _dangling_namespaces(self, namespaces: list[Namespace]) -> list[Finding]:
+    def _dangling_namespaces(self) -> list[Finding]:
         return [
             Finding(
                 f"Namespace {each.metadata.name}",
-                f"its label leads to the revision {hook.revision}"
-                + (f" by the tag {hook.tag}" if hook.tag else "")
-                + ", whose istiod is gone",
-                self._there,
-                "label it for a revision or tag that exists, then restart its workloads",
+                f"its label selects revision {hook.revision}"
+                + (f" through tag {hook.tag}" if hook.tag else "")
+                + ", which has no istiod",
+                self._existing,
+                f"kubectl label namespace {each.metadata.name} istio.io/rev=REVISION --overwrite",
+                problem="namespace-without-istiod",
+                about=(("revision", hook.revision),),
             )
-            for each in namespaces
+            for each in self._enabled
             for hook in self._webhooks.selecting(each)
             if hook.revision not in self.is_active
         ]
@@ -102,48 +127,52 @@ class Revisions:
         return [
             Finding(
                 pods.name(pod),
-                f"its proxy belongs to the revision {revision}, whose istiod is gone",
-                self._there,
-                "restart its workload, so that it gets a proxy of a revision that exists",
+                f"its proxy belongs to revision {revision}, which has no istiod",
+                self._existing,
+                workloads.restart_command(pod),
+                problem="pod-without-istiod",
+                owner=workloads.owner(pod),
+                about=(("revision", revision),),
             )
             for pod, revision in self._running
             if revision not in self.is_active
         ]
 
     @property
-    def _there(self) -> str:
-        return f"one that exists: {', '.join(sorted(self.is_active)) or '(there is none)'}"
+    def _existing(self) -> str:
+        return f"an existing revision: {', '.join(sorted(self.is_active)) or '(none exists)'}"
 
-    # --- contradicting --------------------------------------------------------------------------
+    # --- labels that contradict each other ------------------------------------------------------
 
     @property
     def contradicting(self) -> list[Finding]:
-        """Namespaces with both of Istio's labels: the one that people look at has no effect."""
+        """Namespaces with both of Istio's labels: istio-injection takes precedence."""
         return [
             Finding(
                 f"Namespace {each.metadata.name}",
-                f"has istio-injection={injection} and istio.io/rev={revision}: the latter has no "
-                "effect",
+                f"has the labels istio-injection={injection} and istio.io/rev={revision}: "
+                "istio.io/rev has no effect",
                 "one of the two",
-                f"kubectl label namespace {each.metadata.name} istio-injection-, if it is to "
-                "follow the revision",
+                f"kubectl label namespace {each.metadata.name} istio-injection- "
+                "if it should follow the revision",
+                problem="two-labels",
             )
             for each in self._evidence.namespaces
             if (injection := each.metadata.labels.get("istio-injection"))
             and (revision := each.metadata.labels.get("istio.io/rev"))
         ]
 
-    # --- behind ---------------------------------------------------------------------------------
+    # --- pods that have not moved yet -----------------------------------------------------------
 
     @property
     def lagging(self) -> list[Finding]:
-        """Pods that a restart would move to another revision: what the next stages are for."""
+        """Pods that a restart would move to another revision: the next stages do that."""
         namespaces = {each.metadata.name: each for each in self._evidence.namespaces}
         behind: defaultdict[tuple[str, str, str], list[str]] = defaultdict(list)
         for pod, revision in self._running:
             namespace = namespaces.get(pod.metadata.namespace)
             hooks = self._webhooks.selecting(namespace, pod.metadata.labels) if namespace else []
-            # none: not injected by a webhook (a gateway that istiod deploys); two: CP008 tells
+            # none: not injected by a webhook (a gateway that istiod deploys); two: see CP008
             if len(hooks) == 1 and hooks[0].revision != revision:
                 behind[pod.metadata.namespace, revision, hooks[0].revision].append(
                     pod.metadata.name
@@ -151,10 +180,12 @@ class Revisions:
         return [
             Finding(
                 f"Namespace {namespace}",
-                f"{len(names)} pods are of the revision {has}, {min(names)} among them, and their "
-                f"labels ask for {wants}",
-                f"the revision {wants}",
+                f"{len(names)} pods run a proxy of revision {has}, for example {min(names)}; "
+                f"their labels select revision {wants}",
+                f"revision {wants}",
                 "restart the workloads in their stage",
+                problem="pods-not-moved",
+                about=(("from", has), ("to", wants)),
             )
             for (namespace, has, wants), names in sorted(behind.items())
         ]

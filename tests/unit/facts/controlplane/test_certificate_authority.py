@@ -7,6 +7,7 @@ import pytest
 
 from meshgate.facts.mesh import Mesh
 from meshgate.semantics.certificates import distrust, fingerprint, parse, remaining
+from meshgate.snapshot.kubernetes import LabelSelector
 from meshgate.snapshot.wire import Certificate, Signing
 from meshgate.verdict import CouldNotVerify, Finding, NotApplicable
 from tests import builders
@@ -36,12 +37,42 @@ def test_a_laptop_without_a_token_asks_nobody() -> None:
 
 
 def test_no_replica_proves_nothing() -> None:
-    with pytest.raises(CouldNotVerify, match="no istiod runs"):
+    with pytest.raises(CouldNotVerify, match="no istiod pod is running"):
         _ = mesh(signing=Signing(identity=build.IDENTITY)).authority.unsigned
 
 
+def test_an_external_ca_is_unknown_until_somebody_accepts_it() -> None:
+    words = "UNIMPLEMENTED unknown service istio.v1.auth.IstioCertificateService"
+    external = build.signing(message=words)
+
+    with pytest.raises(CouldNotVerify, match="CA is disabled") as raised:
+        _ = mesh(signing=external).authority.unsigned
+    assert "--accept-unverified=CA" in raised.value.remedy
+    accepted = builders.expecting(accepted_unverified=("CA",))
+    with pytest.raises(NotApplicable, match="accepted without verification"):
+        _ = mesh(signing=external, **accepted).authority.unsigned
+    # what istiod does sign is judged, whatever was accepted
+    assert mesh(signing=build.signing(message="INTERNAL"), **accepted).authority.unsigned
+
+
+def test_a_namespace_of_another_mesh_has_other_roots() -> None:
+    theirs = build.namespace("team-b", rev="mesh-b")
+    by_label = LabelSelector(match_labels={"istio.io/rev": "mesh-b"})
+    istiod = builders.istiod("b-1", namespace="istio-system-b", revision="mesh-b")
+    two = {
+        "namespaces": (build.namespace(injection="enabled"), theirs),
+        "mutating_webhooks": (
+            build.injector(),
+            build.injector("b", revision="mesh-b", selects=by_label),
+        ),
+    }
+
+    assert mesh(**two, pods=(builders.istiod(), istiod)).authority.split_trust == []
+    assert len(mesh(**two, pods=(builders.istiod(),)).authority.split_trust) == 1
+
+
 def test_a_token_that_istiod_refuses_proves_nothing() -> None:
-    with pytest.raises(CouldNotVerify, match="istiod-1 does not sign for us: UNAUTHENTICATED"):
+    with pytest.raises(CouldNotVerify, match="istiod-1 does not accept our token: UNAUTHENTICATED"):
         _ = mesh(signing=build.signing(denied="UNAUTHENTICATED")).authority.unsigned
 
 
@@ -50,7 +81,11 @@ def test_a_token_that_istiod_refuses_proves_nothing() -> None:
     [
         ({"error": "UNAVAILABLE"}, "does not sign certificates: UNAVAILABLE", True),
         ({"message": "INTERNAL"}, "does not sign certificates: INTERNAL", False),
-        ({"distrust": "leads to none of the roots"}, "what workloads do not trust", True),
+        (
+            {"distrust": "leads to none of the roots"},
+            "certificates that workloads do not trust",
+            True,
+        ),
     ],
 )
 def test_a_replica_that_does_not_sign(seen: Any, words: str, transient: bool) -> None:
@@ -66,10 +101,10 @@ def test_a_replica_that_does_not_sign(seen: Any, words: str, transient: bool) ->
     [
         (
             (build.leaf(uri="spiffe://cluster.local/ns/shop/sa/verifier"), build.ca()),
-            "signed for spiffe://cluster.local/ns/shop/sa/verifier",
+            "signed a certificate for spiffe://cluster.local/ns/shop/sa/verifier",
         ),
-        ((build.leaf(timedelta(minutes=5)), build.ca()), "signs for no longer than 0:05:00"),
-        ((build.leaf(timedelta(days=91)), build.ca(left=0.9)), "its issuer ends on"),
+        ((build.leaf(timedelta(minutes=5)), build.ca()), "signs certificates for only 0:05:00"),
+        ((build.leaf(timedelta(days=91)), build.ca(left=0.9)), "their issuer expires on"),
     ],
 )
 def test_a_certificate_that_no_proxy_can_use(chain: Any, words: str) -> None:
@@ -92,7 +127,7 @@ def test_a_namespace_with_other_roots_or_none() -> None:
     (missing,) = mesh(root_certificates=(build.trust("istio-system"),)).authority.split_trust
 
     assert differs.subject == missing.subject == "ConfigMap shop/istio-ca-root-cert"
-    assert "holds other roots" in differs.seen
+    assert "contains other roots" in differs.seen
     assert "does not exist" in missing.seen
 
 
@@ -125,7 +160,7 @@ def test_a_root_that_is_about_to_end_is_named() -> None:
 
     (found,) = mesh(root_certificates=roots).authority.expiring
 
-    assert "CN=old ends on 2026-01-05, in 3 days: 3% of its lifetime is left" in found.seen
+    assert "CN=old expires on 2026-01-05, in 3 days: 3% of its lifetime is left" in found.seen
 
 
 def test_a_certificate_that_is_not_valid_yet_has_nothing_left() -> None:

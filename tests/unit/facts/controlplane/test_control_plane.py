@@ -75,10 +75,13 @@ def test_an_istiod_of_another_namespace_is_not_this_meshes() -> None:
         pytest.param(deployment(0), "is scaled to 0 replicas", False, id="zero"),
         pytest.param(deployment(paused=True), "its rollout is paused", False, id="paused"),
         pytest.param(
-            deployment(2, updated=1), "1 of 2 replicas are updated", True, id="not updated"
+            deployment(2, updated=1),
+            "is not rolled out: 1 of 2 replicas updated",
+            True,
+            id="not updated",
         ),
         pytest.param(
-            deployment(2, available=1), "2 of 2 replicas are updated, 1 available", True, id="away"
+            deployment(2, available=1), "2 of 2 replicas updated, 1 available", True, id="away"
         ),
         pytest.param(deployment(1, existing=2), "1 available, 2 exist", True, id="old one left"),
         pytest.param(deployment(generation=2), "1 of 1 replicas", True, id="not observed"),
@@ -141,8 +144,8 @@ def test_a_replica_of_another_version_than_its_image_is_a_finding() -> None:
 
     assert finding.subject == "Pod istio-system/istiod-1"
     assert (finding.seen, finding.expected) == (
-        "runs 1.28.2",
-        "1.29.1, as its Deployment istiod says",
+        "runs istiod 1.28.2",
+        "1.29.1, the version of the image in Deployment istio-system/istiod",
     )
     assert not finding.transient
 
@@ -155,7 +158,7 @@ def test_the_version_that_was_asked_for_counts_before_the_images(image: str) -> 
 
     finding = only(control_plane(**of, **expecting(target_version="1.30.0")).unfinished_rollouts)
 
-    assert (finding.seen, finding.expected) == ("runs 1.29.1", "1.30.0")
+    assert (finding.seen, finding.expected) == ("runs istiod 1.29.1", "1.30.0")
     assert control_plane(**of, **expecting(target_version="1.29.1")).unfinished_rollouts == []
 
 
@@ -180,7 +183,7 @@ def test_an_image_that_names_no_version_is_held_against_nothing(image: str) -> N
 
 
 def test_a_target_that_is_no_version_proves_nothing() -> None:
-    with pytest.raises(CouldNotVerify, match="'latest' is no version"):
+    with pytest.raises(CouldNotVerify, match="'latest' is not a version"):
         _ = control_plane(**expecting(target_version="latest")).unfinished_rollouts
 
 
@@ -195,14 +198,14 @@ def test_a_target_that_is_no_version_proves_nothing() -> None:
 def test_a_version_that_nobody_said_is_not_the_right_one(readings: tuple[object, ...]) -> None:
     silent = control_plane(istiod=readings)
 
-    with pytest.raises(CouldNotVerify, match="istiod-1 did not say which version") as raised:
+    with pytest.raises(CouldNotVerify, match="istiod-1 did not report its version") as raised:
         _ = silent.unfinished_rollouts
 
     assert raised.value.transient
 
 
 def test_a_deployment_without_a_pod_proves_no_version() -> None:
-    with pytest.raises(CouldNotVerify, match="has no pod to say"):
+    with pytest.raises(CouldNotVerify, match="has no pod that could report"):
         _ = control_plane(pods=(istiod(revision="other"),)).unfinished_rollouts
 
 
@@ -222,6 +225,117 @@ def test_what_is_wrong_with_the_rollout_is_told_where_nobody_says_a_version() ->
     assert only(two.unfinished_rollouts).subject == ISTIOD
 
 
+def canary(
+    *, old: str = "1.28.2", new: str = "1.29.1", target: str = "1.29.1", **changes: object
+) -> ControlPlane:
+    """Two revisions, as a canary upgrade has them: each runs the version of its image."""
+    two = {
+        "deployments": (
+            deployment(name="istiod-old", revision="old", image=f"x/pilot:{old}"),
+            deployment(name="istiod-new", revision="new", image=f"x/pilot:{new}"),
+        ),
+        "pods": (istiod("istiod-old-1", revision="old"), istiod("istiod-new-1", revision="new")),
+        "istiod": (
+            reading("istiod-old-1", version=f"{old}-abc-Clean"),
+            reading("istiod-new-1", version=f"{new}-abc-Clean"),
+        ),
+    }
+    return control_plane(**{**two, **expecting(target_version=target), **changes})
+
+
+@pytest.mark.parametrize("target", ["1.29.1", "1.29"])
+def test_an_old_revision_beside_one_of_the_target_version_is_reported_and_no_failure(
+    target: str,
+) -> None:
+    both = canary(target=target)
+
+    assert both.unfinished_rollouts == []
+    kept = only(both.kept)
+    assert kept.subject == "Deployment istio-system/istiod-old"
+    assert kept.seen == f"still runs 1.28.2, beside the target version {target}"
+
+
+def test_without_a_revision_of_the_target_version_every_one_is_wrong() -> None:
+    findings = canary(target="1.30.0").unfinished_rollouts
+
+    assert [each.subject for each in findings] == [
+        "Pod istio-system/istiod-new-1",
+        "Pod istio-system/istiod-old-1",
+    ]
+    assert canary(target="1.30.0").kept == []
+
+
+def test_a_replica_of_an_old_revision_still_runs_the_version_of_its_image() -> None:
+    mixed = canary(istiod=(reading("istiod-old-1", version="1.27.0"), reading("istiod-new-1")))
+
+    finding = only(mixed.unfinished_rollouts)
+    assert (finding.subject, finding.seen) == (
+        "Pod istio-system/istiod-old-1",
+        "runs istiod 1.27.0",
+    )
+
+
+def test_the_new_revision_must_run_the_target_and_not_only_name_it() -> None:
+    stuck = canary(
+        istiod=(
+            reading("istiod-old-1", version="1.28.2"),
+            reading("istiod-new-1", version="1.28.2"),
+        )
+    )
+
+    assert only(stuck.unfinished_rollouts).subject == "Pod istio-system/istiod-new-1"
+
+
+def test_an_image_without_a_version_is_of_the_version_that_its_replicas_report() -> None:
+    digests = (
+        deployment(name="istiod-old", revision="old", image="x/pilot@sha256:0a"),
+        deployment(name="istiod-new", revision="new", image="x/pilot@sha256:0b"),
+    )
+
+    assert canary(deployments=digests).unfinished_rollouts == []
+    assert len(canary(deployments=digests, target="1.30.0").unfinished_rollouts) == 2
+
+
+def test_an_old_revision_that_is_scaled_to_zero_is_being_removed() -> None:
+    parked = canary(
+        deployments=(
+            deployment(0, name="istiod-old", revision="old", image="x/pilot:1.28.2"),
+            deployment(name="istiod-new", revision="new"),
+        ),
+        pods=(istiod("istiod-new-1", revision="new"),),
+    )
+
+    assert parked.unfinished_rollouts == []
+
+
+def test_replicas_of_an_image_without_a_version_must_agree() -> None:
+    mixed = control_plane(
+        deployments=(deployment(2, image="x/pilot@sha256:0a"),),
+        pods=(istiod(), istiod("istiod-2")),
+        istiod=(reading(), reading("istiod-2", version="1.28.2")),
+    )
+
+    finding = only(mixed.unfinished_rollouts)
+    assert finding.seen == "its replicas report different versions: 1.28.2, 1.29.1"
+
+
+@pytest.mark.parametrize(
+    ("tag", "runs", "wrong"),
+    [
+        ("v2.3.1-istio1.29.1", "1.29.1", 0),
+        ("v2.3.1-istio1.29.1", "1.28.2", 1),
+        ("v2.3.1", "1.29.1", 0),
+    ],
+)
+def test_the_tag_of_a_private_build_is_not_guessed(tag: str, runs: str, wrong: int) -> None:
+    private = control_plane(
+        deployments=(deployment(image=f"registry.corp/mesh/pilot:{tag}"),),
+        istiod=(reading(version=runs),),
+    )
+
+    assert len(private.unfinished_rollouts) == wrong
+
+
 # --- its replicas -------------------------------------------------------------------------------
 
 
@@ -235,7 +349,7 @@ def test_no_replica_is_a_finding_that_heals_where_one_is_wanted(transient: bool)
 
     finding = only(empty.silent_replicas)
 
-    assert (finding.subject, finding.seen) == ("Namespace istio-system", "has no pod of istiod")
+    assert (finding.subject, finding.seen) == ("Namespace istio-system", "has no istiod pod")
     assert finding.transient is transient
 
 
@@ -254,8 +368,8 @@ def test_a_replica_that_is_not_ready_is_a_finding(reason: str) -> None:
     ("readings", "seen"),
     [
         ((reading(error="no answer: timed out"),), "does not answer: no answer: timed out"),
-        ((), "is Ready and does not answer"),
-        ((reading("another"),), "is Ready and does not answer"),
+        ((), "is Ready but does not answer"),
+        ((reading("another"),), "is Ready but does not answer"),
     ],
 )
 def test_a_replica_that_is_ready_and_does_not_answer_is_a_finding(
@@ -306,7 +420,7 @@ def test_the_answers_are_those_of_all_replicas() -> None:
 @pytest.mark.parametrize(
     ("second", "readings", "why", "transient"),
     [
-        (istiod("istiod-2"), (reading(),), "did not say which proxies", True),
+        (istiod("istiod-2"), (reading(),), "did not report which proxies", True),
         (
             istiod("istiod-2"),
             (reading(), reading("istiod-2", error="timed out")),

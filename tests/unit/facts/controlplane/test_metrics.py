@@ -1,5 +1,6 @@
 """istiod's own numbers: what is added now counts, not what was counted long ago."""
 
+from datetime import timedelta
 from typing import Any
 
 import msgspec
@@ -17,7 +18,7 @@ from meshgate.snapshot.kubernetes import (
     Terminated,
 )
 from meshgate.verdict import CouldNotVerify, Finding
-from tests.builders import istiod, mesh, numbers, running
+from tests.builders import AT, istiod, mesh, numbers, running
 
 BUCKET, COUNT = "pilot_proxy_convergence_time_bucket", "pilot_proxy_convergence_time_count"
 REJECTS = "pilot_total_xds_rejects|lds"
@@ -55,7 +56,7 @@ def test_what_was_added_within_it_is_told_and_may_pass(series: str, words: str) 
     finding = only(facts(numbers(before={series: 2}, after={series: 5})).push_errors)
 
     assert finding.subject == "Pod istio-system/istiod-1"
-    assert finding.seen == f"within 5 s {words}"
+    assert finding.seen == f"{words} within 5 s"
     assert finding.transient
 
 
@@ -122,8 +123,35 @@ def test_restarts_warn_until_they_are_no_accident(times: int, failing: int, shak
     assert (len(taken.failing), len(taken.restarted)) == (failing, shaky)
     told = only(taken.failing + taken.restarted)
     assert told.seen.endswith(
-        f"restarted {times} times since the rollout, the last time with exit code 1 (Error)"
+        f"restarted {times} times since its creation, the last time with exit code 1 (Error)"
     )
+
+
+def long_running(times: int, last_restart: timedelta, reason: str = "Unknown") -> Pod:
+    """A replica that has run for 200 days."""
+    ended = Terminated(reason=reason, exit_code=255, finished_at=AT - last_restart)
+    status = msgspec.structs.replace(restarted(times), last_state=ContainerState(terminated=ended))
+    pod = istiod(discovery=status)
+    metadata = msgspec.structs.replace(pod.metadata, creation_timestamp=AT - timedelta(days=200))
+    return msgspec.structs.replace(pod, metadata=metadata)
+
+
+@pytest.mark.parametrize(
+    ("times", "ago", "reason", "failing", "shaky"),
+    [
+        (3, timedelta(days=150), "Unknown", 0, 0),
+        (3, timedelta(hours=1), "Unknown", 0, 1),
+        (300, timedelta(hours=1), "Error", 1, 0),
+        (1, timedelta(days=150), "OOMKilled", 0, 0),
+        (1, timedelta(hours=1), "OOMKilled", 1, 0),
+    ],
+)
+def test_restarts_are_judged_by_how_long_the_replica_has_run(
+    times: int, ago: timedelta, reason: str, failing: int, shaky: int
+) -> None:
+    taken = facts(numbers(), pods=(long_running(times, ago, reason),))
+
+    assert (len(taken.failing), len(taken.restarted)) == (failing, shaky)
 
 
 def test_one_kill_for_memory_is_one_too_many() -> None:
@@ -152,7 +180,7 @@ def test_a_limit_is_not_held_against_memory_that_nobody_told_of() -> None:
         silent, after={key: value for key, value in silent.after.items() if key != OBTAINED}
     )
 
-    with pytest.raises(CouldNotVerify, match="does not say how much memory it holds"):
+    with pytest.raises(CouldNotVerify, match="does not report its memory"):
         _ = facts(silent, pods=(limited("100Mi"),)).failing
 
 
@@ -195,7 +223,9 @@ def test_what_conflicts_is_told_once_whatever_the_replicas() -> None:
 def test_each_kind_of_conflict_is_told(kind: str) -> None:
     conflicts = Conflicts(**{kind: {"it": Conflict()}})
 
-    assert only(facts(numbers(conflicts=conflicts)).conflicting).seen.endswith("it is there twice")
+    assert only(facts(numbers(conflicts=conflicts)).conflicting).seen.endswith(
+        "it is defined twice"
+    )
 
 
 # --- not seen -----------------------------------------------------------------------------------
@@ -222,7 +252,7 @@ def test_numbers_that_are_not_there_prove_nothing(
 
 
 def test_without_any_istiod_nothing_is_counted() -> None:
-    with pytest.raises(CouldNotVerify, match="no istiod runs in istio-system"):
+    with pytest.raises(CouldNotVerify, match="no istiod pod is running"):
         _ = facts(pods=()).push_errors
 
 

@@ -3,13 +3,14 @@
 from collections.abc import Callable
 from typing import Any
 
+import msgspec
 import pytest
 
 from meshgate.facts.mesh import Mesh
 from meshgate.snapshot.istio import EnvoyFilter
-from meshgate.snapshot.istiod import SyncState
-from meshgate.snapshot.kubernetes import Pod
-from meshgate.verdict import CouldNotVerify, NotApplicable
+from meshgate.snapshot.istiod import ProxySync, SyncState
+from meshgate.snapshot.kubernetes import Annotations, Owner, Pod
+from meshgate.verdict import CouldNotVerify, Finding, NotApplicable
 from tests.builders import (
     CLUSTER,
     LISTENER,
@@ -52,7 +53,7 @@ def test_a_proxy_that_runs_and_is_connected_to_nobody_is_a_finding(promised: Pod
     (finding,) = alone(promised).proxies.disconnected
 
     assert finding.subject == "Pod shop/new"
-    assert finding.seen == "its proxy runs and is connected to no istiod"
+    assert finding.seen == "its proxy is running but not connected to istiod"
     assert "logs new -c istio-proxy" in finding.remedy
     assert finding.transient
 
@@ -106,7 +107,7 @@ def test_a_proxy_that_does_not_run_is_a_finding(
 
     (finding,) = alone(broken).proxies.disconnected
 
-    assert finding.seen == f"its proxy does not run: container istio-proxy is in {reason}"
+    assert finding.seen == f"its proxy is not running: container istio-proxy is in {reason}"
     assert "describe pod new" in finding.remedy
     assert finding.transient is transient
 
@@ -114,7 +115,7 @@ def test_a_proxy_that_does_not_run_is_a_finding(
 def test_a_proxy_that_ended_in_a_pod_that_runs_is_a_finding() -> None:
     (finding,) = alone(sidecar("new", proxy=terminated(PROXY, 1))).proxies.disconnected
 
-    assert finding.seen.startswith("its proxy does not run")
+    assert finding.seen.startswith("its proxy is not running")
 
 
 def test_equal_names_in_two_namespaces_are_two_proxies() -> None:
@@ -229,7 +230,7 @@ def test_the_suspects_are_the_filters_that_reach_the_proxy(
     remedy = rejecting(suspect)
 
     assert (name in remedy) is reaches
-    assert ("no EnvoyFilter reaches it" in remedy) is not reaches
+    assert ("no EnvoyFilter applies to it" in remedy) is not reaches
 
 
 def test_all_suspects_are_named_in_order() -> None:
@@ -246,7 +247,7 @@ def test_the_root_namespace_is_the_one_that_was_named() -> None:
         **expecting(istio_namespace="mesh"),
     ).proxies.rejections
 
-    assert finding.remedy.endswith("these reach it: mesh/new")
+    assert finding.remedy.endswith("these apply to it: mesh/new")
 
 
 # --- stale --------------------------------------------------------------------------------------
@@ -270,7 +271,7 @@ def test_a_push_that_is_unanswered_for_too_long_is_a_finding_that_does_not_heal(
     (finding,) = unanswered(-31, looked_first=-60).proxies.stale
 
     assert finding.subject == "Pod shop/web-1"
-    assert finding.seen == "has not answered a Listener push for 31 s"
+    assert finding.seen == "is STALE: Listener push unanswered for 31 s"
     assert finding.expected == "an answer within 30 s"
     assert not finding.transient
 
@@ -312,9 +313,97 @@ def test_every_type_is_told() -> None:
     found = mesh(unanswered_since=both, started=after(-99)).proxies.stale
 
     assert sorted(each.seen for each in found) == [
-        "has not answered a Cluster push for 50 s",
-        "has not answered a Listener push for 90 s",
+        "is STALE: Cluster push unanswered for 50 s",
+        "is STALE: Listener push unanswered for 90 s",
     ]
+
+
+# --- other clusters, other meshes ----------------------------------------------------------------
+
+
+def remote(proxy: str, **types: Any) -> ProxySync:
+    """A proxy of another cluster of the mesh."""
+    return msgspec.structs.replace(sync(proxy, **types), cluster_id="remote-eu")
+
+
+def test_a_proxy_of_the_same_name_in_another_cluster_hides_nothing() -> None:
+    pods = (istiod(), sidecar(), sidecar("cache-0"), sidecar("cache-1"))
+    known = [sync(), sync("cache-1.shop"), remote("cache-0.shop")]
+
+    (finding,) = mesh(pods=pods, istiod=(reading(proxies=known),)).proxies.disconnected
+
+    assert finding.subject == "Pod shop/cache-0"
+
+
+def test_the_random_names_of_deployments_say_which_cluster_is_ours() -> None:
+    web = sidecar("web-5d9-x", labels={"pod-template-hash": "5d9"})
+    pods = (istiod(), web, sidecar("cache-0"), sidecar("cache-1"))
+    known = [sync("web-5d9-x.shop"), remote("cache-0.shop"), remote("cache-1.shop")]
+
+    findings = mesh(pods=pods, istiod=(reading(proxies=known),)).proxies.disconnected
+
+    assert [each.subject for each in findings] == ["Pod shop/cache-0", "Pod shop/cache-1"]
+
+
+def test_a_cluster_that_cannot_be_told_from_another_is_unknown() -> None:
+    pods = (istiod(), sidecar("cache-0"))
+    known = [sync("cache-0.shop"), remote("cache-0.shop")]
+
+    with pytest.raises(CouldNotVerify, match="ID of this cluster: Kubernetes or remote-eu"):
+        _ = mesh(pods=pods, istiod=(reading(proxies=known),)).proxies.disconnected
+
+
+@pytest.mark.parametrize(
+    "proxy",
+    [
+        remote("web-2.shop", listener=pushed(error="no")),
+        remote("far-1.shop", listener=pushed(error="no")),
+        sync("vm-1.shop", listener=pushed(error="no")),
+    ],
+    ids=["same name", "another cluster", "virtual machine"],
+)
+def test_what_does_not_run_here_causes_no_finding_here(proxy: ProxySync) -> None:
+    web = sidecar(labels={"pod-template-hash": "5d9"})
+    both = mesh(
+        pods=(istiod(), web, sidecar("web-2")),
+        istiod=(reading(proxies=[sync(), sync("web-2.shop"), proxy]),),
+    ).proxies
+
+    assert both.disconnected == []
+    assert both.rejections == []
+
+
+def test_a_second_mesh_of_the_cluster_is_left_alone() -> None:
+    theirs = sidecar("theirs", "team-b", annotations=Annotations(revision="mesh-b"))
+    pods = (
+        istiod(),
+        sidecar(),
+        theirs,
+        istiod("b-1", namespace="istio-system-b", revision="mesh-b"),
+    )
+
+    assert mesh(pods=pods).proxies.disconnected == []
+
+
+@pytest.mark.parametrize("revision", ["mesh-b", "default"])
+def test_a_pod_of_a_revision_without_another_mesh_is_ours(revision: str) -> None:
+    lost = sidecar("lost", annotations=Annotations(revision=revision))
+    pods = (istiod(), sidecar(), lost, istiod("b-1", namespace="istio-system-b"))
+
+    (finding,) = mesh(pods=pods).proxies.disconnected
+
+    assert finding.subject == "Pod shop/lost"
+
+
+def test_a_finding_outlives_the_pod_that_it_is_about() -> None:
+    def found(name: str) -> Finding:
+        owner = Owner(kind="ReplicaSet", name="web-5d9", controller=True)
+        new = sidecar(name, labels={"pod-template-hash": "5d9"}, owner=owner)
+        (finding,) = alone(new).proxies.disconnected
+        return finding
+
+    assert found("web-5d9-a").identity == found("web-5d9-b").identity
+    assert found("web-5d9-a").owner == "Deployment shop/web"
 
 
 # --- nothing to see -----------------------------------------------------------------------------
@@ -330,14 +419,24 @@ FACTS: dict[str, Callable[[Mesh], Any]] = {
 def test_a_mesh_without_a_proxy_has_nothing_to_speak_about(fact: str) -> None:
     empty = mesh(pods=(istiod(), pod("old", containers=[running("app")])), istiod=(reading(),))
 
-    with pytest.raises(NotApplicable, match="no pod holds"):
+    with pytest.raises(NotApplicable, match="no pod contains"):
         FACTS[fact](empty)
 
 
 @pytest.mark.parametrize("fact", ["rejections", "stale"])
 def test_an_istiod_that_knows_no_proxy_says_nothing_of_those_that_run(fact: str) -> None:
-    with pytest.raises(CouldNotVerify, match="knows none of the proxies") as raised:
+    with pytest.raises(CouldNotVerify, match="no proxy is connected") as raised:
         FACTS[fact](mesh(istiod=(reading(),)))
+
+    assert raised.value.transient
+
+
+@pytest.mark.parametrize("fact", ["rejections", "stale"])
+def test_a_proxy_of_which_istiod_reports_no_type_proves_nothing(fact: str) -> None:
+    empty = msgspec.structs.replace(sync(), resources={})
+
+    with pytest.raises(CouldNotVerify, match="no configuration type for Pod shop/web-1") as raised:
+        FACTS[fact](mesh(istiod=(reading(proxies=[empty]),)))
 
     assert raised.value.transient
 

@@ -49,15 +49,15 @@ def test_a_healthy_mesh_has_no_finding() -> None:
 def test_a_tag_and_a_namespace_that_lead_to_a_revision_that_is_gone() -> None:
     found = told(mesh(**tagged("1-28")).revisions.dangling)
 
-    assert "istio-revision-tag-prod: the tag prod points to the revision 1-28" in found
-    assert "Namespace shop: its label leads to the revision 1-28 by the tag prod" in found
+    assert "istio-revision-tag-prod: tag prod points to revision 1-28, which has no istiod" in found
+    assert "Namespace shop: its label selects revision 1-28 through tag prod" in found
 
 
 def test_a_proxy_of_a_revision_that_is_gone() -> None:
     (found,) = mesh(pods=(of("1-28"),)).revisions.dangling
 
     assert found.subject == "Pod shop/web-1"
-    assert "belongs to the revision 1-28" in found.seen
+    assert "belongs to revision 1-28" in found.seen
 
 
 def test_pods_that_are_finished_or_leaving_do_not_count() -> None:
@@ -75,8 +75,8 @@ def test_pods_that_a_restart_would_move_are_counted_by_namespace() -> None:
 
     assert revisions.dangling == []
     assert told(revisions.lagging).startswith(
-        "Namespace shop: 2 pods are of the revision default, web-1 among them, and their labels "
-        "ask for b"
+        "Namespace shop: 2 pods run a proxy of revision default, for example web-1; their labels "
+        "select revision b"
     )
 
 
@@ -108,7 +108,9 @@ def test_a_namespace_with_both_labels_is_told_which_one_counts() -> None:
 
     (finding,) = both.contradicting
     assert finding.subject == "Namespace shop"
-    assert "istio-injection=enabled and istio.io/rev=prod: the latter has no effect" in finding.seen
+    assert (
+        "istio-injection=enabled and istio.io/rev=prod: istio.io/rev has no effect" in finding.seen
+    )
 
 
 def test_a_namespace_with_one_label_contradicts_nothing() -> None:
@@ -118,9 +120,50 @@ def test_a_namespace_with_one_label_contradicts_nothing() -> None:
 
 
 def test_who_uses_a_revision_is_told() -> None:
-    users = mesh(**tagged("1-28"), pods=(of("1-28"), of("default"))).revisions.users
+    users = mesh(
+        **tagged("1-28"),
+        pods=(builders.istiod(), of("1-28", builders.sidecar("web-0")), of("default")),
+    ).revisions.users
 
     assert "Namespace shop" in users["1-28"]
-    assert any("(the tag prod)" in each for each in users["1-28"])
-    assert "Pod shop/web-1" in users["1-28"]
+    assert any("(tag prod)" in each for each in users["1-28"])
+    assert "Pod shop/web-0" in users["1-28"]
     assert "Pod shop/web-1" in users["default"]
+
+
+def test_a_second_mesh_of_the_cluster_is_not_judged() -> None:
+    by_label = LabelSelector(match_labels={"istio.io/rev": "mesh-b"})
+    theirs = of("mesh-b", builders.sidecar("theirs", "team-b"))
+    istiod = builders.istiod("b-1", namespace="istio-system-b", revision="mesh-b")
+    two = {
+        "namespaces": (
+            build.namespace(injection="enabled"),
+            build.namespace("team-b", rev="mesh-b"),
+        ),
+        "mutating_webhooks": (
+            build.injector(),
+            build.injector("b", revision="mesh-b", selects=by_label),
+        ),
+    }
+
+    assert mesh(**two, pods=(builders.istiod(), theirs, istiod)).revisions.dangling == []
+    # without that mesh's istiod both lead to nothing
+    found = told(mesh(**two, pods=(builders.istiod(), theirs)).revisions.dangling)
+    assert "Namespace team-b" in found
+    assert "Pod team-b/theirs" in found
+
+
+def test_the_proxies_of_other_clusters_use_a_revision_too() -> None:
+    far = msgspec.structs.replace(builders.sync("cache-0.shop"), cluster_id="remote-eu")
+    known = (builders.reading(proxies=[builders.sync(), far]),)
+
+    users = mesh(pods=(builders.istiod(), of("default")), istiod=known).revisions.users
+
+    assert "Proxy cache-0.shop (cluster remote-eu)" in users["default"]
+
+
+def test_a_finding_outlives_its_pod() -> None:
+    (one,) = mesh(pods=(of("1-28"),)).revisions.dangling
+
+    assert one.problem == "pod-without-istiod"
+    assert one.about == (("revision", "1-28"),)
