@@ -136,6 +136,7 @@ CONCERNED: dict[str, Any] = {
     "definitions": (
         GATEWAYS,
         definition("grpcroutes.gateway.networking.k8s.io", "v1", bundle="v1.0.0"),
+        definition("udproutes.gateway.networking.k8s.io", "v1alpha2"),
     ),
     "envoy_filters": (patched(patch("^1\\.24"), patch("^1\\.29")),),
 }

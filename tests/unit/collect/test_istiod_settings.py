@@ -189,6 +189,6 @@ def test_workloads_keep_their_partition_and_images_of_retired_registries(
         },
     }
 
-    (found,) = workloads.read(cluster({}, statefulsets=[stateful]))
+    (found,) = workloads.read(cluster({}, deployments=[], statefulsets=[stateful], daemonsets=[]))
 
     assert (found.partition, found.replicas, found.images) == (2, 3, (image,))

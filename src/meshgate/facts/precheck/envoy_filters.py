@@ -7,7 +7,7 @@ in the proxy's version.
 from collections.abc import Iterator
 from functools import cached_property
 
-import re2  # type: ignore[import-untyped] # it has no stubs
+import re2
 
 from meshgate.facts.evidence import Evidence
 from meshgate.facts.precheck.upgrade_path import Upgrade
