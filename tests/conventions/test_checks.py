@@ -23,6 +23,15 @@ from meshgate.facts.mesh import Mesh
 from meshgate.plugin import ARGUMENTS
 from meshgate.snapshot.ingress import Answer
 from meshgate.snapshot.items import ITEMS
+from meshgate.snapshot.kubernetes import (
+    Container,
+    Controller,
+    ControllerSpec,
+    ControllerStatus,
+    Metadata,
+    PodSpec,
+    PodTemplate,
+)
 from meshgate.snapshot.model import Snapshot
 from meshgate.snapshot.retry_after import HeaderRule, RetryFilters
 from meshgate.snapshot.store import load
@@ -217,6 +226,8 @@ def test_the_stages_are_the_same_wherever_they_are_named(pytestconfig: pytest.Co
 
 # --- what a claim reads -------------------------------------------------------------------------
 
+CNI = {"k8s-app": "istio-cni-node", "app.kubernetes.io/version": "1.29.1"}
+
 # between them they lead every claim down each of its ways
 MESHES = {
     "healthy": snapshot(),
@@ -234,6 +245,17 @@ MESHES = {
     ),
     "without istiod": snapshot(pods=(), istiod=()),
     "asked for a target": snapshot(**expecting(retry_after_targets=("http://web.shop/",))),
+    "with a CNI plugin": snapshot(
+        daemon_sets=(
+            Controller(
+                metadata=Metadata(name="istio-cni-node", labels=CNI),
+                spec=ControllerSpec(
+                    template=PodTemplate(spec=PodSpec(containers=(Container(name="install-cni"),)))
+                ),
+                status=ControllerStatus(desired_number_scheduled=1),
+            ),
+        )
+    ),
     "silent": snapshot(port_probes=port_probes(port_probe(plain=SILENT))),
     "with a DestinationRule": snapshot(
         pods=(istiod(), sidecar(labels={"app": "web"}, ports=(HTTP,))),

@@ -7,6 +7,7 @@ from meshgate.facts.controlplane.analyze import AnalyzeMessages
 from meshgate.facts.controlplane.certificate_authority import Authority
 from meshgate.facts.controlplane.control_plane import ControlPlane
 from meshgate.facts.controlplane.metrics import Numbers
+from meshgate.facts.controlplane.node_agents import NodeAgents
 from meshgate.facts.controlplane.proxies import Proxies
 from meshgate.facts.controlplane.revisions import Revisions
 from meshgate.facts.dataplane.authorization import Authorization
@@ -19,8 +20,15 @@ from meshgate.facts.dataplane.retry_answers import RetryAnswers
 from meshgate.facts.dataplane.sidecars import Sidecars
 from meshgate.facts.dataplane.workload_pods import WorkloadPods
 from meshgate.facts.evidence import Evidence
+from meshgate.facts.ingress.certificates import ServedCertificates
+from meshgate.facts.ingress.comparison import TrafficComparison
+from meshgate.facts.ingress.conditions import GatewayConditions
+from meshgate.facts.ingress.connections import GatewayConnections
 from meshgate.facts.ingress.declared_requests import DeclaredAnswers
+from meshgate.facts.ingress.entrypoints import GatewayEntrypoints
 from meshgate.facts.ingress.gateways import IngressGateways
+from meshgate.facts.ingress.rollout import GatewayRollout
+from meshgate.facts.ingress.routes import RouteAnswers
 from meshgate.facts.ingress.tls_versions import TlsVersions
 from meshgate.facts.ingress.watch import Watched
 from meshgate.facts.overview import ControlPlaneSummary, control_plane_summary
@@ -54,6 +62,11 @@ class Mesh:
     def numbers(self) -> Numbers:
         """istiod's metrics."""
         return Numbers(self.evidence)
+
+    @cached_property
+    def node_agents(self) -> NodeAgents:
+        """The CNI plugin and ztunnel."""
+        return NodeAgents(self.evidence)
 
     @cached_property
     def proxies(self) -> Proxies:
@@ -91,6 +104,41 @@ class Mesh:
         return IngressGateways(self.evidence)
 
     @cached_property
+    def gateway_rollout(self) -> GatewayRollout:
+        """The gateways' Deployments, pods and versions."""
+        return GatewayRollout(self.ingress)
+
+    @cached_property
+    def gateway_entrypoints(self) -> GatewayEntrypoints:
+        """The Services in front of the gateways."""
+        return GatewayEntrypoints(self.ingress)
+
+    @cached_property
+    def gateway_conditions(self) -> GatewayConditions:
+        """The conditions of the Gateway API's objects."""
+        return GatewayConditions(self.ingress)
+
+    @cached_property
+    def gateway_connections(self) -> GatewayConnections:
+        """Connections and TLS handshakes with the gateways."""
+        return GatewayConnections(self.ingress)
+
+    @cached_property
+    def served_certificates(self) -> ServedCertificates:
+        """The certificates that the gateways serve."""
+        return ServedCertificates(self.ingress)
+
+    @cached_property
+    def route_answers(self) -> RouteAnswers:
+        """What came back for every route."""
+        return RouteAnswers(self.ingress)
+
+    @cached_property
+    def traffic_comparison(self) -> TrafficComparison:
+        """What answered before the upgrade, compared with now."""
+        return TrafficComparison(self.ingress)
+
+    @cached_property
     def control_plane_summary(self) -> ControlPlaneSummary:
         """The versions and revisions of the control plane, for the reports."""
         return control_plane_summary(self.evidence)
@@ -98,7 +146,7 @@ class Mesh:
     @cached_property
     def declared(self) -> DeclaredAnswers:
         """The declared requests and their expected responses."""
-        return DeclaredAnswers(self.evidence, self.ingress)
+        return DeclaredAnswers(self.ingress)
 
     @cached_property
     def tls_versions(self) -> TlsVersions:
@@ -108,7 +156,7 @@ class Mesh:
     @cached_property
     def watched(self) -> Watched:
         """The requests sent while the gateways were restarted."""
-        return Watched(self.evidence, self.ingress)
+        return Watched(self.ingress)
 
     @cached_property
     def revisions(self) -> Revisions:

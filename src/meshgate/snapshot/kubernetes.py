@@ -313,6 +313,7 @@ class ControllerStatus(Base, frozen=True):
     available_replicas: int = 0
     desired_number_scheduled: int = 0
     current_number_scheduled: int = 0
+    updated_number_scheduled: int = 0
     number_available: int = 0
 
 
