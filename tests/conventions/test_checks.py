@@ -35,7 +35,7 @@ from meshgate.snapshot.kubernetes import (
 from meshgate.snapshot.model import Snapshot
 from meshgate.snapshot.retry_after import HeaderRule, RetryFilters
 from meshgate.snapshot.store import load
-from meshgate.verdict import CouldNotVerify, NotApplicable
+from meshgate.verdict import Basis, CouldNotVerify, NotApplicable
 from tests import upgrade_builders
 from tests.builders import (
     HTTP,
@@ -297,7 +297,7 @@ def touched(claim: Callable[..., None], seen: Snapshot) -> set[str]:
     """The items that a claim asks for when it is taken on a snapshot."""
     mesh = Mesh(seen)
     recorder = mesh.evidence = Recorder(seen)
-    given: dict[str, Any] = {"mesh": mesh, "warn": list}
+    given: dict[str, Any] = {"mesh": mesh, "warn": list, "basis": Basis()}
     with suppress(AssertionError, CouldNotVerify, NotApplicable):
         claim(**{name: given[name] for name in arguments(claim)})
     return recorder.touched

@@ -35,6 +35,7 @@ class Owner(Base, frozen=True):
 
 class Metadata(Base, frozen=True):
     name: str
+    uid: str = ""
     namespace: str = ""
     labels: dict[str, str] = {}
     annotations: Annotations = Annotations()
