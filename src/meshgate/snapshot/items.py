@@ -223,7 +223,7 @@ class Items(Base, frozen=True):
         tuple[InjectorConfig, ...], Source("injector_configs:read", requires=("pods",))
     ] = ()
     admission: Annotated[
-        Admission, Source("readers:read_admission", requires=("namespaces", "@webhooks"))
+        Admission, Source("readers:read_admission", requires=("namespaces", "pods", "@webhooks"))
     ] = _absent()
     signing: Annotated[
         Signing, Source("readers:read_signing", requires=("pods", "root_certificates"))
