@@ -533,7 +533,7 @@ def test_a_rollout_under_way_is_waited_for(gate: Gate, estate: Lives) -> None:
 
     assert run.code == 0, run.out
     assert re.search(
-        r"waiting, \d+ s at the most, for Deployment istio-system/istiod: is not rolled out: 0 of 1",
+        r"waiting, \d+ s at the most, for Deployment istio-system/istiod: .*0 of 1",
         run.out,
     )
 
