@@ -1,0 +1,39 @@
+"""Every setting of meshgate, defined once: its option, unit, default, help and validation.
+
+A topic is a frozen dataclass, and a setting is a field of it.  The options of pytest and of the
+`meshgate` commands, `docs/reference/options.md` and the keys of `meshgate.toml` follow from them.
+To add a setting, add a field to its topic and use it.
+"""
+
+from meshgate.settings.definition import Setting, definition, definitions, option
+from meshgate.settings.sources import SettingsError, read_file, resolve
+from meshgate.settings.topics import (
+    TOPICS,
+    Access,
+    Criteria,
+    Ingress,
+    Probes,
+    Reports,
+    Run,
+    Settings,
+    Simulation,
+)
+
+__all__ = [
+    "TOPICS",
+    "Access",
+    "Criteria",
+    "Ingress",
+    "Probes",
+    "Reports",
+    "Run",
+    "Setting",
+    "Settings",
+    "SettingsError",
+    "Simulation",
+    "definition",
+    "definitions",
+    "option",
+    "read_file",
+    "resolve",
+]

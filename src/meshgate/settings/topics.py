@@ -1,0 +1,482 @@
+"""The settings, by topic.  Their order is the order of the reference page.
+
+A criterion without a value (None) keeps what a recording was judged by.
+"""
+
+from dataclasses import dataclass, field
+
+from meshgate.settings import values
+from meshgate.settings.definition import setting
+from meshgate.snapshot.ingress import VANTAGES
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """What is read, for how long, and with what it is compared."""
+
+    snapshot: str | None = setting(
+        None, "--snapshot", "replay this snapshot; no cluster is contacted", metavar="FILE"
+    )
+    save_snapshot: str | None = setting(
+        None,
+        "--save-snapshot",
+        "file for the evidence of a live run (snapshot.json.gz in --reports)",
+        metavar="FILE",
+    )
+    deadline: float | None = setting(
+        None,
+        "--deadline",
+        "end of the whole run: what is not read by then is UNKNOWN; keep it below the Job's "
+        "activeDeadlineSeconds",
+        metavar="SECONDS",
+        parse=values.seconds,
+    )
+    settle: float = setting(
+        120.0,
+        "--settle",
+        "how long to wait for transient findings to resolve, over all checks",
+        metavar="SECONDS",
+        parse=values.seconds,
+    )
+    baseline: str | None = setting(
+        None,
+        "--baseline",
+        "snapshot from before the upgrade, a file or configmap://NAMESPACE/NAME: a finding that it "
+        "has too is only a warning",
+        metavar="PLACE",
+    )
+    save_baseline: str | None = setting(
+        None,
+        "--save-baseline",
+        "read what all stages read, and save it there for the later stages",
+        metavar="PLACE",
+        aliases=("--keep-baseline",),
+    )
+    fail_on_baseline_findings: bool = setting(
+        False,
+        "--fail-on-baseline-findings",
+        "findings that the baseline has too fail like new ones",
+        aliases=("--old-findings-fail",),
+    )
+    watch: str | None = setting(
+        None,
+        "--watch",
+        "what `meshgate watch` saved: a file or configmap://NAMESPACE/NAME",
+        metavar="PLACE",
+    )
+    dry_run: bool = setting(
+        False,
+        "--dry-run",
+        "print every request that would be sent through the gateways, and verify nothing",
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Access:
+    """How to reach the cluster and its istiods."""
+
+    kubeconfig: str | None = setting(
+        None, "--kubeconfig", "kubeconfig to use instead of the default one", metavar="FILE"
+    )
+    context: str | None = setting(
+        None, "--context", "context of the kubeconfig to use", metavar="NAME"
+    )
+    istiod_access: str = setting(
+        "auto",
+        "--istiod-access",
+        "auto: direct from inside the cluster, port-forward from outside",
+        choices=("auto", "direct", "port-forward"),
+    )
+    istiod_token_file: str | None = setting(
+        None,
+        "--istiod-token-file",
+        "token with audience istio-ca, for direct access",
+        metavar="FILE",
+    )
+    istioctl: str = setting(
+        "istioctl", "--istioctl", "istioctl of the target version", metavar="PROGRAM"
+    )
+    request_timeout: float = setting(
+        30.0,
+        "--request-timeout",
+        "total time of one request to the API server or istiod",
+        metavar="SECONDS",
+        parse=values.seconds,
+    )
+    analyze_timeout: float = setting(
+        60.0,
+        "--analyze-timeout",
+        "total time of one run of istioctl",
+        metavar="SECONDS",
+        parse=values.seconds,
+    )
+    window: float = setting(
+        5.0,
+        "--window",
+        "how long istiod's metrics are observed in each capture",
+        metavar="SECONDS",
+        parse=values.seconds,
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Criteria:
+    """What the mesh is judged by; it is saved in the snapshot for a replay."""
+
+    istio_namespace: str | None = setting(
+        None, "--istio-namespace", "namespace of istiod (istio-system)", metavar="NAME"
+    )
+    target_version: str | None = setting(
+        None,
+        "--target-version",
+        "version that must run; X.Y accepts any patch release",
+        metavar="X.Y[.Z]",
+        parse=values.version,
+        command_aliases=("--target",),
+    )
+    allow_rollback: bool | None = setting(
+        None, "--allow-rollback", "accept a target that is one minor version older"
+    )
+    support_matrix: str | None = setting(
+        None,
+        "--support-matrix",
+        "Kubernetes versions and end of life of Istio releases (TOML), instead of the built-in "
+        "ones",
+        metavar="FILE",
+    )
+    stale_after: float | None = setting(
+        None,
+        "--stale-after",
+        "how long a proxy may leave a push without an answer (30)",
+        metavar="SECONDS",
+        parse=values.seconds,
+    )
+    failure_threshold: str | None = setting(
+        None,
+        "--failure-threshold",
+        "lowest level of an istioctl analyze message that fails (Error)",
+        choices=("Error", "Warning"),
+    )
+    require_mtls: str | None = setting(
+        None,
+        "--require-mtls",
+        "strict: a port that accepts plaintext fails",
+        choices=("strict",),
+    )
+    accept_unverified: tuple[str, ...] = setting(
+        (),
+        "--accept-unverified",
+        "accept that meshgate cannot verify this part of the mesh; every report says so",
+        choices=("CA", "ambient"),
+        repeated=True,
+    )
+    waivers: str | None = setting(
+        None,
+        "--waivers",
+        "known findings to accept, each with a reason and an expiry date (TOML)",
+        metavar="FILE",
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Probes:
+    """Connections to workloads, and the pods that stage D creates."""
+
+    exclude_port: tuple[str, ...] = setting(
+        (),
+        "--exclude-port",
+        "ports not to connect to, as a glob (legacy/*:*, *:9090)",
+        metavar="NAMESPACE/WORKLOAD:PORT",
+        parse=values.port_pattern,
+        repeated=True,
+    )
+    sample: int | None = setting(
+        None,
+        "--sample",
+        "connect to N ports of each workload; 0 for all",
+        metavar="N",
+        parse=values.count,
+    )
+    shard: str | None = setting(
+        None,
+        "--shard",
+        "connect only to this share of the ports, 0/N to (N-1)/N",
+        metavar="I/N",
+        parse=values.shard,
+    )
+    probe_rate: float = setting(
+        500.0,
+        "--probe-rate",
+        "connections per second to workloads; 0 for no limit",
+        metavar="N",
+        parse=values.rate,
+    )
+    probe_pair: str = setting(
+        "",
+        "--probe-pair",
+        "create two pods of this image that call each other and Services; it needs Python",
+        metavar="IMAGE",
+    )
+    probe_namespace: str = setting(
+        "istio-verification-probes",
+        "--probe-namespace",
+        "namespace of these pods, labeled for injection",
+        metavar="NAME",
+    )
+    probe_call: tuple[str, ...] = setting(
+        (),
+        "--probe-call",
+        "http://SERVICE.NAMESPACE[:PORT]/PATH that they call with OPTIONS and that must answer",
+        metavar="URL",
+        parse=values.service_url,
+        repeated=True,
+    )
+    probe_sample: int = setting(
+        3,
+        "--probe-sample",
+        "number of other HTTP Services that they call; these only warn",
+        metavar="N",
+        parse=values.count,
+    )
+    probe_deadline: float = setting(
+        60.0,
+        "--probe-deadline",
+        "total time of these pods, in each capture",
+        metavar="SECONDS",
+        parse=values.seconds,
+    )
+    require_retry_after: bool | None = setting(
+        None,
+        "--require-retry-after",
+        "fail if no EnvoyFilter adds Retry-After",
+    )
+    retry_after_target: tuple[str, ...] = setting(
+        (),
+        "--retry-after-target",
+        "URL that must answer a short burst of GET requests with 429 or 503 and Retry-After",
+        metavar="URL[ via HOST:PORT]",
+        parse=values.target,
+        repeated=True,
+    )
+    retry_after_burst: int = setting(
+        20,
+        "--retry-after-burst",
+        "maximum number of requests to each of these URLs",
+        metavar="N",
+        parse=values.count,
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ingress:
+    """Requests through the gateways."""
+
+    urls: tuple[str, ...] = setting(
+        (),
+        "--ingress-url",
+        "address that clients outside the cluster use",
+        metavar="[NS/SERVICE=]URL",
+        repeated=True,
+    )
+    vantage: tuple[str, ...] = setting(
+        (),
+        "--vantage",
+        "where requests must have been sent from (inside, and what the other options add)",
+        choices=VANTAGES,
+        repeated=True,
+    )
+    resolver: str = setting(
+        "",
+        "--ingress-resolver",
+        "DNS server that resolves the public names for requests from outside",
+        metavar="ADDRESS[:PORT]",
+    )
+    prober: str = setting(
+        "",
+        "--ingress-prober",
+        "remote prober with the API of Prometheus' blackbox exporter",
+        metavar="URL",
+    )
+    identity: str | None = setting(
+        None,
+        "--ingress-client-cert",
+        "client certificate for mutual TLS listeners: certificate, chain and key (PEM)",
+        metavar="FILE",
+    )
+    expect: str | None = setting(
+        None,
+        "--expect",
+        "declared requests and the answers that they must get (YAML)",
+        metavar="FILE",
+    )
+    ca: str | None = setting(
+        None,
+        "--ingress-ca",
+        "root certificates that the gateways' certificates must chain to (PEM)",
+        metavar="FILE",
+    )
+    proxy_protocol: bool = setting(
+        False, "--ingress-proxy-protocol", "send the PROXY protocol header to the gateways"
+    )
+    rate: float = setting(
+        200.0, "--ingress-rate", "requests per second", metavar="N", parse=values.rate
+    )
+    limit: int = setting(
+        5000, "--ingress-limit", "maximum number of requests", metavar="N", parse=values.count
+    )
+    deadline: float = setting(
+        60.0,
+        "--ingress-deadline",
+        "total time of all requests, in each capture",
+        metavar="SECONDS",
+        parse=values.seconds,
+    )
+    timeout: float = setting(
+        5.0,
+        "--ingress-timeout",
+        "total time of one request",
+        metavar="SECONDS",
+        parse=values.seconds,
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Simulation:
+    """The shadow upgrade: the target's programs, and their limits."""
+
+    istiod: str = setting(
+        "",
+        "--shadow-istiod",
+        "the target's pilot-discovery",
+        metavar="PROGRAM",
+        command_aliases=("--istiod",),
+    )
+    envoy: str = setting(
+        "",
+        "--shadow-envoy",
+        "the target's envoy",
+        metavar="PROGRAM",
+        command_aliases=("--envoy",),
+    )
+    manifests: str = setting(
+        "",
+        "--shadow-manifests",
+        "the target's istiod as `helm template` renders it",
+        metavar="FILE",
+        command_aliases=("--manifests",),
+    )
+    timeout: float = setting(
+        60.0,
+        "--shadow-step-timeout",
+        "total time of a single step",
+        metavar="SECONDS",
+        parse=values.seconds,
+        aliases=("--shadow-timeout",),
+        command_aliases=("--ready-timeout",),
+    )
+    deadline: float = setting(
+        900.0,
+        "--shadow-deadline",
+        "total time of the shadow upgrade",
+        metavar="SECONDS",
+        parse=values.seconds,
+        command_aliases=("--deadline",),
+    )
+    classes: int = setting(
+        500,
+        "--shadow-classes",
+        "maximum number of classes of proxies",
+        metavar="N",
+        parse=values.count,
+        command_aliases=("--classes",),
+    )
+    memory: int = setting(
+        2048,
+        "--shadow-memory",
+        "MiB that each program may use; 0 for no limit",
+        metavar="MIB",
+        parse=values.count,
+        command_aliases=("--memory",),
+    )
+    require: bool | None = setting(
+        None,
+        "--require-shadow",
+        "the checks of the shadow upgrade are UNKNOWN without its programs",
+    )
+    allow_removal: tuple[str, ...] = setting(
+        (),
+        "--allow-removal",
+        "glob over `TYPE RESOURCE PATH` that proxies may lose by the upgrade",
+        metavar="GLOB",
+        repeated=True,
+        aliases=("--accept-loss",),
+        command_aliases=("--accept",),
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reports:
+    """Where the verdict is written and published."""
+
+    reports: str | None = setting(
+        None, "--reports", "directory of all reports (reports)", metavar="DIR"
+    )
+    json: str | None = setting(
+        None, "--json", "file for the verdict as JSON (verdict.json in --reports)", metavar="FILE"
+    )
+    job: str | None = setting(
+        None,
+        "--job",
+        "Job of this run, which gets the verdict as annotations and an Event",
+        metavar="NAMESPACE/NAME[@UID]",
+        parse=values.job,
+    )
+    report_to: str = setting(
+        "",
+        "--report-to",
+        "where reports outlive the pod: configmap://NAMESPACE/NAME, or a URL of fsspec",
+        metavar="PLACE",
+    )
+    keep_reports: int = setting(
+        5,
+        "--keep-reports",
+        "number of runs whose reports are kept there",
+        metavar="N",
+        parse=values.count,
+    )
+    report_url: str = setting(
+        "",
+        "--report-url",
+        "how people reach the report: a link in Argo CD, with {job} and {run} filled in",
+        metavar="URL",
+    )
+    metrics: str = setting(
+        "",
+        "--metrics",
+        "where the verdict goes for Prometheus: a textfile, or a Pushgateway",
+        metavar="FILE|URL",
+    )
+
+
+TOPICS: dict[str, type] = {
+    "run": Run,
+    "access": Access,
+    "criteria": Criteria,
+    "probes": Probes,
+    "ingress": Ingress,
+    "simulation": Simulation,
+    "reports": Reports,
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """All settings of one run; a field for each topic."""
+
+    run: Run = field(default_factory=Run)
+    access: Access = field(default_factory=Access)
+    criteria: Criteria = field(default_factory=Criteria)
+    probes: Probes = field(default_factory=Probes)
+    ingress: Ingress = field(default_factory=Ingress)
+    simulation: Simulation = field(default_factory=Simulation)
+    reports: Reports = field(default_factory=Reports)
