@@ -1,0 +1,211 @@
+"""The process that decides: one capture, the verdict, the exit code, the last line."""
+
+from collections.abc import Generator
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from meshgate.catalogue import Check, checks
+from meshgate.collect.capture import Live, Source
+from meshgate.collect.errors import NoCluster, ReadError
+from meshgate.collect.settle import settle
+from meshgate.collect.snapshot_location import SnapshotLocation
+from meshgate.facts.mesh import Mesh
+from meshgate.plugin import evidence
+from meshgate.plugin.ending import Ending
+from meshgate.plugin.options import snapshot_file, usage_error
+from meshgate.plugin.settling import Checks, judge
+from meshgate.plugin.terminal import Terminal
+from meshgate.plugin.worker import MESH, Worker, check_of
+from meshgate.settings import Settings
+from meshgate.snapshot.model import Snapshot
+from meshgate.snapshot.store import UnusableSnapshot, save
+from meshgate.suppressions import UnusableWaivers, waiver_notes
+from meshgate.verdict import Gate, Outcome, Ruling, Verdict, ruling
+
+
+class Controller(Worker):
+    """Captures, settles, and says whether the gate opens."""
+
+    def __init__(self, config: pytest.Config, settings: Settings) -> None:
+        super().__init__(config, settings)
+        self._terminal = Terminal(config)
+        self._ending = Ending(config, settings, self._terminal)
+        self._selected: dict[str, Check] = {}
+        self._outcomes: dict[str, Outcome] = {}
+        self._snapshot_file = snapshot_file(settings)
+        self._usage_error = ""
+        self._foreign_failure = ""
+        self.snapshot: Snapshot | None = None
+
+    @property
+    def _distributed(self) -> bool:
+        return self._config.pluginmanager.hasplugin("dsession")
+
+    @property
+    def _stages(self) -> dict[str, None]:
+        return dict.fromkeys(row.stage for row in self._selected.values())
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_configure_node(self, node: Any) -> None:  # noqa: ANN401
+        """Send an xdist worker the place of the evidence."""
+        chosen = self._settings.run.snapshot or self._snapshot_file
+        node.workerinput["meshgate_snapshot"] = str(Path(chosen).absolute())
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_sessionstart(self) -> None:
+        """Print only the last line with -q, whatever other plugins print."""
+        self._terminal.hold()
+
+    @pytest.hookimpl(wrapper=True, tryfirst=True)
+    def pytest_collection(self, session: pytest.Session) -> Generator[None, object, object]:
+        """Capture the mesh once the selected checks are known."""
+        if self._distributed:
+            # xdist keeps the controller from collecting; the workers wait for the evidence
+            session.perform_collect()
+        result = yield
+        selected = {item: row for item in session.items if (row := check_of(item))}
+        self._selected = {row.id: row for row in selected.values()}
+        if self._distributed:
+            session.items, session.testscollected = [], 0
+        if selected and not self._config.option.collectonly:
+            try:
+                self._capture(selected)
+            except pytest.UsageError as error:
+                self._usage_error = str(error).partition("\n")[0]
+                raise
+        return result
+
+    def _capture(self, selected: Checks) -> None:
+        run = self._settings.run
+        if not run.snapshot:
+            # an earlier run's evidence must not pass for this one's
+            self._snapshot_file.unlink(missing_ok=True)
+        rows = checks().values() if run.save_baseline else selected.values()
+        try:
+            known = evidence.past(self._settings, selected)
+            source = evidence.source(self._settings, known, self._terminal.reading)
+            if isinstance(source, Live) and run.dry_run:
+                self._print_requests(source)
+            with self._terminal.viewed(self._stages):
+                snapshot = settle(
+                    source,
+                    {item for row in rows for item in row.reads},
+                    lambda snapshot: judge(selected, snapshot),
+                    deadline=run.settle,
+                    watcher=self._terminal.waiting,
+                )
+            self._save(source, snapshot)
+        except NoCluster as error:
+            raise usage_error(
+                f"no cluster to look at ({error}). Name one with --kubeconfig and --context, or "
+                "replay a recording with --snapshot=FILE."
+            ) from error
+        except (UnusableSnapshot, UnusableWaivers, ValueError) as error:
+            raise usage_error(f"{error}.") from error
+        except ReadError as error:
+            raise usage_error(
+                f"cannot use the baseline: {error.why} (fix: {error.remedy})."
+            ) from error
+        except OSError as error:
+            raise usage_error(
+                f"cannot save the evidence in {self._snapshot_file}: {error}. Name another file "
+                "with --save-snapshot."
+            ) from error
+        self.snapshot = snapshot
+        self._config.stash[MESH] = Mesh(snapshot)
+
+    def _save(self, source: Source, snapshot: Snapshot) -> None:
+        if isinstance(source, Live):
+            save(snapshot, self._snapshot_file)
+            if place := self._settings.run.save_baseline:
+                SnapshotLocation(place).save(snapshot, source.cluster)
+
+    def _print_requests(self, source: Live) -> None:
+        """Print what would be sent, and end the run: nothing is verified, the gate stays closed."""
+        lines, gaps = source.plan_requests()
+        for gap in gaps:
+            self._terminal.say(f"could not plan: {gap.why} (fix: {gap.remedy})")
+        for line in lines:
+            self._terminal.say(line)
+        pytest.exit(
+            f"dry run: {len(lines)} requests were planned, none was sent",
+            returncode=int(Gate.COULD_NOT_VERIFY),
+        )
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        """Keep the worst outcome of each check; a crash of its set-up is one too."""
+        if report.failed and not hasattr(report, "meshgate"):
+            self._foreign_failure = f"a test that is not in the catalogue failed: {report.nodeid}"
+        if taken := getattr(report, "meshgate", None):
+            new = msgspec.convert(taken, Outcome)
+            old = self._outcomes.get(new.check)
+            if old is None or new.verdict > old.verdict:
+                self._outcomes[new.check] = new
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_report_teststatus(
+        self, report: pytest.TestReport, config: pytest.Config
+    ) -> tuple[str, str, str] | None:
+        """Print no letter for a check: the verdict follows at the end."""
+        if hasattr(report, "meshgate") and config.get_verbosity() < 1:
+            return report.outcome, "", ""
+        return None
+
+    @property
+    def ruling(self) -> Ruling:
+        """Return the verdict; a check that was selected and did not run is UNKNOWN."""
+        outcomes = [
+            self._outcomes.get(
+                id, Outcome(id, Verdict.UNKNOWN, why="it did not run: the run ended before")
+            )
+            for id in self._selected
+        ]
+        notes: tuple[str, ...] = ()
+        if self.snapshot is not None:
+            waivers = self.snapshot.expectations.waivers
+            notes = waiver_notes(waivers, outcomes, self.snapshot.taken.date())
+            notes += Mesh(self.snapshot).notes(
+                {item for row in self._selected.values() for item in row.reads}
+            )
+        verdict = ruling(outcomes, {id: row.stage for id, row in checks().items()}, notes)
+        if self._foreign_failure and verdict.gate is Gate.OPEN:
+            reason = self._foreign_failure
+            return msgspec.structs.replace(verdict, gate=Gate.CLOSED, reason=reason)
+        return verdict
+
+    @pytest.hookimpl(wrapper=True, tryfirst=True)
+    def pytest_sessionfinish(
+        self, session: pytest.Session, exitstatus: int
+    ) -> Generator[None, object, object]:
+        """Set the exit code, and print the last line."""
+        result = yield
+        if self._config.option.collectonly:
+            if self._settings.reports.job:
+                session.exitstatus = int(Gate.COULD_NOT_VERIFY)
+                self._end_early(session, "GATE CLOSED: --collect-only verifies nothing")
+            return result
+        if exitstatus in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED):
+            if self.ruling.gate is Gate.OPEN and exitstatus != pytest.ExitCode.OK:
+                self._foreign_failure = "pytest reports a failure that is not a check's"
+            verdict = self.ruling
+            session.exitstatus = int(verdict.gate)
+            self._ending.complete(verdict, self.snapshot, session.exitstatus)
+        elif exitstatus == pytest.ExitCode.NO_TESTS_COLLECTED:
+            self._end_early(session, "GATE CLOSED: no check was selected")
+        else:
+            what = "nothing was verified" if self._usage_error else "the run ended early, see above"
+            self._end_early(session, f"GATE CLOSED: {what}")
+        return result
+
+    def _end_early(self, session: pytest.Session, sentence: str) -> None:
+        self._ending.early(
+            self.ruling,
+            self.snapshot,
+            status=int(session.exitstatus),
+            sentence=sentence,
+            why=self._usage_error,
+            stages=self._stages,
+        )

@@ -1,0 +1,100 @@
+"""The reports and the last line of a run, the same verdict in all of them however it ends."""
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+import msgspec
+import pytest
+
+from meshgate.pipeline.publish import Targets, publish
+from meshgate.plugin.evidence import cluster
+from meshgate.plugin.options import report_files, snapshot_file
+from meshgate.plugin.terminal import Terminal
+from meshgate.report import json, text
+from meshgate.report.short import Short, broken, short
+from meshgate.settings import Settings
+from meshgate.settings.reference import ObjectReference
+from meshgate.verdict import Gate, Ruling
+
+if TYPE_CHECKING:
+    from meshgate.snapshot.model import Snapshot
+
+
+class Ending:
+    """The last things of a run.
+
+    Args:
+        config: pytest's.
+        settings: the run's.
+        terminal: where the last line is printed.
+    """
+
+    def __init__(self, config: pytest.Config, settings: Settings, terminal: Terminal) -> None:
+        self._settings = settings
+        self._terminal = terminal
+        self._files = report_files(config, settings)
+
+    def complete(self, verdict: Ruling, snapshot: "Snapshot | None", status: int) -> None:
+        """Write and publish the verdict of a run whose checks all ran."""
+        json.write(json.report(verdict, snapshot), self._files["verdict.json"])
+        *lines, last = text.ruling_lines(verdict)
+        for line in text.wrapped(lines):
+            self._terminal.say(line)
+        self._publish(short(verdict, status, last), snapshot)
+        self._terminal.release(discard=True)
+        self._terminal.say(last)
+
+    def early(
+        self,
+        verdict: Ruling,
+        snapshot: "Snapshot | None",
+        *,
+        status: int,
+        sentence: str,
+        why: str = "",
+        stages: Iterable[str] = (),
+    ) -> None:
+        """Write and publish that a run ended early.
+
+        Args:
+            verdict: of the checks that ran; it never opens the gate here.
+            snapshot: the evidence, if there is any.
+            status: the exit code.
+            sentence: the last line without the exit code.
+            why: the usage error, which pytest itself prints with the last line.
+            stages: the stages that were selected.
+        """
+        last = text.last_line(sentence, status)
+        if verdict.gate is Gate.OPEN:
+            verdict = msgspec.structs.replace(verdict, gate=Gate.COULD_NOT_VERIFY)
+        document = json.report(
+            verdict,
+            snapshot,
+            exit=status,
+            sentence=sentence,
+            reason=why or sentence.removeprefix("GATE CLOSED: "),
+        )
+        try:
+            json.write(document, self._files["verdict.json"])
+        except OSError as error:
+            self._terminal.say(f"note could not write verdict.json: {error}")
+        self._publish(broken(f"{last}: {why}" if why else last, status, stages), snapshot)
+        self._terminal.release(discard=bool(why))
+        if not why:
+            self._terminal.say(last)
+
+    def _publish(self, verdict: Short, snapshot: "Snapshot | None") -> None:
+        reports = self._settings.reports
+        targets = Targets(
+            job=ObjectReference.parse(reports.job) if reports.job else None,
+            shard=self._settings.probes.shard or "",
+            report=reports.report_to,
+            keep=reports.keep_reports,
+            url=reports.report_url,
+            metrics=reports.metrics,
+        )
+        files = {**self._files, "snapshot.json.gz": snapshot_file(self._settings)}
+        known = snapshot.expectations.target_version if snapshot else None
+        version = known or self._settings.criteria.target_version or ""
+        for line in publish(verdict, version, targets, files, lambda: cluster(self._settings)):
+            self._terminal.say(f"note {line}")

@@ -1,0 +1,163 @@
+"""From the settings to a source of evidence, and to what the evidence is judged by."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import msgspec
+
+from meshgate.collect.capture import Replay, Source, connect
+from meshgate.collect.snapshot_location import SnapshotLocation
+from meshgate.deadline import Deadline
+from meshgate.facts.mesh import Mesh
+from meshgate.plugin.settling import Checks, problems
+from meshgate.semantics.declared_answers import missing, read_answers
+from meshgate.semantics.releases import read_support
+from meshgate.settings import Settings
+from meshgate.snapshot.ingress import INSIDE, OUTSIDE, PROBER, Answer, Watch
+from meshgate.snapshot.model import Before, Expectations, KnownProblem, before
+from meshgate.snapshot.store import UnusableSnapshot, load
+from meshgate.snapshot.upgrade import Support
+from meshgate.suppressions import read_waivers
+
+if TYPE_CHECKING:
+    from meshgate.collect.kubernetes import Cluster
+
+
+class Past(NamedTuple):
+    """A baseline: what was wrong in it, and what it saw; and what a watch saw."""
+
+    known: tuple[KnownProblem, ...] | None = None
+    before: Before | None = None
+    watch: Watch | None = None
+
+
+def cluster(settings: Settings) -> "Cluster":
+    """Return the cluster; raise NoCluster where none is configured."""
+    from meshgate.collect.kubernetes import Cluster  # a second to load: only where it is needed
+
+    return Cluster(config=settings.access.kubeconfig, context=settings.access.context)
+
+
+def past(settings: Settings, selected: Checks) -> Past:
+    """Return what is known from before; raise ReadError or UnusableSnapshot."""
+    watch = _watch(settings)
+    if not settings.run.baseline:
+        return Past(watch=watch)
+    snapshot = _load(settings, settings.run.baseline)
+    # like the run itself: the same settings, and nothing suppressed
+    same = expectations(settings, snapshot.expectations, Past())
+    same = msgspec.structs.replace(same, waivers=(), known_problems=None, before=None)
+    baseline = Mesh(msgspec.structs.replace(snapshot, expectations=same, unconfirmed=()))
+    return Past(problems(selected, baseline), before(snapshot), watch)
+
+
+def _watch(settings: Settings) -> Watch | None:
+    if not settings.run.watch:
+        return None
+    saved = _load(settings, settings.run.watch)
+    if saved.watch is None:
+        raise UnusableSnapshot(f"{settings.run.watch} is not from `meshgate watch`")
+    return saved.watch
+
+
+def _load(settings: Settings, location: str) -> Any:  # noqa: ANN401
+    place = SnapshotLocation(location)
+    return place.load(cluster(settings) if place.in_cluster else None)
+
+
+def source(settings: Settings, known: Past, progress: Callable[[str], None]) -> Source:
+    """Return the recording or the cluster that the settings name.
+
+    Raises:
+        NoCluster: if neither is named.
+        ValueError: if the settings cannot be used.
+    """
+    if file := settings.run.snapshot:
+        replayed = recording(Path(file), settings, known)
+        taken, origin = replayed.snapshot.taken, replayed.snapshot.source
+        progress(
+            f"replaying the recording {file} of {taken:%Y-%m-%d %H:%M} UTC ({origin}): "
+            "no cluster is contacted"
+        )
+        return replayed
+    judged_by = expectations(settings, Expectations(), known)
+    if unset := missing(judged_by.answers, os.environ):
+        raise ValueError(
+            f"{settings.ingress.expect} names {', '.join(unset)}: not in the environment"
+        )
+    from meshgate.probe.client import unusable  # as above: not for a replay
+
+    if why := unusable(settings.ingress):
+        raise ValueError(why)
+    deadline = Deadline(settings.run.deadline)
+    return connect(settings, judged_by, progress=progress, deadline=deadline)
+
+
+def recording(file: Path, settings: Settings, known: Past | None = None) -> Replay:
+    """Return a recording that is judged by these settings; raise UnusableSnapshot."""
+    snapshot = load(file)
+    return Replay(snapshot, expectations(settings, snapshot.expectations, known or Past()))
+
+
+def expectations(settings: Settings, otherwise: Expectations, known: Past) -> Expectations:
+    """Return what the mesh is judged by.
+
+    Args:
+        settings: what the user set.
+        otherwise: what applies where the user set nothing: the default, or the recording's.
+        known: what is known from before.
+    """
+    criteria, probes, ingress = settings.criteria, settings.probes, settings.ingress
+    given = {
+        "istio_namespace": criteria.istio_namespace,
+        "target_version": criteria.target_version,
+        "stale_after": criteria.stale_after,
+        "failure_threshold": criteria.failure_threshold,
+        "require_mtls": criteria.require_mtls,
+        "allow_rollback": criteria.allow_rollback,
+        "support": _support(criteria.support_matrix),
+        "accepted_unverified": criteria.accept_unverified or None,
+        "waivers": read_waivers(Path(criteria.waivers)) if criteria.waivers else None,
+        "excluded": probes.exclude_port or None,
+        "sample": probes.sample,
+        "shard": probes.shard,
+        "require_retry_after": probes.require_retry_after,
+        "retry_after_targets": probes.retry_after_target or None,
+        "vantages": _vantages(settings),
+        "answers": _answers(ingress.expect),
+        "require_shadow": settings.simulation.require,
+        "accepted_losses": settings.simulation.allow_removal or None,
+        "known_problems": () if settings.run.fail_on_baseline_findings else known.known,
+        "before": known.before,
+        "watch": known.watch,
+    }
+    return msgspec.structs.replace(
+        otherwise, **{name: value for name, value in given.items() if value is not None}
+    )
+
+
+def _vantages(settings: Settings) -> tuple[str, ...] | None:
+    ingress = settings.ingress
+    wanted = {INSIDE: True, OUTSIDE: ingress.urls or ingress.resolver, PROBER: ingress.prober}
+    named = tuple(name for name, given in wanted.items() if given)
+    return ingress.vantage or (named if len(named) > 1 else None)
+
+
+def _answers(file: str | None) -> tuple[Answer, ...] | None:
+    if file is None:
+        return None
+    try:
+        return read_answers(Path(file).read_text())
+    except (OSError, ValueError) as error:
+        raise ValueError(f"cannot use the answers {file}: {error}") from error
+
+
+def _support(file: str | None) -> Support | None:
+    if file is None:
+        return None
+    try:
+        return read_support(Path(file).read_text())
+    except (OSError, ValueError) as error:
+        raise ValueError(f"cannot use the support matrix {file}: {error}") from error

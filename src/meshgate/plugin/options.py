@@ -1,0 +1,141 @@
+"""The settings as options of pytest, and where the reports are written."""
+
+import argparse
+import os
+import shlex
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from meshgate.report import text
+from meshgate.settings import TOPICS, Settings, SettingsError, definitions, read_file, resolve
+from meshgate.settings.definition import Setting
+from meshgate.settings.sources import FILE
+
+_JUNIT, _PAGE = "junit.xml", "index.html"
+
+
+def add_options(parser: pytest.Parser) -> None:
+    """Add an option for each setting, in a group for each topic, and hidden former names."""
+    for name, topic in TOPICS.items():
+        title = (topic.__doc__ or "").partition("\n")[0].rstrip(".")
+        group = parser.getgroup(f"meshgate-{name}", f"meshgate: {title}")
+        for each in definitions(topic):
+            attributes = _attributes(name, each)
+            group.addoption(each.flag, help=each.text.replace("%", "%%"), **attributes)
+            for alias in each.aliases:
+                group.addoption(alias, help=argparse.SUPPRESS, **attributes)
+    parser.getgroup("meshgate-run").addoption(
+        "--settings", metavar="FILE", help=f"file with settings ({FILE} beside pytest.ini)"
+    )
+
+
+def _attributes(topic: str, setting: Setting) -> dict[str, Any]:
+    shared: dict[str, Any] = {"dest": _dest(topic, setting), "default": None}
+    if setting.switch:
+        return {**shared, "action": "store_true"}
+    shared |= {"type": _parser(setting), "metavar": setting.metavar or f"{{{','.join(setting.choices)}}}"}
+    return {**shared, "action": "append"} if setting.repeated else shared
+
+
+def _parser(setting: Setting) -> Callable[[str], Any]:
+    """Return the parser of an option's value, with its own message as the usage error."""
+
+    def parse(given: str) -> Any:  # noqa: ANN401
+        try:
+            return setting.value(given)
+        except ValueError as error:
+            raise argparse.ArgumentTypeError(str(error)) from error
+
+    return parse
+
+
+def _dest(topic: str, setting: Setting) -> str:
+    return f"meshgate_{topic}_{setting.name}"
+
+
+def configure(config: pytest.Config) -> Settings:
+    """Return the settings of this run; raise UsageError for settings that cannot be used.
+
+    In the process that decides, it also checks that the reports can be written and removes those
+    of an earlier run, which would pass for this one's.
+    """
+    try:
+        settings = resolve(_given(config), _file(config))
+    except SettingsError as error:
+        raise usage_error(f"{error}.") from error
+    if not hasattr(config, "workerinput"):
+        _check_job(settings)
+        if settings.reports.reports:
+            folder = Path(settings.reports.reports)
+            config.option.xmlpath = str(folder / _JUNIT)
+            config.option.htmlpath = str(folder / _PAGE)
+        if not config.option.collectonly:
+            _remove(report_files(config, settings).values())
+    return settings
+
+
+def _given(config: pytest.Config) -> dict[str, dict[str, Any]]:
+    given: dict[str, dict[str, Any]] = {}
+    for name, topic in TOPICS.items():
+        for each in definitions(topic):
+            value = config.getoption(_dest(name, each))
+            if value is not None:
+                value = tuple(value) if each.repeated else value
+                given.setdefault(name, {})[each.name] = value
+    return given
+
+
+def _file(config: pytest.Config) -> dict[str, dict[str, Any]]:
+    if named := config.getoption("--settings"):
+        return read_file(Path(named))
+    beside = (config.inipath or config.rootpath / "pytest.ini").parent / FILE
+    return read_file(beside) if beside.is_file() else {}
+
+
+def _check_job(settings: Settings) -> None:
+    """Raise UsageError in a Job for options of pytest that come from its environment."""
+    words = shlex.split(os.environ.get("PYTEST_ADDOPTS", ""))
+    if settings.reports.job and words[::2] != ["-p"] * len(words[::2]):
+        raise usage_error(
+            f"PYTEST_ADDOPTS={' '.join(words)} may deselect checks, which a gate's Job does not "
+            "allow: unset it."
+        )
+
+
+def usage_error(message: str) -> pytest.UsageError:
+    """Return the error that ends the run with exit 4; pytest prints it as the last lines."""
+    last = text.last_line("GATE CLOSED: nothing was verified", int(pytest.ExitCode.USAGE_ERROR))
+    return pytest.UsageError(f"{message}\n{last}")
+
+
+def report_files(config: pytest.Config, settings: Settings) -> dict[str, Path]:
+    """Return the reports of a run by the name under which they are published."""
+    folder = Path(settings.reports.reports or "reports")
+    return {
+        _JUNIT: Path(config.option.xmlpath or folder / _JUNIT),
+        _PAGE: Path(getattr(config.option, "htmlpath", None) or folder / _PAGE),
+        "verdict.json": Path(settings.reports.json or folder / "verdict.json"),
+    }
+
+
+def snapshot_file(settings: Settings) -> Path:
+    """Return where the evidence of a live run is saved."""
+    folder = Path(settings.reports.reports or "reports")
+    return Path(settings.run.save_snapshot or folder / "snapshot.json.gz")
+
+
+def _remove(files: Any) -> None:  # noqa: ANN401
+    for file in files:
+        try:
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.unlink(missing_ok=True)
+            if not os.access(file.parent, os.W_OK):
+                raise PermissionError(f"no permission to write in {file.parent}")
+        except OSError as error:
+            raise usage_error(
+                f"cannot write the report {file}: {error}. Name another directory with --reports, "
+                "or another file with --json, --html or --junitxml."
+            ) from error
