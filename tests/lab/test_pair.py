@@ -154,8 +154,8 @@ def test_new_pods_outside_the_mesh(lab: Lab, inside: Run) -> None:
     stage = inside()
 
     assert stage.exit == 1, stage.output
-    assert stage.first.startswith(f"FAIL DP008 {PROBE}: was given no sidecar"), stage.output
-    found(stage, "DP009", PROBE, "came without mTLS")
+    assert stage.first.startswith(f"FAIL DP008 {PROBE}: has no sidecar"), stage.output
+    found(stage, "DP009", PROBE, "arrives without mTLS")
 
 
 @pytest.mark.usefixtures("recovers")
@@ -172,7 +172,7 @@ def test_rules_that_break_calls(lab: Lab, inside: Run) -> None:
     assert stage.exit == 1, stage.output
     found(stage, "DP009", PROBE, "its call to b is answered 503 by its own sidecar: upstream")
     found(stage, "DP009", PROBE, "its call to http://orders.shop/ is answered 503 by its own")
-    found(stage, "DP009", PROBE, "its call to http://nobody.shop/ is not answered")
+    found(stage, "DP009", PROBE, "its call to http://nobody.shop/ gets no answer")
 
 
 @pytest.mark.usefixtures("recovers")
@@ -182,8 +182,8 @@ def test_calls_without_mtls_and_retries_that_are_too_early(lab: Lab, inside: Run
     stage = inside(f"--target-version={UNRELEASED}")
 
     assert stage.exit == 1, stage.output
-    found(stage, "DP008", PROBE, f"was given a sidecar of {NEW} (expected {UNRELEASED})")
-    found(stage, "DP009", PROBE, "its call to b came without mTLS")
+    found(stage, "DP008", PROBE, f"has a sidecar of version {NEW}")
+    found(stage, "DP009", PROBE, "its call to b arrives without mTLS")
     found(stage, "RA004", "EnvoyFilter istio-system/patient", "with Retry-After: 2 (expected at")
 
 
