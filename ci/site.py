@@ -33,7 +33,7 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 
 
 def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
-    """Return a check's page with its row of the catalogue and links to its neighbors; mkdocs calls this."""
+    """Return a check's page with its catalogue row and its neighbors; mkdocs calls this."""
     row = checks().get(Path(page.file.src_uri).stem)
     if row is None:
         return markdown
