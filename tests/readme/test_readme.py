@@ -24,14 +24,22 @@ class Expected(msgspec.Struct, frozen=True):
     words: str
 
 
+<<<<<<< HEAD
 OPEN = Expected(0, "OPEN")
+=======
+OPEN = Expected(0, "GATE OPEN")
+>>>>>>> main
 # it was understood to its last word, and then looked for a cluster; tests/lab has the rest
 NO_CLUSTER = Expected(4, "no cluster to ")
 
 # in the README's order
 RUN = {
     "make demo": OPEN,
+<<<<<<< HEAD
     "make demo-broken": Expected(0, "CLOSED"),
+=======
+    "make demo-broken": Expected(0, "GATE CLOSED"),
+>>>>>>> main
     "make setup": Expected(0, ""),
     ".venv/bin/pytest -m controlplane": NO_CLUSTER,
     ".venv/bin/pytest -m precheck --context=prod --target-version=1.31.0": NO_CLUSTER,
@@ -61,7 +69,7 @@ RUN = {
     ): Expected(10, "could not verify: "),
 }
 
-CLOSED = """{"version": 1, "gate": "closed", "sentence": "The gate is CLOSED.", "exit": 1,
+CLOSED = """{"version": 1, "gate": "closed", "sentence": "GATE CLOSED", "exit": 1,
  "taken": null, "source": "", "claims": [], "notes": []}"""
 
 # what is not run here, and where it is

@@ -7,6 +7,7 @@ from meshgate.facts.controlplane.analyze import AnalyzeMessages
 from meshgate.facts.controlplane.certificate_authority import Authority
 from meshgate.facts.controlplane.control_plane import ControlPlane
 from meshgate.facts.controlplane.metrics import Numbers
+from meshgate.facts.controlplane.node_agents import NodeAgents
 from meshgate.facts.controlplane.proxies import Proxies
 from meshgate.facts.controlplane.revisions import Revisions
 from meshgate.facts.dataplane.authorization import Authorization
@@ -60,6 +61,11 @@ class Mesh:
     def numbers(self) -> Numbers:
         """istiod's metrics."""
         return Numbers(self.evidence)
+
+    @cached_property
+    def node_agents(self) -> NodeAgents:
+        """The CNI plugin and ztunnel."""
+        return NodeAgents(self.evidence)
 
     @cached_property
     def proxies(self) -> Proxies:

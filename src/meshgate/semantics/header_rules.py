@@ -1,7 +1,7 @@
 """Where a piece of Envoy's configuration adds Retry-After to an answer, or honors it.
 
-The same walk reads an EnvoyFilter's patch and the configuration that istiod makes of it: the one
-may say `headers_to_add`, the other says `headersToAdd`.
+The same code reads an EnvoyFilter's patch, which may use `headers_to_add`, and the configuration
+that istiod generates from it, which uses `headersToAdd`.
 """
 
 import hashlib
@@ -24,13 +24,18 @@ _ADDS = re.compile(
 _CONDITION = re.compile(r"\b(?:else)?if\b(.*?)\bthen\b", re.DOTALL)
 _STATUS = re.compile(rf"""(?i)\w+(?::headers\(\))?:get\(\s*["'](?::status|{HEADER})["']\s*\)""")
 _STATUS_VARIABLE = re.compile(rf"(?i)(\w+)\s*=\s*(?:tonumber\(\s*)?{_STATUS.pattern[4:]}")
-_WORDS = frozenset({"or", "and", "tonumber", "tostring", "nil"})
+_WORDS = frozenset({"or", "and", "not", "tonumber", "tostring", "nil"})
 _NAME = re.compile(r"[A-Za-z_]\w*")
 _CODE = re.compile(r"""==\s*["']?(\d{3})\b""")
 
 
 def header_rules(config: Any, side: str = "") -> tuple[HeaderRule, ...]:
-    """Every place of a decoded piece of configuration, each once, sorted."""
+    """Return every place of a decoded configuration that is about Retry-After, once, sorted.
+
+    Args:
+        config: decoded JSON or YAML of any shape.
+        side: INBOUND or OUTBOUND, where the caller knows it.
+    """
     return tuple(sorted(set(_walk(config, side, "header")), key=_order))
 
 
@@ -66,7 +71,7 @@ def _header(header: dict[str, Any], side: str, kind: str) -> Iterator[HeaderRule
 
 
 def _fixed(value: str) -> str:
-    # Envoy fills in what stands between per cents when it answers
+    # Envoy replaces what is between percent signs when it answers
     return "" if "%" in value else value[:_LONGEST]
 
 

@@ -341,6 +341,8 @@ class AuthorizationPolicy(Base, frozen=True):
 
 
 class ServiceEntrySpec(Base, frozen=True):
+    hosts: tuple[str, ...] = ()
+    export_to: tuple[str, ...] = ()
     resolution: str = ""
 
 
