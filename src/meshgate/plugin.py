@@ -23,7 +23,6 @@ from meshgate.collect.settle import Unsettled, settle
 from meshgate.collect.shadow.programs import Programs
 from meshgate.collect.snapshot_location import SnapshotLocation
 from meshgate.facts.mesh import Mesh
-from meshgate.facts.precheck.upgrade_path import read_support
 from meshgate.pipeline.events import Named
 from meshgate.pipeline.publish import Targets, publish
 from meshgate.probe.plan import Plan
@@ -34,6 +33,7 @@ from meshgate.report.short import Short, broken, short
 from meshgate.report.visible import visible_outcome
 from meshgate.semantics.declared_answers import missing, read_answers
 from meshgate.semantics.planned import summary
+from meshgate.semantics.releases import read_support
 from meshgate.snapshot.ingress import INSIDE, OUTSIDE, PROBER, VANTAGES, Answer, Watch
 from meshgate.snapshot.model import Before, Expectations, KnownProblem, Snapshot, before
 from meshgate.snapshot.store import UnusableSnapshot, load, save

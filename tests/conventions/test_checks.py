@@ -238,6 +238,11 @@ MESHES = {
         istiod=(reading(version="1.24.0", proxies=[sync(version="1.24.0")]),),
         **upgrade_builders.CONCERNED,
     ),
+    "on the way to the newest release": snapshot(
+        istiod=(reading(version="1.27.0", proxies=[sync(version="1.27.0")]),),
+        **upgrade_builders.CONCERNED,
+        **expecting(target_version="1.31.0"),
+    ),
     "without istiod": snapshot(pods=(), istiod=()),
     "asked for a target": snapshot(**expecting(retry_after_targets=("http://web.shop/",))),
     "with a CNI plugin": snapshot(

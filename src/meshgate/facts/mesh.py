@@ -36,6 +36,7 @@ from meshgate.facts.precheck.envoy_filters import EnvoyFilters
 from meshgate.facts.precheck.gateway_api_crds import GatewayApi
 from meshgate.facts.precheck.istioctl_precheck import Precheck
 from meshgate.facts.precheck.ownership import Ownership
+from meshgate.facts.precheck.registries import Registries
 from meshgate.facts.precheck.release_changes import Changes
 from meshgate.facts.precheck.restart import Restart
 from meshgate.facts.precheck.shadow_upgrade import ShadowUpgrade
@@ -201,6 +202,11 @@ class Mesh:
     def precheck(self) -> Precheck:
         """The messages of `istioctl x precheck`."""
         return Precheck(self.evidence)
+
+    @cached_property
+    def registries(self) -> Registries:
+        """Images in registries that shut down."""
+        return Registries(self.evidence)
 
     @cached_property
     def upgrade(self) -> Upgrade:
