@@ -10,6 +10,7 @@ LONG_CLASSES = frozenset(
     {
         "facts/controlplane/admission.py:AdmissionControl",
         "facts/controlplane/control_plane.py:ControlPlane",
+        "facts/precheck/upgrade_path.py:Upgrade",
         "plugin.py:Gatekeeper",
     }
 )
@@ -68,6 +69,7 @@ UNNAMED_OBJECTS = frozenset(
 UNKNOWN_OPTIONS = frozenset(
     {
         "--accept-unverified",
+        "--allow-removal",
     }
 )
 INCOMPLETE_PAGES = frozenset(
@@ -83,18 +85,6 @@ INCOMPLETE_PAGES = frozenset(
         "IG009",
         "IG010",
         "IG011",
-        "PC001",
-        "PC002",
-        "PC003",
-        "PC004",
-        "PC005",
-        "PC006",
-        "PC007",
-        "PC008",
-        "PC009",
-        "PC101",
-        "PC102",
-        "PC103",
     }
 )
 IDIOMS = frozenset(
@@ -119,8 +109,6 @@ IDIOMS = frozenset(
         "docs/checks/IG010.md",
         "docs/checks/IG011.md",
         "docs/checks/PC001.md",
-        "docs/checks/PC002.md",
-        "docs/checks/PC102.md",
         "docs/checks/RA001.md",
         "docs/security.md",
         "hooks/README.md",
@@ -130,9 +118,9 @@ IDIOMS = frozenset(
         "src/meshgate/collect/capture.py",
         "src/meshgate/collect/config_map_store.py",
         "src/meshgate/collect/facade.py",
+        "src/meshgate/collect/injector_configs.py",
         "src/meshgate/collect/istioctl.py",
         "src/meshgate/collect/istiod.py",
-        "src/meshgate/collect/istiod_settings.py",
         "src/meshgate/collect/kubernetes.py",
         "src/meshgate/collect/readers.py",
         "src/meshgate/collect/retry_after.py",
@@ -150,12 +138,10 @@ IDIOMS = frozenset(
         "src/meshgate/facts/controlplane/node_agents.py",
         "src/meshgate/facts/controlplane/proxies.py",
         "src/meshgate/facts/dataplane/authorization.py",
-        "src/meshgate/facts/precheck/envoy_filters.py",
         "src/meshgate/facts/precheck/istioctl_precheck.py",
         "src/meshgate/facts/precheck/ownership.py",
         "src/meshgate/facts/precheck/restart.py",
         "src/meshgate/facts/precheck/shadow_upgrade.py",
-        "src/meshgate/facts/precheck/upgrade_path.py",
         "src/meshgate/pipeline/events.py",
         "src/meshgate/pipeline/index.py",
         "src/meshgate/pipeline/publish.py",
@@ -179,8 +165,6 @@ IDIOMS = frozenset(
         "src/meshgate/snapshot/offline_bundle.py",
         "src/meshgate/snapshot/pair.py",
         "src/meshgate/snapshot/store.py",
-        "src/meshgate/upgrade/changes.toml",
         "src/meshgate/verdict.py",
-        "verification/verify_precheck.py",
     }
 )

@@ -24,22 +24,14 @@ class Expected(msgspec.Struct, frozen=True):
     words: str
 
 
-<<<<<<< HEAD
-OPEN = Expected(0, "OPEN")
-=======
 OPEN = Expected(0, "GATE OPEN")
->>>>>>> main
 # it was understood to its last word, and then looked for a cluster; tests/lab has the rest
 NO_CLUSTER = Expected(4, "no cluster to ")
 
 # in the README's order
 RUN = {
     "make demo": OPEN,
-<<<<<<< HEAD
-    "make demo-broken": Expected(0, "CLOSED"),
-=======
     "make demo-broken": Expected(0, "GATE CLOSED"),
->>>>>>> main
     "make setup": Expected(0, ""),
     ".venv/bin/pytest -m controlplane": NO_CLUSTER,
     ".venv/bin/pytest -m precheck --context=prod --target-version=1.31.0": NO_CLUSTER,
