@@ -36,6 +36,7 @@ class Owner(Base, frozen=True):
 class Metadata(Base, frozen=True):
     name: str
     namespace: str = ""
+    uid: str = ""
     labels: dict[str, str] = {}
     annotations: Annotations = Annotations()
     generation: int = 0
