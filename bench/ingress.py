@@ -162,7 +162,7 @@ def main() -> None:
             yardstick = one_after_the_other(few, servers[0]) * count / len(few)
             traffic = Traffic(rate=1e6, limit=10 * count)
             begun, before = time.monotonic(), os.times()
-            planned, vantages = plan(mesh(hosts), traffic, enter)
+            planned, vantages, _ = plan(mesh(hosts), traffic, enter)
             ready = time.monotonic() - begun
             sent = send(planned, vantages, traffic)
             seconds, after = time.monotonic() - begun, os.times()

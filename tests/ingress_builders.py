@@ -302,9 +302,14 @@ def snapshot(**changes: Any) -> Snapshot:
     return builders.snapshot(**{**well(**lists), **changes})
 
 
-def ingress(**changes: Any) -> IngressGateways:
+def mesh(**changes: Any) -> Mesh:
     """The facts of that mesh."""
-    return Mesh(snapshot(**changes)).ingress
+    return Mesh(snapshot(**changes))
+
+
+def gateways(**changes: Any) -> IngressGateways:
+    """What all facts about its gateways share."""
+    return mesh(**changes).ingress
 
 
 HEALTHY: dict[str, Any] = {

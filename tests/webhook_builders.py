@@ -1,5 +1,6 @@
 """Webhooks, a CA and namespaces in a line or two: whole unless told otherwise."""
 
+import ssl
 from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
@@ -84,6 +85,27 @@ def issued(
     if names := list(sans):
         builder = builder.add_extension(x509.SubjectAlternativeName(names), critical=False)
     return Issued(builder.sign(by.key if by else key, hashes.SHA256()), key)
+
+
+def duplicate_extension(key: ec.EllipticCurvePrivateKey) -> str:
+    """A certificate as PEM that holds one extension twice, which OpenSSL accepts."""
+    one, two = (x509.ObjectIdentifier(f"1.2.3.{n}") for n in (4, 5))
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "old-appliance")])
+    now = datetime.now(UTC)
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(5)
+        .not_valid_before(now - timedelta(days=1))
+        .not_valid_after(now + timedelta(days=300))
+        .add_extension(x509.UnrecognizedExtension(one, b"\x05\x00"), critical=False)
+        .add_extension(x509.UnrecognizedExtension(two, b"\x05\x00"), critical=False)
+        .sign(key, hashes.SHA256())
+    )
+    der = certificate.public_bytes(serialization.Encoding.DER)
+    return ssl.DER_cert_to_PEM_cert(der.replace(b"\x06\x03\x2a\x03\x05", b"\x06\x03\x2a\x03\x04"))
 
 
 ROOT = issued("root")

@@ -1,4 +1,4 @@
-"""Stage D: who is told "not now" is told when, by each EnvoyFilter that should see to that.
+"""Stage D: EnvoyFilters about Retry-After are applied, and answers carry a valid value.
 
 Runs after the workloads were restarted onto the new version.
 """
@@ -14,41 +14,41 @@ pytestmark = pytest.mark.dataplane
 
 @pytest.mark.check("RA001")
 def test_every_filter_is_applied(mesh: Mesh) -> None:
-    """A patch that matches nothing is no error to Istio: its answers just lack the header."""
+    """Istio reports no error for a patch that matches nothing: answers just lack the header."""
     unapplied = mesh.retry_after.missing or mesh.retry_after.unapplied
 
     assert not unapplied, listed(unapplied)
 
 
 @pytest.mark.check("RA002")
-def test_every_fixed_value_is_one(mesh: Mesh) -> None:
-    """Clients ignore a Retry-After that they cannot read, and come again at once."""
+def test_every_fixed_value_is_valid(mesh: Mesh) -> None:
+    """Clients ignore a Retry-After that they cannot parse, and retry immediately."""
     malformed = mesh.retry_after.malformed
 
     assert not malformed, listed(malformed)
 
 
 @pytest.mark.check("RA003")
-def test_every_declared_target_says_when(mesh: Mesh) -> None:
-    """Only an answer shows that the filter that was configured does what it is there for."""
-    unannounced = mesh.retry_after.unannounced
+def test_every_declared_target_sends_retry_after(mesh: Mesh) -> None:
+    """Only an answer proves that the configured filter has the intended effect."""
+    unannounced = mesh.retry_answers.unannounced
 
     assert not unannounced, listed(unannounced)
 
 
 @pytest.mark.check("RA004")
-def test_a_proxy_waits_as_it_is_told(mesh: Mesh) -> None:
-    """A proxy that comes again at once makes an overload worse, in everybody's name."""
-    ignoring_retry_after = mesh.retry_after.ignoring_retry_after
+def test_a_proxy_waits_before_it_retries(mesh: Mesh) -> None:
+    """A proxy that retries immediately makes an overload worse for all clients."""
+    ignoring_retry_after = mesh.retry_answers.ignoring_retry_after
 
     assert not ignoring_retry_after, listed(ignoring_retry_after)
 
 
 @pytest.mark.check("RA005")
-def test_what_is_throttled_says_when(mesh: Mesh, warn: Warn) -> None:
-    """What a filter really sends is seen on a pod that it takes for one of the workload's."""
-    misleading = mesh.retry_after.misleading
-    warn(mesh.retry_after.unspoken)
+def test_a_throttled_answer_has_a_valid_retry_after(mesh: Mesh, warn: Warn) -> None:
+    """A script's value is only known once a sidecar that the filter selects sends it."""
+    misleading = mesh.retry_answers.misleading
+    warn(mesh.retry_answers.unspoken)
 
     assert not misleading, listed(misleading)
 

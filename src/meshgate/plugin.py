@@ -22,8 +22,6 @@ from meshgate.collect.errors import NoCluster, ReadError
 from meshgate.collect.settle import Unsettled, settle
 from meshgate.collect.shadow.programs import Programs
 from meshgate.collect.snapshot_location import SnapshotLocation
-from meshgate.facts.ingress.declared_requests import missing, read_answers
-from meshgate.facts.ingress.gateways import sent
 from meshgate.facts.mesh import Mesh
 from meshgate.facts.precheck.upgrade_path import read_support
 from meshgate.pipeline.events import Named
@@ -33,6 +31,8 @@ from meshgate.probe.target import Target
 from meshgate.probe.traffic import Traffic
 from meshgate.report import html, json, text
 from meshgate.report.short import Short, broken, short
+from meshgate.semantics.declared_answers import missing, read_answers
+from meshgate.semantics.planned import summary
 from meshgate.snapshot.ingress import INSIDE, OUTSIDE, PROBER, VANTAGES, Answer, Watch
 from meshgate.snapshot.model import Before, Expectations, Snapshot, before
 from meshgate.snapshot.store import UnusableSnapshot, load, save
@@ -678,7 +678,7 @@ class Gatekeeper(Worker):
             raise ValueError(
                 f"{option('--expect')} names {', '.join(unset)}: not in the environment"
             )
-        from meshgate.probe.ingress import unusable  # as above: not for a replay
+        from meshgate.probe.client import unusable  # as above: not for a replay
 
         access = self._access(asked.answers)
         if why := unusable(access.traffic):
@@ -795,7 +795,7 @@ class Gatekeeper(Worker):
                 if id in self._selected and item in self.snapshot.read and facts.left_out:
                     notes += (facts.left_out,)
             stages = {row.stage for row in self._selected.values()}
-            notes += sent(self.snapshot.ingress) if "ingress" in stages else ()
+            notes += summary(self.snapshot.ingress) if "ingress" in stages else ()
         return ruling(outcomes, {id: row.stage for id, row in checks().items()}, notes)
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)

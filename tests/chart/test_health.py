@@ -52,7 +52,7 @@ def the_job(*conditions: tuple[str, str], verdict: str = "", gate: bool = True) 
     ("object", "status", "words"),
     [
         (the_job(), "Progressing", "running"),
-        (the_job(("Complete", "")), "Healthy", "no verdict was published here"),
+        (the_job(("Complete", "")), "Healthy", "published no verdict"),
         (the_job(("Complete", ""), verdict="The gate is OPEN"), "Healthy", "The gate is OPEN"),
         (the_job(("Failed", "exit code 1"), verdict="CLOSED: 1"), "Degraded", "CLOSED: 1"),
         (the_job(("Failed", "exit code 137")), "Degraded", "see the Job's log: exit code 137"),
@@ -126,6 +126,54 @@ def of_several(compared: Any = (SOURCE, SOURCE), history: Any = (SOURCE, SOURCE)
     return found
 
 
+def waiting(*resources: tuple[str, str, bool]) -> Any:
+    """Return one that is OutOfSync by these resources: kind, name, whether it is to be pruned."""
+    found = the_application(sync="OutOfSync")
+    found["status"]["resources"] = [
+        {"kind": "Service", "name": "istiod", "namespace": "istio-system", "status": "Synced"},
+        *(
+            {"kind": kind, "name": name, "namespace": "istio-system", "status": "OutOfSync"}
+            | ({"requiresPruning": True} if pruning else {})
+            for kind, name, pruning in resources
+        ),
+    ]
+    return found
+
+
+def with_condition(type: str, message: str) -> Any:
+    """Return one that Argo CD could not compare."""
+    found = the_application(sync="Unknown")
+    found["status"]["conditions"] = [{"type": type, "message": message}]
+    return found
+
+
+HYDRATED = {
+    "repoURL": "https://git.example.com/mesh",
+    "targetRevision": "env/prod",
+    "path": "istiod",
+}
+
+
+def hydrated(source: Any = HYDRATED, phase: str = "Hydrated") -> Any:
+    """Return one whose source the hydrator writes."""
+    found = the_application(result=source, compared=source, history=source)
+    found["spec"] = {
+        "sourceHydrator": {
+            "drySource": {
+                "repoURL": HYDRATED["repoURL"],
+                "targetRevision": "HEAD",
+                "path": "charts/istiod",
+            },
+            "syncSource": {"targetBranch": "env/prod", "path": "istiod"},
+        }
+    }
+    found["status"]["sourceHydrator"] = {
+        "currentOperation": {"phase": phase, "message": "no such path"}
+    }
+    return found
+
+
+OLD_REVISION = ("Deployment", "istiod-1-30-4", True)
 FAILED = hook("control-plane-verification", "Failed", "The gate is CLOSED: 1 of 12 claims failed")
 NEEDS = {"gate.meshgate/control-plane-verification": "required"}
 
@@ -142,12 +190,12 @@ NEEDS = {"gate.meshgate/control-plane-verification": "required"}
         # a commit that was refused and taken back; and one that left something behind
         (the_application("Failed", result=OLD, annotations=NEEDS), "Healthy", ""),
         (the_application("Failed", result=OLD, sync="OutOfSync"), "Progressing", "OutOfSync"),
-        (the_application("Failed", result=OLD, history=OLD), "Progressing", "gates never ran"),
+        (the_application("Failed", result=OLD, history=OLD), "Progressing", "gates did not run"),
         (the_application(compared=OLD), "Progressing", "not compared"),
         (the_application(sync="OutOfSync"), "Progressing", "OutOfSync"),
-        (the_application(history=OLD), "Progressing", "gates never ran"),
-        (the_application(history=None), "Progressing", "gates never ran"),
-        (the_application(resources=({"kind": "Service"},)), "Degraded", "selected resources"),
+        (the_application(history=OLD), "Progressing", "gates did not run"),
+        (the_application(history=None), "Progressing", "gates did not run"),
+        (the_application(resources=({"kind": "Service"},)), "Degraded", "was selective"),
         (the_application(resources=({"kind": "Service"},), automated=True), "Healthy", ""),
         (the_application(annotations=NEEDS), "Degraded", "control-plane-verification did not run"),
         (
@@ -160,8 +208,26 @@ NEEDS = {"gate.meshgate/control-plane-verification": "required"}
         (the_application(compared={**SOURCE, "chart": ""}), "Healthy", ""),
         (of_several(), "Healthy", ""),
         (of_several(compared=[SOURCE, OLD]), "Progressing", "not compared"),
-        (of_several(history=[OLD, SOURCE]), "Progressing", "gates never ran"),
+        (of_several(history=[OLD, SOURCE]), "Progressing", "gates did not run"),
         ({"metadata": {}, "spec": {"source": SOURCE}}, "Progressing", "not compared"),
+        # the soak: only the old revision is out of sync
+        (waiting(OLD_REVISION), "Healthy", "pruned: Deployment istio-system/istiod-1-30-4"),
+        (waiting(OLD_REVISION, ("Service", "x", True)), "Healthy", ", Service istio-system/x"),
+        (waiting(OLD_REVISION, ("Service", "x", False)), "Progressing", "OutOfSync"),
+        (waiting(("Service", "x", False), OLD_REVISION), "Progressing", "OutOfSync"),
+        (waiting(), "Progressing", "OutOfSync"),
+        # a diff that a webhook refuses, a repository that does not answer; and a spec that is wrong
+        (
+            with_condition("ComparisonError", "admission webhook denied the request"),
+            "Unknown",
+            "comparison failed: admission webhook denied the request",
+        ),
+        (with_condition("InvalidSpecError", "no project"), "Degraded", "invalid spec: no project"),
+        (with_condition("OrphanedResourceWarning", "1"), "Progressing", "not synced: Unknown"),
+        (hydrated(), "Healthy", ""),
+        (hydrated(phase="Failed"), "Degraded", "hydration failed: no such path"),
+        (hydrated(phase="Hydrating"), "Progressing", "hydration is running"),
+        (hydrated(source={**HYDRATED, "targetRevision": "env/old"}), "Progressing", "not compared"),
     ],
 )
 def test_an_application_is_healthy_only_after_its_gates(

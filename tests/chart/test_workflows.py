@@ -23,7 +23,7 @@ def steps(workflow: Path) -> list[dict[str, Any]]:
 
 
 def verbs() -> set[str]:
-    """What make can be told."""
+    """Return make's documented targets."""
     return set(re.findall(r"^([a-z0-9-]+):.*##", (ROOT / "Makefile").read_text(), re.MULTILINE))
 
 
@@ -45,17 +45,33 @@ def test_a_workflow_calls_verbs_of_make_alone(workflow: Path) -> None:
 
     assert calls
     for call in calls:
-        program, verb = call.split(maxsplit=1)
+        program, words = call.split(maxsplit=1)
         assert program == "make"
-        assert set(named if verb == "${{ matrix.verb }}" else [verb]) <= verbs()
+        given = words.removesuffix("TAG=ci").strip()
+        assert set(named if given == "${{ matrix.verb }}" else [given]) <= verbs()
 
 
 @pytest.mark.parametrize("workflow", WORKFLOWS, ids=lambda file: file.stem)
 def test_a_workflow_may_do_only_what_it_needs(workflow: Path) -> None:
-    rights = yaml.safe_load(workflow.read_text())["permissions"]
+    content = yaml.safe_load(workflow.read_text())
 
-    assert rights.pop("contents") == "read"
-    assert set(rights) == ({"packages", "id-token"} if workflow.stem == "release" else set())
+    assert content["permissions"] == {"contents": "read"}
+    assert {job: each.get("permissions") for job, each in content["jobs"].items()} == (
+        {
+            "package": {"contents": "read", "id-token": "write"},
+            "image": {"contents": "read", "packages": "write", "id-token": "write"},
+        }
+        if workflow.stem == "release"
+        else dict.fromkeys(content["jobs"])
+    )
+
+
+@pytest.mark.parametrize("workflow", WORKFLOWS, ids=lambda file: file.stem)
+def test_a_checkout_keeps_no_credentials(workflow: Path) -> None:
+    checkouts = [each for each in steps(workflow) if "checkout@" in each.get("uses", "")]
+
+    assert checkouts
+    assert all(each["with"]["persist-credentials"] is False for each in checkouts)
 
 
 def test_the_script_is_one_and_names_files_that_are_there() -> None:

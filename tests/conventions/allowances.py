@@ -4,14 +4,11 @@ LONG_MODULES = frozenset(
     {
         "cli.py",
         "facts/dataplane/retry_after.py",
-        "facts/ingress/gateways.py",
         "plugin.py",
-        "probe/ingress.py",
     }
 )
 LONG_CLASSES = frozenset(
     {
-        "facts/ingress/gateways.py:IngressGateways",
         "plugin.py:Gatekeeper",
     }
 )
@@ -39,13 +36,9 @@ UNDESCRIBED_PARAMETERS = frozenset(
         "pipeline/restart.py",
         "probe/admission.py",
         "probe/ads.py",
-        "probe/http2.py",
-        "probe/ingress.py",
         "probe/mtls.py",
         "probe/pair.py",
         "probe/peer.py",
-        "probe/prober.py",
-        "probe/resolver.py",
         "probe/signing.py",
         "report/index.py",
         "report/json.py",
@@ -53,18 +46,13 @@ UNDESCRIBED_PARAMETERS = frozenset(
         "report/text.py",
         "semantics/certificates.py",
         "semantics/config_diff.py",
-        "semantics/requests.py",
         "semantics/retry_after.py",
         "semantics/workloads.py",
         "suppressions.py",
         "verdict.py",
     }
 )
-UNNAMED_OBJECTS = frozenset(
-    {
-        "src/meshgate/facts/ingress/gateways.py",
-    }
-)
+UNNAMED_OBJECTS: frozenset[str] = frozenset()
 UNKNOWN_OPTIONS: frozenset[str] = frozenset()
 INCOMPLETE_PAGES = frozenset(
     {
@@ -200,10 +188,6 @@ IDIOMS = frozenset(
         "src/meshgate/facts/dataplane/probe_pair.py",
         "src/meshgate/facts/dataplane/retry_after.py",
         "src/meshgate/facts/dataplane/sidecars.py",
-        "src/meshgate/facts/ingress/declared_requests.py",
-        "src/meshgate/facts/ingress/gateways.py",
-        "src/meshgate/facts/ingress/tls_versions.py",
-        "src/meshgate/facts/ingress/watch.py",
         "src/meshgate/facts/mesh.py",
         "src/meshgate/facts/precheck/envoy_filters.py",
         "src/meshgate/facts/precheck/istioctl_precheck.py",
@@ -217,14 +201,11 @@ IDIOMS = frozenset(
         "src/meshgate/pipeline/reports.py",
         "src/meshgate/pipeline/restart.py",
         "src/meshgate/plugin.py",
-        "src/meshgate/probe/http2.py",
-        "src/meshgate/probe/ingress.py",
         "src/meshgate/probe/mtls.py",
         "src/meshgate/probe/pair.py",
         "src/meshgate/probe/peer.py",
         "src/meshgate/probe/signing.py",
         "src/meshgate/probe/target.py",
-        "src/meshgate/probe/watch.py",
         "src/meshgate/report/html.py",
         "src/meshgate/report/index.py",
         "src/meshgate/report/page.html.jinja",
@@ -233,7 +214,6 @@ IDIOMS = frozenset(
         "src/meshgate/semantics/certificates.py",
         "src/meshgate/semantics/config_diff.py",
         "src/meshgate/semantics/pods.py",
-        "src/meshgate/semantics/requests.py",
         "src/meshgate/semantics/selectors.py",
         "src/meshgate/snapshot/istio.py",
         "src/meshgate/snapshot/istioctl.py",
@@ -246,7 +226,6 @@ IDIOMS = frozenset(
         "src/meshgate/suppressions.py",
         "src/meshgate/upgrade/changes.toml",
         "src/meshgate/verdict.py",
-        "verification/check_ingress_gateway.py",
         "verification/check_retry_after.py",
         "verification/verify_precheck.py",
     }

@@ -103,6 +103,37 @@ def not_signed(recording: Recording) -> None:
     recording["portProbes"].update(unsigned="istiod-1: UNAUTHENTICATED", identity="")
 
 
+def pods_that_the_injector_refuses(recording: Recording) -> None:
+    status = named(recording["deployments"], "web")["status"]
+    status.update(updatedReplicas=0, availableReplicas=0)
+    status["conditions"] = [
+        {
+            "type": "ReplicaFailure",
+            "status": "True",
+            "reason": "FailedCreate",
+            "message": 'admission webhook "rev.namespace.sidecar-injector.istio.io" denied the '
+            "request: invalid annotations",
+        }
+    ]
+
+
+def a_set_without_pods(recording: Recording) -> None:
+    recording["pods"] = [
+        each for each in recording["pods"] if each["metadata"]["name"] != "cache-0"
+    ]
+    proxies = recording["istiod"][0]["proxies"]
+    proxies.remove(next(each for each in proxies if each["proxy"].startswith("cache-0.")))
+    probes = recording["portProbes"]["probes"]
+    recording["portProbes"]["probes"] = [
+        each for each in probes if not each["pod"].startswith("shop/cache-0")
+    ]
+
+
+def a_pod_in_ambient_mode(recording: Recording) -> None:
+    annotations = named(recording["pods"], "batch-")["metadata"]["annotations"]
+    annotations["ambient.istio.io/redirection"] = "enabled"
+
+
 def no_sidecar_for_a_new_pod(recording: Recording) -> None:
     recording["pair"]["peers"][0]["proxyImage"] = ""
 
@@ -141,9 +172,10 @@ FAILED = [
     (a_rule_without_tls, "DP006", "DestinationRule shop/plain"),
     (a_policy_that_is_not_enforced, "DP007", "Pod shop/web-"),
     (a_policy_that_lets_nobody_in, "DP007", "Pod shop/web-"),
-    (no_sidecar_for_a_new_pod, "DP008", "Probe istio-verification-probes/a: was given no sidecar"),
+    (pods_that_the_injector_refuses, "DP010", "Deployment shop/web: its new pods cannot be"),
+    (no_sidecar_for_a_new_pod, "DP008", "Probe istio-verification-probes/a: has no sidecar"),
     (a_call_that_does_not_arrive, "DP009", "Probe istio-verification-probes/a: its call to b is"),
-    (a_call_without_mtls, "DP009", "Probe istio-verification-probes/a: its call to b came"),
+    (a_call_without_mtls, "DP009", "Probe istio-verification-probes/a: its call to b arrives"),
 ]
 
 UNKNOWN = [
@@ -151,6 +183,8 @@ UNKNOWN = [
     (from_a_laptop, {"DP004", "DP005", "DP007"}),
     (a_pair_that_could_not_be_run, {"DP008", "DP009"}),
     (not_signed, {"DP004", "DP005", "DP007"}),
+    (a_pod_in_ambient_mode, {"DP004", "DP005", "DP007"}),
+    (a_set_without_pods, {"DP010"}),
 ]
 
 CHECK_MTLS = Path("verification/check_mtls.py")

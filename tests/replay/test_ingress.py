@@ -33,6 +33,10 @@ def an_old_gateway(recording: Recording) -> None:
     )
     for container in pod["spec"]["containers"]:
         container["image"] = "docker.io/istio/proxyv2:1.28.2"
+    for reading in recording["istiod"]:
+        for proxy in reading["proxies"]:
+            if proxy["proxy"].startswith("istio-ingressgateway-"):
+                proxy["istio_version"] = "1.28.2"
 
 
 def no_endpoint(recording: Recording) -> None:
@@ -104,8 +108,12 @@ FAILED = [
     (anybody_let_in, "IG006", "Gateway istio-ingress/tls port 443/HTTPS host partners"),
     (no_route, "IG007", "VirtualService shop/shop: GET http://shop.example.com:80"),
     (answered_otherwise_before, "IG008", "VirtualService shop/shop: GET http://shop.example.com"),
-    (an_old_version, "IG010", "Gateway istio-ingress/shop port 443/HTTPS: takes TLSv1.1"),
-    (lost_meanwhile, "IG011", "Gateway a/b: GET http://a.b/: 1 failed while it was watched"),
+    (an_old_version, "IG010", "Gateway istio-ingress/shop port 443/HTTPS: accepts TLSv1.1"),
+    (
+        lost_meanwhile,
+        "IG011",
+        "Gateway a/b: GET http://a.b/: 1 requests failed while it was watched",
+    ),
     (declared_otherwise, "IG009", "GET https://shop.example.com:443/declared from inside: got 404"),
 ]
 

@@ -183,8 +183,9 @@ class Live:
         reading = self._read(closure({INGRESS}) - {INGRESS})
         if reading.gaps:
             return [], reading.gaps
-        planned, _ = plan_ingress(self._context, reading.items)
-        return [str(each) for each in planned], []
+        plan = plan_ingress(self._context, reading.items)
+        skipped = [f"not requested: {each.subject} ({each.why})" for each in plan.skipped]
+        return [*map(str, plan.planned), *skipped], []
 
     def stream(self, slow_after: int) -> "Stream":
         """The requests that a watch sends, and what was found of them so far."""
@@ -199,7 +200,7 @@ class Live:
         reading = self._read(closure({INGRESS}) - {INGRESS})
         if reading.gaps:
             raise ReadError(reading.gaps[0].why, reading.gaps[0].remedy)
-        planned = watched(plan_ingress(self._context, reading.items)[0])
+        planned = watched(plan_ingress(self._context, reading.items).planned)
         if not planned:
             raise ReadError("no safe request can be derived from any route", "is there a Gateway?")
         return Stream(planned, self._context.traffic, slow_after)

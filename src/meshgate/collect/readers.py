@@ -34,7 +34,7 @@ from meshgate.semantics.sampling import sample
 from meshgate.semantics.topology import GatewayTopology, RoutingConfig
 from meshgate.semantics.webhooks import Backend, Webhooks, injection_enabled
 from meshgate.semantics.workloads import chosen
-from meshgate.snapshot.ingress import Ingress, Vantage
+from meshgate.snapshot.ingress import Ingress
 from meshgate.snapshot.istioctl import Analysis
 from meshgate.snapshot.istiod import IstiodMetrics, IstiodReading
 from meshgate.snapshot.items import Items, Source
@@ -257,11 +257,11 @@ def read_workloads(context: Context, found: Items) -> tuple[Workload, ...]:
 
 def read_ingress(context: Context, found: Items) -> Ingress:
     """What the gateways make of requests to their listeners and routes."""
-    planned, vantages = plan_ingress(context, found)
-    return gateways.send(planned, vantages, context.traffic)
+    plan = plan_ingress(context, found)
+    return gateways.send(plan.planned, plan.vantages, context.traffic, skipped=plan.skipped)
 
 
-def plan_ingress(context: Context, found: Items) -> tuple[list[gateways.Planned], list[Vantage]]:
+def plan_ingress(context: Context, found: Items) -> gateways.Plan:
     """The requests that would be sent, and where from."""
     topology = GatewayTopology(RoutingConfig.of(found))
     return gateways.plan(topology, context.traffic, context.transport.enter)

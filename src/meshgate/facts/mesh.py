@@ -10,14 +10,24 @@ from meshgate.facts.controlplane.metrics import Numbers
 from meshgate.facts.controlplane.proxies import Proxies
 from meshgate.facts.controlplane.revisions import Revisions
 from meshgate.facts.dataplane.authorization import Authorization
+from meshgate.facts.dataplane.certificates import SidecarCertificates
 from meshgate.facts.dataplane.destination_rules import DestinationRules
 from meshgate.facts.dataplane.mtls import MtlsProbes
 from meshgate.facts.dataplane.probe_pair import ProbePair
 from meshgate.facts.dataplane.retry_after import RetryAfter
+from meshgate.facts.dataplane.retry_answers import RetryAnswers
 from meshgate.facts.dataplane.sidecars import Sidecars
+from meshgate.facts.dataplane.workload_pods import WorkloadPods
 from meshgate.facts.evidence import Evidence
+from meshgate.facts.ingress.certificates import ServedCertificates
+from meshgate.facts.ingress.comparison import TrafficComparison
+from meshgate.facts.ingress.conditions import GatewayConditions
+from meshgate.facts.ingress.connections import GatewayConnections
 from meshgate.facts.ingress.declared_requests import DeclaredAnswers
+from meshgate.facts.ingress.entrypoints import GatewayEntrypoints
 from meshgate.facts.ingress.gateways import IngressGateways
+from meshgate.facts.ingress.rollout import GatewayRollout
+from meshgate.facts.ingress.routes import RouteAnswers
 from meshgate.facts.ingress.tls_versions import TlsVersions
 from meshgate.facts.ingress.watch import Watched
 from meshgate.facts.overview import ControlPlaneSummary, control_plane_summary
@@ -73,13 +83,53 @@ class Mesh:
 
     @cached_property
     def retry_after(self) -> RetryAfter:
-        """EnvoyFilters that set Retry-After, and responses that have it."""
+        """EnvoyFilters about Retry-After, and the configuration of their proxies."""
         return RetryAfter(self.evidence)
+
+    @cached_property
+    def retry_answers(self) -> RetryAnswers:
+        """Retry-After in the answers to the probes."""
+        return RetryAnswers(self.evidence)
 
     @cached_property
     def ingress(self) -> IngressGateways:
         """The gateways, and the requests sent through them."""
         return IngressGateways(self.evidence)
+
+    @cached_property
+    def gateway_rollout(self) -> GatewayRollout:
+        """The gateways' Deployments, pods and versions."""
+        return GatewayRollout(self.ingress)
+
+    @cached_property
+    def gateway_entrypoints(self) -> GatewayEntrypoints:
+        """The Services in front of the gateways."""
+        return GatewayEntrypoints(self.ingress)
+
+    @cached_property
+    def gateway_conditions(self) -> GatewayConditions:
+        """The conditions of the Gateway API's objects."""
+        return GatewayConditions(self.ingress)
+
+    @cached_property
+    def gateway_connections(self) -> GatewayConnections:
+        """Connections and TLS handshakes with the gateways."""
+        return GatewayConnections(self.ingress)
+
+    @cached_property
+    def served_certificates(self) -> ServedCertificates:
+        """The certificates that the gateways serve."""
+        return ServedCertificates(self.ingress)
+
+    @cached_property
+    def route_answers(self) -> RouteAnswers:
+        """What came back for every route."""
+        return RouteAnswers(self.ingress)
+
+    @cached_property
+    def traffic_comparison(self) -> TrafficComparison:
+        """What answered before the upgrade, compared with now."""
+        return TrafficComparison(self.ingress)
 
     @cached_property
     def control_plane_summary(self) -> ControlPlaneSummary:
@@ -89,7 +139,7 @@ class Mesh:
     @cached_property
     def declared(self) -> DeclaredAnswers:
         """The declared requests and their expected responses."""
-        return DeclaredAnswers(self.evidence, self.ingress)
+        return DeclaredAnswers(self.ingress)
 
     @cached_property
     def tls_versions(self) -> TlsVersions:
@@ -99,7 +149,7 @@ class Mesh:
     @cached_property
     def watched(self) -> Watched:
         """The requests sent while the gateways were restarted."""
-        return Watched(self.evidence, self.ingress)
+        return Watched(self.ingress)
 
     @cached_property
     def revisions(self) -> Revisions:
@@ -108,13 +158,23 @@ class Mesh:
 
     @cached_property
     def sidecars(self) -> Sidecars:
-        """Which pods have a sidecar, and its version."""
+        """Which pods have a sidecar, its version, and its istiod."""
         return Sidecars(self.evidence)
 
     @cached_property
+    def workload_pods(self) -> WorkloadPods:
+        """The pods that workloads ask for and have."""
+        return WorkloadPods(self.evidence)
+
+    @cached_property
     def wire(self) -> MtlsProbes:
-        """What the workloads' ports accept: plaintext, TLS or mTLS."""
+        """How the workloads' ports answer connections."""
         return MtlsProbes(self.evidence)
+
+    @cached_property
+    def certificates(self) -> SidecarCertificates:
+        """The certificates that sidecars serve."""
+        return SidecarCertificates(self.evidence, self.wire)
 
     @cached_property
     def destination_rules(self) -> DestinationRules:
@@ -123,8 +183,8 @@ class Mesh:
 
     @cached_property
     def authorization(self) -> Authorization:
-        """What AuthorizationPolicies allow unauthorized identities."""
-        return Authorization(self.evidence)
+        """What AuthorizationPolicies say of the verifier, and how ports answer it."""
+        return Authorization(self.evidence, self.wire)
 
     @cached_property
     def probe_pair(self) -> ProbePair:

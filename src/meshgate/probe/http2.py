@@ -1,9 +1,9 @@
-"""One request over HTTP/2, on a connection that is there."""
+"""One request over HTTP/2, on an open connection."""
 
 import socket
-import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import suppress
+from typing import NamedTuple
 
 from h2.config import H2Configuration
 from h2.connection import H2Connection
@@ -17,30 +17,55 @@ from h2.events import (
 )
 from h2.exceptions import H2Error
 
+from meshgate.probe.pace import Deadline
+
 Headers = list[tuple[str, str]]
 HEADER, GOAWAY = 9, 7  # octets of a frame's header; a frame's type (RFC 9113)
 
 
-def ask(
-    connection: socket.socket,
-    headers: Sequence[tuple[str, str]],
-    timeout: float,
-    most: int,
-    send: bytes = b"",
-) -> tuple[Headers, bytes]:
-    """Sends headers, `:method` and the like among them, and a small body; what came back, trailers
-    among the headers, of the body `most` bytes.
+class Ask(NamedTuple):
+    """A request: headers (`:method` and the like among them), a small body, and a limit.
 
-    Raises OSError where there is no answer.
+    `most`: how many octets of the answer's body are read.
+    """
+
+    headers: tuple[tuple[str, str], ...]
+    send: bytes
+    most: int
+
+
+class Answered(NamedTuple):
+    """An answer, over any version of HTTP; header names are lower case, trailers among them."""
+
+    status: int
+    headers: dict[str, str]
+    body: str
+
+
+def send(
+    connection: socket.socket, ask: Ask, deadline: Deadline, *, whole: bool = True
+) -> Answered:
+    """Send a request and return the answer; raise OSError if there is none.
+
+    Args:
+        connection: where the other side agreed to HTTP/2.
+        ask: what is sent.
+        deadline: for all of it.
+        whole: whether an answer of unknown length is read to its end, which may never come.
+
+    Returns:
+        Status, headers with the trailers, and the body as far as it was read.
     """
     try:
-        return _ask(connection, headers, time.monotonic() + timeout, most, send)
+        headers, body = _send(connection, ask, deadline, whole)
     except H2Error as error:
         raise ConnectionError(f"HTTP/2: {error or type(error).__name__}") from error
+    named = dict(headers)
+    return Answered(int(named.get(":status", 0)), named, body.decode(errors="replace"))
 
 
 def _split(data: bytes) -> tuple[list[bytes], bytes]:
-    """The frames that are whole, and what is left of the next one."""
+    """Return the complete frames, and the beginning of the next one."""
     frames = []
     while len(data) >= HEADER:
         length = HEADER + int.from_bytes(data[:3], "big")
@@ -52,9 +77,9 @@ def _split(data: bytes) -> tuple[list[bytes], bytes]:
 
 
 def _events(http2: H2Connection, frames: list[bytes], stream: int) -> Iterator[Event]:
-    """What frames mean.  A farewell is not told to h2, which would take no more after it.
+    """Return the events of frames; GOAWAY is not passed to h2, which accepts nothing after it.
 
-    A proxy that drains bids farewell, and answers what it has taken up all the same.
+    A proxy that drains sends GOAWAY, and still answers the requests that it has accepted.
     """
     for frame in frames:
         if frame[3] != GOAWAY:
@@ -62,26 +87,24 @@ def _events(http2: H2Connection, frames: list[bytes], stream: int) -> Iterator[E
             continue
         last, error = (int.from_bytes(frame[at : at + 4], "big") for at in (HEADER, HEADER + 4))
         if error or last < stream:
-            raise ConnectionError(f"HTTP/2: broken off with error {error}")
+            raise ConnectionError(f"HTTP/2: reset with error {error}")
 
 
-def _ask(
-    connection: socket.socket,
-    headers: Sequence[tuple[str, str]],
-    end: float,
-    most: int,
-    send: bytes,
+def _send(
+    connection: socket.socket, ask: Ask, deadline: Deadline, whole: bool
 ) -> tuple[Headers, bytes]:
     http2 = H2Connection(H2Configuration(client_side=True, header_encoding="utf-8"))
     http2.initiate_connection()
     stream = http2.get_next_available_stream_id()
-    http2.send_headers(stream, list(headers), end_stream=not send)
-    if send:
-        http2.send_data(stream, send, end_stream=True)
+    http2.send_headers(stream, list(ask.headers), end_stream=not ask.send)
+    if ask.send:
+        http2.send_data(stream, ask.send, end_stream=True)
+    connection.settimeout(deadline.check())
     connection.sendall(http2.data_to_send())
     answered: Headers = []
     body, waiting = b"", b""
-    while time.monotonic() < end:
+    while True:
+        connection.settimeout(deadline.check())
         data = connection.recv(65536)
         if not data:
             raise ConnectionError("HTTP/2: the connection was closed")
@@ -93,9 +116,10 @@ def _ask(
                 body += event.data
                 http2.acknowledge_received_data(event.flow_controlled_length, event.stream_id)
             elif isinstance(event, StreamReset):
-                raise ConnectionError(f"HTTP/2: broken off with error {event.error_code}")
-            if isinstance(event, StreamEnded) or len(body) >= most:
-                return answered, body[:most]
-        with suppress(OSError):  # who has closed may have answered before
+                raise ConnectionError(f"HTTP/2: reset with error {event.error_code}")
+            if isinstance(event, StreamEnded) or len(body) >= ask.most:
+                return answered, body[: ask.most]
+        if body and not whole and "content-length" not in dict(answered):
+            return answered, body
+        with suppress(OSError):  # the other side may have answered before it closed
             connection.sendall(http2.data_to_send())
-    raise TimeoutError("HTTP/2: the answer did not end in time")

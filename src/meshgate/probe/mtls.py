@@ -1,8 +1,8 @@
-"""Four connections to a port: what is let in says more than what is configured.
+"""Four connections to a port, which show the mTLS mode that it really has.
 
-Nothing is asked of an application but OPTIONS, and only where the port's name says HTTP; elsewhere
-it is the handshakes alone that tell.  Under STRICT a sidecar takes up any TLS; under PERMISSIVE
-only TLS with Istio's own ALPN, the rest it passes on, like plaintext.
+An application receives only OPTIONS, and only if the port's name says HTTP; elsewhere the
+handshakes show the mode.  Under STRICT a sidecar terminates all TLS; under PERMISSIVE only TLS with
+Istio's ALPN: it passes the rest on, like plaintext.
 """
 
 import re
@@ -25,9 +25,10 @@ from meshgate.probe.tls import context, pem, served
 from meshgate.semantics.certificates import described, distrust, parse
 from meshgate.snapshot.mtls import Attempt, PortProbe
 
-TIMEOUT = 3.0  # for a connection, and for an answer
-HOLD = 1.0  # a refusal comes within a round trip; who is let in hears nothing
-SLOWER = 3.0  # times what the handshake took, where all is slow: it is longer than a round trip
+TIMEOUT = 3.0  # seconds for a connection, for a handshake, and for the start of an answer
+LONGEST = 6.0  # seconds for a whole answer: an endless or slow one is cut off
+HOLD = 1.0  # seconds: a refusal takes a round trip, and an accepted connection stays silent
+SLOWER = 3.0  # factor on the time of the handshake, on a slow network
 WORKERS = 32
 
 RBAC = b"RBAC: access denied"
@@ -45,7 +46,7 @@ class Target(msgspec.Struct, frozen=True):
 
 
 class Pace:
-    """So many connections a second at the most, over all threads; 0 for as many as there can be."""
+    """A maximum number of connections each second, over all threads; 0 for no limit."""
 
     def __init__(self, rate: float) -> None:
         self._step = 1 / rate if rate else 0.0
@@ -53,7 +54,7 @@ class Pace:
         self._lock = threading.Lock()
 
     def wait(self) -> None:
-        """Returns when it is the caller's turn."""
+        """Return when it is the caller's turn."""
         with self._lock:
             turn = max(self._next, time.monotonic())
             self._next = turn + self._step
@@ -64,9 +65,20 @@ class Pace:
 def ask(
     targets: Iterable[Target], identity: Identity | None, root: str, at: datetime, rate: float
 ) -> tuple[PortProbe, ...]:
-    """Connects to every port, some at a time; `root` is the PEM bundle that workloads trust.
+    """Probe every port, several at a time.
 
-    Raises CannotKeep where there is no place for the key of `identity`.
+    Args:
+        targets: the ports.
+        identity: the certificate that istiod signed for the verifier; None without one.
+        root: the PEM bundle that workloads trust.
+        at: the time at which certificates must be valid.
+        rate: connections each second, 0 for no limit.
+
+    Returns:
+        One probe for each target, in the same order.
+
+    Raises:
+        StorageError: this system cannot hold the key of `identity` in memory only.
     """
     caller = _Caller(identity, parse(root), at, Pace(rate))
     with ThreadPoolExecutor(max_workers=WORKERS) as pool:
@@ -74,7 +86,7 @@ def ask(
 
 
 class _Caller:
-    """All that the connections share: a context is dear, a connection is cheap."""
+    """What all connections share: a TLS context is expensive, a connection is cheap."""
 
     def __init__(
         self,
@@ -90,12 +102,12 @@ class _Caller:
         self._mesh = _by_protocol((identity.chain, identity.key)) if identity else None
         self._mesh_at_once = None
         if identity:
-            # TLS 1.2 ends its handshake when the other side has agreed to our certificate
+            # a TLS 1.2 handshake completes only after the server has accepted our certificate
             self._mesh_at_once = context(alpn=("istio",), identity=(identity.chain, identity.key))
             self._mesh_at_once.maximum_version = ssl.TLSVersion.TLSv1_2
 
     def port_probe(self, target: Target) -> PortProbe:
-        """The four connections to one port."""
+        """Return the result of the four connections to one port."""
         seen: list[list[x509.Certificate]] = []
 
         def attempt(
@@ -107,7 +119,7 @@ class _Caller:
         found = PortProbe(pod=target.pod, port=target.port, plain=Attempt(end="unreachable"))
         anonymous = attempt(self._anonymous)
         if anonymous.end == "unreachable":
-            # nor would the others be let in, and each would take its time
+            # the other connections would fail as well, each after its timeout
             return msgspec.structs.replace(found, anonymous=anonymous)
         foreign = attempt(self._foreign[target.http], request=target.http)
         mesh = None
@@ -165,16 +177,16 @@ def _attempt(
 def _end(
     connection: socket.socket, target: Target, *, request: bool, hold: float, before: Attempt
 ) -> Attempt:
-    """What becomes of a connection that came about: held, after `hold` seconds without a word."""
-    answer = b""
-    error = ""
+    """Return how an established connection ends: `held` after `hold` seconds without data."""
+    answer, error = b"", ""
+    end = time.monotonic() + LONGEST
     try:
         if request:
             host = f"[{target.address}]" if ":" in target.address else target.address
             connection.sendall(REQUEST.format(host=host).encode())
         else:
             connection.settimeout(hold)
-        while len(answer) < MOST and (more := connection.recv(4096)):
+        while len(answer) < MOST and time.monotonic() < end and (more := connection.recv(4096)):
             answer += more
     except TimeoutError:
         if not answer:
@@ -204,7 +216,7 @@ def _spiffe(chain: Sequence[x509.Certificate]) -> str:
 
 
 def _by_protocol(identity: tuple[bytes, bytes]) -> dict[bool, ssl.SSLContext]:
-    """For HTTP (True) and for the rest: a proxy says by its ALPN which of the two it speaks."""
+    """Return a context for HTTP (True) and one for TCP: a proxy shows the protocol by its ALPN."""
     return {
         http: context(alpn=("istio-http/1.1" if http else "istio",), identity=identity)
         for http in (True, False)
@@ -212,9 +224,9 @@ def _by_protocol(identity: tuple[bytes, bytes]) -> dict[bool, ssl.SSLContext]:
 
 
 def _stranger(at: datetime) -> tuple[bytes, bytes]:
-    """A certificate that nobody here can trust."""
+    """Return a self-signed certificate, which no workload trusts, and its key."""
     key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "meshgate, of no mesh")])
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "meshgate, not of this mesh")])
     certificate = (
         x509.CertificateBuilder()
         .subject_name(name)

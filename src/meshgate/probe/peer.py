@@ -1,14 +1,16 @@
 """What runs in each pod of the probe pair: a server, and a caller that reports and ends.
 
-A pod is handed this file's text (`python3 -c`), so its image needs Python and nothing else, and
-this file imports nothing that is not Python's own.  Nobody needs the right to exec or to read logs:
-the caller leaves its report where the kubelet puts it into the pod's status.
+A pod receives this file's text (`python3 -c`): its image needs only Python, and this file imports
+only the standard library.  No permission to exec or to read logs is needed: the kubelet copies the
+caller's report into the pod's status.
 """
 
+import contextlib
 import http.client
 import http.server
 import json
 import secrets
+import socket
 import sys
 import threading
 import time
@@ -18,7 +20,7 @@ from urllib.parse import urlsplit
 
 PORT = 8080
 REPORT = Path("/dev/termination-log")
-LONGEST = 4000  # what the kubelet takes of it
+LONGEST = 4000  # bytes that the kubelet keeps of it
 TIMEOUT = 5.0
 INTERVAL = 0.3
 THROTTLED = (429, 503)
@@ -26,10 +28,10 @@ REFUSALS = ("drop", "refuse/503", "refuse/429")
 
 
 def server(port: int = PORT, host: str = "") -> http.server.ThreadingHTTPServer:
-    """Says who called, as the sidecar names them.
+    """Return a server that answers with the caller's identity, as the sidecar determined it.
 
-    `/later/CODE/SECONDS/KEY` is "not now" the first time, and says then how long that was ago;
-    `/refuse/CODE` says only "not now", `/drop` nothing at all.
+    `/later/CODE/SECONDS/KEY` answers CODE with Retry-After the first time, and then how many
+    seconds ago that was; `/refuse/CODE` always answers CODE; `/drop` closes the connection.
     """
     first: dict[str, float] = {}
     lock = threading.Lock()
@@ -63,19 +65,19 @@ def server(port: int = PORT, host: str = "") -> http.server.ThreadingHTTPServer:
             return 200, {}, {"caller": named(self.headers.get("x-forwarded-client-cert", ""))}
 
         def log_message(self, format: str, *args: object) -> None:
-            """Nothing."""
+            """Log nothing."""
 
     return http.server.ThreadingHTTPServer((host, port), Handler)
 
 
 def named(certificates: str) -> str:
-    """The name in the last element of x-forwarded-client-cert, the one that our sidecar added."""
+    """Return the URI of the last element of x-forwarded-client-cert, which our sidecar added."""
     fields = certificates.rpartition(",")[2].split(";")
     return dict(field.partition("=")[::2] for field in fields).get("URI", "")
 
 
 def call(calls: list[dict[str, Any]], seconds: float) -> list[dict[str, Any]]:
-    """Calls one after the other, each until it is answered by more than a proxy that waits."""
+    """Make the calls one after the other, each until the server itself answers or time is up."""
     end = time.monotonic() + seconds
     return [_call(each, end) for each in calls]
 
@@ -84,7 +86,7 @@ def _call(each: dict[str, Any], end: float) -> dict[str, Any]:
     if each["method"] == "BURST":
         return _burst(each["url"], each["most"], end)
     if each["method"] == "LATER":
-        # once: it is the sidecar that is to try again
+        # only once: the sidecar must retry
         return _once("GET", f"{each['url']}/{secrets.token_hex(8)}", timeout=5 * TIMEOUT)
     while True:
         seen = _once(each["method"], each["url"])
@@ -94,37 +96,43 @@ def _call(each: dict[str, Any], end: float) -> dict[str, Any]:
 
 
 def _burst(url: str, most: int, end: float) -> dict[str, Any]:
-    """Calls until somebody there says when to come again: at last the server is asked to refuse."""
-    told = _once("GET", url)
-    while not _settled("GET", told) and not _says_when(told) and time.monotonic() < end:
+    """Call until an answer has Retry-After; at last, request answers of 503 and 429."""
+    seen = _once("GET", url)
+    while not _settled("GET", seen) and not _throttled(seen) and time.monotonic() < end:
         time.sleep(INTERVAL)
-        told = _once("GET", url)
+        seen = _once("GET", url)
     sent = 1
     for path in (*[""] * (most - 1), *REFUSALS):
-        if _says_when(told) or "denied" in told or "error" in told:
+        if _throttled(seen) or "denied" in seen or "error" in seen:
             break
-        seen = _once("GET", f"{url}{path}")
+        if time.monotonic() >= end + TIMEOUT:
+            break
+        answer = _once("GET", f"{url}{path}")
         sent += 1
-        if seen.get("status") in THROTTLED:
-            told = seen
-    return {**told, "sent": sent}
+        if answer.get("status") in THROTTLED:
+            seen = answer
+    return {**seen, "sent": sent}
 
 
-def _says_when(seen: dict[str, Any]) -> bool:
+def _throttled(seen: dict[str, Any]) -> bool:
     return "retryAfter" in seen and "local" not in seen
 
 
 def _settled(method: str, seen: dict[str, Any]) -> bool:
     if method == "OPTIONS" or "denied" in seen:
         return "status" in seen and "local" not in seen
-    # the other peer's server may begin after we did, and its sidecar then answers for it;
-    # ours may not know yet that it takes mTLS
+    # until the peer's server listens, its sidecar answers for it;
+    # our sidecar may not know yet that the peer accepts mTLS
     return bool(seen.get("caller"))
 
 
 def _once(method: str, url: str, timeout: float = TIMEOUT) -> dict[str, Any]:
     where = urlsplit(url)
     connection = http.client.HTTPConnection(where.netloc, timeout=timeout)
+    # a timeout of each read alone never ends an answer that comes byte by byte
+    watchdog = threading.Timer(2 * timeout, _abort, (connection,))
+    watchdog.daemon = True
+    watchdog.start()
     try:
         connection.request(method, where.path or "/", headers={"User-Agent": "meshgate"})
         response = connection.getresponse()
@@ -132,7 +140,14 @@ def _once(method: str, url: str, timeout: float = TIMEOUT) -> dict[str, Any]:
     except (OSError, http.client.HTTPException) as error:
         return {"error": (str(error) or type(error).__name__)[:120]}
     finally:
+        watchdog.cancel()
         connection.close()
+
+
+def _abort(connection: http.client.HTTPConnection) -> None:
+    if connection.sock is not None:
+        with contextlib.suppress(OSError):
+            connection.sock.shutdown(socket.SHUT_RDWR)
 
 
 def _seen(response: http.client.HTTPResponse, body: bytes) -> dict[str, Any]:
@@ -152,13 +167,13 @@ def _seen(response: http.client.HTTPResponse, body: bytes) -> dict[str, Any]:
 
 
 def _of_our_sidecar(response: http.client.HTTPResponse) -> bool:
-    """What came from behind it says how long that took."""
+    """Return whether our sidecar answered: an answer of an upstream has its service time."""
     behind = response.getheader("x-envoy-upstream-service-time")
     return response.getheader("server") == "envoy" and behind is None
 
 
 def main(role: str, calls: str = "[]", seconds: str = "30") -> None:
-    """`serve` for ever, or `call` once and report."""
+    """Run as `serve` until stopped, or as `call` once, which writes the report."""
     if role == "serve":
         server().serve_forever()
     seen = call(json.loads(calls), float(seconds))

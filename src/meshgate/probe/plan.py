@@ -1,13 +1,19 @@
-"""Which probe pair is to be made; apart, so that reading an option loads no client."""
+"""The plan of a probe pair; in a module without clients, since options import it."""
 
 from typing import NamedTuple
 
 
 class Plan(NamedTuple):
-    """What is made: pods of this image, in this namespace; what they call beside each other.
+    """The pods to create, and what they call besides each other.
 
-    `throttled`: labels of pods that are made beside the pair, for what an EnvoyFilter has such pods
-    answer, and `most` how many requests each gets.  `seconds` is how long all of it may take.
+    Attributes:
+        image: their image; empty for no pair.
+        namespace: where they are created.
+        declared: URLs of Services that must answer.
+        sampled: URLs of Services that are expected to answer.
+        throttled: labels of further pods, one for each set that EnvoyFilters select.
+        most: requests to each of those.
+        seconds: for all of it.
     """
 
     image: str = ""

@@ -1,4 +1,4 @@
-"""A name's addresses, as a given resolver has them."""
+"""Addresses of a name, from a given resolver."""
 
 import ipaddress
 
@@ -7,7 +7,16 @@ from dns.resolver import Resolver
 
 
 def addresses(name: str, resolver: str, timeout: float) -> list[str]:
-    """IPv4 before IPv6; raises OSError where it has none.  `resolver`: `ADDRESS[:PORT]`."""
+    """Return IPv4 before IPv6 addresses; raise OSError if there are none.
+
+    Args:
+        name: a host name.
+        resolver: `ADDRESS[:PORT]`.
+        timeout: seconds for each of the two queries.
+
+    Returns:
+        At least one address.
+    """
     asked = Resolver(configure=False)
     address, port = parse_resolver(resolver)
     asked.nameservers, asked.port, asked.lifetime = [address], port, timeout
@@ -23,7 +32,7 @@ def addresses(name: str, resolver: str, timeout: float) -> list[str]:
 
 
 def parse_resolver(resolver: str) -> tuple[str, int]:
-    """Address and port; raises ValueError."""
+    """Return address and port; raise ValueError if it is neither."""
     address, _, port = resolver.rpartition(":")
     if "." in resolver and address:
         return str(ipaddress.ip_address(address)), int(port)
@@ -33,7 +42,7 @@ def parse_resolver(resolver: str) -> tuple[str, int]:
 
 
 def literal(host: str) -> bool:
-    """Whether it is an address already."""
+    """Return whether it is an IP address."""
     try:
         ipaddress.ip_address(host)
     except ValueError:

@@ -1,4 +1,4 @@
-"""TLS as a client that must see more than whether it is let in."""
+"""TLS clients that inspect what a server presents, whether or not it accepts them."""
 
 import os
 import ssl
@@ -7,20 +7,26 @@ from typing import Any
 from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 
+from meshgate.semantics.certificates import UNREADABLE
+
 PEER_ALPN = ("istio-peer-exchange", "istio")
 
 
 class StorageError(Exception):
-    """This system has no place for a key that is not a file."""
+    """This system cannot hold a private key in memory only."""
 
 
 def context(
     *, alpn: tuple[str, ...] = (), identity: tuple[bytes, bytes] | None = None
 ) -> ssl.SSLContext:
-    """A client that shows `identity` (chain, key; PEM) and takes whatever certificate it sees.
+    """Return a client context that presents `identity` and accepts any server certificate.
 
-    What is served is looked at afterwards, by facts/certificates.py: a handshake that we broke off
-    would show nothing.
+    The server's certificate is verified afterwards (semantics/certificates.py): an aborted
+    handshake would show nothing.
+
+    Args:
+        alpn: the protocols to offer.
+        identity: chain and key as PEM; None for no client certificate.
     """
     client = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     client.check_hostname = False
@@ -33,7 +39,7 @@ def context(
 
 
 def _show(client: ssl.SSLContext, chain: bytes, key: bytes) -> None:
-    # `ssl` takes files only; this one has no name, is on no disk, and ends with the call
+    # `ssl` only accepts files: this one exists in memory, has no name, and ends with the call
     if not hasattr(os, "memfd_create"):
         raise StorageError("this system cannot hold a key in memory alone (it has no memfd_create)")
     with os.fdopen(os.memfd_create("identity"), "wb") as file:
@@ -43,11 +49,14 @@ def _show(client: ssl.SSLContext, chain: bytes, key: bytes) -> None:
 
 
 def served(connection: ssl.SSLSocket) -> list[x509.Certificate]:
-    """What the other side showed, leaf first."""
+    """Return the certificates that the server presented, leaf first; none if one is unreadable."""
     # public since Python 3.13, and there since 3.10
     inner: Any = connection if hasattr(connection, "get_unverified_chain") else connection._sslobj  # type: ignore[attr-defined]
     chain = inner.get_unverified_chain() or []
-    return [x509.load_der_x509_certificate(_der(each)) for each in chain]
+    try:
+        return [x509.load_der_x509_certificate(_der(each)) for each in chain]
+    except UNREADABLE:
+        return []  # no sidecar serves one that cannot even be loaded
 
 
 def _der(certificate: Any) -> bytes:
@@ -57,7 +66,7 @@ def _der(certificate: Any) -> bytes:
 
 
 def pem(key: Any) -> bytes:
-    """A private key as `ssl` takes it."""
+    """Return a private key as PEM, as `ssl` accepts it."""
     private: bytes = key.private_bytes(
         serialization.Encoding.PEM,
         serialization.PrivateFormat.PKCS8,

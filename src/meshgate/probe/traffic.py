@@ -1,4 +1,4 @@
-"""What may be sent through the gateways, and from where: apart, since a replay loads no client."""
+"""What may be sent through the gateways, and from where; a replay loads no client with it."""
 
 from pathlib import Path
 
@@ -8,13 +8,20 @@ from meshgate.snapshot.ingress import Answer
 
 
 class Traffic(msgspec.Struct, frozen=True, kw_only=True):
-    """What may be sent, and where to; times in seconds.
+    """What may be sent, and where to.
 
-    `urls`: addresses from outside, `[NAMESPACE/SERVICE=]http[s]://host[:port]`.
-    `answers`: what somebody declared.
-    `ca`: roots that the gateways' certificates must lead to, beside the public ones.
-    `identity`: a client's certificate, its chain and its key, for mutual TLS.
-    `resolver`: `ADDRESS[:PORT]`, by which public names are resolved.  `prober`: the URL of one.
+    Attributes:
+        urls: addresses from outside, `[NAMESPACE/SERVICE=]http[s]://host[:port]`.
+        answers: declared answers.
+        ca: roots that the gateways' certificates may lead to, beside the public ones.
+        identity: a client certificate, its chain and its key, for mutual TLS.
+        resolver: `ADDRESS[:PORT]` that resolves public names.
+        prober: the URL of a prober.
+        proxy_protocol: whether connections from inside begin with a PROXY protocol header.
+        rate: requests a second.
+        limit: how many requests are sent at most.
+        deadline: seconds after which no more requests are sent.
+        timeout: seconds for one request, all of it.
     """
 
     urls: tuple[str, ...] = ()

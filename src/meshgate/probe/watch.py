@@ -1,4 +1,4 @@
-"""A low, steady stream of requests through the gateways, and what became of it."""
+"""A slow, steady stream of requests through the gateways, and which of them failed."""
 
 import itertools
 import threading
@@ -8,7 +8,8 @@ from datetime import UTC, datetime
 
 import msgspec
 
-from meshgate.probe.ingress import Client, Pace, Planned
+from meshgate.probe.client import Client, Planned
+from meshgate.probe.pace import Pace
 from meshgate.probe.traffic import Traffic
 from meshgate.snapshot.ingress import Exchange, Trouble, Watch
 from meshgate.snapshot.redact import redacted
@@ -18,7 +19,7 @@ WORKERS = 8
 
 
 def watched(planned: Sequence[Planned]) -> list[Planned]:
-    """The requests that a backend answers: refusals and redirects say nothing about a rollout."""
+    """Return the requests that a backend answers: only those show that a rollout loses some."""
     return [
         each
         for each in planned
@@ -29,12 +30,12 @@ def watched(planned: Sequence[Planned]) -> list[Planned]:
 
 
 class Stream:
-    """Sends the same requests again and again until it is told to stop.
+    """Sends the same requests again and again until it is stopped.
 
     Args:
         planned: what is sent, in turn.
-        traffic: its rate is requests a second, over all of them; its deadline, when it ends.
-        slow_after: milliseconds from which on an answer is told.
+        traffic: its rate is in requests a second, over all of them; its deadline ends the watch.
+        slow_after: milliseconds from which on an answer counts as slow.
     """
 
     def __init__(self, planned: Sequence[Planned], traffic: Traffic, slow_after: int) -> None:
@@ -48,18 +49,18 @@ class Stream:
 
     @property
     def seen(self) -> Watch:
-        """All so far."""
+        """What was seen so far."""
         with self._lock:
             self._seen = msgspec.structs.replace(self._seen, last=datetime.now(UTC))
             return redacted(self._seen)
 
     def run(self, keep: Callable[[Watch], None], every: float) -> None:
-        """Sends, and hands out what was seen so far every so many seconds."""
+        """Send, and pass what was seen so far to `keep` every so many seconds."""
         pace = Pace(self._traffic.rate, self._traffic.deadline)
         turns = itertools.cycle(self._planned)
 
         def work() -> None:
-            while not self.stop.is_set() and pace.wait():
+            while not self.stop.is_set() and pace.wait(self.stop.wait):
                 with self._lock:
                     each = next(turns)
                 at = datetime.now(UTC)
@@ -92,7 +93,7 @@ class Stream:
 
 
 def trouble(got: Exchange, slow_after: int) -> tuple[str, bool]:
-    """What is wrong with an answer, and whether no more than that it took long."""
+    """Return what is wrong with an answer, and whether it is only that it was slow."""
     if got.error:
         return f"{got.stage}: {got.error}", False
     if (got.status >= 500 or got.reason) and not got.refused:

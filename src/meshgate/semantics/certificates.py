@@ -1,14 +1,25 @@
 """X.509: what PEM bundles hold, and whether a chain leads to a root.  Pure; nothing private."""
 
 import hashlib
-from collections.abc import Sequence
-from datetime import datetime
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime
 from functools import lru_cache
 
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature
 
 from meshgate.snapshot.wire import Certificate
+
+# What `cryptography` raises for a certificate that breaks a rule of X.509.
+UNREADABLE = (
+    ValueError,
+    TypeError,
+    x509.DuplicateExtension,
+    x509.InvalidVersion,
+    x509.UnsupportedGeneralNameType,
+)
+
+_NEVER = datetime.fromtimestamp(0, UTC)
 
 
 @lru_cache(maxsize=64)
@@ -26,17 +37,28 @@ def parse(pem: str) -> list[x509.Certificate]:
 
 
 def described(certificate: x509.Certificate) -> Certificate:
-    """Its public facts."""
+    """Return a certificate's public facts; `problem` says why they cannot be read.
+
+    Anything may be served, and only what is parsed shows whether it is X.509: a certificate with
+    a duplicate extension can be loaded, and raises when its extensions are read.
+    """
     try:
-        names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+        return Certificate(
+            subject=certificate.subject.rfc4514_string(),
+            not_before=certificate.not_valid_before_utc,
+            not_after=certificate.not_valid_after_utc,
+            sans=tuple(str(name.value) for name in _alternative_names(certificate)),
+        )
+    except UNREADABLE as error:
+        problem = str(error)[:200] or type(error).__name__
+        return Certificate(subject="", not_before=_NEVER, not_after=_NEVER, problem=problem)
+
+
+def _alternative_names(certificate: x509.Certificate) -> Iterable[x509.GeneralName]:
+    try:
+        return certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
     except x509.ExtensionNotFound:
-        names = x509.SubjectAlternativeName([])
-    return Certificate(
-        subject=certificate.subject.rfc4514_string(),
-        not_before=certificate.not_valid_before_utc,
-        not_after=certificate.not_valid_after_utc,
-        sans=tuple(str(name.value) for name in names),
-    )
+        return ()
 
 
 def distrust(
@@ -67,7 +89,7 @@ def _signed(certificate: x509.Certificate, issuer: x509.Certificate, at: datetim
     try:
         constraints = issuer.extensions.get_extension_for_class(x509.BasicConstraints).value
         certificate.verify_directly_issued_by(issuer)
-    except (x509.ExtensionNotFound, InvalidSignature, ValueError, TypeError):
+    except (x509.ExtensionNotFound, InvalidSignature, *UNREADABLE):
         return False
     return constraints.ca and issuer.not_valid_before_utc <= at <= issuer.not_valid_after_utc
 

@@ -1,7 +1,7 @@
 """Where a piece of Envoy's configuration adds Retry-After to an answer, or honors it.
 
-The same walk reads an EnvoyFilter's patch and the configuration that istiod makes of it: the one
-may say `headers_to_add`, the other says `headersToAdd`.
+The same code reads an EnvoyFilter's patch, which may use `headers_to_add`, and the configuration
+that istiod generates from it, which uses `headersToAdd`.
 """
 
 import hashlib
@@ -20,9 +20,22 @@ _ADDS = re.compile(
                | \[ \s* ["']{HEADER}["'] \s* \] \s* = ) \s* {_VALUE}"""
 )
 
+# What a script's conditions may hold that compare nothing but the status of the answer.
+_CONDITION = re.compile(r"\b(?:else)?if\b(.*?)\bthen\b", re.DOTALL)
+_STATUS = re.compile(rf"""(?i)\w+(?::headers\(\))?:get\(\s*["'](?::status|{HEADER})["']\s*\)""")
+_STATUS_VARIABLE = re.compile(rf"(?i)(\w+)\s*=\s*(?:tonumber\(\s*)?{_STATUS.pattern[4:]}")
+_WORDS = frozenset({"or", "and", "not", "tonumber", "tostring", "nil"})
+_NAME = re.compile(r"[A-Za-z_]\w*")
+_CODE = re.compile(r"""==\s*["']?(\d{3})\b""")
+
 
 def header_rules(config: Any, side: str = "") -> tuple[HeaderRule, ...]:
-    """Every place of a decoded piece of configuration, each once, sorted."""
+    """Return every place of a decoded configuration that is about Retry-After, once, sorted.
+
+    Args:
+        config: decoded JSON or YAML of any shape.
+        side: INBOUND or OUTBOUND, where the caller knows it.
+    """
     return tuple(sorted(set(_walk(config, side, "header")), key=_order))
 
 
@@ -58,15 +71,30 @@ def _header(header: dict[str, Any], side: str, kind: str) -> Iterator[HeaderRule
 
 
 def _fixed(value: str) -> str:
-    # Envoy fills in what stands between per cents when it answers
+    # Envoy replaces what is between percent signs when it answers
     return "" if "%" in value else value[:_LONGEST]
 
 
 def _script(source: str, side: str) -> Iterator[HeaderRule]:
     code = hashlib.sha256(source.encode()).hexdigest()[:16]
+    statuses = _statuses(source)
     for found in _ADDS.finditer(source):
         value = next((each for each in found.groups() if each is not None), "")
-        yield HeaderRule(kind="lua", value=value[:_LONGEST], code=code, side=side)
+        yield HeaderRule(
+            kind="lua", value=value[:_LONGEST], code=code, side=side, statuses=statuses
+        )
+
+
+def _statuses(source: str) -> tuple[int, ...]:
+    """Return the statuses to which a script reacts, if its conditions compare nothing else."""
+    conditions = _CONDITION.findall(source)
+    known = set(_STATUS_VARIABLE.findall(source)) | _WORDS
+    for condition in conditions:
+        plain = _STATUS.sub("", condition)
+        if {*_NAME.findall(re.sub(r"""(["']).*?\1""", "", plain))} - known:
+            return ()
+    found = {int(each) for condition in conditions for each in _CODE.findall(condition)}
+    return tuple(sorted(found))
 
 
 def _back_off(config: Any, side: str) -> Iterator[HeaderRule]:

@@ -71,6 +71,15 @@ def adds_retry_after(each: RetryFilter) -> bool:
     )
 
 
+def answers_always(each: RetryFilter, status: int) -> bool:
+    """Return whether a script of the filter adds Retry-After to every answer with this status."""
+    return any(
+        patch.context in _SIDECAR_CONTEXTS and status in place.statuses
+        for patch in each.patches
+        for place in patch.places
+    )
+
+
 def honors_retry_after(each: RetryFilter) -> bool:
     """Return whether the filter makes proxies wait as Retry-After says before they retry."""
     return any(place.kind == BACK_OFF for patch in each.patches for place in patch.places)

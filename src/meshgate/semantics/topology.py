@@ -1,18 +1,23 @@
-"""The ways in: what gateways listen for, who serves it, and where its routes lead.
+"""Gateways as Istio builds them: which pods and Services serve which listener.
 
-Works on lists rather than on Evidence: a probe plans by it what it sends.
+Works on lists rather than on Evidence, because probes plan with it what they send.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import NamedTuple
 
+from meshgate.semantics.hosts import fully_qualified
+from meshgate.semantics.listeners import HTTP, TLS, VERSIONS, Listener, of_server, tls_mode
 from meshgate.semantics.pods import ready
 from meshgate.semantics.webhooks import Backend
-from meshgate.snapshot.gateway_api import ApiGateway, ListenerSet, Route
+from meshgate.semantics.workloads import target
+from meshgate.snapshot.gateway_api import ApiGateway, GatewayClass, ListenerSet, Route
+from meshgate.snapshot.gateway_api import Listener as ApiListener
 from meshgate.snapshot.istio import DestinationRule, Gateway, VirtualService
 from meshgate.snapshot.items import Items
 from meshgate.snapshot.kubernetes import (
+    Container,
     Deployment,
     EndpointSlice,
     Pod,
@@ -21,48 +26,18 @@ from meshgate.snapshot.kubernetes import (
     ServicePort,
 )
 
+__all__ = ["HTTP", "TLS", "VERSIONS", "Entrypoint", "GatewayTopology", "Listener", "RoutingConfig"]
+
 GATEWAY_NAME = "gateway.networking.k8s.io/gateway-name"
-# Istio's names for what `ssl` calls so, oldest first
-TLS = {"TLSV1_0": "TLSv1", "TLSV1_1": "TLSv1.1", "TLSV1_2": "TLSv1.2", "TLSV1_3": "TLSv1.3"}
-HTTP = frozenset({"HTTP", "HTTP2", "GRPC", "HTTPS"})
-
-
-class Listener(NamedTuple):
-    """One server of a Gateway, of either kind.
-
-    `least` and `most` are the versions of TLS that it is to take: Istio's unless it names others.
-    `selector` finds its pods, in `scope` alone where that is set; `section` is the Gateway API's
-    name for it.
-    """
-
-    namespace: str
-    name: str
-    api: bool
-    section: str
-    port: int
-    protocol: str
-    tls: str
-    hosts: tuple[str, ...]
-    redirects: bool
-    credential: str
-    selector: Mapping[str, str]
-    scope: str
-    least: str = "TLSv1.2"
-    most: str = "TLSv1.3"
-
-    @property
-    def subject(self) -> str:
-        return f"Gateway {self.namespace}/{self.name}"
-
-    @property
-    def words(self) -> str:
-        """The subject with the listener's own words."""
-        return f"{self.subject} port {self.port}/{self.protocol}"
-
-    @property
-    def terminates(self) -> bool:
-        """Whether the gateway itself serves a certificate here."""
-        return self.tls not in ("", "PASSTHROUGH", "AUTO_PASSTHROUGH")
+# the controllers of Istio whose Gateways let clients in; a waypoint's is istio.io/mesh-controller
+CONTROLLERS = ("istio.io/gateway-controller", "istio.io/unmanaged-gateway")
+CLASSES = {
+    "istio": CONTROLLERS[0],
+    "istio-remote": CONTROLLERS[1],
+    "istio-waypoint": "istio.io/mesh-controller",
+    "istio-east-west": "istio.io/eastwest-controller",
+}
+PROXY = "istio-proxy"
 
 
 class RoutingConfig(NamedTuple):
@@ -82,6 +57,7 @@ class RoutingConfig(NamedTuple):
     tcp_routes: Sequence[Route] = ()
     udp_routes: Sequence[Route] = ()
     listener_sets: Sequence[ListenerSet] = ()
+    gateway_classes: Sequence[GatewayClass] = ()
 
     @classmethod
     def of(cls, items: Items) -> "RoutingConfig":
@@ -114,65 +90,82 @@ class GatewayTopology:
 
     @cached_property
     def listeners(self) -> list[Listener]:
+        """Return every listener, by Gateway and port."""
         return sorted([*self._classic(), *self._api()], key=lambda each: each[:6])
 
     def _classic(self) -> Iterator[Listener]:
         for gateway in self.lists.gateways:
             for server in gateway.spec.servers:
-                protocol, tls = server.port.protocol.upper(), server.tls
-                secured = protocol in ("HTTPS", "TLS")
-                mode = (tls.mode or "SIMPLE") if tls and secured else ""
-                yield Listener(
-                    gateway.metadata.namespace,
-                    gateway.metadata.name,
-                    False,
-                    server.port.name,
-                    server.port.number,
-                    protocol,
-                    mode,
-                    tuple(host.rpartition("/")[2] for host in server.hosts),
-                    bool(tls and tls.https_redirect and not secured),
-                    tls.credential_name if tls else "",
-                    gateway.spec.selector,
-                    "",
-                    TLS.get(tls.min_protocol_version if tls else "", "TLSv1.2"),
-                    TLS.get(tls.max_protocol_version if tls else "", "TLSv1.3"),
-                )
+                yield of_server(gateway, server)
 
     def _api(self) -> Iterator[Listener]:
         for gateway in self.lists.api_gateways:
-            metadata = gateway.metadata
-            labels = {GATEWAY_NAME: metadata.name}
-            if not any(self._serves(labels, metadata.namespace)):
-                continue  # another controller's: what it is made of is not ours to know
-            for each in gateway.spec.listeners:
-                mode = ""
-                if each.protocol in ("HTTPS", "TLS"):
-                    passes = each.tls is not None and each.tls.mode == "Passthrough"
-                    mode = "PASSTHROUGH" if passes else "SIMPLE"
-                yield Listener(
-                    metadata.namespace,
-                    metadata.name,
-                    True,
-                    each.name,
-                    each.port,
-                    each.protocol,
-                    mode,
-                    (each.hostname or "*",),
-                    False,
-                    "",
-                    labels,
-                    metadata.namespace,
-                )
+            if self.serves(gateway):
+                for each in gateway.spec.listeners:
+                    yield self._listener(gateway, each)
 
-    def _serves(self, selector: Mapping[str, str], scope: str) -> Iterator[object]:
-        for deployment in self.lists.deployments:
-            labels = deployment.spec.template.metadata.labels
-            if _within(deployment.metadata.namespace, scope) and selector.items() <= labels.items():
-                yield deployment
+    def serves(self, gateway: ApiGateway) -> bool:
+        """Return whether Istio is the controller of a Gateway of the Gateway API.
+
+        The GatewayClass says so, or without it the class's usual name.  A Gateway of an unknown
+        class is Istio's if its pods run Istio's proxy.
+        """
+        name = gateway.spec.gateway_class_name
+        known = CLASSES | {
+            each.metadata.name: each.spec.controller_name for each in self.lists.gateway_classes
+        }
+        if name in known:
+            return known[name] in CONTROLLERS
+        labels = {GATEWAY_NAME: gateway.metadata.name}
+        return any(
+            any(each.name == PROXY for each in _containers(deployment.spec.template.spec))
+            for deployment in self.lists.deployments
+            if deployment.metadata.namespace == gateway.metadata.namespace
+            and labels.items() <= deployment.spec.template.metadata.labels.items()
+        )
+
+    def _listener(self, gateway: ApiGateway, each: ApiListener) -> Listener:
+        metadata = gateway.metadata
+        manual = self._named_service(gateway)
+        selector: Mapping[str, str] = {GATEWAY_NAME: metadata.name}
+        if manual:
+            service = self._services.get(manual)
+            selector = (service.spec.selector if service else None) or {}
+        return Listener(
+            metadata.namespace,
+            metadata.name,
+            True,
+            each.name,
+            each.port,
+            each.protocol,
+            tls_mode(each),
+            (each.hostname or "*",),
+            False,
+            "",
+            selector,
+            manual.partition("/")[0] if manual else metadata.namespace,
+            service=manual,
+        )
+
+    def _named_service(self, gateway: ApiGateway) -> str:
+        """Return the Service (`namespace/name`) of a gateway that was deployed by hand."""
+        for address in gateway.spec.addresses:
+            if address.type == "Hostname":
+                host = fully_qualified(address.value, gateway.metadata.namespace)
+                name, _, rest = host.partition(".")
+                return f"{rest.partition('.')[0]}/{name}"
+        return ""
+
+    @cached_property
+    def _services(self) -> dict[str, Service]:
+        return {
+            f"{each.metadata.namespace}/{each.metadata.name}": each for each in self.lists.services
+        }
 
     def deployments_of(self, listener: Listener) -> list[Deployment]:
-        """The Deployments whose pods it selects."""
+        """Return the Deployments whose pods it selects."""
+        if listener.service and not listener.selector:
+            return []
         return [
             each
             for each in self.lists.deployments
@@ -181,7 +174,9 @@ class GatewayTopology:
         ]
 
     def pods_of(self, listener: Listener) -> list[Pod]:
-        """The pods that it selects, those on their way out excepted."""
+        """Return the pods that it selects, except those that are terminating or have ended."""
+        if listener.service and not listener.selector:
+            return []
         return [
             each
             for each in self.lists.pods
@@ -191,8 +186,24 @@ class GatewayTopology:
             and listener.selector.items() <= each.metadata.labels.items()
         ]
 
+    def namespaces_of(self, listener: Listener) -> set[str]:
+        """Return the namespaces of its pods or Deployments."""
+        found = {each.metadata.namespace for each in self.pods_of(listener)}
+        return found | {each.metadata.namespace for each in self.deployments_of(listener)}
+
+    def labels_of(self, listener: Listener) -> Mapping[str, str]:
+        """Return the labels of its pods, or of what would be its pods."""
+        for pod in self.pods_of(listener):
+            return pod.metadata.labels
+        for deployment in self.deployments_of(listener):
+            return deployment.spec.template.metadata.labels
+        return listener.selector
+
     def services_of(self, listener: Listener) -> list[Service]:
-        """The Services in front of its pods, whatever their ports."""
+        """Return the Services in front of its pods, whatever their ports."""
+        if listener.service:
+            service = self._services.get(listener.service)
+            return [service] if service else []
         there = [(pod.metadata.namespace, pod.metadata.labels) for pod in self.pods_of(listener)]
         there += [
             (each.metadata.namespace, each.spec.template.metadata.labels)
@@ -210,24 +221,41 @@ class GatewayTopology:
         ]
 
     def entrypoints(self, listener: Listener) -> list[Entrypoint]:
-        """What leads to it: the Service ports, or where there is none the nodes' own."""
-        return [
-            Entrypoint(
-                f"Service {service.metadata.namespace}/{service.metadata.name}",
-                port.port,
-                port.target_port,
-                self._backends(service, port.name),
-                port.node_port,
-                tuple(each for each in service.spec.cluster_ips if each != "None"),
-                tuple(each.ip or each.hostname for each in service.status.load_balancer.ingress),
-            )
+        """Return what leads to it: Service ports, or without any the nodes' own.
+
+        The number of a server is a Service's port.  If no Service has that port it is the pod's
+        own, and the Service ports that lead to it count.
+        """
+        ports = [
+            (service, port)
             for service in self.services_of(listener)
             for port in service.spec.ports
             if port.port == listener.port
-        ] or self._on_nodes(listener)
+        ]
+        if not ports:
+            pods = self.pods_of(listener)
+            ports = [
+                (service, port)
+                for service in self.services_of(listener)
+                for port in service.spec.ports
+                if port.target_port == listener.port
+                or any(target(port, pod) == listener.port for pod in pods)
+            ]
+        return [self._entrypoint(*each) for each in ports] or self._on_nodes(listener)
+
+    def _entrypoint(self, service: Service, port: ServicePort) -> Entrypoint:
+        return Entrypoint(
+            f"Service {service.metadata.namespace}/{service.metadata.name}",
+            port.port,
+            port.target_port,
+            self._backends(service, port.name),
+            port.node_port,
+            tuple(each for each in service.spec.cluster_ips if each != "None"),
+            tuple(each.ip or each.hostname for each in service.status.load_balancer.ingress),
+        )
 
     def _on_nodes(self, listener: Listener) -> list[Entrypoint]:
-        """Without a Service's port Envoy takes the listener's own: open where it is the node's."""
+        """Without a Service's port Envoy listens on the server's own: reachable on the node."""
         replicas = self.pods_of(listener)
         specs = [each.spec for each in replicas]
         specs += [each.spec.template.spec for each in self.deployments_of(listener)]
@@ -269,30 +297,55 @@ class GatewayTopology:
         )
 
     @cached_property
-    def _ports(self) -> dict[str, ServicePort]:
+    def _ports(self) -> dict[str, tuple[Service, ServicePort]]:
         return {
-            f"{each.metadata.name}.{each.metadata.namespace}.svc.cluster.local:{port.port}": port
+            f"{each.metadata.name}.{each.metadata.namespace}.svc.cluster.local:{port.port}": (
+                each,
+                port,
+            )
             for each in self.lists.services
             for port in each.spec.ports
         }
 
+    def service_of(self, host: str) -> Service | None:
+        """Return the Service behind a fully qualified host, without a port."""
+        name, _, rest = host.partition(".")
+        namespace, _, domain = rest.partition(".")
+        return self._services.get(f"{namespace}/{name}") if domain.startswith("svc") else None
+
+    def intended_service(self, host: str) -> Service | None:
+        """Return the Service that somebody means by `name.namespace`, which Istio does not know."""
+        name, _, namespace = host.partition(".")
+        namespace = namespace.removesuffix(".svc")
+        if "." in namespace:
+            return None
+        return self._services.get(f"{namespace}/{name}")
+
+    def without_endpoints(self, backend: str) -> bool:
+        """Return whether a backend (`host:port`) is a Service's port without a ready endpoint."""
+        found = self._ports.get(backend.partition("|")[0])
+        if found is None:
+            return False
+        service, port = found
+        return bool(service.spec.selector) and not self._backends(service, port.name)
+
     def speak_grpc(self, backends: Sequence[str]) -> bool:
-        """Whether all of them (`host:port`) are what their Services declare to be gRPC."""
-        ports = [self._ports.get(each.partition("|")[0]) for each in backends]
-        return bool(ports) and all(port is not None and _grpc(port) for port in ports)
+        """Return whether the Services of all backends (`host:port`) declare gRPC."""
+        found = [self._ports.get(each.partition("|")[0]) for each in backends]
+        return bool(found) and all(each is not None and _grpc(each[1]) for each in found)
 
     def subset_missing(self, host: str, subset: str) -> bool:
-        """Whether no DestinationRule defines this subset of a host."""
+        """Return whether no DestinationRule defines this subset of a host."""
         return bool(subset) and not any(
-            short(rule.spec.host, rule.metadata.namespace) == host
+            fully_qualified(rule.spec.host, rule.metadata.namespace) == host
             and subset in {each.name for each in rule.spec.subsets}
             for rule in self.lists.destination_rules
         )
 
 
-def short(host: str, namespace: str) -> str:
-    """A host as Istio completes it: `web` of `shop` is `web.shop.svc.cluster.local`."""
-    return host if "." in host else f"{host}.{namespace}.svc.cluster.local"
+def _containers(spec: PodSpec) -> Iterator[Container]:
+    yield from spec.containers
+    yield from spec.init_containers
 
 
 def _grpc(port: ServicePort) -> bool:
@@ -303,7 +356,7 @@ def _grpc(port: ServicePort) -> bool:
 
 
 def _node_port(spec: PodSpec, port: int) -> int:
-    """The node's port that leads to this one of a pod, 0 for none."""
+    """Return the node's port that leads to this port of a pod, 0 for none."""
     if spec.host_network:
         return port
     declared = (each for container in spec.containers for each in container.ports)
@@ -312,22 +365,3 @@ def _node_port(spec: PodSpec, port: int) -> int:
 
 def _within(namespace: str, scope: str) -> bool:
     return not scope or namespace == scope
-
-
-def covers(pattern: str, host: str) -> bool:
-    """Whether a host, or a narrower pattern, is one that the pattern stands for."""
-    if pattern in ("*", host):
-        return True
-    return pattern.startswith("*.") and host.removeprefix("*").endswith(pattern[1:])
-
-
-def common(one: str, other: str) -> str | None:
-    """The narrower of two hosts where one covers the other."""
-    if covers(one, other):
-        return other
-    return one if covers(other, one) else None
-
-
-def concrete(host: str) -> str:
-    """A name that a wildcard stands for."""
-    return host.replace("*", "meshgate-probe.invalid" if host == "*" else "meshgate-probe")

@@ -83,9 +83,45 @@ def is_injectable(pod: Pod) -> bool:
 
 
 def has_sidecar(pod: Pod) -> bool:
-    """Whether a pod has a sidecar; a gateway, which has only its proxy, has none."""
+    """Return whether a pod has a sidecar; a gateway's or an ambient proxy is none."""
     apps = [each for each in pod.spec.containers if each.name != PROXY]
-    return proxy(pod) is not None and bool(apps)
+    return (
+        proxy(pod) is not None and bool(apps) and not is_gateway(pod) and not is_ambient_proxy(pod)
+    )
+
+
+# What istiod adds to a pod with a sidecar and never to a gateway.
+_REDIRECTING = frozenset({"istio-init", "istio-validation"})
+
+GATEWAY_NAME = "gateway.networking.k8s.io/gateway-name"
+MANAGED = "gateway.istio.io/managed"
+MESH_CONTROLLER = "istio.io-mesh-controller"
+
+
+def is_gateway(pod: Pod) -> bool:
+    """Return whether a pod with a proxy is a gateway, which may have other containers as well.
+
+    A gateway that istiod deploys has the name of its Gateway as a label; one of a chart has the
+    label `istio` and no init container that redirects its traffic.
+    """
+    labels = pod.metadata.labels
+    if GATEWAY_NAME in labels:
+        return True
+    return "istio" in labels and not any(
+        each.name in _REDIRECTING for each in pod.spec.init_containers
+    )
+
+
+def is_ambient_proxy(pod: Pod) -> bool:
+    """Return whether a pod is a ztunnel or a waypoint."""
+    return proxy(pod) is not None and (
+        pod.metadata.labels.get("app") == "ztunnel" or is_waypoint(pod)
+    )
+
+
+def is_waypoint(pod: Pod) -> bool:
+    """Return whether istiod deployed a pod as a waypoint."""
+    return pod.metadata.labels.get(MANAGED) == MESH_CONTROLLER
 
 
 # The suffix that a CronJob gives to each of its Jobs: the minute that it was scheduled for.
@@ -201,6 +237,24 @@ def target(port: ServicePort, pod: Pod) -> int:
 
 def _http(name: str) -> bool:
     return name in HTTP_NAMES or name.startswith(tuple(f"{each}-" for each in HTTP_NAMES))
+
+
+# Prefixes of port names by which Istio handles a port as TCP; one without a prefix is detected.
+_TCP_NAMES = ("tcp", "tls", "mongo", "mysql", "redis")
+
+
+def is_tcp(port: Port, services: Iterable[Service]) -> bool:
+    """Return whether a Service declares a port as TCP, and none declares it as HTTP."""
+    if port.http:
+        return False
+    declared = {
+        each.app_protocol or each.name.partition("-")[0]
+        for service in services
+        if fronts(service, port.pod)
+        for each in service.spec.ports
+        if target(each, port.pod) == port.number
+    }
+    return bool(declared) and declared <= set(_TCP_NAMES)
 
 
 def _bypass(pod: Pod, port: int) -> str:

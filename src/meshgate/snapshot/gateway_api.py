@@ -15,7 +15,10 @@ class ObservedCondition(Base, frozen=True):
 
 
 class ListenerTls(Base, frozen=True):
+    """`options` may set Istio's mode, such as `gateway.istio.io/tls-terminate-mode: MUTUAL`."""
+
     mode: str = "Terminate"
+    options: dict[str, str] = {}
 
 
 class Listener(Base, frozen=True):
@@ -26,9 +29,26 @@ class Listener(Base, frozen=True):
     tls: ListenerTls | None = None
 
 
+class GatewayAddress(Base, frozen=True):
+    """A Hostname names the Service of a gateway that Istio does not deploy itself."""
+
+    type: str = "IPAddress"
+    value: str = ""
+
+
 class GatewaySpec(Base, frozen=True):
     gateway_class_name: str = ""
     listeners: tuple[Listener, ...] = ()
+    addresses: tuple[GatewayAddress, ...] = ()
+
+
+class GatewayClassSpec(Base, frozen=True):
+    controller_name: str = ""
+
+
+class GatewayClass(Base, frozen=True):
+    metadata: Metadata
+    spec: GatewayClassSpec = GatewayClassSpec()
 
 
 class ListenerStatus(Base, frozen=True):

@@ -102,7 +102,9 @@ class Request(Base, frozen=True):
     @property
     def key(self) -> str:
         """What the same request has in another capture: the words that it is compared by."""
-        headers = ",".join(f"{name}={value}" for name, value in sorted(self.headers.items()))
+        headers = ",".join(
+            f"{name.lower()}={value}" for name, value in sorted(self.headers.items())
+        )
         more = f" declared {self.send}" if self.declared else ""
         return (
             f"{self.vantage} {self.service} {self.method} {self.kind} {self.url} {headers}"
@@ -121,13 +123,15 @@ class Request(Base, frozen=True):
 
 
 class Exchange(Base, frozen=True):
-    """A request, and what became of it.
+    """A request, and what came back.
 
-    `error` says where there was no answer (`stage`: connect, handshake, request); `alert` is TLS's
-    own word for a refusal.  `reason` explains what Envoy answered by itself, `upstream` that a
-    backend answered.  `fingerprint` is the served certificate's, `distrust` why it leads to no
-    root that is known here.  `headers` are those that were declared; `body_holds`: whether the
-    declared text was in the body.
+    Attributes:
+        stage: where it failed (connect, handshake, request, stream); `error` says why.
+        alert: the TLS alert of a refusal.
+        reason: Envoy's response flag, if the gateway answered by itself; `upstream`: a backend did.
+        fingerprint: of the served certificate; `unreadable` says why it cannot be decoded.
+        distrust: why the certificate leads to no known root.
+        headers: those that were declared; `body_holds`: whether the declared text was in the body.
     """
 
     request: Request
@@ -144,6 +148,7 @@ class Exchange(Base, frozen=True):
     alpn: str = ""
     certificate: Certificate | None = None
     fingerprint: str = ""
+    unreadable: str = ""
     distrust: str = ""
     headers: dict[str, str] = {}
     body_holds: bool = True
@@ -153,6 +158,14 @@ class Exchange(Base, frozen=True):
         """Whether a gRPC server broke off a GET: it takes POST alone, and has been reached."""
         asked = self.request
         return asked.grpc and not asked.declared and "remote reset" in self.reason
+
+
+class Skipped(Base, frozen=True):
+    """Something that was not requested: `kind` is route or listener, `why` the reason."""
+
+    subject: str
+    why: str
+    kind: str = "route"
 
 
 class Vantage(Base, frozen=True):
@@ -188,9 +201,14 @@ class Watch(Base, frozen=True):
 
 
 class Ingress(Base, frozen=True):
-    """All traffic of one capture; `unsent` were planned, and not sent before the limit."""
+    """All traffic of one capture.
+
+    `unsent` were planned and not sent within the limits; `skipped` could not be planned.
+    `trusted`: the person named the roots that clients trust.
+    """
 
     vantages: tuple[Vantage, ...] = ()
     exchanges: tuple[Exchange, ...] = ()
     unsent: tuple[Request, ...] = ()
     trusted: bool = False
+    skipped: tuple[Skipped, ...] = ()

@@ -63,6 +63,7 @@ class ServerTls(Base, frozen=True):
     credential_name: str = ""
     min_protocol_version: str = ""
     max_protocol_version: str = ""
+    cipher_suites: tuple[str, ...] = ()
 
 
 class Server(Base, frozen=True):
@@ -97,6 +98,10 @@ class HttpMatch(Base, frozen=True):
     query_params: dict[str, StringMatch] = {}
     port: int = 0
     gateways: tuple[str, ...] = ()
+    scheme: StringMatch | None = None
+    source_labels: dict[str, str] = {}
+    source_namespace: str = ""
+    without_headers: dict[str, StringMatch] = {}
 
 
 class PortSelector(Base, frozen=True):
@@ -110,8 +115,10 @@ class Destination(Base, frozen=True):
 
 
 class RouteDestination(Base, frozen=True):
+    """A destination; the weight is unset where it is the only one."""
+
     destination: Destination
-    weight: int = 0
+    weight: int | None = None
 
 
 class Redirect(Base, frozen=True):
@@ -120,6 +127,28 @@ class Redirect(Base, frozen=True):
 
 class DirectResponse(Base, frozen=True):
     status: int = 0
+
+
+class Delegate(Base, frozen=True):
+    """The VirtualService that has the routes; the namespace is the delegating one's if empty."""
+
+    name: str = ""
+    namespace: str = ""
+
+
+class Percentage(Base, frozen=True):
+    value: float = 0.0
+
+
+class Abort(Base, frozen=True):
+    """An error that the proxy returns on purpose, for all requests unless a percentage is set."""
+
+    http_status: int = 0
+    percentage: Percentage | None = None
+
+
+class Fault(Base, frozen=True):
+    abort: Abort | None = None
 
 
 class HttpRoute(Base, frozen=True):
@@ -132,12 +161,16 @@ class HttpRoute(Base, frozen=True):
     direct_response: DirectResponse | None = None
     mirror: Present | None = None
     mirrors: tuple[Present, ...] = ()
+    delegate: Delegate | None = None
+    fault: Fault | None = None
 
 
 class TlsMatch(Base, frozen=True):
     sni_hosts: tuple[str, ...] = ()
     port: int = 0
     gateways: tuple[str, ...] = ()
+    source_labels: dict[str, str] = {}
+    source_namespace: str = ""
 
 
 class TlsRoute(Base, frozen=True):
@@ -147,11 +180,27 @@ class TlsRoute(Base, frozen=True):
     route: tuple[RouteDestination, ...] = ()
 
 
+class TcpMatch(Base, frozen=True):
+    port: int = 0
+    gateways: tuple[str, ...] = ()
+    source_labels: dict[str, str] = {}
+    source_namespace: str = ""
+
+
+class TcpRoute(Base, frozen=True):
+    """One entry of a VirtualService's `tcp`."""
+
+    match: tuple[TcpMatch, ...] = ()
+    route: tuple[RouteDestination, ...] = ()
+
+
 class VirtualServiceSpec(Base, frozen=True):
     hosts: tuple[str, ...] = ()
     gateways: tuple[str, ...] = ()
     http: tuple[HttpRoute, ...] = ()
     tls: tuple[TlsRoute, ...] = ()
+    tcp: tuple[TcpRoute, ...] = ()
+    export_to: tuple[str, ...] = ()
 
 
 class VirtualService(Base, frozen=True):
@@ -203,6 +252,8 @@ class DestinationRuleSpec(Base, frozen=True):
     host: str = ""
     subsets: tuple[Subset, ...] = ()
     traffic_policy: TrafficPolicy | None = None
+    export_to: tuple[str, ...] = ()
+    workload_selector: PeerSelector | None = None
 
 
 class DestinationRule(Base, frozen=True):
@@ -225,6 +276,8 @@ class AuthorizationSource(Base, frozen=True):
     not_namespaces: tuple[str, ...] = ()
     service_accounts: tuple[str, ...] = ()
     not_service_accounts: tuple[str, ...] = ()
+    trust_domains: tuple[str, ...] = ()
+    not_trust_domains: tuple[str, ...] = ()
     request_principals: tuple[str, ...] = ()
     not_request_principals: tuple[str, ...] = ()
     ip_blocks: tuple[str, ...] = ()
@@ -267,12 +320,19 @@ class TargetRef(Base, frozen=True):
     name: str = ""
 
 
+class ExtensionProvider(Base, frozen=True):
+    """The provider of the mesh config that a CUSTOM policy delegates to."""
+
+    name: str = ""
+
+
 class AuthorizationPolicySpec(Base, frozen=True):
     selector: PeerSelector | None = None
     target_ref: TargetRef | None = None
     target_refs: tuple[TargetRef, ...] = ()
     action: str = "ALLOW"
     rules: tuple[AuthorizationRule, ...] = ()
+    provider: ExtensionProvider | None = None
 
 
 class AuthorizationPolicy(Base, frozen=True):

@@ -11,7 +11,7 @@ from typing import Annotated, Any, get_args, get_type_hints
 import msgspec
 
 from meshgate.snapshot.base import Base
-from meshgate.snapshot.gateway_api import ApiGateway, ListenerSet, Route
+from meshgate.snapshot.gateway_api import ApiGateway, GatewayClass, ListenerSet, Route
 from meshgate.snapshot.ingress import Ingress
 from meshgate.snapshot.istio import (
     AuthorizationPolicy,
@@ -97,6 +97,7 @@ GROUPS = {
         "virtual_services",
         "destination_rules",
         "api_gateways",
+        "gateway_classes",
         "listener_sets",
         "http_routes",
         "grpc_routes",
@@ -185,6 +186,10 @@ class Items(Base, frozen=True):
 
     api_gateways: Annotated[
         tuple[ApiGateway, ...], Listed(GATEWAY_API, "gateways", ("v1", "v1beta1"), optional=True)
+    ] = ()
+    gateway_classes: Annotated[
+        tuple[GatewayClass, ...],
+        Listed(GATEWAY_API, "gatewayclasses", ("v1", "v1beta1"), optional=True),
     ] = ()
     listener_sets: Annotated[
         tuple[ListenerSet, ...], Listed(GATEWAY_API, "listenersets", optional=True)

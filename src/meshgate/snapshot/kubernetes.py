@@ -150,6 +150,7 @@ class Pod(Base, frozen=True):
 
 class TemplateMetadata(Base, frozen=True):
     labels: dict[str, str] = {}
+    annotations: Annotations = Annotations()
 
 
 class PodTemplate(Base, frozen=True):
@@ -300,14 +301,28 @@ class UpdateStrategy(Base, frozen=True):
 
 
 class ControllerSpec(Base, frozen=True):
+    replicas: int = 1
+    template: PodTemplate = PodTemplate()
     update_strategy: UpdateStrategy = UpdateStrategy()
 
 
+class ControllerStatus(Base, frozen=True):
+    """How many pods there are: the first three fields of a StatefulSet, the rest of a DaemonSet."""
+
+    observed_generation: int = 0
+    replicas: int = 0
+    available_replicas: int = 0
+    desired_number_scheduled: int = 0
+    current_number_scheduled: int = 0
+    number_available: int = 0
+
+
 class Controller(Base, frozen=True):
-    """A StatefulSet or DaemonSet, as far as it says when its pods are made anew."""
+    """A StatefulSet or DaemonSet; snapshots of the first release have no `status`."""
 
     metadata: Metadata
     spec: ControllerSpec = ControllerSpec()
+    status: ControllerStatus | None = None
 
 
 class DisruptionBudgetSpec(Base, frozen=True):

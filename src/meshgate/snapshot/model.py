@@ -13,6 +13,7 @@ from meshgate.snapshot.base import Base
 from meshgate.snapshot.gateway_api import ApiGateway
 from meshgate.snapshot.ingress import INSIDE, Answer, Ingress, Watch
 from meshgate.snapshot.items import Items
+from meshgate.snapshot.pair import Pair
 from meshgate.snapshot.upgrade import Support
 
 SCHEMA = 2  # a change of it comes with a row in migrate.py
@@ -60,6 +61,7 @@ class Before(Base, frozen=True):
     taken: datetime
     api_gateways: tuple[ApiGateway, ...] = ()
     ingress: Ingress | None = None
+    pair: Pair | None = None
 
 
 class Expectations(Base, frozen=True):
@@ -76,8 +78,8 @@ class Expectations(Base, frozen=True):
     `accepted_losses`: globs of `TYPE RESOURCE PATH` that a proxy may lose by it.
     `before`: what it saw.  `vantages`: where traffic must have been sent from.  `answers`: what
     declared requests must get.  `watch`: what was sent while the gateways were replaced.
-    `accepted_unverified`: parts of the mesh that meshgate cannot verify and somebody accepted, such
-    as `CA` for an external certificate authority.
+    `accepted_unverified`: parts of the mesh that meshgate cannot verify and somebody accepted:
+    `CA` for an external certificate authority, `ambient` for pods in ambient mode.
     """
 
     istio_namespace: str = "istio-system"
@@ -140,5 +142,8 @@ DECODER = msgspec.json.Decoder(Snapshot)
 def before(baseline: Snapshot) -> Before:
     """What later captures are compared with."""
     return Before(
-        taken=baseline.taken, api_gateways=baseline.api_gateways, ingress=baseline.ingress
+        taken=baseline.taken,
+        api_gateways=baseline.api_gateways,
+        ingress=baseline.ingress,
+        pair=baseline.pair,
     )

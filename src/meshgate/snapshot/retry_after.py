@@ -11,13 +11,15 @@ class HeaderRule(Base, frozen=True):
     `kind` is `local reply`, `rate limit`, `header` or `lua`, or `back-off` where a retry waits for
     what an upstream asked.  `value` is what will be sent, empty where that is not fixed.  `code` is
     the fingerprint of a script; nothing else of it is kept.  `side` is INBOUND or OUTBOUND, as far
-    as the place says.
+    as the place says.  `statuses` are those to whose answers a script always adds it: empty where
+    that depends on anything but the status.
     """
 
     kind: str
     value: str = ""
     code: str = ""
     side: str = ""
+    statuses: tuple[int, ...] = ()
 
 
 class RetryPatch(Base, frozen=True):

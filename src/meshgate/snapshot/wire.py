@@ -7,12 +7,13 @@ from meshgate.snapshot.kubernetes import Container
 
 
 class Certificate(Base, frozen=True):
-    """The public facts of one certificate."""
+    """The public facts of one certificate; `problem` says why it cannot be read."""
 
     subject: str
     not_before: datetime
     not_after: datetime
     sans: tuple[str, ...] = ()
+    problem: str = ""
 
 
 class Handshake(Base, frozen=True):

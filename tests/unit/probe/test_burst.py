@@ -1,5 +1,8 @@
 """Bursts, against a server on loopback."""
 
+import socket
+import threading
+import time
 from collections.abc import Callable
 
 import pytest
@@ -56,9 +59,42 @@ def test_no_answer_is_told() -> None:
     assert "refused" in seen.error
 
 
+def test_a_stream_that_never_ends_is_an_answer() -> None:
+    server = socket.create_server(("127.0.0.1", 0))
+    over = threading.Event()
+
+    def stream() -> None:
+        connection, _ = server.accept()
+        with connection:
+            connection.recv(2048)
+            connection.sendall(b"HTTP/1.1 429 X\r\nRetry-After: 5\r\nContent-Length: 9\r\n\r\n")
+            over.wait(10)
+
+    threading.Thread(target=stream, daemon=True).start()
+    seen = one(f"http://127.0.0.1:{server.getsockname()[1]}/")
+    over.set()
+    server.close()
+
+    assert (seen.status, seen.retry_after) == (429, ("5",))
+
+
+def test_a_target_that_answers_too_slowly_is_left(
+    serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(burst, "LONGEST", 0.3)
+
+    def slow(request: Request) -> Answer:
+        time.sleep(0.2)
+        return Answer(200)
+
+    seen = one(f"{serve({'/': slow}).url}/")
+
+    assert "longer than 0 s in total" in seen.error
+
+
 @pytest.mark.parametrize(
     "text", ["shop.example.com", "ftp://a/", "http://", "http://me:pw@a/", "http://a/ via b"]
 )
-def test_what_is_no_target(text: str) -> None:
-    with pytest.raises(ValueError, match="is no target"):
+def test_what_is_not_a_target(text: str) -> None:
+    with pytest.raises(ValueError, match="is not a target"):
         Target.parse(text)

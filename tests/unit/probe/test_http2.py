@@ -12,8 +12,15 @@ from h2.events import RequestReceived
 from hyperframe.frame import GoAwayFrame
 
 from meshgate.probe import http2
+from meshgate.probe.pace import Deadline
 
 ASKED = [(":method", "GET"), (":scheme", "http"), (":authority", "a.b"), (":path", "/x")]
+
+
+def ask(connection: socket.socket, most: int, send: bytes = b"") -> http2.Answered:
+    return http2.send(connection, http2.Ask(tuple(ASKED), send, most), Deadline(5))
+
+
 Reply = Callable[[H2Connection, int], None]
 
 
@@ -50,11 +57,11 @@ def test_an_answer() -> None:
         server.send_data(stream, b"all is well", end_stream=True)
 
     with answering(reply) as (connection, asked):
-        headers, body = http2.ask(connection, ASKED, 5, 3)
+        _, headers, body = ask(connection, 3)
 
     assert asked == ASKED
-    assert headers == [(":status", "200"), ("server", "envoy")]
-    assert body == b"all"
+    assert headers == {":status": "200", "server": "envoy"}
+    assert body == "all"
 
 
 def test_a_body_is_sent_and_trailers_are_part_of_the_answer() -> None:
@@ -63,11 +70,11 @@ def test_a_body_is_sent_and_trailers_are_part_of_the_answer() -> None:
         server.send_headers(stream, [("grpc-status", "0")], end_stream=True)
 
     with answering(reply) as (connection, asked):
-        headers, body = http2.ask(connection, ASKED, 5, 3, bytes(5))
+        _, headers, body = ask(connection, 3, bytes(5))
 
     assert asked == ASKED
-    assert headers == [(":status", "200"), ("grpc-status", "0")]
-    assert body == b""
+    assert headers == {":status": "200", "grpc-status": "0"}
+    assert body == ""
 
 
 def test_an_answer_after_a_farewell() -> None:
@@ -79,16 +86,16 @@ def test_an_answer_after_a_farewell() -> None:
         server._data_to_send = bytearray(farewell + answer)
 
     with answering(reply) as (connection, _):
-        headers, _ = http2.ask(connection, ASKED, 5, 3)
+        _, headers, _ = ask(connection, 3)
 
-    assert headers == [(":status", "200")]
+    assert headers == {":status": "200"}
 
 
 @pytest.mark.parametrize(
     ("reply", "why"),
     [
-        (lambda server, stream: server.reset_stream(stream, 7), "broken off with error 7"),
-        (lambda server, stream: server.close_connection(1), "broken off with error 1"),
+        (lambda server, stream: server.reset_stream(stream, 7), "reset with error 7"),
+        (lambda server, stream: server.close_connection(1), "reset with error 1"),
         (
             lambda server, stream: server.clear_outbound_data_buffer(),
             "was closed",
@@ -97,7 +104,7 @@ def test_an_answer_after_a_farewell() -> None:
 )
 def test_no_answer(reply: Reply, why: str) -> None:
     with answering(reply) as (connection, _), pytest.raises(OSError, match=why):
-        http2.ask(connection, ASKED, 5, 100)
+        ask(connection, 100)
 
 
 def test_what_is_no_http_2() -> None:
@@ -107,4 +114,4 @@ def test_what_is_no_http_2() -> None:
         theirs.shutdown(socket.SHUT_WR)
 
         with pytest.raises(ConnectionError, match="HTTP/2"):
-            http2.ask(ours, ASKED, 5, 100)
+            ask(ours, 100)

@@ -15,7 +15,8 @@ import msgspec
 import pytest
 from cryptography import x509
 
-from meshgate.probe.ingress import Planned, plan, send, unusable
+from meshgate.probe.client import Planned, unusable
+from meshgate.probe.ingress import Plan, plan, send
 from meshgate.probe.traffic import Traffic
 from meshgate.semantics.topology import Entrypoint
 from meshgate.snapshot.ingress import OUTSIDE, PROBER, Exchange, Expected, Request, Vantage
@@ -29,6 +30,7 @@ from tests.fakes import Answer
 from tests.webhook_builders import ROOT, issued
 
 INSIDE = (Vantage(name="inside"),)
+ENVOY = {"server": "istio-envoy"}
 
 
 def asked(**of: Any) -> Request:
@@ -51,7 +53,9 @@ def one(request: Request, connect: Callable[[], socket.socket], **traffic: Any) 
     ("answer", "reason", "upstream"),
     [
         (Answer(200, headers={"x-envoy-upstream-service-time": "1"}), "", True),
-        (Answer(404), "NR", False),
+        (Answer(404, headers=ENVOY), "NR", False),
+        (Answer(404), "", False),
+        (Answer(404, b"<h1>Acme: page not found</h1>", headers=ENVOY), "NR", False),
         (Answer(404, b"none", headers={"x-envoy-upstream-service-time": "1"}), "", True),
         (Answer(503, b"no healthy upstream"), "UH", False),
         (
@@ -59,7 +63,8 @@ def one(request: Request, connect: Callable[[], socket.socket], **traffic: Any) 
             "UF (connection timeout)",
             False,
         ),
-        (Answer(503), "NC", False),
+        (Answer(503, headers=ENVOY), "NC", False),
+        (Answer(403, b"RBAC: access denied", headers=ENVOY), "RBAC", False),
         (Answer(503, b"broken"), "", False),
     ],
 )
@@ -298,9 +303,9 @@ def test_a_listener_that_does_not_agree_to_http_2_is_not_asked(tmp_path: Path) -
     ("traffic", "why"),
     [
         ({"ca": Path("/no/such")}, "cannot use the roots /no/such"),
-        ({"identity": Path("/no/such")}, "cannot use the client's certificate /no/such"),
-        ({"resolver": "dns.example.com"}, "is no ADDRESS"),
-        ({"prober": "blackbox:9115"}, "is no URL"),
+        ({"identity": Path("/no/such")}, "cannot use the client certificate /no/such"),
+        ({"resolver": "dns.example.com"}, "is not ADDRESS"),
+        ({"prober": "blackbox:9115"}, "is not an http or https URL"),
         ({}, ""),
     ],
 )
@@ -317,7 +322,7 @@ def ways_of(planned: list[Planned]) -> set[str]:
     return {each.way for each in planned if each.request.vantage == OUTSIDE}
 
 
-def planning(service: Service | None = None, *urls: str) -> tuple[list[Planned], list[Vantage]]:
+def planning(service: Service | None = None, *urls: str) -> Plan:
     there = build.topology(services=(service or build.service(),))
     return plan(there, Traffic(urls=urls), never)
 
@@ -327,7 +332,7 @@ def never(entrypoint: Entrypoint) -> socket.socket:
 
 
 def test_a_plan_is_sent_from_inside_alone_where_nothing_leads_in() -> None:
-    planned, (_, outside) = planning()
+    planned, (_, outside), _ = planning()
 
     assert {each.request.vantage for each in planned} == {"inside"}
     assert "no Service has a LoadBalancer address" in outside.unused
@@ -337,7 +342,7 @@ def test_public_names_are_asked_for_where_a_resolver_is_given() -> None:
     wild = build.server(80, "HTTP", "*.example.com")
     there = build.topology(gateways=(build.gateway(build.server(), wild),))
 
-    planned, (_, outside) = plan(there, Traffic(resolver="192.0.2.53"), never)
+    planned, (_, outside), _ = plan(there, Traffic(resolver="192.0.2.53"), never)
 
     named = [each for each in planned if each.request.vantage == OUTSIDE]
     assert outside.unused == ""
@@ -349,7 +354,7 @@ def test_a_prober_is_asked_for_what_it_can_ask() -> None:
     answers = (Declared(host=build.HOST, path="/told", vantages=(PROBER,)),)
     traffic = Traffic(prober="http://192.0.2.7/probe", answers=answers)
 
-    planned, (*_, last) = plan(build.topology(), traffic, never)
+    planned, (*_, last), _ = plan(build.topology(), traffic, never)
 
     asked = [each.request for each in planned if each.request.vantage == PROBER]
     assert last == Vantage(name=PROBER)
@@ -366,7 +371,7 @@ def test_a_declared_request_goes_where_it_is_declared_from() -> None:
     )
     traffic = Traffic(answers=answers, urls=("https://192.0.2.9",))
 
-    planned, _ = plan(build.topology(), traffic, never)
+    planned, _, _ = plan(build.topology(), traffic, never)
 
     declared = [each.request for each in planned if each.request.declared]
     assert [(each.vantage, each.path) for each in declared] == [
@@ -384,7 +389,7 @@ def test_a_service_of_both_families_is_entered_by_either() -> None:
         raise OSError
 
     topology = build.topology(services=(both,), gateways=(build.gateway(build.server()),))
-    planned, vantages = plan(topology, Traffic(), enter)
+    planned, vantages, _ = plan(topology, Traffic(), enter)
     sent = send(planned, vantages, Traffic())
 
     assert [each.request.service for each in sent.exchanges] == [

@@ -289,3 +289,46 @@ def test_a_system_without_a_place_for_the_key(monkeypatch: pytest.MonkeyPatch) -
 
     with pytest.raises(StorageError, match="in memory alone"):
         mtls.ask([], IDENTITY, ROOT.pem, NOW, 0)
+
+
+# --- answers that never end, and odd certificates -----------------------------------------------
+
+
+def test_an_answer_that_comes_byte_by_byte_is_cut_off(
+    serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(mtls, "TIMEOUT", 0.5)
+    monkeypatch.setattr(mtls, "LONGEST", 0.5)
+
+    def drip(connection: socket.socket) -> None:
+        connection.recv(2048)
+        while True:
+            connection.sendall(b"x")
+            time.sleep(0.05)
+
+    begun = time.monotonic()
+    seen = port_probe(serve(drip))
+
+    assert time.monotonic() - begun < 6
+    assert seen.plain is not None
+    assert seen.plain.end == "answered"
+
+
+def test_a_certificate_that_breaks_the_rules_is_seen_and_not_the_sidecars(
+    serve: Serve, tmp_path: Path
+) -> None:
+    """With a duplicate extension, reading any extension raises: that is no reason to stop."""
+    (tmp_path / "odd.pem").write_text(build.duplicate_extension(OURS.key))
+    (tmp_path / "odd.key").write_bytes(OURS.key_pem)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(tmp_path / "odd.pem", tmp_path / "odd.key")
+
+    def handle(connection: socket.socket) -> None:
+        with context.wrap_socket(connection, server_side=True) as inner:
+            inner.recv(100)
+
+    seen = port_probe(serve(handle))
+
+    assert seen.anonymous.tls
+    assert seen.anonymous.identity == ""
+    assert seen.chain == ()

@@ -10,7 +10,7 @@ import pytest
 
 from meshgate.collect.errors import ReadError
 from meshgate.collect.kubernetes import Cluster
-from meshgate.probe import pair
+from meshgate.probe import pair, pair_manifests
 from meshgate.probe.plan import Plan
 from meshgate.snapshot.pair import PeerCall
 from tests import fakes
@@ -64,7 +64,7 @@ class Kubernetes:
 
     def _pod(self, job: dict[str, Any]) -> dict[str, Any] | None:
         template = job["spec"]["template"]
-        status = self._runs(template["metadata"]["labels"][pair.PEER])
+        status = self._runs(template["metadata"]["labels"][pair_manifests.PEER])
         if status is None:
             return None
         metadata = {"name": f"{job['metadata']['name']}-x", **template["metadata"]}
@@ -75,13 +75,16 @@ class Kubernetes:
 
 def told(words: str) -> dict[str, Any]:
     """A pod whose caller ended with these words."""
-    ended = {"name": pair.CALLER, "state": {"terminated": {"message": words}}}
+    ended = {"name": pair_manifests.CALLER, "state": {"terminated": {"message": words}}}
     return {"phase": "Running", "containerStatuses": [ended]}
 
 
 def waits(reason: str) -> dict[str, Any]:
     """A pod whose server waits for that."""
-    status = {"name": pair.SERVER, "state": {"waiting": {"reason": reason, "message": "words"}}}
+    status = {
+        "name": pair_manifests.SERVER,
+        "state": {"waiting": {"reason": reason, "message": "words"}},
+    }
     return {"phase": "Pending", "containerStatuses": [status]}
 
 
@@ -126,7 +129,7 @@ def test_what_is_made_ends_by_itself_and_takes_its_service_along(cluster: Connec
     for job, service in zip(kubernetes.made, kubernetes.services, strict=True):
         spec, (owner,) = job["spec"], service["metadata"]["ownerReferences"]
         assert (owner["name"], owner["uid"]) == (job["metadata"]["name"], job["metadata"]["uid"])
-        assert PLAN.seconds < spec["activeDeadlineSeconds"] <= PLAN.seconds + pair.GRACE
+        assert PLAN.seconds < spec["activeDeadlineSeconds"] <= PLAN.seconds + pair_manifests.GRACE
         assert spec["ttlSecondsAfterFinished"] == spec["backoffLimit"] == 0
         pod = spec["template"]["spec"]
         assert pod["automountServiceAccountToken"] is False
@@ -140,7 +143,7 @@ def test_what_is_made_ends_by_itself_and_takes_its_service_along(cluster: Connec
 def test_pods_that_carry_the_labels_of_filters_are_called_too(cluster: Connected) -> None:
     reports = REPORTS | {"a": [*REPORTS["a"], {"status": 429, "sent": 4, "retryAfter": ["7"]}]}
     kubernetes = Kubernetes(lambda peer: told(json.dumps(reports.get(peer, []))))
-    theirs = {"app": "web", pair.PEER: "not this"}
+    theirs = {"app": "web", pair_manifests.PEER: "not this"}
 
     seen = pair.ask(cluster(kubernetes), PLAN._replace(throttled=(theirs,), most=9))
 
@@ -159,11 +162,11 @@ def test_pods_that_carry_the_labels_of_filters_are_called_too(cluster: Connected
 @pytest.mark.parametrize(
     ("runs", "unmade", "stuck"),
     [
-        (None, "no pod was made", ""),
+        (None, "its Job has no pod", ""),
         ({"phase": "Pending"}, "is Pending and not Ready", ""),
         (waits("ImagePullBackOff"), "container serve is in ImagePullBackOff (words)", ""),
-        (told("Traceback"), "it ended with 'Traceback'", ""),
-        (waits("PodInitializing"), "", "it told nothing within 1 s"),
+        (told("Traceback"), "it ended with the message 'Traceback'", ""),
+        (waits("PodInitializing"), "", "reported nothing within 1 s"),
     ],
 )
 def test_a_pod_that_tells_nothing(
@@ -185,7 +188,7 @@ def test_what_a_killed_run_left_is_removed_and_what_another_needs_is_not(
 ) -> None:
     kubernetes = Kubernetes(lambda peer: told(json.dumps(REPORTS[peer])))
     for name, age in (("stale", 100), ("beside-us", 10)):
-        job = pair.manifest(PLAN._replace(seconds=45), name, "a")
+        job = pair_manifests.manifest(PLAN._replace(seconds=45), name, "a")
         born = datetime.now(UTC) - timedelta(seconds=age)
         job["metadata"]["creationTimestamp"] = born.isoformat()
         kubernetes.jobs[f"probe-{name}-a"] = job

@@ -1,10 +1,13 @@
 """What runs in the pods of the probe pair, on loopback: with a server that plays the sidecar."""
 
+import contextlib
 import http.client
 import json
+import socket
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -183,3 +186,24 @@ def test_a_report_is_never_longer_than_the_kubelet_keeps(
     report = (tmp_path / "report").read_text()
     assert len(report) <= peer.LONGEST
     assert json.loads(report) == [{"status": 503, "local": True}] * 40
+
+
+def test_an_answer_that_comes_byte_by_byte_is_cut_off() -> None:
+    server = socket.create_server(("127.0.0.1", 0))
+
+    def drip() -> None:
+        connection, _ = server.accept()
+        with connection, contextlib.suppress(OSError):
+            connection.recv(2048)
+            while True:
+                connection.sendall(b"x")
+                time.sleep(0.05)
+
+    threading.Thread(target=drip, daemon=True).start()
+    begun = time.monotonic()
+
+    seen = peer._once("GET", f"http://127.0.0.1:{server.getsockname()[1]}/", timeout=0.3)
+
+    server.close()
+    assert "error" in seen
+    assert time.monotonic() - begun < 5

@@ -3,7 +3,8 @@
 import pytest
 
 from meshgate.probe import prober
-from meshgate.probe.ingress import Planned, send
+from meshgate.probe.client import Planned
+from meshgate.probe.ingress import send
 from meshgate.probe.traffic import Traffic
 from meshgate.snapshot.ingress import PROBER, Request, Vantage
 from tests.conftest import Serve
@@ -58,7 +59,7 @@ def test_that_it_got_no_answer(serve: Serve) -> None:
     ("answer", "why"),
     [
         (Answer(400, b"Unknown module"), "answered 400: Unknown module"),
-        (Answer(200, b"hello"), "is not to be asked|no probe_success"),
+        (Answer(200, b"hello"), "cannot use|probe_success"),
     ],
 )
 def test_a_prober_that_is_none_is_a_place_that_was_not_used(

@@ -5,7 +5,7 @@ import threading
 
 import msgspec
 
-from meshgate.probe.ingress import Planned
+from meshgate.probe.client import Planned
 from meshgate.probe.traffic import Traffic
 from meshgate.probe.watch import Stream, trouble, watched
 from meshgate.snapshot.ingress import Exchange, Request, Watch

@@ -94,3 +94,30 @@ def test_the_side_is_the_listeners() -> None:
         HeaderRule(kind="header", value="20", side="INBOUND"),
         HeaderRule(kind="header", value="20", side="OUTBOUND"),
     )
+
+
+@pytest.mark.parametrize(
+    ("condition", "statuses"),
+    [
+        ('status == "429" or status == "503"', (429, 503)),
+        ('h:headers():get(":status") == "503"', (503,)),
+        ('tonumber(status) == 429 and not h:headers():get("retry-after")', (429,)),
+        ('status == "429" and h:headers():get("x-busy") == "1"', ()),
+        ("status == '503' and path == '/api'", ()),
+        ("status >= 500", ()),
+    ],
+)
+def test_the_statuses_to_which_a_script_always_reacts(
+    condition: str, statuses: tuple[int, ...]
+) -> None:
+    source = f"""
+    function envoy_on_response(h)
+      local status = h:headers():get(":status")
+      if {condition} then
+        h:headers():replace("retry-after", tostring(h:headers():get("x-ratelimit-reset")))
+      end
+    end"""
+
+    (rule,) = header_rules(lua(source))
+
+    assert rule.statuses == statuses

@@ -1,7 +1,7 @@
-"""DestinationRules: whether clients still speak what the servers behind them demand.
+"""DestinationRules that make clients use a TLS mode that the servers behind a Service refuse.
 
-An explicit `tls.mode` replaces auto-mTLS.  DISABLE speaks plaintext; SIMPLE and MUTUAL show
-certificates that are not the mesh's: a STRICT port refuses all three.
+An explicit `tls.mode` replaces auto-mTLS.  DISABLE sends plaintext; SIMPLE and MUTUAL present
+certificates of another CA: a STRICT port refuses all three.
 """
 
 from collections.abc import Iterator
@@ -10,115 +10,139 @@ from typing import NamedTuple
 
 from meshgate.facts.evidence import Evidence
 from meshgate.semantics import workloads
-from meshgate.semantics.policies import STRICT, Mode, Policies
-from meshgate.snapshot.istio import DestinationRule, TrafficPolicy
-from meshgate.snapshot.kubernetes import Pod, Service
+from meshgate.semantics.destination_rules import Clause, clauses, sets_tls
+from meshgate.semantics.destination_rules import DestinationRules as EffectiveRules
+from meshgate.semantics.policies import DISABLE, STRICT, Mode, Policies
+from meshgate.snapshot.istio import DestinationRule
+from meshgate.snapshot.kubernetes import Pod, Service, ServicePort
 from meshgate.verdict import Finding, NotApplicable
 
 ISTIO_MUTUAL = "ISTIO_MUTUAL"
 REFUSED = ("DISABLE", "SIMPLE", "MUTUAL")
+NO_SIDECAR = "its pods have no sidecar"
 
 
-class _Clause(NamedTuple):
-    """One `tls.mode` of a rule: where it stands, for which port (0: all) and labels it counts."""
+class _Use(NamedTuple):
+    """A rule, a Service that it counts for, and the namespace of clients that use it."""
 
-    where: str
-    mode: str
-    port: int
-    labels: dict[str, str]
+    rule: DestinationRule
+    service: Service
+    clients: str
+
+    @property
+    def key(self) -> tuple[str, str, str, str]:
+        rule, service = self.rule.metadata, self.service.metadata
+        return rule.namespace, rule.name, service.namespace, service.name
+
+    def finding(self, clause: Clause, port: ServicePort, wrong: str) -> Finding:
+        """Return that a clause of the rule sets a mode that the Service's pods refuse.
+
+        Args:
+            clause: the TLS mode, and where the rule sets it.
+            port: the Service's port.
+            wrong: why the pods refuse it.
+        """
+        metadata = self.rule.metadata
+        service = f"{self.service.metadata.namespace}/{self.service.metadata.name}"
+        about = {
+            "service": service,
+            "port": str(port.port),
+            "mode": clause.mode,
+            "subset": clause.subset,
+        }
+        return Finding(
+            f"DestinationRule {metadata.namespace}/{metadata.name}",
+            f"{clause.where} sets {clause.mode} for Service {service} port {port.port}, but "
+            f"{wrong} (clients: namespace {self.clients})",
+            "no tls.mode, or " + (DISABLE if wrong == NO_SIDECAR else ISTIO_MUTUAL),
+            f"Remove the tls block from DestinationRule {metadata.namespace}/{metadata.name}: "
+            "clients then use what the server accepts.",
+            problem="mode-refused",
+            about=tuple(sorted((name, value) for name, value in about.items() if value)),
+        )
 
 
 class DestinationRules:
-    """All DestinationRules of the mesh."""
+    """All DestinationRules of the mesh, as the clients of each namespace use them."""
 
     def __init__(self, evidence: Evidence) -> None:
         self._evidence = evidence
+        self._root = evidence.expectations.istio_namespace
 
     @cached_property
     def _policies(self) -> Policies:
-        return Policies(
-            self._evidence.peer_authentications, self._evidence.expectations.istio_namespace
-        )
+        return Policies(self._evidence.peer_authentications, self._root)
+
+    @cached_property
+    def _effective(self) -> EffectiveRules:
+        return EffectiveRules(self._evidence.destination_rules, self._root)
+
+    @cached_property
+    def _clients(self) -> list[Pod]:
+        """One pod with a proxy for each namespace and each set of labels that a rule selects by."""
+        selectors = [
+            rule.spec.workload_selector.match_labels
+            for rule in self._evidence.destination_rules
+            if rule.spec.workload_selector
+        ]
+        found: dict[tuple[str, tuple[bool, ...]], Pod] = {}
+        for pod in self._evidence.pods:
+            if workloads.is_active(pod) and workloads.proxy(pod) is not None:
+                labels = pod.metadata.labels.items()
+                selected = tuple(each.items() <= labels for each in selectors)
+                found.setdefault((pod.metadata.namespace, selected), pod)
+        return list(found.values())
 
     @property
     def breaking(self) -> list[Finding]:
-        """Rules that make clients speak what the servers behind them do not take."""
+        """Rules by which clients use a TLS mode that the servers refuse.
+
+        Raises NotApplicable if no rule sets a TLS mode.
+        """
         rules = self._evidence.destination_rules
-        speaking = [rule for rule in rules if any(_clauses(rule))]
-        found = [finding for rule in speaking for finding in self._breaking(rule)]
-        if not speaking:
-            raise NotApplicable(f"none of the {len(rules)} DestinationRules names a tls.mode")
-        return list(dict.fromkeys(found))
+        if not any(map(sets_tls, rules)):
+            raise NotApplicable(f"none of {len(rules)} DestinationRules sets tls.mode")
+        return [finding for use in self._uses() for finding in self._breaking(use)]
 
-    def _breaking(self, rule: DestinationRule) -> Iterator[Finding]:
-        for clause in _clauses(rule):
-            for service, pod, port in self._behind(rule, clause):
-                expected = self._policies.mode(pod, port)
-                wrong = self._wrong(clause, pod, expected)
-                if wrong:
-                    metadata = rule.metadata
-                    name = f"{service.metadata.namespace}/{service.metadata.name}"
-                    yield Finding(
-                        f"DestinationRule {metadata.namespace}/{metadata.name}",
-                        f"{clause.where} says {clause.mode}, and {wrong} behind Service {name} "
-                        f"(port {port})",
-                        f"no tls.mode, or {ISTIO_MUTUAL}"
-                        if workloads.has_sidecar(pod)
-                        else "no tls.mode, or DISABLE",
-                        "take the tls block away: the mesh then speaks what each server takes",
-                    )
+    def _uses(self) -> Iterator[_Use]:
+        """Yield each rule with each Service that clients use it for, once."""
+        seen: set[tuple[str, str, str, str]] = set()
+        for client in self._clients:
+            for service in self._evidence.services:
+                for rule in self._effective.effective(client, service):
+                    use = _Use(rule, service, client.metadata.namespace)
+                    if use.key not in seen:
+                        seen.add(use.key)
+                        yield use
 
-    def _wrong(self, clause: _Clause, pod: Pod, expected: Mode) -> str:
+    def _breaking(self, use: _Use) -> Iterator[Finding]:
+        for port in use.service.spec.ports:
+            for clause in clauses(use.rule, port.port) if port.protocol == "TCP" else ():
+                refusals = (
+                    self._refusal(clause, pod, number)
+                    for pod in self._behind(use.service, clause)
+                    if (number := workloads.target(port, pod))
+                )
+                if wrong := next(filter(None, refusals), ""):
+                    yield use.finding(clause, port, wrong)
+
+    def _refusal(self, clause: Clause, pod: Pod, port: int) -> str:
+        """Return why a pod refuses the clause's mode; empty if it accepts it."""
         if not workloads.has_sidecar(pod):
-            bare = workloads.proxy(pod) is None and clause.mode == ISTIO_MUTUAL
-            return "no sidecar is there to take it" if bare else ""
+            plain = workloads.proxy(pod) is None and clause.mode == ISTIO_MUTUAL
+            return NO_SIDECAR if plain else ""
+        expected: Mode = self._policies.mode(pod, port)
         if clause.mode in REFUSED and expected.mode == STRICT:
-            return f"{expected.policy} demands STRICT"
-        if clause.mode == ISTIO_MUTUAL and expected.mode == "DISABLE":
-            return f"{expected.policy} says DISABLE"
+            return f"{expected.policy} requires STRICT"
+        if clause.mode == ISTIO_MUTUAL and expected.mode == DISABLE:
+            return f"{expected.policy} sets DISABLE"
         return ""
 
-    def _behind(self, rule: DestinationRule, clause: _Clause) -> Iterator[tuple[Service, Pod, int]]:
-        for service in self._evidence.services:
-            if not _names(rule, service):
-                continue
-            for pod in self._evidence.pods:
-                if not (workloads.is_active(pod) and workloads.fronts(service, pod)):
-                    continue
-                if not clause.labels.items() <= pod.metadata.labels.items():
-                    continue
-                for port in service.spec.ports:
-                    number = workloads.target(port, pod)
-                    if port.protocol == "TCP" and number and clause.port in (0, port.port):
-                        yield service, pod, number
-
-
-def _clauses(rule: DestinationRule) -> Iterator[_Clause]:
-    spec = rule.spec
-    yield from _of(spec.traffic_policy, "trafficPolicy", {})
-    for subset in spec.subsets:
-        yield from _of(subset.traffic_policy, f"subset {subset.name}", subset.labels)
-
-
-def _of(policy: TrafficPolicy | None, where: str, labels: dict[str, str]) -> Iterator[_Clause]:
-    if policy is None:
-        return
-    if policy.tls and policy.tls.mode:
-        yield _Clause(f"{where}.tls", policy.tls.mode, 0, labels)
-    for level in policy.port_level_settings:
-        if level.tls and level.tls.mode:
-            number = level.port.number
-            yield _Clause(f"{where} port {number}", level.tls.mode, number, labels)
-
-
-def _names(rule: DestinationRule, service: Service) -> bool:
-    """Whether its host is this Service: a short name is meant in the rule's own namespace."""
-    host, metadata = rule.spec.host, service.metadata
-    full = f"{metadata.name}.{metadata.namespace}.svc.cluster.local"
-    if host.startswith("*"):
-        return full.endswith(host[1:])
-    if "." not in host:
-        return (host, rule.metadata.namespace) == (metadata.name, metadata.namespace)
-    return host in (full, f"{metadata.name}.{metadata.namespace}") or host == full.removesuffix(
-        ".cluster.local"
-    )
+    def _behind(self, service: Service, clause: Clause) -> Iterator[Pod]:
+        for pod in self._evidence.pods:
+            if (
+                workloads.is_active(pod)
+                and workloads.fronts(service, pod)
+                and clause.labels.items() <= pod.metadata.labels.items()
+            ):
+                yield pod

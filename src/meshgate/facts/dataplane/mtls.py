@@ -1,11 +1,12 @@
-"""mTLS as the wire shows it, held against what the policies say."""
+"""mTLS as connections to the workloads' ports show it, compared with the policies."""
 
 from collections.abc import Iterator
 from functools import cached_property
 
+from meshgate.facts.dataplane.pod_findings import pod_finding
+from meshgate.facts.dataplane.unverified import AMBIENT, EXTERNAL_CA, Unverified
 from meshgate.facts.evidence import Evidence
 from meshgate.semantics import pods, workloads
-from meshgate.semantics.certificates import remaining
 from meshgate.semantics.policies import DISABLE, PERMISSIVE, STRICT, Mode, Policies
 from meshgate.semantics.selectors import selects
 from meshgate.semantics.workloads import Port, chosen
@@ -13,84 +14,66 @@ from meshgate.snapshot.kubernetes import Pod
 from meshgate.snapshot.mtls import Attempt, PortProbe, PortProbes
 from meshgate.verdict import CouldNotVerify, Finding, NotApplicable
 
-LET_IN = ("answered", "held")
+ACCEPTED = ("answered", "held")
 UNDECIDED = ("silent", "unreachable")
 
-# What must remain of a workload's certificate: it is renewed when about half is left.
-SOON, TOO_LATE = 0.40, 0.20
-
-IN_THE_CLUSTER = (
-    "run inside the cluster (the chart's hook Job does), where pods are reached as others reach "
-    "them"
-)
+IN_THE_CLUSTER = "run inside the cluster, as the chart's hook Job does"
 
 
 class MtlsProbes:
-    """What the ports of the workloads did, and what they should do."""
+    """How the workloads' ports answered, and how their policies say that they should."""
 
     def __init__(self, evidence: Evidence) -> None:
         self._evidence = evidence
+        self.unverified = Unverified(evidence)
 
     @cached_property
     def port_probes(self) -> PortProbes:
-        """Raises CouldNotVerify unless we could come both as a stranger and as one of the mesh."""
+        """Raise CouldNotVerify unless connections were made with and without a mesh certificate."""
         port_probes = self._evidence.port_probes
         if port_probes.skipped_reason:
             raise CouldNotVerify(port_probes.skipped_reason, IN_THE_CLUSTER)
-        if port_probes.unsigned:
+        if port_probes.unsigned and not self.unverified.accepts(EXTERNAL_CA):
             raise CouldNotVerify(
-                f"istiod signed us no certificate ({port_probes.unsigned}): that a port refuses "
-                "strangers proves nothing while nobody is let in",
-                "it must be a valid ServiceAccount token of audience istio-ca",
+                f"istiod signed no certificate for the verifier ({port_probes.unsigned}); without "
+                "a mesh certificate, a refused connection does not prove mTLS",
+                "pass a ServiceAccount token of audience istio-ca, or "
+                f"--accept-unverified={EXTERNAL_CA} if another CA signs for this mesh",
                 transient=True,
             )
         return port_probes
 
     @cached_property
     def pairs(self) -> list[tuple[Port, PortProbe]]:
-        """Every port that was to be connected to, and what it did."""
+        """Every port that had to be probed, with its probe.
+
+        Raises CouldNotVerify if one was not probed, NotApplicable if there are none.
+        """
         seen = {f"{each.pod}:{each.port}": each for each in self.port_probes.probes}
         ports = chosen(self._evidence.pods, self._evidence.services, self._evidence.expectations)
         if not ports:
-            self._nothing_there()
+            self._nothing_to_probe()
         for port in ports:
             if port.key not in seen:
                 raise CouldNotVerify(
-                    f"{pods.name(port.pod)} port {port.number} was not connected to",
+                    f"port {port.number} of {pods.name(port.pod)} was not probed",
                     "capture it again",
                     transient=True,
                 )
         return [(port, seen[port.key]) for port in ports]
 
-    def _nothing_there(self) -> None:
-        if elsewhere := self._elsewhere:
+    def _nothing_to_probe(self) -> None:
+        self.unverified.need(AMBIENT)
+        if machines := len(self._evidence.workload_entries):
             raise CouldNotVerify(
-                f"{elsewhere}, and no other workload is in the mesh",
-                "only sidecars can be connected to yet",
+                f"{machines} WorkloadEntries are in the mesh, and no pod with a sidecar is",
+                "only pods with a sidecar can be probed; verify these by other means",
             )
         if self._evidence.expectations.shard and any(
             workloads.ports(self._evidence.pods, self._evidence.services)
         ):
-            raise NotApplicable("no port falls into this shard")
-        raise NotApplicable("no pod with a sidecar has a port that is named")
-
-    @property
-    def _elsewhere(self) -> str:
-        """What is in the mesh and out of our reach, counted; empty for nothing."""
-        namespaces = {each.metadata.name: each for each in self._evidence.namespaces}
-        ambient = sum(
-            workloads.is_active(pod) and workloads.ambient(pod, namespaces)
-            for pod in self._evidence.pods
-        )
-        machines = len(self._evidence.workload_entries)
-        return " and ".join(
-            words
-            for count, words in (
-                (ambient, f"{ambient} pods are in ambient mode (HBONE)"),
-                (machines, f"{machines} WorkloadEntries stand for machines"),
-            )
-            if count
-        )
+            raise NotApplicable("no port belongs to this shard")
+        raise NotApplicable("no pod with a sidecar has a known port")
 
     # --- mode -----------------------------------------------------------------------------------
 
@@ -102,7 +85,10 @@ class MtlsProbes:
 
     @property
     def disagreements(self) -> list[Finding]:
-        """Ports that do other than their policy says, or that say too little if STRICT is asked."""
+        """Ports that do not behave as their policy says, or less strictly than required.
+
+        Raises CouldNotVerify if nothing is wrong, but something was not seen.
+        """
         found = [finding for pair in self.pairs for finding in self._disagreement(*pair)]
         if found:
             return found
@@ -112,62 +98,71 @@ class MtlsProbes:
             if _undecided(port_probe, self._policies.mode(port.pod, port.number).mode)
         ]
         if silent:
-            raise self._silence(*silent[0], len(silent))
+            raise self._silence(silent)
+        self.unverified.need(AMBIENT, always=self._evidence.expectations.require_mtls == "strict")
         return []
 
     def _disagreement(self, port: Port, port_probe: PortProbe) -> Iterator[Finding]:
-        subject, where = pods.name(port.pod), f"port {port.number}"
+        where = f"port {port.number}"
         expected = self._policies.mode(port.pod, port.number)
         if expected.mode == STRICT and port.bypass:
-            yield Finding(
-                subject,
-                f"{where} bypasses its sidecar ({port.bypass}), so {expected.policy} does not hold",
+            yield pod_finding(
+                port.pod,
+                f"{where} bypasses its sidecar ({port.bypass}), so {expected.policy} is not "
+                "enforced",
                 f"{expected.mode} by {expected.policy}",
-                "take the annotation away and restart it, or give the port a policy of its own",
+                "remove the annotation from the template, then "
+                f"{workloads.restart_command(port.pod)}",
+                problem="bypasses-sidecar",
+                port=port.number,
             )
             return
-        if (what := _contradiction(port_probe, expected)) and not port.bypass:
-            yield Finding(
-                subject,
+        code, what = _contradiction(port_probe, expected)
+        if what and not port.bypass:
+            yield pod_finding(
+                port.pod,
                 f"{where} {what}",
                 f"{expected.mode} by {expected.policy}",
-                f"compare its configuration: istioctl proxy-config listener "
-                f"{port.pod.metadata.name}.{port.pod.metadata.namespace} --port 15006",
-                transient=True,  # a policy that has just changed is on its way
+                f"istioctl proxy-config listener {port.pod.metadata.name}."
+                f"{port.pod.metadata.namespace} --port 15006",
+                problem=code,
+                transient=True,  # a changed policy takes a moment to reach the proxy
+                port=port.number,
             )
         elif expected.mode != STRICT and self._evidence.expectations.require_mtls == "strict":
-            yield Finding(
-                subject,
+            yield pod_finding(
+                port.pod,
                 f"{where} is {expected.mode} by {expected.policy}",
                 STRICT,
-                _narrow(expected),
+                _make_strict(expected, port.pod),
+                problem="not-strict",
+                port=port.number,
             )
 
     @property
     def lax(self) -> list[Finding]:
-        """Ports whose policy lets plaintext in: as they should, and worth to know."""
+        """Ports whose policy accepts plaintext, as they should and as is worth knowing."""
         if self._evidence.expectations.require_mtls == "strict":
             return []
-        found = []
-        for port, _ in self.pairs:
-            expected = self._policies.mode(port.pod, port.number)
-            if expected.mode != STRICT:
-                found.append(
-                    Finding(
-                        pods.name(port.pod),
-                        f"port {port.number} takes plaintext: {expected.mode} by {expected.policy}",
-                        remedy=_narrow(expected),
-                    )
-                )
-        return found
+        return [
+            pod_finding(
+                port.pod,
+                f"port {port.number} accepts plaintext: {expected.mode} by {expected.policy}",
+                remedy=_make_strict(expected, port.pod),
+                problem="accepts-plaintext",
+                port=port.number,
+            )
+            for port, _ in self.pairs
+            if (expected := self._policies.mode(port.pod, port.number)).mode != STRICT
+        ]
 
     @property
     def unseen(self) -> list[Finding]:
-        """What this run did not connect to, counted."""
+        """What this run did not probe, counted, with the reason."""
         asked = self._evidence.expectations
         everywhere = list(workloads.ports(self._evidence.pods, self._evidence.services))
-        left = len(everywhere) - len(self.pairs)
-        why = [
+        skipped = len(everywhere) - len(self.pairs)
+        reasons = [
             words
             for given, words in (
                 (asked.excluded, "--exclude-port"),
@@ -177,34 +172,39 @@ class MtlsProbes:
             if given
         ]
         found = []
-        if left:
+        if skipped:
             found.append(
                 Finding(
                     "the mesh",
-                    f"{left} of {len(everywhere)} ports were not connected to ({', '.join(why)})",
-                    remedy="nothing, if that is meant",
+                    f"{skipped} of {len(everywhere)} ports were not probed ({', '.join(reasons)})",
+                    remedy="Accept this if it is intended.",
+                    problem="ports-not-probed",
                 )
             )
-        if elsewhere := self._elsewhere:
+        if machines := len(self._evidence.workload_entries):
             found.append(
                 Finding(
                     "the mesh",
-                    f"{elsewhere}: not covered yet",
-                    remedy="verify these by other means",
+                    f"{machines} WorkloadEntries were not probed: only pods are",
+                    remedy="Verify these by other means.",
+                    problem="machines-not-probed",
                 )
             )
-        return found
+        return [*found, *self.unverified.accepted]
 
-    def _silence(self, port: Port, port_probe: PortProbe, count: int) -> CouldNotVerify:
-        blocking = self._network_policy(port.pod)
+    def _silence(self, silent: list[tuple[Port, PortProbe]]) -> CouldNotVerify:
+        port, port_probe = silent[0]
         attempt = next(each for each in _attempts(port_probe) if each.end in UNDECIDED)
+        names = ", ".join(each.key for each, _ in silent[1:4])
+        more = f" and {len(silent) - 4} more" if len(silent) > 4 else ""
+        blocking = self._network_policy(port.pod)
         return CouldNotVerify(
             f"{pods.name(port.pod)} port {port.number} does not answer "
             f"({attempt.error or attempt.end})"
-            + (f", nor do {count - 1} more" if count > 1 else ""),
-            f"{blocking} selects it: let the verifier's namespace in"
+            + (f"; the same for {names}{more}" if names else ""),
+            f"allow the verifier's namespace in {blocking}, which selects it"
             if blocking
-            else "a time-out is no refusal: look for a firewall, or exclude it (--exclude-port)",
+            else "look for a firewall (a timeout is not a refusal), or exclude it (--exclude-port)",
             transient=True,
         )
 
@@ -220,72 +220,6 @@ class MtlsProbes:
             "",
         )
 
-    # --- certificates ---------------------------------------------------------------------------
-
-    @property
-    def bad_certificates(self) -> list[Finding]:
-        """Certificates of sidecars that are another's, that nobody trusts, or that end."""
-        found = [each for pair in self.pairs for each in self._bad(*pair)]
-        if not found and not any(port_probe.chain for _, port_probe in self.pairs):
-            raise CouldNotVerify(
-                "no sidecar served a certificate",
-                "see what the claim about mTLS says",
-                transient=True,
-            )
-        return list(dict.fromkeys(found))  # a sidecar serves the same one on all ports
-
-    @property
-    def ageing_certificates(self) -> list[Finding]:
-        """Certificates that should have been renewed by now."""
-        return list(
-            dict.fromkeys(
-                finding
-                for port, port_probe in self.pairs
-                if TOO_LATE <= self._share(port_probe) < SOON
-                for finding in self._ends(port, port_probe)
-            )
-        )
-
-    def _share(self, port_probe: PortProbe) -> float:
-        taken = self._evidence.snapshot.taken
-        return remaining(port_probe.chain[0], taken) if port_probe.chain else 1.0
-
-    def _bad(self, port: Port, port_probe: PortProbe) -> Iterator[Finding]:
-        if not port_probe.chain:
-            return
-        subject, leaf = pods.name(port.pod), port_probe.chain[0]
-        namespace, account = port.pod.metadata.namespace, port.pod.spec.service_account_name
-        domain = self.port_probes.identity.removeprefix("spiffe://").partition("/")[0]
-        expected = f"spiffe://{domain}/ns/{namespace}/sa/{account}"
-        if leaf.sans != (expected,):
-            yield Finding(
-                subject,
-                f"its sidecar says that it is {', '.join(leaf.sans) or 'nobody'}",
-                expected,
-                "restart it: it has a certificate of another ServiceAccount or trust domain",
-            )
-        if self._share(port_probe) < TOO_LATE:
-            yield from self._ends(port, port_probe)
-        elif port_probe.distrust:
-            yield Finding(
-                subject,
-                f"its sidecar's certificate is not trusted: {port_probe.distrust}",
-                "a chain that leads to the mesh's root",
-                "restart it: it has a certificate of another CA than the rest of the mesh",
-                transient=True,  # a new root spreads for a moment
-            )
-
-    def _ends(self, port: Port, port_probe: PortProbe) -> Iterator[Finding]:
-        leaf = port_probe.chain[0]
-        yield Finding(
-            pods.name(port.pod),
-            f"its sidecar's certificate ends at {leaf.not_after:%Y-%m-%d %H:%M} UTC: "
-            f"{max(self._share(port_probe), 0):.0%} of its lifetime is left",
-            f"at least {SOON:.0%}, since it is renewed at about half",
-            f"kubectl -n {port.pod.metadata.namespace} logs {port.pod.metadata.name} "
-            "-c istio-proxy: it cannot reach istiod's CA",
-        )
-
 
 def _attempts(port_probe: PortProbe) -> list[Attempt]:
     every = (port_probe.anonymous, port_probe.foreign, port_probe.mesh, port_probe.plain)
@@ -293,22 +227,22 @@ def _attempts(port_probe: PortProbe) -> list[Attempt]:
 
 
 def _undecided(port_probe: PortProbe, expected: str) -> bool:
-    """Whether something is open that the expected mode would have settled.
+    """Return whether an attempt had no result that the expected mode depends on.
 
-    What is passed on to an application may well be met by silence; what a sidecar takes up is not.
+    An application may stay silent when the sidecar passes a connection on; a sidecar may not.
     """
     if expected == DISABLE:
         return port_probe.anonymous.end == "unreachable"
-    taken_up = [port_probe.foreign, port_probe.mesh]
+    terminated = [port_probe.foreign, port_probe.mesh]
     if expected == STRICT:
-        taken_up += [port_probe.anonymous, port_probe.plain]
-    return any(each.end in UNDECIDED for each in taken_up if each is not None)
+        terminated += [port_probe.anonymous, port_probe.plain]
+    return any(each.end in UNDECIDED for each in terminated if each is not None)
 
 
 def seen_mode(port_probe: PortProbe) -> str:
-    """The mode that the wire shows; empty where that is open.
+    """Return the mode that the connections show; empty if they show none.
 
-    A sidecar under STRICT takes up any TLS, under PERMISSIVE only what comes with Istio's ALPN.
+    A sidecar under STRICT terminates all TLS, under PERMISSIVE only TLS with Istio's ALPN.
     """
     if port_probe.anonymous.identity:
         return STRICT
@@ -319,29 +253,36 @@ def seen_mode(port_probe: PortProbe) -> str:
     return "" if port_probe.mesh and port_probe.mesh.end in UNDECIDED else DISABLE
 
 
-def _contradiction(port_probe: PortProbe, expected: Mode) -> str:
-    """What a port does that it should not; empty for nothing."""
+_SEEN = {
+    STRICT: "accepts only mTLS: it refuses plaintext",
+    PERMISSIVE: "is PERMISSIVE: it accepts plaintext and TLS without a mesh certificate",
+    DISABLE: "does not accept mTLS: no sidecar answers there",
+}
+
+
+def _contradiction(port_probe: PortProbe, expected: Mode) -> tuple[str, str]:
+    """Return what a port does against its policy, as a code and as words; empty for nothing."""
     seen, plain, mesh = seen_mode(port_probe), port_probe.plain, port_probe.mesh
     if expected.mode == STRICT and plain and plain.end == "answered":
-        return f"answers plaintext HTTP ({plain.status or 'not in HTTP'})"
+        return "answers-plaintext", f"answers plaintext HTTP ({plain.status or 'not HTTP'})"
     if seen and seen != expected.mode:
-        return {
-            STRICT: "takes mTLS alone: it refuses plaintext",
-            PERMISSIVE: "is PERMISSIVE: it takes TLS and plaintext that are not the mesh's",
-            DISABLE: "takes no mTLS: no sidecar answers there",
-        }[seen]
-    if port_probe.anonymous.identity and port_probe.anonymous.end in LET_IN:
-        return "lets a client without a certificate in"
-    if port_probe.foreign.identity and port_probe.foreign.end in LET_IN:
-        return "lets a client in whose certificate is of an unknown CA"
+        return f"is-{seen.lower()}", _SEEN[seen]
+    if port_probe.anonymous.identity and port_probe.anonymous.end in ACCEPTED:
+        return "accepts-anonymous", "accepts a client without a certificate"
+    if port_probe.foreign.identity and port_probe.foreign.end in ACCEPTED:
+        return "accepts-foreign", "accepts a client certificate of an unknown CA"
     if seen in (STRICT, PERMISSIVE) and mesh and mesh.end == "refused":
-        return f"refuses a certificate that istiod signed ({mesh.error or 'closed'})"
-    return ""
+        return (
+            "refuses-mesh",
+            f"refuses a certificate that istiod signed ({mesh.error or 'closed'})",
+        )
+    return "", ""
 
 
-def _narrow(mode: Mode) -> str:
+def _make_strict(mode: Mode, pod: Pod) -> str:
+    if mode.policy.startswith("PeerAuthentication"):
+        return f"Set {mode.policy} to STRICT when all its clients have sidecars."
     return (
-        f"make {mode.policy} STRICT when no client without a sidecar is left"
-        if mode.policy.startswith("PeerAuthentication")
-        else "create a PeerAuthentication that says STRICT when no client without a sidecar is left"
+        f"Create a STRICT PeerAuthentication in {pod.metadata.namespace} when all its clients have "
+        "sidecars."
     )

@@ -1,8 +1,9 @@
-"""The probe pair: whether new pods join the mesh, and reach each other and others in it."""
+"""The probe pair: whether new pods get a sidecar, and reach each other and others through mTLS."""
 
 from collections.abc import Iterator
 from functools import cached_property
 
+from meshgate.facts.dataplane.pod_findings import target
 from meshgate.facts.evidence import Evidence
 from meshgate.semantics.versions import Version
 from meshgate.snapshot.pair import Pair, Peer, PeerCall
@@ -10,85 +11,109 @@ from meshgate.verdict import CouldNotVerify, Finding, NotApplicable
 
 
 class ProbePair:
-    """Two pods that were made after the upgrade, and what they saw from inside."""
+    """Two pods that were created after the upgrade, and the results of their calls."""
 
     def __init__(self, evidence: Evidence) -> None:
         self._evidence = evidence
 
     @cached_property
     def _pair(self) -> Pair:
-        """Raises NotApplicable where none was asked for, CouldNotVerify where it could not run."""
+        """Raise NotApplicable if no pair was requested, CouldNotVerify if it did not run."""
         pair = self._evidence.pair
         if pair.skipped_reason:
             raise NotApplicable(pair.skipped_reason)
         for peer in pair.peers:
             if peer.unmade:
                 raise CouldNotVerify(
-                    f"{self._name(peer.name, pair)} could not be run: {peer.unmade}",
+                    f"Probe {pair.namespace}/{peer.name} did not run: {peer.unmade}",
                     f"kubectl -n {pair.namespace} get events: its image (--probe-pair) needs "
-                    "Python, and a webhook, a quota or a policy may refuse the pod",
+                    "Python, and a webhook, quota or policy may refuse the pod",
                     transient=True,
                 )
         return pair
 
-    @staticmethod
-    def _name(peer: str, pair: Pair) -> str:
-        return f"Probe {pair.namespace}/{peer}"
+    def _finding(
+        self,
+        peer: str,
+        seen: str,
+        expected: str = "",
+        remedy: str = "",
+        *,
+        problem: str,
+        transient: bool = False,
+        **about: str,
+    ) -> Finding:
+        return Finding(
+            f"Probe {self._pair.namespace}/{peer}",
+            seen,
+            expected,
+            remedy,
+            transient=transient,
+            problem=problem,
+            about=tuple(sorted(about.items())),
+        )
 
     # --- injection ------------------------------------------------------------------------------
 
     @property
     def uninjected(self) -> list[Finding]:
         """New pods without a sidecar, or with one of another version than expected."""
-        wanted = Version.parse(self._evidence.expectations.target_version or "")
-        return [each for peer in self._pair.peers for each in self._uninjected(peer, wanted)]
+        return [finding for peer in self._pair.peers for finding in self._uninjected(peer)]
 
-    def _uninjected(self, peer: Peer, wanted: Version | None) -> Iterator[Finding]:
-        pair = self._pair
+    def _uninjected(self, peer: Peer) -> Iterator[Finding]:
+        wanted, namespace = target(self._evidence), self._pair.namespace
         version = Version.of_image(peer.proxy_image)
         if not peer.proxy_image:
-            yield Finding(
-                self._name(peer.name, pair),
-                "was given no sidecar",
-                f"one of {wanted}" if wanted else "one",
-                f"label namespace {pair.namespace} as the others are (istio-injection=enabled, or "
-                "istio.io/rev), or mend the injection webhook",
+            yield self._finding(
+                peer.name,
+                "has no sidecar",
+                f"a sidecar of version {wanted}" if wanted else "a sidecar",
+                f"Label namespace {namespace} like the others (istio-injection=enabled or "
+                "istio.io/rev), or correct the injection webhook.",
+                problem="no-sidecar",
             )
-        elif wanted and version and version != wanted:
-            yield Finding(
-                self._name(peer.name, pair),
-                f"was given a sidecar of {version}",
+        elif wanted and version and not wanted.met_by(version):
+            yield self._finding(
+                peer.name,
+                f"has a sidecar of version {version}",
                 str(wanted),
-                f"label namespace {pair.namespace} with the revision of the new istiod",
+                f"Label namespace {namespace} with the revision of the new istiod.",
+                problem="wrong-version",
+                version=str(version),
             )
 
     @property
     def unknown_versions(self) -> list[Finding]:
-        """New pods whose sidecar's version nothing tells."""
+        """New pods whose image does not show the sidecar's version."""
+        if target(self._evidence) is None:
+            return []
         return [
-            Finding(
-                self._name(peer.name, self._pair),
-                f"nothing says which version its sidecar is: {peer.proxy_image}",
-                remedy="nothing, if the image is right: it is named by a digest alone",
+            self._finding(
+                peer.name,
+                f"the image of its sidecar shows no version: {peer.proxy_image}",
+                remedy="Compare the digest with the one of the expected version.",
+                problem="unknown-version",
             )
             for peer in self._pair.peers
-            if peer.proxy_image
-            and self._evidence.expectations.target_version
-            and Version.of_image(peer.proxy_image) is None
+            if peer.proxy_image and Version.of_image(peer.proxy_image) is None
         ]
 
     # --- calls ----------------------------------------------------------------------------------
 
     @property
     def broken(self) -> list[Finding]:
-        """Calls that did not arrive, or not as the caller."""
+        """Calls that failed, or that arrived with another identity than the caller's.
+
+        Raises CouldNotVerify if an AuthorizationPolicy hides the identity.
+        """
         pair = self._pair
         found = [
-            Finding(
-                self._name(peer.name, pair),
+            self._finding(
+                peer.name,
                 peer.stuck,
                 "a report of its calls",
-                "look at the sidecar of a new pod: it has no configuration or no certificate",
+                f"kubectl -n {pair.namespace} get events",
+                problem="no-report",
                 transient=True,
             )
             for peer in pair.peers
@@ -96,14 +121,15 @@ class ProbePair:
         ]
         for call in pair.calls:
             if call.kind == "declared" or (call.kind == "peer" and not call.denied):
-                found += self._unanswered(call)
+                found += self._failed(call)
             if call.kind == "peer" and not call_failure(call) and not call.denied:
-                found += self._misnamed(call)
+                found += self._misidentified(call)
+        found += self._newly_denied
         denied = next((each for each in pair.calls if each.kind == "peer" and each.denied), None)
         if denied and not found:
             raise CouldNotVerify(
-                f"{self._name(denied.peer, pair)} is denied by an AuthorizationPolicy when it "
-                f"calls {denied.target}: who it is seen as cannot be told",
+                f"an AuthorizationPolicy denies the call of Probe {pair.namespace}/{denied.peer} "
+                f"to {denied.target}, so its identity there cannot be determined",
                 f"allow the principal */ns/{pair.namespace}/sa/{pair.account} in namespace "
                 f"{pair.namespace}",
                 transient=True,
@@ -111,53 +137,81 @@ class ProbePair:
         return found
 
     @property
-    def unreached(self) -> list[Finding]:
-        """Services of the sample that the pair could not call: they may not be for it."""
+    def _newly_denied(self) -> list[Finding]:
+        """Calls to Services that were answered in the baseline and are denied now."""
+        before = self._evidence.expectations.before
+        if before is None or before.pair is None:
+            return []
+        answered = {
+            (each.kind, each.target)
+            for each in before.pair.calls
+            if not each.denied and not call_failure(each)
+        }
         return [
-            finding
+            self._finding(
+                call.peer,
+                f"an AuthorizationPolicy denies its call to {call.target}, which was answered "
+                "before the upgrade",
+                "an answer, as in the baseline",
+                "Compare the AuthorizationPolicies of that namespace with those before the "
+                "upgrade.",
+                problem="newly-denied",
+                target=call.target,
+            )
             for call in self._pair.calls
-            if call.kind == "sampled"
-            for finding in self._unanswered(call)
+            if call.denied
+            and call.kind in ("declared", "sampled")
+            and (call.kind, call.target) in answered
         ]
 
-    def _unanswered(self, call: PeerCall) -> Iterator[Finding]:
+    @property
+    def unreached(self) -> list[Finding]:
+        """Sampled Services that the pair could not call, or that denied it."""
+        sampled = [call for call in self._pair.calls if call.kind == "sampled"]
+        return [finding for call in sampled for finding in self._failed(call)]
+
+    def _failed(self, call: PeerCall) -> Iterator[Finding]:
         if words := call_failure(call):
-            yield Finding(
-                self._name(call.peer, self._pair),
+            yield self._finding(
+                call.peer,
                 f"its call to {call.target} {words}",
                 "an answer through mTLS",
-                "compare the PeerAuthentications, DestinationRules and Sidecars that hold there",
-                transient=True,  # a policy that has just changed is on its way
+                "Compare the PeerAuthentications, DestinationRules and Sidecars for that Service.",
+                problem="call-failed",
+                transient=True,  # a changed policy takes a moment to reach the proxies
+                target=call.target,
             )
 
-    def _misnamed(self, call: PeerCall) -> Iterator[Finding]:
+    def _misidentified(self, call: PeerCall) -> Iterator[Finding]:
         pair = self._pair
         expected = f"/ns/{pair.namespace}/sa/{pair.account}"
         if call.caller == "":
-            seen = "came without mTLS: x-forwarded-client-cert names nobody"
-        elif call.caller and not _named(call.caller, expected):
-            seen = f"came as {call.caller}"
+            problem, seen = "no-mtls", "arrives without mTLS: x-forwarded-client-cert has no URI"
+        elif call.caller and not _names(call.caller, expected):
+            problem, seen = "wrong-identity", f"arrives as {call.caller}"
         else:
             return
-        yield Finding(
-            self._name(call.peer, pair),
+        yield self._finding(
+            call.peer,
             f"its call to {call.target} {seen}",
             f"spiffe://…{expected}",
-            "look for a PeerAuthentication that says DISABLE, or a port that bypasses the sidecar",
+            f"kubectl -n {pair.namespace} get peerauthentications",
+            problem=problem,
             transient=True,
+            target=call.target,
         )
 
 
 def call_failure(call: PeerCall) -> str:
-    """Why a call is no answer of what was called; empty for one that is, a denial among them."""
+    """Return why the called server did not answer; empty if it did, or if a policy denied us."""
     if call.error:
-        return f"is not answered: {call.error}"
+        return f"gets no answer: {call.error}"
     if call.local:
         return f"is answered {call.status} by its own sidecar: {call.words}"
     if call.kind == "peer" and call.caller is None and not call.denied:
-        return f"is answered {call.status}, and not by it: its server does not take the call"
+        return f"is answered {call.status}, but not by the peer: its server refuses the call"
     return ""
 
 
-def _named(caller: str, expected: str) -> bool:
+def _names(caller: str, expected: str) -> bool:
     return caller.startswith("spiffe://") and caller.endswith(expected)

@@ -1,13 +1,15 @@
-"""Sidecars: who should have one, of which version it is, and whom it follows."""
+"""Sidecars: which pods should have one, its version, and the istiod that it is connected to."""
 
+from collections import defaultdict
 from collections.abc import Iterator
 from functools import cached_property
 
 from meshgate.facts.controlplane.control_plane import ControlPlane
 from meshgate.facts.controlplane.proxies import Proxies
+from meshgate.facts.dataplane.pod_findings import pod_finding, target
+from meshgate.facts.dataplane.restart_obstacles import JOBS, RestartObstacles
 from meshgate.facts.evidence import Evidence
-from meshgate.semantics import pods, workloads
-from meshgate.semantics.selectors import selects
+from meshgate.semantics import meshes, pods, workloads
 from meshgate.semantics.versions import Version
 from meshgate.semantics.webhooks import IGNORED, Webhooks
 from meshgate.snapshot.kubernetes import Pod
@@ -15,228 +17,230 @@ from meshgate.verdict import CouldNotVerify, Finding, NotApplicable
 
 
 class Sidecars:
-    """The sidecars of all workloads."""
+    """The sidecars of all workloads of this mesh."""
 
     def __init__(self, evidence: Evidence) -> None:
         self._evidence = evidence
         self._control_plane = ControlPlane(evidence)
         self._proxies = Proxies(evidence)
-
-    @property
-    def _alive(self) -> list[Pod]:
-        return [pod for pod in self._evidence.pods if workloads.is_active(pod)]
-
-    @property
-    def _meshed(self) -> list[Pod]:
-        has_sidecar = [pod for pod in self._alive if workloads.has_sidecar(pod)]
-        if not has_sidecar:
-            raise NotApplicable("no workload has a sidecar")
-        return has_sidecar
-
-    # --- who has one ----------------------------------------------------------------------------
+        self._obstacles = RestartObstacles(evidence)
 
     @cached_property
-    def _bare(self) -> list[Pod]:
-        """Pods without a sidecar for which an injector would be called if they were created now."""
+    def _active(self) -> list[Pod]:
+        return [pod for pod in self._evidence.pods if workloads.is_active(pod)]
+
+    @cached_property
+    def _with_sidecar(self) -> dict[str, Pod]:
+        """This mesh's active pods with a sidecar, by `pod.namespace`.
+
+        Raises NotApplicable if there are none.
+        """
+        found = {
+            identity: pod
+            for identity, pod in self._proxies.promised.items()
+            if workloads.has_sidecar(pod)
+        }
+        if not found:
+            raise NotApplicable(f"none of {len(self._active)} active pods has a sidecar")
+        return found
+
+    @cached_property
+    def _upgraded(self) -> dict[str, Pod]:
+        """The pods whose proxy stage D must find upgraded: sidecars, ztunnels and waypoints."""
+        ambient = {
+            identity: pod
+            for identity, pod in self._proxies.promised.items()
+            if workloads.is_ambient_proxy(pod)
+        }
+        if not ambient:
+            return self._with_sidecar
+        return {
+            identity: pod
+            for identity, pod in self._proxies.promised.items()
+            if workloads.has_sidecar(pod) or identity in ambient
+        }
+
+    @cached_property
+    def _webhooks(self) -> Webhooks:
+        foreign = meshes.foreign_revisions(self._evidence.pods, self._control_plane.namespace)
+        return Webhooks(self._evidence.mutating_webhooks, (), (), (), foreign)
+
+    # --- injection ------------------------------------------------------------------------------
+
+    @cached_property
+    def _uninjected(self) -> list[Pod]:
+        """Pods without a sidecar for which our injector would be called if they were created now.
+
+        Raises CouldNotVerify if no injector exists.
+        """
         namespaces = {each.metadata.name: each for each in self._evidence.namespaces}
-        webhooks = Webhooks(self._evidence.mutating_webhooks, (), (), ())
-        if not webhooks.injectors:
+        if not self._webhooks.injectors:
             raise CouldNotVerify(
-                "there is no injector, so nobody says who should have a sidecar",
-                "install istiod's webhooks",
+                "no injection webhook exists, so nothing shows which pods should have a sidecar",
+                "install istiod's MutatingWebhookConfiguration",
             )
         return [
             pod
-            for pod in self._alive
+            for pod in self._active
             if workloads.proxy(pod) is None
             # istiod injects none of these, whatever their labels say
             and not pod.spec.host_network
             and pod.metadata.namespace not in IGNORED
             and (namespace := namespaces.get(pod.metadata.namespace))
             and not workloads.ambient(pod, namespaces)
-            and webhooks.selecting(namespace, pod.metadata.labels)
+            and self._webhooks.selecting(namespace, pod.metadata.labels)
         ]
 
     @property
     def missing(self) -> list[Finding]:
         """Pods that should have a sidecar and have none."""
-        bare = [pod for pod in self._bare if pod.metadata.annotations.inject != "false"]
-        if not bare and not any(workloads.has_sidecar(pod) for pod in self._alive):
-            raise NotApplicable("no workload has a sidecar, and none should")
-        return [
-            Finding(
-                pods.name(pod),
-                "has no sidecar, though its namespace and labels ask for one",
-                "a sidecar",
-                _restart(pod) + "; it was created while the injector was away or did not select it",
+        found = [pod for pod in self._uninjected if pod.metadata.annotations.inject != "false"]
+        if not found and not any(workloads.has_sidecar(pod) for pod in self._active):
+            raise NotApplicable(
+                f"none of the {len(self._active)} active pods has a sidecar or should have one"
             )
-            for pod in bare
+        return [
+            pod_finding(
+                pod,
+                "has no sidecar, although its namespace and labels select it for injection",
+                "a sidecar",
+                workloads.restart_command(pod),
+                problem="no-sidecar",
+                transient=_is_of_job(pod),  # its end resolves it
+            )
+            for pod in found
         ]
 
     @property
     def opted_out(self) -> list[Finding]:
-        """Pods in enrolled namespaces that say by an annotation that they want none."""
+        """Pods in injection-enabled namespaces whose annotation disables injection."""
         return [
-            Finding(
-                pods.name(pod),
-                "has no sidecar by its annotation sidecar.istio.io/inject: false",
-                remedy="nothing, if that is meant: its traffic is not protected by the mesh",
+            pod_finding(
+                pod,
+                "has no sidecar because of its annotation sidecar.istio.io/inject: false",
+                remedy="Accept this if it is intended: the mesh does not protect its traffic.",
+                problem="injection-disabled",
             )
-            for pod in self._bare
+            for pod in self._uninjected
             if pod.metadata.annotations.inject == "false"
         ]
 
-    # --- of which version -----------------------------------------------------------------------
+    # --- version --------------------------------------------------------------------------------
 
     @property
     def outdated(self) -> list[Finding]:
-        """Sidecars of another version than expected, with what keeps each."""
-        connected = self._proxies.connected
+        """Sidecars of another version than expected, with the reason."""
+        return [self._outdated(*each) for each in self._versions if not _is_of_job(each[0])]
+
+    @property
+    def outdated_jobs(self) -> list[Finding]:
+        """Sidecars of Jobs that started before the upgrade: no restart reaches them."""
+        return [self._outdated(*each) for each in self._versions if _is_of_job(each[0])]
+
+    @cached_property
+    def _versions(self) -> list[tuple[Pod, Version, str]]:
+        """The pods whose sidecar has the wrong version, that version, and the expected one."""
         found = []
-        for pod in self._meshed:
-            expected = self._expected(pod)
-            known = connected.get(f"{pod.metadata.name}.{pod.metadata.namespace}")
-            has = (Version.parse(known.istio_version) if known else None) or _of_image(pod)
-            if has is None:
-                raise CouldNotVerify(
-                    f"nothing says which version the sidecar of {pods.name(pod)} is",
-                    "tag the proxy's image by its version, or wait until it is connected",
-                    transient=True,
-                )
-            if has != expected:
-                found.append(
-                    Finding(
-                        pods.name(pod),
-                        f"its sidecar is {has}: {self._reason(pod)}",
-                        str(expected),
-                        self._remedy(pod),
-                        transient=self._rolling(pod),
-                    )
-                )
+        for identity, pod in self._upgraded.items():
+            version = self._version(identity, pod)
+            matches, expected = self._expected(pod, version)
+            if not matches:
+                found.append((pod, version, expected))
         return found
 
-    def _expected(self, pod: Pod) -> Version:
-        if wanted := self._evidence.expectations.target_version:
-            version = Version.parse(wanted)
-            if version is None:
-                raise CouldNotVerify(f"{wanted} is no version", "--target-version=X.Y.Z")
-            return version
-        revision = workloads.injected_revision(pod) or "default"
+    def _version(self, identity: str, pod: Pod) -> Version:
+        connected = self._proxies.connected.get(identity)
+        container = workloads.proxy(pod)
+        version = (Version.parse(connected.istio_version) if connected else None) or (
+            Version.of_image(container.image) if container else None
+        )
+        if version is None:
+            raise CouldNotVerify(
+                f"cannot determine the sidecar version of {pods.name(pod)}: it is not connected to "
+                "istiod, and its image has no version tag",
+                f"kubectl -n {pod.metadata.namespace} describe pod {pod.metadata.name}",
+                transient=True,
+            )
+        return version
+
+    def _expected(self, pod: Pod, version: Version) -> tuple[bool, str]:
+        """Whether a version is the expected one, and the latter as text."""
+        if wanted := target(self._evidence):
+            return wanted.met_by(version), str(wanted)
+        expected = self._version_of_revision(workloads.injected_revision(pod) or "default")
+        return version == expected, str(expected)
+
+    def _version_of_revision(self, revision: str) -> Version:
         versions = {
             Version.parse(reading.version)
             for replica in self._control_plane.replicas
-            if replica.metadata.labels.get("istio.io/rev", "default") == revision
+            if meshes.revision(replica.metadata.labels) == revision
             and (reading := self._control_plane.readings.get(replica.metadata.name))
         } - {None}
         if len(versions) != 1:
+            seen = ", ".join(sorted(map(str, versions))) or "none"
             raise CouldNotVerify(
-                f"the istiods of the revision {revision} do not say one version",
-                "name the version that is expected with --target-version",
+                f"istiod replicas of revision {revision} report different versions: {seen}"
+                if versions
+                else f"no istiod replica of revision {revision} reports its version",
+                "pass the expected version with --target-version",
                 transient=True,
             )
         return versions.pop()  # type: ignore[return-value]
 
-    def _reason(self, pod: Pod) -> str:
-        if image := pod.metadata.annotations.proxy_image:
-            return f"its image is pinned, sidecar.istio.io/proxyImage: {image}"
-        kind, _, name = workloads.workload(pod).partition(" ")
-        if (pod.metadata.namespace, kind, name) in self._on_delete:
-            return f"{kind} {name} has the update strategy OnDelete, and it was not deleted"
-        if kind == "Pod":
-            return "nothing makes it anew, it has no controller"
-        if kind == "Job":
-            return f"Job {name} began before, and runs"
-        if budget := self._budget(pod):
-            return f"PodDisruptionBudget {budget} allows no disruption"
-        if self._rolling(pod):
-            return f"{kind} {name} is not rolled out yet"
-        return f"{kind} {name} was not restarted since"
-
-    def _remedy(self, pod: Pod) -> str:
-        if pod.metadata.annotations.proxy_image:
-            return "take the annotation away and restart it"
-        kind, _, name = workloads.workload(pod).partition(" ")
-        if (pod.metadata.namespace, kind, name) in self._on_delete or kind in ("Pod", "Job"):
-            return f"kubectl -n {pod.metadata.namespace} delete pod {pod.metadata.name}"
-        if budget := self._budget(pod):
-            return f"give PodDisruptionBudget {budget} room, then {_restart(pod)}"
-        return _restart(pod)
-
-    @cached_property
-    def _on_delete(self) -> set[tuple[str, str, str]]:
-        kinds = {
-            "StatefulSet": self._evidence.stateful_sets,
-            "DaemonSet": self._evidence.daemon_sets,
-        }
-        return {
-            (each.metadata.namespace, kind, each.metadata.name)
-            for kind, controllers in kinds.items()
-            for each in controllers
-            if each.spec.update_strategy.type == "OnDelete"
-        }
-
-    def _budget(self, pod: Pod) -> str:
-        return next(
-            (
-                f"{each.metadata.namespace}/{each.metadata.name}"
-                for each in self._evidence.disruption_budgets
-                if each.metadata.namespace == pod.metadata.namespace
-                and each.status.disruptions_allowed == 0
-                and each.spec.selector is not None
-                and selects(each.spec.selector, pod.metadata.labels)
-            ),
-            "",
+    def _outdated(self, pod: Pod, version: Version, expected: str) -> Finding:
+        return pod_finding(
+            pod,
+            f"its {_kind(pod)} is {version}: {self._obstacles.reason(pod)}",
+            expected,
+            self._obstacles.remedy(pod),
+            problem="wrong-version",
+            transient=self._obstacles.is_rolling(pod),
+            version=str(version),
         )
 
-    def _rolling(self, pod: Pod) -> bool:
-        """Whether its Deployment is being rolled out, so that it will go by itself."""
-        owner = workloads.workload(pod).removeprefix("Deployment ")
-        return any(
-            each.status.updated_replicas < each.spec.replicas
-            or each.status.observed_generation < each.metadata.generation
-            or each.status.replicas > each.status.updated_replicas
-            for each in self._evidence.deployments
-            if (each.metadata.namespace, each.metadata.name) == (pod.metadata.namespace, owner)
-        )
-
-    # --- whom it follows ------------------------------------------------------------------------
+    # --- connection -----------------------------------------------------------------------------
 
     @property
     def wrong_istiod(self) -> list[Finding]:
-        """Sidecars that follow no istiod, or one of another version than the target."""
-        wanted = Version.parse(self._evidence.expectations.target_version or "")
-        promised = {pods.name(pod): pod for pod in self._meshed}
-        lost = [each for each in self._proxies.disconnected if each.subject in promised]
-        return [*lost, *(self._of_another(promised, wanted) if wanted else ())]
+        """Sidecars that are connected to no istiod, or to one of another version than the target.
 
-    def _of_another(self, promised: dict[str, Pod], wanted: Version) -> Iterator[Finding]:
-        seen: dict[str, list[tuple[str, Version | None]]] = {}
+        A pod of another cluster with the same name does not count as connected.
+        """
+        names = {pods.name(pod) for pod in self._with_sidecar.values()}
+        disconnected = [each for each in self._proxies.disconnected if each.subject in names]
+        return [*disconnected, *self._of_another_version()]
+
+    def _of_another_version(self) -> Iterator[Finding]:
+        wanted = target(self._evidence)
+        if wanted is None:
+            return
+        connections: defaultdict[str, list[tuple[str, Version | None]]] = defaultdict(list)
         for reading in self._control_plane.answers:
             for proxy in reading.proxies:
-                name, _, namespace = proxy.proxy.rpartition(".")
-                follows = reading.pod, Version.parse(reading.version)
-                seen.setdefault(f"Pod {namespace}/{name}", []).append(follows)
-        for subject, replicas in seen.items():
-            # one that moves is known to both for a moment
-            if subject in promised and all(version != wanted for _, version in replicas):
+                known = self._proxies.connected.get(proxy.proxy)
+                if known and known.cluster_id == proxy.cluster_id:
+                    version = Version.parse(reading.version)
+                    connections[proxy.proxy].append((reading.pod, version))
+        for identity, pod in self._with_sidecar.items():
+            replicas = connections.get(identity, [])
+            # two replicas list a proxy for a moment when it moves
+            if replicas and not any(version and wanted.met_by(version) for _, version in replicas):
                 replica, version = replicas[0]
-                yield Finding(
-                    subject,
-                    f"its sidecar follows {replica}, which is {version or 'of no known version'}",
-                    f"an istiod of {wanted}",
-                    "restart it under the revision of that istiod",
+                yield pod_finding(
+                    pod,
+                    f"its sidecar is connected to {replica}, which is {version or 'unknown'}",
+                    f"an istiod of version {wanted}",
+                    workloads.restart_command(pod),
+                    problem="wrong-istiod",
                     transient=True,
+                    version=str(version or "unknown"),
                 )
 
 
-def _of_image(pod: Pod) -> Version | None:
-    container = workloads.proxy(pod)
-    return Version.of_image(container.image) if container else None
+def _kind(pod: Pod) -> str:
+    return "proxy" if workloads.is_ambient_proxy(pod) else "sidecar"
 
 
-def _restart(pod: Pod) -> str:
-    kind, _, name = workloads.workload(pod).partition(" ")
-    namespace = pod.metadata.namespace
-    if kind in ("Deployment", "StatefulSet", "DaemonSet"):
-        return f"kubectl -n {namespace} rollout restart {kind.lower()} {name}"
-    return f"create it anew: kubectl -n {namespace} delete pod {pod.metadata.name}"
+def _is_of_job(pod: Pod) -> bool:
+    return workloads.workload(pod).partition(" ")[0] in JOBS

@@ -1,30 +1,49 @@
-"""Which versions of TLS listeners take, beside what their Gateways say."""
+"""Which TLS versions listeners accept, compared with what their Gateways say."""
 
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from meshgate.facts.ingress.gateways import REFUSED, IngressGateways
-from meshgate.semantics.topology import TLS, Listener
+from meshgate.facts.ingress.connections import REFUSED
+from meshgate.facts.ingress.gateways import IngressGateways
+from meshgate.semantics.listeners import VERSIONS, Listener
 from meshgate.snapshot.ingress import Exchange
 from meshgate.verdict import CouldNotVerify, Finding, NotApplicable
 
-VERSIONS = tuple(TLS.values())
 MODERN = VERSIONS.index("TLSv1.2")
+# OpenSSL's reasons for not even offering a version
+NOT_OFFERED = ("NO_PROTOCOLS_AVAILABLE", "NO_CIPHERS_AVAILABLE", "UNSUPPORTED_PROTOCOL_VERSION")
+# what the names of cipher suites before TLS 1.2 end with
+LEGACY = ("-SHA",)
 
 
-class Tried(NamedTuple):
-    """A version that was offered alone, and whether it was taken."""
+class Offered(NamedTuple):
+    """A version that was offered alone, and whether it was accepted; None if that is unknown."""
 
     listener: Listener
-    version: str
-    taken: bool
+    seen: Exchange
+    accepted: bool | None
+
+    @property
+    def version(self) -> str:
+        """As Python's `ssl` calls it."""
+        return self.seen.request.tls_version
 
     @property
     def meant(self) -> bool:
-        """Whether the Gateway says that it is to be taken."""
+        """Whether the Gateway says that the listener accepts it."""
         age = VERSIONS.index(self.version)
         least, most = self.listener.least, self.listener.most
         return VERSIONS.index(least) <= age <= VERSIONS.index(most)
+
+    @property
+    def without_cipher(self) -> bool:
+        """Whether no cipher suite of the listener exists in this version.
+
+        Istio's default suites are all of TLS 1.2.
+        """
+        return VERSIONS.index(self.version) < MODERN and not any(
+            each.endswith(LEGACY) for each in self.listener.ciphers
+        )
 
 
 class TlsVersions:
@@ -33,58 +52,92 @@ class TlsVersions:
     def __init__(self, ingress: IngressGateways) -> None:
         self._ingress = ingress
 
-    def _tried(self) -> Iterator[Tried]:
+    def _offered(self) -> Iterator[Offered]:
         for seen, listener in self._ingress.exchanges():
-            if not seen.request.tls_version:
-                continue
-            if (taken := _taken(seen)) is not None:
-                yield Tried(listener, seen.request.tls_version, taken)
+            if seen.request.tls_version and listener.terminates:
+                yield Offered(listener, seen, _accepted(seen))
 
     @property
-    def others(self) -> list[Finding]:
-        """Versions that are taken or refused, where the Gateway says otherwise."""
-        secured = [each for each in self._ingress.topology.listeners if each.terminates]
+    def mismatched(self) -> list[Finding]:
+        """Versions that are accepted or refused, where the Gateway says otherwise.
+
+        Raise CouldNotVerify if a listener says nothing about a version that it should accept.
+        """
+        listeners = self._ingress.topology.listeners
+        secured = [each for each in listeners if each.terminates]
         if not secured:
-            raise NotApplicable("no listener serves a certificate of its own")
-        tried = list(self._tried())
-        if not tried:
-            raise CouldNotVerify(
-                "no listener said which versions of TLS it takes",
-                "is a listener reached at all? Else capture it again",
-                transient=True,
-            )
-        return [
+            raise NotApplicable("no listener serves a certificate to clients outside the mesh")
+        offered = list(self._offered())
+        found = [
             Finding(
                 each.listener.words,
-                f"{'takes' if each.taken else 'refuses'} {each.version}",
+                f"{'accepts' if each.accepted else 'refuses'} {each.version}",
                 f"{each.listener.least} to {each.listener.most}",
-                "compare its tls.minProtocolVersion, and look for an EnvoyFilter",
+                f"compare tls.minProtocolVersion of {each.listener.subject}, and look for an "
+                "EnvoyFilter",
+                transient=True,
+                problem="version-accepted" if each.accepted else "version-refused",
+                about=(("host", each.seen.request.host), ("version", each.version)),
+            )
+            for each in offered
+            if each.accepted is not None and each.accepted != each.meant
+            if not (each.meant and each.without_cipher)
+        ]
+        if not found:
+            self._require(offered, secured)
+        return found
+
+    def _require(self, offered: list[Offered], secured: list[Listener]) -> None:
+        """Raise CouldNotVerify if a version that should be accepted was not seen to be."""
+        for each in offered:
+            if each.accepted is not None or not each.meant:
+                continue
+            local = each.seen.alert in NOT_OFFERED
+            if each.without_cipher and not local and each.seen.alert:
+                continue  # it refuses the handshake, as its cipher suites say
+            raise CouldNotVerify(
+                f"{each.listener.words} was not seen to accept or refuse {each.version}: "
+                + ("OpenSSL on this machine cannot offer it" if local else each.seen.error),
+                "test from a machine whose OpenSSL offers this version, or raise "
+                "tls.minProtocolVersion"
+                if local
+                else "look at IG004",
+                transient=not local,
+            )
+        reached = {each.listener.words for each in offered if each.accepted is not None}
+        silent = [each.words for each in secured if each.words not in reached]
+        if silent:
+            raise CouldNotVerify(
+                f"TLS versions of {silent[0]} are unknown: it was not connected to",
+                "look at IG002 and IG004",
                 transient=True,
             )
-            for each in tried
-            if each.taken != each.meant
-        ]
 
     @property
     def old(self) -> list[Finding]:
-        """Versions that are given up, and that a Gateway asks for."""
+        """Obsolete versions that a Gateway allows."""
         return [
             Finding(
                 each.listener.words,
-                f"takes {each.version}, as its Gateway says",
+                f"accepts {each.version}, as its Gateway says"
+                if each.accepted
+                else f"allows {each.version}, but has no cipher suite for it: no client can use it",
                 "TLS 1.2 or newer",
-                "raise its tls.minProtocolVersion when no client needs the old one",
+                f"raise tls.minProtocolVersion of {each.listener.subject}",
+                problem="old-version",
+                about=(("version", each.version),),
             )
-            for each in self._tried()
-            if each.taken and each.meant and VERSIONS.index(each.version) < MODERN
+            for each in self._offered()
+            if each.meant and VERSIONS.index(each.version) < MODERN
+            if each.accepted or each.without_cipher
         ]
 
 
-def _taken(seen: Exchange) -> bool | None:
-    """None where the listener did not come as far as to say so."""
+def _accepted(seen: Exchange) -> bool | None:
+    """Return None if the handshake ended before that was decided."""
     if not seen.error:
         return True
-    # of an old version a refusal may as well mean that no cipher of it is left
+    # for an old version this alert may also mean that no cipher suite is left
     if VERSIONS.index(seen.request.tls_version) >= MODERN and any(
         word in seen.alert for word in REFUSED
     ):

@@ -1,23 +1,26 @@
-"""What was sent while the gateways were replaced, and what of it was lost."""
+"""What was sent while the gateways were replaced, and which requests failed."""
 
 from collections.abc import Iterator
 from datetime import timedelta
 
-from meshgate.facts.evidence import Evidence
 from meshgate.facts.ingress.gateways import IngressGateways
 from meshgate.snapshot.ingress import Trouble, Watch
 from meshgate.verdict import CouldNotVerify, Finding, NotApplicable
 
-# from then on a watch that wrote nothing down has ended before it was judged
+# a watch that saved nothing for longer than this ended before the run
 SILENT = timedelta(seconds=60)
-TOLD = 50
+SHOWN = 50
+DRAIN = (
+    "let the gateway drain (terminationDrainDuration, preStop), and set maxUnavailable to 0 on its "
+    "Deployment"
+)
 
 
 class Watched:
     """The watch that this run was given."""
 
-    def __init__(self, evidence: Evidence, ingress: IngressGateways) -> None:
-        self._evidence = evidence
+    def __init__(self, ingress: IngressGateways) -> None:
+        self._evidence = ingress.evidence
         self._ingress = ingress
 
     @property
@@ -27,9 +30,7 @@ class Watched:
         if watch is None:
             raise NotApplicable("nothing was watched (--watch)")
         if not watch.sent:
-            raise CouldNotVerify(
-                "the watch has sent nothing", "see what `meshgate watch` printed", transient=False
-            )
+            raise CouldNotVerify("the watch sent nothing", "look at the log of `meshgate watch`")
         if self._evidence.snapshot.started - watch.last > SILENT:
             raise CouldNotVerify(
                 f"the watch ended at {watch.last:%H:%M:%S} UTC, before this run began",
@@ -39,31 +40,32 @@ class Watched:
 
     @property
     def lost(self) -> list[Finding]:
-        """Requests that failed, by what was asked and when."""
+        """Requests that failed, by what was requested."""
         watch = self._watch
-        found = list(_told(watch, [each for each in watch.troubles if not each.slow], "failed"))
+        found = list(_findings(watch, [each for each in watch.troubles if not each.slow], "failed"))
         if watch.more:
-            words = f"{watch.more} more requests were in trouble than are kept"
-            found.append(Finding("Watch", words, "none"))
+            words = f"{watch.more} more requests failed or were slow than a watch keeps"
+            found.append(Finding("Watch", words, "none", DRAIN, problem="more-lost"))
         return found
 
     @property
     def slow(self) -> list[Finding]:
-        """Those that were answered, late."""
+        """Requests that were answered late."""
         watch = self._watch
-        return list(_told(watch, [each for each in watch.troubles if each.slow], "were slow"))
+        return list(_findings(watch, [each for each in watch.troubles if each.slow], "were slow"))
 
 
-def _told(watch: Watch, troubles: list[Trouble], what: str) -> Iterator[Finding]:
-    asked = dict.fromkeys((each.gateway, each.asked) for each in troubles)
-    for gateway, request in asked:
+def _findings(watch: Watch, troubles: list[Trouble], what: str) -> Iterator[Finding]:
+    for gateway, request in dict.fromkeys((each.gateway, each.asked) for each in troubles):
         these = [each for each in troubles if (each.gateway, each.asked) == (gateway, request)]
-        times = ", ".join(f"{each.at:%H:%M:%S} {each.why}" for each in these[:TOLD])
-        more = f", and {len(these) - TOLD} more" if len(these) > TOLD else ""
+        times = ", ".join(f"{each.at:%H:%M:%S} {each.why}" for each in these[:SHOWN])
+        more = f", and {len(these) - SHOWN} more" if len(these) > SHOWN else ""
         yield Finding(
             gateway,
-            f"{request}: {len(these)} {what} while it was watched from {watch.began:%H:%M:%S} to "
-            f"{watch.last:%H:%M:%S} UTC: {times}{more}",
-            "every request answered while the gateway is replaced",
-            "does it drain (terminationDrainDuration, preStop), and is maxUnavailable 0?",
+            f"{request}: {len(these)} requests {what} while it was watched from "
+            f"{watch.began:%H:%M:%S} to {watch.last:%H:%M:%S} UTC: {times}{more}",
+            "an answer to every request while the gateway is replaced",
+            DRAIN,
+            problem="requests-lost" if what == "failed" else "requests-slow",
+            about=(("request", request),),
         )

@@ -15,10 +15,10 @@ from meshgate.snapshot.istio import (
     AuthorizationTo,
     TargetRef,
 )
-from meshgate.snapshot.kubernetes import Annotations
+from meshgate.snapshot.kubernetes import Annotations, ContainerPort, ServicePort
 from meshgate.verdict import Finding, NotApplicable
-from tests.builders import mesh
-from tests.mtls_builders import authorization, port_probe, port_probes, shown
+from tests.builders import istiod, mesh, sidecar
+from tests.mtls_builders import authorization, port_probe, port_probes, service, shown
 
 DENIED = shown("answered", status=403, denied=True)
 LET_IN = shown("answered", status=200)
@@ -45,7 +45,9 @@ def policy_violations(denied: bool, *policies: AuthorizationPolicy) -> list[Find
 
 def denies(*policies: AuthorizationPolicy) -> bool | None:
     """What the policies say of us: None if both answers of the port are right."""
-    wrong_to_deny = any("denies what" in each.seen for each in policy_violations(True, *policies))
+    wrong_to_deny = any(
+        "denies the verifier" in each.seen for each in policy_violations(True, *policies)
+    )
     wrong_to_answer = any("answers" in each.seen for each in policy_violations(False, *policies))
     return None if wrong_to_deny == wrong_to_answer else wrong_to_answer
 
@@ -67,6 +69,14 @@ def denies(*policies: AuthorizationPolicy) -> bool | None:
         (source(service_accounts=("verifier",)), False),
         (source(not_service_accounts=("istio-system/verifier",)), False),
         (source(request_principals=("*",)), False),
+        (source(principals=("mesh.example/ns/shop/sa/client",)), False),
+        # another trust domain may be an alias of ours
+        (source(principals=("mesh.example/ns/istio-system/sa/verifier",)), None),
+        (source(trust_domains=("cluster.local",)), True),
+        (source(trust_domains=("other",)), False),
+        (source(not_trust_domains=("cluster.local",)), False),
+        (source(not_trust_domains=("other",)), True),
+        (operation(paths=("/users/{*}",)), None),
         (source(ip_blocks=("10.0.0.0/8",)), None),
         (source(namespaces=("shop",), ip_blocks=("10.0.0.0/8",)), False),
         (operation(methods=("GET",)), False),
@@ -130,14 +140,14 @@ def test_a_workload_that_lets_nobody_in(policy: AuthorizationPolicy) -> None:
     (finding,) = policy_violations(True, policy)
 
     assert finding.subject == "Pod shop/web-1"
-    assert "lets nobody in: AuthorizationPolicy shop/no denies every request" in finding.seen
+    assert "admits no client: AuthorizationPolicy shop/no denies every request" in finding.seen
     assert not finding.transient
 
 
 def test_a_denial_that_no_policy_asks_for() -> None:
     (finding,) = policy_violations(True)
 
-    assert "denies what no AuthorizationPolicy denies" in finding.seen
+    assert "although no AuthorizationPolicy denies" in finding.seen
 
 
 def test_who_is_let_in_though_a_policy_denies() -> None:
@@ -151,3 +161,60 @@ def test_who_is_let_in_though_a_policy_denies() -> None:
 def test_without_any_policy() -> None:
     with pytest.raises(NotApplicable, match="none of 1 HTTP ports denies"):
         policy_violations(False)
+
+
+# --- by default, and on TCP ---------------------------------------------------------------------
+
+
+def test_a_default_that_denies_beside_policies_that_allow_is_a_warning() -> None:
+    default = authorization(name="allow-nothing")
+    elsewhere = authorization(CLIENT, selects={"app": "other"})
+    denied = port_probes(port_probe(mesh=DENIED))
+    facts = mesh(authorization_policies=(default, elsewhere), port_probes=denied).authorization
+
+    assert facts.policy_violations == []
+    (warning,) = facts.denied_by_default
+    assert "AuthorizationPolicy shop/allow-nothing denies by default" in warning.seen
+
+
+TCP = ServicePort(port=3306, name="mysql", target_port=3306)
+DATABASE = sidecar(
+    "db-1", ip="10.0.0.1", labels={"app": "db"}, ports=(ContainerPort(container_port=3306),)
+)
+
+
+def tcp(rule: AuthorizationRule, port: ServicePort = TCP, action: str = "DENY") -> list[Finding]:
+    probe = port_probe("shop/db-1", 3306, plain=None, mesh=shown("held"))
+    return mesh(
+        pods=(istiod(), DATABASE),
+        services=(service("db", ports=(port,)),),
+        port_probes=port_probes(probe),
+        authorization_policies=(authorization(rule, action=action),),
+    ).authorization.denied_on_tcp
+
+
+@pytest.mark.parametrize(
+    ("rule", "denies"),
+    [
+        (operation(paths=("/admin",)), True),
+        (operation(methods=("DELETE",)), True),
+        (operation(hosts=("x",)), True),
+        (source(request_principals=("*",)), True),
+        (AuthorizationRule(when=(AuthorizationCondition(key="request.headers[x]"),)), True),
+        # what else a rule asks for still counts
+        (operation(paths=("/admin",), ports=("8080",)), False),
+        (operation(paths=("/admin",), ports=("3306",)), True),
+        (source(namespaces=("other",), request_principals=("*",)), False),
+        (operation(ports=("3306",)), False),
+        (ANY, False),
+    ],
+)
+def test_a_deny_rule_about_http_denies_all_of_tcp(rule: AuthorizationRule, denies: bool) -> None:
+    assert bool(tcp(rule)) is denies
+    assert tcp(rule, action="ALLOW") == []
+
+
+def test_a_port_whose_protocol_is_detected_may_be_http() -> None:
+    unnamed = msgspec.structs.replace(TCP, name="")
+
+    assert tcp(operation(paths=("/admin",)), unnamed) == []

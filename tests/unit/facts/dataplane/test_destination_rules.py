@@ -2,22 +2,26 @@
 
 from typing import Any
 
+import msgspec
 import pytest
 
 from meshgate.snapshot.istio import (
     ClientTls,
     DestinationRule,
+    PeerSelector,
     PortSelector,
     PortTraffic,
     Subset,
     TrafficPolicy,
 )
+from meshgate.snapshot.kubernetes import Metadata
 from meshgate.verdict import Finding, NotApplicable
 from tests.builders import HTTP, istiod, mesh, pod, running, sidecar
 from tests.mtls_builders import destination_rule, peer, service
 
 DISABLE = ClientTls(mode="DISABLE")
 WEB = sidecar(ip="10.0.0.1", ports=(HTTP,), labels={"app": "web", "version": "v1"})
+CLIENT = sidecar("client-1", labels={"app": "client"})
 BARE = pod("bare", containers=[running("app")], ports=(HTTP,), labels={"app": "web"})
 
 
@@ -37,8 +41,8 @@ def test_what_a_strict_server_refuses(mode: str) -> None:
 
     assert finding.subject == "DestinationRule shop/rule"
     assert finding.seen == (
-        f"trafficPolicy.tls says {mode}, and PeerAuthentication istio-system/default demands "
-        "STRICT behind Service shop/web (port 8080)"
+        f"trafficPolicy.tls sets {mode} for Service shop/web port 80, but PeerAuthentication "
+        "istio-system/default requires STRICT (clients: namespace shop)"
     )
 
 
@@ -59,8 +63,6 @@ def test_what_breaks_nothing(rule: DestinationRule, policy: str) -> None:
 @pytest.mark.parametrize(
     "host",
     [
-        "web.shop",
-        "web.shop.svc",
         "web.shop.svc.cluster.local",
         "*.shop.svc.cluster.local",
         "*.local",
@@ -68,7 +70,101 @@ def test_what_breaks_nothing(rule: DestinationRule, policy: str) -> None:
     ],
 )
 def test_every_way_to_name_a_service(host: str) -> None:
-    assert breaking(destination_rule(host=host, namespace="payments"))
+    pods = (istiod(), WEB, sidecar("api-1", "payments"))
+
+    assert breaking(destination_rule(host=host, namespace="payments"), pods=pods)
+
+
+def test_a_name_with_a_dot_is_not_completed() -> None:
+    """istiod takes `web.shop` for a whole name, which no Service has."""
+    assert breaking(destination_rule(host="web.shop")) == []
+
+
+# --- which rule counts --------------------------------------------------------------------------
+
+
+def named(name: str, host: str, mode: str, namespace: str = "shop", **spec: Any) -> DestinationRule:
+    rule = destination_rule(host, mode, namespace, **spec)
+    return msgspec.structs.replace(rule, metadata=Metadata(name=name, namespace=namespace))
+
+
+def of(*rules: DestinationRule, **changes: Any) -> list[str]:
+    """The rules that break something for clients in shop and payments."""
+    found = {
+        "pods": (istiod(), CLIENT, WEB, sidecar("api-1", "payments")),
+        "services": (service(),),
+        "peer_authentications": (peer(),),
+        **changes,
+    }
+    return [
+        each.subject for each in mesh(destination_rules=rules, **found).destination_rules.breaking
+    ]
+
+
+def test_the_most_specific_host_counts() -> None:
+    """ISTIO_MUTUAL for all, with an exception for what has no sidecar (B36)."""
+    everything = named("all", "*.svc.cluster.local", "ISTIO_MUTUAL")
+    exception = named("plain", "*.legacy.svc.cluster.local", "DISABLE")
+    batch = pod("batch", "legacy", containers=[running("app")], ports=(HTTP,), labels={"app": "b"})
+    legacy = {
+        "services": (service("b", "legacy"),),
+        "pods": (istiod(), CLIENT, batch),
+    }
+
+    assert of(everything, exception, **legacy) == []
+    assert of(everything, **legacy) == ["DestinationRule shop/all"]
+
+
+def test_the_rule_of_the_client_comes_first() -> None:
+    own = named("own", "web", "ISTIO_MUTUAL")
+    client = named("client", "web.shop.svc.cluster.local", "DISABLE", "payments")
+
+    assert of(own, client) == ["DestinationRule payments/client"]
+    assert of(own) == []
+
+
+def test_a_rule_of_the_root_namespace_comes_last() -> None:
+    root = named("root", "web.shop.svc.cluster.local", "DISABLE", "istio-system")
+
+    assert of(root) == ["DestinationRule istio-system/root"]
+    assert of(root, named("own", "web", "ISTIO_MUTUAL")) == []
+
+
+@pytest.mark.parametrize(
+    ("export_to", "clients"),
+    [((), "shop"), (("*",), "shop"), ((".",), "shop"), (("payments",), "payments"), (("~",), "")],
+)
+def test_a_rule_counts_where_it_is_exported(export_to: tuple[str, ...], clients: str) -> None:
+    found = breaking(
+        destination_rule(export_to=export_to),
+        pods=(istiod(), WEB, sidecar("api-1", "payments")),
+    )
+
+    assert [each.seen.rpartition("namespace ")[2] for each in found] == (
+        [f"{clients})"] if clients else []
+    )
+
+
+@pytest.mark.parametrize(("app", "broken"), [("client", 1), ("other", 0)])
+def test_a_rule_for_some_clients(app: str, broken: int) -> None:
+    rule = named(
+        "some", "web", "DISABLE", workload_selector=PeerSelector(match_labels={"app": app})
+    )
+
+    assert len(of(rule)) == broken
+
+
+def test_settings_of_a_port_replace_those_of_the_rule() -> None:
+    """A store with its own TLS between members (B39): one port DISABLE, the other untouched."""
+    level = PortTraffic(port=PortSelector(number=80))
+    policy = TrafficPolicy(tls=DISABLE, port_level_settings=(level,))
+
+    assert of(named("own", "web", "", traffic_policy=policy)) == []
+    assert of(named("own", "web", "", traffic_policy=TrafficPolicy(tls=DISABLE)))
+
+
+def test_the_same_problem_for_several_namespaces_is_one_finding() -> None:
+    assert of(named("own", "web", "DISABLE")) == ["DestinationRule shop/own"]
 
 
 def test_a_rule_for_one_port() -> None:
@@ -76,7 +172,7 @@ def test_a_rule_for_one_port() -> None:
         level = PortTraffic(port=PortSelector(number=port), tls=DISABLE)
         return destination_rule(traffic_policy=TrafficPolicy(port_level_settings=(level,)))
 
-    assert "trafficPolicy port 80 says DISABLE" in breaking(of(80))[0].seen
+    assert "trafficPolicy port 80 sets DISABLE" in breaking(of(80))[0].seen
     assert breaking(of(81)) == []
 
 
@@ -86,20 +182,20 @@ def test_a_rule_for_one_subset() -> None:
         subset = Subset(name="canary", labels={"version": version}, traffic_policy=policy)
         return destination_rule(mode="", subsets=(subset,))
 
-    assert "subset canary.tls says DISABLE" in breaking(of("v1"))[0].seen
+    assert "subset canary.tls sets DISABLE" in breaking(of("v1"))[0].seen
     assert breaking(of("v2")) == []
 
 
 def test_mtls_towards_who_has_no_sidecar_or_takes_none() -> None:
     mutual = destination_rule(mode="ISTIO_MUTUAL")
 
-    (bare,) = breaking(mutual, pods=(istiod(), BARE))
-    assert "no sidecar is there to take it" in bare.seen
+    (bare,) = breaking(mutual, pods=(istiod(), CLIENT, BARE))
+    assert "its pods have no sidecar" in bare.seen
     (disabled,) = breaking(mutual, "DISABLE")
-    assert "says DISABLE" in disabled.seen
-    assert breaking(destination_rule(mode="DISABLE"), pods=(istiod(), BARE)) == []
+    assert "sets DISABLE" in disabled.seen
+    assert breaking(destination_rule(mode="DISABLE"), pods=(istiod(), CLIENT, BARE)) == []
 
 
 def test_without_any_that_names_tls() -> None:
-    with pytest.raises(NotApplicable, match="none of the 1 DestinationRules"):
+    with pytest.raises(NotApplicable, match="none of 1 DestinationRules"):
         breaking(destination_rule(mode=""))

@@ -6,6 +6,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from meshgate.facts.dataplane.certificates import SidecarCertificates
 from meshgate.facts.dataplane.mtls import MtlsProbes, seen_mode
 from meshgate.semantics.workloads import in_shard
 from meshgate.snapshot.istio import PeerAuthentication, WorkloadEntry
@@ -15,6 +16,7 @@ from meshgate.snapshot.kubernetes import (
     Metadata,
     NetworkPolicy,
     NetworkPolicySpec,
+    Pod,
 )
 from meshgate.snapshot.mtls import Attempt, PortProbe
 from meshgate.verdict import CouldNotVerify, Finding, NotApplicable
@@ -77,13 +79,13 @@ def test_a_port_that_does_what_its_policy_says(seen: PortProbe, policy: str) -> 
         (
             port_probe(**{**PERMISSIVE, "plain": None}),
             "STRICT",
-            "is PERMISSIVE: it takes TLS and plaintext",
+            "is PERMISSIVE: it accepts plaintext",
         ),
         (port_probe(plain=ANSWERED), "STRICT", "answers plaintext HTTP (200)"),
-        (port_probe(**{**DISABLED, "plain": None}), "STRICT", "takes no mTLS"),
-        (port_probe(**DISABLED), "PERMISSIVE", "takes no mTLS"),
-        (port_probe(), "PERMISSIVE", "takes mTLS alone"),
-        (port_probe(), "DISABLE", "takes mTLS alone"),
+        (port_probe(**{**DISABLED, "plain": None}), "STRICT", "does not accept mTLS"),
+        (port_probe(**DISABLED), "PERMISSIVE", "does not accept mTLS"),
+        (port_probe(), "PERMISSIVE", "accepts only mTLS"),
+        (port_probe(), "DISABLE", "accepts only mTLS"),
         (port_probe(anonymous=shown("held")), "STRICT", "a client without a certificate"),
         (port_probe(foreign=shown("answered", status=200)), "STRICT", "of an unknown CA"),
         (
@@ -127,7 +129,9 @@ def test_what_takes_plaintext_by_its_policy_is_told_and_fails_only_if_strict_is_
     seen = port_probe(**PERMISSIVE)
 
     (warning,) = wire(seen, "PERMISSIVE").lax
-    assert "takes plaintext: PERMISSIVE by PeerAuthentication istio-system/default" in warning.seen
+    assert (
+        "accepts plaintext: PERMISSIVE by PeerAuthentication istio-system/default" in warning.seen
+    )
     assert wire().lax == []
 
     strict = wire(seen, "PERMISSIVE", **expecting(require_mtls="strict"))
@@ -145,7 +149,7 @@ def test_a_time_out_is_neither_yes_nor_no(field: str) -> None:
         _ = wire(seen).disagreements
 
     assert raised.value.transient
-    assert "no refusal" in raised.value.remedy
+    assert "not a refusal" in raised.value.remedy
 
 
 @pytest.mark.parametrize(
@@ -168,7 +172,7 @@ def test_a_network_policy_that_may_be_why() -> None:
 
     with pytest.raises(CouldNotVerify) as raised:
         _ = wire(silent, network_policies=(blocking,)).disagreements
-    assert "NetworkPolicy shop/closed selects it" in raised.value.remedy
+    assert "NetworkPolicy shop/closed, which selects it" in raised.value.remedy
 
     elsewhere = msgspec.structs.replace(
         blocking, spec=NetworkPolicySpec(pod_selector=LabelSelector(match_labels={"a": "b"}))
@@ -189,19 +193,23 @@ def test_the_mode_that_the_wire_shows() -> None:
 
 
 def test_from_a_laptop_nothing_is_proven() -> None:
-    for name in ("disagreements", "bad_certificates"):
+    for facts, name in (("wire", "disagreements"), ("certificates", "bad")):
         with pytest.raises(CouldNotVerify, match="from here") as raised:
-            getattr(wire(port_probes=port_probes(skipped_reason="not from here")), name)
+            getattr(
+                getattr(mesh(port_probes=port_probes(skipped_reason="not from here")), facts), name
+            )
         assert "inside the cluster" in raised.value.remedy
 
 
 def test_refusals_prove_nothing_while_nobody_is_let_in() -> None:
-    with pytest.raises(CouldNotVerify, match="proves nothing"):
+    with pytest.raises(CouldNotVerify, match="does not prove mTLS"):
         _ = wire(port_probes=port_probes(port_probe(mesh=None), unsigned="denied")).disagreements
 
 
 def test_a_port_that_was_not_connected_to() -> None:
-    with pytest.raises(CouldNotVerify, match="port 8080 was not connected to") as raised:
+    with pytest.raises(
+        CouldNotVerify, match="port 8080 of Pod shop/web-1 was not probed"
+    ) as raised:
         _ = wire(port_probe(port=9090)).disagreements
 
     assert raised.value.transient
@@ -211,19 +219,71 @@ AMBIENT = pod("a", containers=[running("app")], annotations=Annotations(ambient=
 MACHINE = WorkloadEntry(metadata=Metadata(name="vm", namespace="shop"))
 
 
-def test_what_is_out_of_reach_is_counted() -> None:
-    web = sidecar(ip="10.0.0.1", ports=(HTTP,))
-    facts = wire(pods=(istiod(), web, AMBIENT), workload_entries=(MACHINE,))
+WEB = sidecar(ip="10.0.0.1", ports=(HTTP,))
+ACCEPTED = expecting(accepted_unverified=("ambient",))
 
+
+def test_machines_are_counted() -> None:
+    (warning,) = wire(workload_entries=(MACHINE,)).unseen
+
+    assert "1 WorkloadEntries were not probed" in warning.seen
+
+
+@pytest.mark.parametrize("others", [(), (WEB,)], ids=["alone", "beside a sidecar"])
+def test_ambient_pods_are_not_verified(others: tuple[Pod, ...]) -> None:
+    facts = mesh(pods=(istiod(), *others, AMBIENT), port_probes=port_probes(port_probe()))
+
+    for name, verdict in (
+        ("wire", "disagreements"),
+        ("certificates", "bad"),
+        ("authorization", "policy_violations"),
+    ):
+        with pytest.raises(CouldNotVerify, match="Pod shop/a is in ambient mode") as raised:
+            getattr(getattr(facts, name), verdict)
+        assert "--accept-unverified=ambient" in raised.value.remedy
+
+
+def test_a_finding_is_worth_more_than_what_was_not_verified() -> None:
+    assert disagreement(port_probe(plain=ANSWERED), pods=(istiod(), WEB, AMBIENT))
+
+
+def test_ambient_pods_that_are_accepted_are_a_warning() -> None:
+    facts = wire(pods=(istiod(), WEB, AMBIENT), **ACCEPTED)
+
+    assert facts.disagreements == []
     (warning,) = facts.unseen
-
-    assert "1 pods are in ambient mode (HBONE) and 1 WorkloadEntries" in warning.seen
-    assert "not covered yet" in warning.seen
+    assert "accepted with --accept-unverified=ambient" in warning.seen
 
 
-def test_a_mesh_that_is_all_out_of_reach_is_not_green() -> None:
+def test_strict_mtls_cannot_be_verified_for_ambient_pods() -> None:
+    asked = expecting(accepted_unverified=("ambient",), require_mtls="strict")
+
     with pytest.raises(CouldNotVerify, match="ambient"):
-        _ = wire(pods=(istiod(), AMBIENT)).disagreements
+        _ = wire(pods=(istiod(), WEB, AMBIENT), **asked).disagreements
+
+
+def test_another_ca_may_be_accepted() -> None:
+    seen = port_probes(port_probe(mesh=None), unsigned="UNIMPLEMENTED", identity="")
+    facts = mesh(port_probes=seen, **expecting(accepted_unverified=("CA",)))
+
+    assert facts.wire.disagreements == []
+    assert facts.certificates.bad == []
+    (warning,) = facts.wire.unseen
+    assert "no port was probed with a mesh certificate" in warning.seen
+    with pytest.raises(CouldNotVerify, match="UNIMPLEMENTED") as raised:
+        _ = mesh(port_probes=seen).wire.disagreements
+    assert "--accept-unverified=CA" in raised.value.remedy
+
+
+def test_another_ca_that_is_accepted_hides_no_plaintext() -> None:
+    probe = port_probe(mesh=None, plain=ANSWERED)
+    seen = port_probes(probe, unsigned="UNIMPLEMENTED", identity="")
+
+    assert mesh(
+        port_probes=seen,
+        peer_authentications=(peer(),),
+        **expecting(accepted_unverified=("CA",)),
+    ).wire.disagreements
 
 
 @pytest.mark.parametrize(
@@ -238,27 +298,31 @@ def test_what_was_left_out_is_told(asked: dict[str, Any], why: str) -> None:
 
     (warning,) = wire(pods=(istiod(), *pods), **expecting(**asked)).unseen
 
-    assert warning.seen == f"1 of 2 ports were not connected to ({why})"
+    assert warning.seen == f"1 of 2 ports were not probed ({why})"
 
 
 def test_a_shard_without_a_port_proves_nothing() -> None:
     other = next(f"{n}/2" for n in (0, 1) if not in_shard("shop/web-1:8080", f"{n}/2"))
 
-    with pytest.raises(NotApplicable, match="no port falls into this shard"):
+    with pytest.raises(NotApplicable, match="no port belongs to this shard"):
         _ = wire(**expecting(shard=other)).pairs
 
 
 # --- certificates -------------------------------------------------------------------------------
 
 
+def certificates(**seen: Any) -> SidecarCertificates:
+    return mesh(port_probes=port_probes(port_probe(**seen))).certificates
+
+
 def certificate(**seen: Any) -> Finding:
-    (finding,) = wire(port_probe(**seen)).bad_certificates
+    (finding,) = certificates(**seen).bad
     return finding
 
 
 def test_a_good_certificate() -> None:
-    assert wire().bad_certificates == []
-    assert wire().ageing_certificates == []
+    assert certificates().bad == []
+    assert certificates().ageing == []
 
 
 @pytest.mark.parametrize(
@@ -272,7 +336,7 @@ def test_a_good_certificate() -> None:
 def test_a_certificate_of_somebody_else(name: str) -> None:
     finding = certificate(chain=(leaf(name),))
 
-    assert f"says that it is {name}" in finding.seen
+    assert f"certificate is for {name}" in finding.seen
     assert finding.expected == "spiffe://cluster.local/ns/shop/sa/default"
 
 
@@ -286,12 +350,12 @@ def test_a_certificate_that_nobody_trusts() -> None:
 )
 def test_what_is_left_of_a_certificate(left: float, verdict: str) -> None:
     lifetime = timedelta(hours=1) / (1 - left)
-    facts = wire(port_probe(chain=(leaf(ends=AT - timedelta(hours=1) + lifetime),)))
+    facts = certificates(chain=(leaf(ends=AT - timedelta(hours=1) + lifetime),))
 
-    assert bool(facts.ageing_certificates) is (verdict == "ageing")
-    assert bool(facts.bad_certificates) is (verdict == "bad")
+    assert bool(facts.ageing) is (verdict == "ageing")
+    assert bool(facts.bad) is (verdict == "bad")
 
 
 def test_without_any_certificate_nothing_is_proven() -> None:
-    with pytest.raises(CouldNotVerify, match="no sidecar served"):
-        _ = wire(port_probe(**DISABLED, chain=())).bad_certificates
+    with pytest.raises(CouldNotVerify, match="none of the 1 probed ports"):
+        _ = certificates(**DISABLED, chain=()).bad

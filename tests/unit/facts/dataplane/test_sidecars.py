@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import msgspec
 import pytest
 
 from meshgate.snapshot.kubernetes import (
@@ -29,7 +30,7 @@ from tests.builders import (
     sync,
     terminated,
 )
-from tests.webhook_builders import namespace
+from tests.webhook_builders import injector, namespace
 
 LABELS = {"app": "web", "pod-template-hash": "5d4f"}
 OF_DEPLOYMENT = Owner(kind="ReplicaSet", name="web-5d4f", controller=True)
@@ -78,7 +79,7 @@ def test_who_opted_out_is_told() -> None:
 
 
 def test_without_an_injector_nobody_knows() -> None:
-    with pytest.raises(CouldNotVerify, match="no injector"):
+    with pytest.raises(CouldNotVerify, match="no injection webhook"):
         _ = mesh(mutating_webhooks=()).sidecars.missing
 
 
@@ -100,10 +101,10 @@ def test_a_sidecar_of_the_old_version(native: bool) -> None:
     (finding,) = mesh(**seen(web), istiod=(reading(proxies=[OLD]),)).sidecars.outdated
 
     assert str(finding) == (
-        "Pod shop/web-1: its sidecar is 1.28.2: Deployment web was not restarted since; "
-        "expected 1.29.1"
+        "Pod shop/web-1: its sidecar is 1.28.2: Deployment web was not restarted since the "
+        "upgrade; expected 1.29.1"
     )
-    assert finding.remedy == "kubectl -n shop rollout restart deployment web"
+    assert finding.remedy == "kubectl -n shop rollout restart deployment/web"
 
 
 def controller(kind: str, **more: Any) -> dict[str, Any]:
@@ -128,8 +129,7 @@ def budget(allowed: int = 0, app: str = "web") -> dict[str, Any]:
         ({"owner": of("StatefulSet")}, controller("stateful_sets"), "update strategy OnDelete"),
         ({"owner": of("DaemonSet")}, controller("daemon_sets"), "update strategy OnDelete"),
         ({"owner": of("StatefulSet")}, {}, "StatefulSet web was not restarted since"),
-        ({"owner": of("Job")}, {}, "Job web began before, and runs"),
-        ({}, {}, "nothing makes it anew"),
+        ({}, {}, "the pod has no controller"),
         ({"owner": OF_DEPLOYMENT}, budget(), "PodDisruptionBudget shop/pdb allows no disruption"),
         ({"owner": OF_DEPLOYMENT}, budget(app="x"), "Deployment web was not restarted since"),
     ],
@@ -153,7 +153,7 @@ def test_a_rollout_that_is_under_way_heals() -> None:
 
     (finding,) = facts.sidecars.outdated
     assert finding.transient
-    assert "is not rolled out yet" in finding.seen
+    assert "the rollout of Deployment web is not complete" in finding.seen
 
 
 def test_the_target_counts_more_than_what_istiod_is() -> None:
@@ -163,7 +163,7 @@ def test_the_target_counts_more_than_what_istiod_is() -> None:
 
 
 def test_a_version_that_nobody_says() -> None:
-    with pytest.raises(CouldNotVerify, match="which version the sidecar"):
+    with pytest.raises(CouldNotVerify, match="the sidecar version of Pod shop/web-1"):
         _ = mesh(istiod=(reading(),)).sidecars.outdated
 
 
@@ -184,6 +184,117 @@ def test_a_sidecar_that_follows_the_old_istiod() -> None:
 
     (finding,) = mesh(pods=replicas, istiod=(reading(), old), **asked).sidecars.wrong_istiod
 
-    assert "follows istiod-0, which is 1.28.2" in finding.seen
+    assert "connected to istiod-0, which is 1.28.2" in finding.seen
     moving = mesh(pods=replicas, istiod=(reading(proxies=[sync()]), old), **asked)
     assert moving.sidecars.wrong_istiod == []
+
+
+# --- unusual and healthy ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["nightly", "nightly-29391840"])
+def test_the_pod_of_a_job_is_a_warning(name: str) -> None:
+    web = sidecar(owner=Owner(kind="Job", name=name, controller=True))
+    facts = mesh(**seen(web, istiod=(reading(proxies=[OLD]),)))
+
+    (finding,) = facts.sidecars.outdated_jobs
+    assert facts.sidecars.outdated == []
+    assert "started it before the upgrade" in finding.seen
+    assert finding.owner.endswith("Job shop/nightly")
+
+
+def test_a_pod_of_a_job_without_sidecar_may_end_by_itself() -> None:
+    job = bare(owner=Owner(kind="Job", name="nightly", controller=True))
+
+    (finding,) = mesh(**seen(sidecar(), job)).sidecars.missing
+
+    assert finding.transient
+
+
+@pytest.mark.parametrize(("target", "right"), [("1.29", True), ("1.29.1", True), ("1.30", False)])
+def test_a_target_without_a_patch_means_any(target: str, right: bool) -> None:
+    facts = mesh(**expecting(target_version=target))
+
+    assert (facts.sidecars.outdated == []) is right
+    assert (facts.sidecars.wrong_istiod == []) is right
+
+
+def test_a_target_that_is_not_a_version() -> None:
+    with pytest.raises(CouldNotVerify, match="not a version"):
+        _ = mesh(**expecting(target_version="latest")).sidecars.outdated
+
+
+def test_a_gateway_with_a_second_container_has_no_sidecar() -> None:
+    edge = pod(
+        "edge-1", containers=[running("agent"), running("istio-proxy")], labels={"istio": "edge"}
+    )
+
+    assert mesh(**seen(sidecar(), edge)).sidecars.outdated == []
+
+
+# --- other clusters, other meshes, ambient ------------------------------------------------------
+
+
+def remote(proxy: str) -> Any:
+    return msgspec.structs.replace(sync(proxy), cluster_id="remote")
+
+
+def test_a_proxy_of_another_cluster_hides_nobody() -> None:
+    """Two pods of one name in two clusters: only the other one is connected."""
+    pods = (sidecar(), sidecar("web-2"), sidecar("web-3"))
+    readings = (reading(proxies=[sync(), sync("web-2.shop"), remote("web-3.shop")]),)
+
+    (finding,) = mesh(**seen(*pods, istiod=readings)).sidecars.wrong_istiod
+
+    assert finding.subject == "Pod shop/web-3"
+    assert finding.problem == "disconnected"
+
+
+def test_a_proxy_of_another_cluster_causes_nothing() -> None:
+    old = msgspec.structs.replace(remote("elsewhere.shop"), istio_version="1.27.0")
+    facts = mesh(**seen(sidecar(), istiod=(reading(proxies=[sync(), old]),)))
+
+    assert facts.sidecars.outdated == []
+    assert facts.sidecars.wrong_istiod == []
+
+
+def test_a_pod_of_a_second_mesh_is_not_ours() -> None:
+    theirs = injector("sidecar-b", revision="mesh-b")
+    other = sidecar("b-1", "team-b", annotations=Annotations(revision="mesh-b"))
+    istiod_b = istiod("istiod-b", namespace="istio-system-b", revision="mesh-b")
+    facts = mesh(**seen(sidecar(), other, istiod_b, mutating_webhooks=(injector(), theirs)))
+
+    assert facts.sidecars.outdated == []
+    assert facts.sidecars.wrong_istiod == []
+
+
+def test_a_pod_of_a_revision_that_is_gone_is_ours() -> None:
+    orphan = sidecar("b-1", annotations=Annotations(revision="gone"))
+
+    (finding,) = mesh(**seen(sidecar(), orphan)).sidecars.wrong_istiod
+
+    assert finding.subject == "Pod shop/b-1"
+
+
+def test_a_forgotten_ztunnel() -> None:
+    ztunnel = pod(
+        "ztunnel-1", "istio-system", containers=[running("istio-proxy")], labels={"app": "ztunnel"}
+    )
+    old = sync("ztunnel-1.istio-system", version="1.26.0")
+    facts = mesh(**seen(sidecar(), ztunnel, istiod=(reading(proxies=[sync(), old]),)))
+
+    (finding,) = facts.sidecars.outdated
+    assert finding.subject == "Pod istio-system/ztunnel-1"
+    assert "its proxy is 1.26.0" in finding.seen
+
+
+def test_pods_of_one_workload_have_the_same_problem() -> None:
+    pods = [sidecar(name, owner=OF_DEPLOYMENT, labels=LABELS) for name in ("web-1", "web-2")]
+    old = [OLD, sync("web-2.shop", version="1.28.2")]
+
+    one, two = mesh(**seen(*pods, istiod=(reading(proxies=old),))).sidecars.outdated
+
+    assert one.identity == two.identity
+    older = [sync(version="1.27.5")]
+    (worse,) = mesh(**seen(pods[0], istiod=(reading(proxies=older),))).sidecars.outdated
+    assert worse.identity != one.identity

@@ -5,8 +5,8 @@ from typing import Any
 import msgspec
 import pytest
 
-from meshgate.facts.ingress.declared_requests import missing, planned_request, read_answers
 from meshgate.facts.mesh import Mesh
+from meshgate.semantics.declared_answers import missing, planned_request, read_answers
 from meshgate.snapshot.ingress import Answer, Exchange, Expected, Request, Vantage
 from meshgate.snapshot.model import Expectations
 from meshgate.verdict import CouldNotVerify, Finding, NotApplicable
@@ -30,7 +30,7 @@ def others(
 ) -> list[Finding]:
     asked = Expectations(answers=answers)
     seen = build.snapshot(ingress=build.traffic(*exchanges), expectations=asked, **changes)
-    return Mesh(seen).declared.others
+    return Mesh(seen).declared.mismatched
 
 
 def right(**seen: Any) -> Exchange:
@@ -49,19 +49,19 @@ def test_a_file_says_what_is_asked_and_expected() -> None:
     [
         ("{path: /a}", "missing required field `host`"),
         ("{host: a.b, methd: GET}", "unknown field `methd`"),
-        ("{host: '*.b'}", "is no name"),
+        ("{host: '*.b'}", "must be a name without"),
         ("{host: a.b, path: a}", "must begin with /"),
-        ("{host: a.b, method: get}", "'get' is no method"),
+        ("{host: a.b, method: get}", "'get' must be an HTTP method"),
         ("{host: a.b, from: [moon]}", "not moon"),
-        ("{host: a.b, from: []}", "not from nowhere"),
-        ("{host: a.b, expect: {status: 99}}", "no such status"),
+        ("{host: a.b, from: []}", "`from` must name"),
+        ("{host: a.b, expect: {status: 99}}", "must be between 100 and 599"),
         ("{host: a.b, headers: {Authorization: abc}}", "write ${NAME}"),
         ("{host: a.b, headers: {x-auth-token: abc}}", "write ${NAME}"),
         ("{host: a.b, path: '/?token=abc'}", "looks like a credential"),
         ("{host: a.b, grpc: true}", "is /package.Service/Method"),
         ("{host: a.b, path: /a.B/C, grpc: true, method: PUT}", "is called by POST"),
-        ("{host: a.b, path: /a.B/C, grpc: true, from: [prober]}", "a prober elsewhere"),
-        ('{host: a.b, headers: {x: "a\\r\\nb: c"}}', "is no header"),
+        ("{host: a.b, path: /a.B/C, grpc: true, from: [prober]}", "a prober sends GET"),
+        ('{host: a.b, headers: {x: "a\\r\\nb: c"}}', "is invalid"),
     ],
 )
 def test_a_file_that_says_something_else_is_refused(answer: str, why: str) -> None:
@@ -126,14 +126,17 @@ def test_an_answer_that_is_another(seen: dict[str, Any], words: str) -> None:
 def test_a_host_that_no_listener_has() -> None:
     (finding,) = others(answers=(Answer(host="other.example.com"),))
 
-    assert "no listener of any gateway is for it" in str(finding)
+    assert "no listener of any gateway serves it" in str(finding)
 
 
 @pytest.mark.parametrize(
     ("answer", "why"),
     [
         (msgspec.structs.replace(ANSWER, vantages=("outside",)), "not sent from outside: there is"),
-        (msgspec.structs.replace(ANSWER, send="more"), "was not sent when this was captured"),
+        (
+            msgspec.structs.replace(ANSWER, send="more"),
+            "was not sent when this snapshot was",
+        ),
     ],
 )
 def test_what_was_not_asked_is_never_right(answer: Answer, why: str) -> None:
@@ -150,6 +153,6 @@ def test_every_place_that_is_declared_is_judged() -> None:
         expectations=Expectations(answers=(answer,)),
     )
 
-    (finding,) = Mesh(seen).declared.others
+    (finding,) = Mesh(seen).declared.mismatched
 
     assert "from outside: got 500" in str(finding)

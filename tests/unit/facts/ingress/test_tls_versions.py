@@ -8,7 +8,7 @@ from meshgate.facts.ingress.tls_versions import TlsVersions
 from meshgate.snapshot.istio import Server, ServerTls
 from meshgate.verdict import CouldNotVerify, NotApplicable
 from tests import ingress_builders as build
-from tests.unit.facts.ingress.test_gateways import told
+from tests.unit.facts.ingress.test_routes import told
 
 REFUSED = {"stage": "handshake", "error": "refused", "alert": "TLSV1_ALERT_PROTOCOL_VERSION"}
 
@@ -22,7 +22,7 @@ def seen(server: Server | None = None, **versions: dict[str, Any]) -> TlsVersion
         )
         for each in build.requests(gateways=gateways)
     ]
-    return TlsVersions(build.ingress(gateways=gateways, ingress=build.traffic(*sent)))
+    return TlsVersions(build.gateways(gateways=gateways, ingress=build.traffic(*sent)))
 
 
 def server(**tls: Any) -> Server:
@@ -38,32 +38,32 @@ TAKEN = {"stage": "", "error": "", "alert": ""}
 def test_a_listener_that_takes_what_istio_takes() -> None:
     versions = seen()
 
-    assert (versions.others, versions.old) == ([], [])
+    assert (versions.mismatched, versions.old) == ([], [])
 
 
 @pytest.mark.parametrize(
     ("gateway", "version", "does", "words"),
     [
-        (None, "v1_1", TAKEN, "takes TLSv1.1; expected TLSv1.2 to TLSv1.3"),
+        (None, "v1_1", TAKEN, "accepts TLSv1.1; expected TLSv1.2 to TLSv1.3"),
         (None, "v1_3", REFUSED, "refuses TLSv1.3; expected TLSv1.2 to TLSv1.3"),
         (
             server(min_protocol_version="TLSV1_3"),
             "v1_2",
             TAKEN,
-            "takes TLSv1.2; expected TLSv1.3 to TLSv1.3",
+            "accepts TLSv1.2; expected TLSv1.3 to TLSv1.3",
         ),
         (
             server(max_protocol_version="TLSV1_2"),
             "v1_3",
             TAKEN,
-            "takes TLSv1.3; expected TLSv1.2 to TLSv1.2",
+            "accepts TLSv1.3; expected TLSv1.2 to TLSv1.2",
         ),
     ],
 )
 def test_a_listener_that_does_otherwise(
     gateway: Server | None, version: str, does: dict[str, Any], words: str
 ) -> None:
-    found = told(seen(gateway, **{version: does}).others)
+    found = told(seen(gateway, **{version: does}).mismatched)
 
     assert f"Gateway ways/front port 443/HTTPS: {words}" in found
 
@@ -71,16 +71,16 @@ def test_a_listener_that_does_otherwise(
 def test_an_old_version_that_is_asked_for_warns() -> None:
     versions = seen(server(min_protocol_version="TLSV1_1"), v1_1=TAKEN)
 
-    assert versions.others == []
-    assert "takes TLSv1.1, as its Gateway says" in told(versions.old)
+    assert versions.mismatched == []
+    assert "accepts TLSv1.1, as its Gateway says" in told(versions.old)
 
 
 def test_a_client_without_a_certificate_learns_the_versions_of_mutual_tls_too() -> None:
     mutual = build.server(443, "HTTPS", mode="MUTUAL")
     asked = {"stage": "request", "error": "no", "alert": "TLSV13_ALERT_CERTIFICATE_REQUIRED"}
 
-    assert seen(mutual, v1_2=asked, v1_3=asked).others == []
-    assert seen(mutual, v1_1=asked | {"alert": "SSLV3_ALERT_HANDSHAKE_FAILURE"}).others == []
+    assert seen(mutual, v1_2=asked, v1_3=asked).mismatched == []
+    assert seen(mutual, v1_1=asked | {"alert": "SSLV3_ALERT_HANDSHAKE_FAILURE"}).mismatched == []
 
 
 def test_what_says_nothing_proves_nothing() -> None:
@@ -88,6 +88,6 @@ def test_what_says_nothing_proves_nothing() -> None:
     silent: dict[str, Any] = dict.fromkeys(("v1", "v1_1", "v1_2", "v1_3"), reset)
 
     with pytest.raises(CouldNotVerify):
-        _ = seen(**silent).others
+        _ = seen(**silent).mismatched
     with pytest.raises(NotApplicable):
-        _ = seen(build.server()).others
+        _ = seen(build.server()).mismatched

@@ -36,10 +36,10 @@ def test_what_failed_is_told_with_its_times_and_what_was_slow_apart() -> None:
     (lost,) = seen.lost
     (slow,) = seen.slow
     assert lost.subject == "Gateway ways/front"
-    assert f"{ASKED}: 2 failed while it was watched" in lost.seen
+    assert f"{ASKED}: 2 requests failed while it was watched" in lost.seen
     assert f"{AT - timedelta(seconds=59):%H:%M:%S} connect: refused" in lost.seen
     assert "503 UF" in lost.seen
-    assert "1 were slow" in slow.seen
+    assert "1 requests were slow" in slow.seen
 
 
 def test_more_than_is_kept_is_told() -> None:
@@ -49,7 +49,7 @@ def test_more_than_is_kept_is_told() -> None:
 @pytest.mark.parametrize(
     ("of", "why"),
     [
-        ({"sent": 0}, "the watch has sent nothing"),
+        ({"sent": 0}, "the watch sent nothing"),
         ({"last": AT - timedelta(minutes=3)}, "before this run began"),
     ],
 )

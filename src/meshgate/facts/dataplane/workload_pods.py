@@ -1,0 +1,197 @@
+"""Workloads whose pods do not exist or are not available, with the error of their admission."""
+
+from collections import defaultdict
+from collections.abc import Iterator
+from functools import cached_property
+from typing import NamedTuple
+
+from meshgate.facts.evidence import Evidence
+from meshgate.semantics import meshes, pods, workloads
+from meshgate.semantics.webhooks import IGNORED, Webhooks
+from meshgate.snapshot.kubernetes import (
+    Controller,
+    Deployment,
+    Metadata,
+    Namespace,
+    Pod,
+    PodTemplate,
+)
+from meshgate.verdict import CouldNotVerify, Finding, NotApplicable
+
+# A refusal that no retry resolves; a quota may be free a moment later.
+_REFUSED = ("denied the request", "violates PodSecurity", "is invalid:")
+
+_AMBIENT = "istio.io/dataplane-mode"
+
+
+class _Workload(NamedTuple):
+    """A Deployment, StatefulSet or DaemonSet, by what decides whether it is in the mesh."""
+
+    kind: str
+    metadata: Metadata
+    template: PodTemplate
+
+    @property
+    def name(self) -> str:
+        return f"{self.kind} {self.metadata.namespace}/{self.metadata.name}"
+
+    def finding(self, problem: str, seen: str, expected: str, *, transient: bool) -> Finding:
+        """Return a finding about the workload.
+
+        Args:
+            problem: the code of the kind of problem.
+            seen: what is wrong, on one line or several.
+            expected: what was expected instead.
+            transient: whether time alone may resolve it.
+        """
+        kind, namespace, name = self.kind.lower(), self.metadata.namespace, self.metadata.name
+        return Finding(
+            self.name,
+            " ".join(seen.split()),
+            expected,
+            f"kubectl -n {namespace} describe {kind} {name}",
+            transient=transient,
+            problem=problem,
+        )
+
+
+class WorkloadPods:
+    """The pods that the mesh's workloads ask for, and those that they have."""
+
+    def __init__(self, evidence: Evidence) -> None:
+        self._evidence = evidence
+
+    @property
+    def missing(self) -> list[Finding]:
+        """Workloads whose pods cannot be created, or of which none is available.
+
+        Raises NotApplicable if no workload is in the mesh, CouldNotVerify if a workload has no
+        pods and its status is not in the snapshot.
+        """
+        found: list[Finding] = []
+        seen = 0
+        for deployment in self._evidence.deployments:
+            workload = _Workload("Deployment", deployment.metadata, deployment.spec.template)
+            if self._in_mesh(workload):
+                seen += 1
+                found += self._of_deployment(workload, deployment)
+        for kind, controllers in (
+            ("StatefulSet", self._evidence.stateful_sets),
+            ("DaemonSet", self._evidence.daemon_sets),
+        ):
+            for controller in controllers:
+                workload = _Workload(kind, controller.metadata, controller.spec.template)
+                if self._in_mesh(workload):
+                    seen += 1
+                    found += self._of_controller(workload, controller)
+        if not seen:
+            raise NotApplicable("no Deployment, StatefulSet or DaemonSet is in the mesh")
+        return found
+
+    # --- scope ----------------------------------------------------------------------------------
+
+    def _in_mesh(self, workload: _Workload) -> bool:
+        """Return whether a pod of the workload gets a proxy, or is in ambient mode."""
+        template = workload.template
+        containers = (*template.spec.init_containers, *template.spec.containers)
+        if any(each.name == workloads.PROXY for each in containers):
+            return True
+        namespace = self._namespaces.get(workload.metadata.namespace)
+        if namespace is None or namespace.metadata.name in IGNORED:
+            return False
+        labels = template.metadata.labels
+        inherited = namespace.metadata.labels.get(_AMBIENT, "")
+        if labels.get(_AMBIENT, inherited) == "ambient":
+            return True
+        annotations = template.metadata.annotations
+        if template.spec.host_network or annotations.inject == "false":
+            return False
+        return bool(self._webhooks.selecting(namespace, labels))
+
+    @cached_property
+    def _namespaces(self) -> dict[str, Namespace]:
+        return {each.metadata.name: each for each in self._evidence.namespaces}
+
+    @cached_property
+    def _webhooks(self) -> Webhooks:
+        root = self._evidence.expectations.istio_namespace
+        foreign = meshes.foreign_revisions(self._evidence.pods, root)
+        return Webhooks(self._evidence.mutating_webhooks, (), (), (), foreign)
+
+    @cached_property
+    def _pods(self) -> dict[str, list[Pod]]:
+        """Active pods by their workload."""
+        found: defaultdict[str, list[Pod]] = defaultdict(list)
+        for pod in self._evidence.pods:
+            if workloads.is_active(pod):
+                found[workloads.owner(pod)].append(pod)
+        return found
+
+    # --- status ---------------------------------------------------------------------------------
+
+    def _of_deployment(self, workload: _Workload, deployment: Deployment) -> Iterator[Finding]:
+        desired, status = deployment.spec.replicas, deployment.status
+        conditions = {each.type: each for each in status.conditions}
+        failure, progressing = conditions.get("ReplicaFailure"), conditions.get("Progressing")
+        stuck = progressing is not None and progressing.reason == "ProgressDeadlineExceeded"
+        if not desired:
+            return
+        if failure and failure.status == "True":
+            message = failure.message or failure.reason
+            yield workload.finding(
+                "pods-not-created",
+                f"its new pods cannot be created: {message}",
+                f"{desired} pods of the current template",
+                transient=not any(words in message for words in _REFUSED),
+            )
+        elif status.available_replicas == 0:
+            yield self._unavailable(workload, desired, transient=not stuck)
+        elif stuck and status.updated_replicas < desired:
+            yield workload.finding(
+                "rollout-stuck",
+                f"its rollout is stuck: {status.updated_replicas} of {desired} pods are updated, "
+                f"{self._trouble(workload)}",
+                f"{desired} updated pods",
+                transient=False,
+            )
+
+    def _of_controller(self, workload: _Workload, controller: Controller) -> Iterator[Finding]:
+        status = controller.status
+        if status is None:
+            if not self._pods.get(workload.name):
+                raise CouldNotVerify(
+                    f"{workload.name} has no pods, and the snapshot lacks its status",
+                    "capture it again",
+                )
+            return
+        if workload.kind == "DaemonSet":
+            desired, exist = status.desired_number_scheduled, status.current_number_scheduled
+            available = status.number_available
+        else:
+            desired, exist = controller.spec.replicas, status.replicas
+            available = status.available_replicas
+        if exist < desired:
+            yield workload.finding(
+                "pods-not-created",
+                f"{exist} of {desired} pods exist: its events contain the error",
+                f"{desired} pods",
+                transient=True,
+            )
+        elif desired and available == 0:
+            yield self._unavailable(workload, desired, transient=True)
+
+    def _unavailable(self, workload: _Workload, desired: int, *, transient: bool) -> Finding:
+        permanent = any(pods.hopeless(pod) for pod in self._pods.get(workload.name, ()))
+        return workload.finding(
+            "no-available-pods",
+            f"none of {desired} pods is available: {self._trouble(workload)}",
+            "at least one available pod",
+            transient=transient and not permanent,
+        )
+
+    def _trouble(self, workload: _Workload) -> str:
+        found = self._pods.get(workload.name, [])
+        waiting = [pod for pod in found if not pods.ready(pod)]
+        if waiting:
+            return f"{pods.name(waiting[0])} {pods.trouble(waiting[0])}"
+        return "its pods are Ready, but not available yet" if found else "no pod exists"

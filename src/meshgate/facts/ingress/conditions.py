@@ -1,0 +1,232 @@
+"""Whether Gateways and routes of the Gateway API are in effect, by their own conditions."""
+
+from collections.abc import Iterator
+from functools import cached_property
+
+from meshgate.facts.ingress.gateways import IngressGateways
+from meshgate.semantics.gateway_api_routes import attached
+from meshgate.snapshot.gateway_api import ApiGateway, ObservedCondition, ParentStatus, Route
+from meshgate.verdict import Finding, NotApplicable
+
+CONTROLLER = "istio.io/"
+PENDING = ("Pending", "AddressNotAssigned")
+
+
+class GatewayConditions:
+    """The conditions of Gateways, listeners and routes."""
+
+    def __init__(self, ingress: IngressGateways) -> None:
+        self._ingress = ingress
+        self._evidence = ingress.evidence
+
+    @property
+    def unaccepted(self) -> list[Finding]:
+        """Gateways, listeners and routes whose conditions say that they are not in effect."""
+        listeners = self._ingress.topology.listeners
+        ours = {(each.namespace, each.name) for each in listeners if each.api}
+        if not ours:
+            raise NotApplicable("the Gateway API has no Gateway that Istio serves")
+        found: list[Finding] = []
+        for gateway in self._evidence.api_gateways:
+            if (gateway.metadata.namespace, gateway.metadata.name) in ours:
+                found += self._gateway(gateway)
+        for kind, routes in (
+            ("HTTPRoute", self._evidence.http_routes),
+            ("GRPCRoute", self._evidence.grpc_routes),
+            ("TLSRoute", self._evidence.tls_routes),
+        ):
+            for route in routes:
+                found += _route(kind, route, ours)
+        return found
+
+    def _gateway(self, gateway: ApiGateway) -> Iterator[Finding]:
+        metadata, status = gateway.metadata, gateway.status
+        subject = f"Gateway {metadata.namespace}/{metadata.name}"
+        wanted = ("Accepted", "Programmed")
+        hint = self._no_istiod(gateway)
+        for each in _conditions(subject, status.conditions, wanted, metadata.generation):
+            yield _because(each, hint)
+        reported = {each.name: each for each in status.listeners}
+        for listener in gateway.spec.listeners:
+            where = f"{subject} listener {listener.name}"
+            seen = reported.get(listener.name)
+            if seen is None:
+                yield Finding(
+                    where,
+                    "has no status" + hint,
+                    "a status from istiod",
+                    "look at istiod's log",
+                    transient=not hint,
+                    problem="no-status",
+                )
+                continue
+            resolved = (*wanted, "ResolvedRefs")
+            yield from _conditions(where, seen.conditions, resolved, metadata.generation)
+            if listener.protocol == "TLS" and not seen.attached_routes and _passes(gateway, where):
+                yield Finding(
+                    where,
+                    "passes TLS through, and no TLSRoute is attached to it",
+                    "a TLSRoute",
+                    "attach one; it needs the TLSRoute CRD of the experimental channel, and "
+                    "PILOT_ENABLE_ALPHA_GATEWAY_API=true on istiod",
+                    transient=self._may_attach(gateway, listener.name),
+                    problem="no-tls-route",
+                )
+            before = self._before.get((metadata.namespace, metadata.name, listener.name), 0)
+            if seen.attached_routes < before:
+                yield Finding(
+                    where,
+                    f"has {seen.attached_routes} attached routes, {before} before the upgrade",
+                    f"{before} attached routes",
+                    "kubectl get httproutes,grpcroutes -A -o yaml, and look at status.parents",
+                    transient=True,
+                    problem="fewer-routes",
+                )
+
+    def _no_istiod(self, gateway: ApiGateway) -> str:
+        """Return why no istiod serves a Gateway: its revision has none."""
+        revision = gateway.metadata.labels.get("istio.io/rev", "")
+        if not revision or any(each.status == "True" for each in gateway.status.conditions):
+            return ""
+        known = {
+            each.metadata.labels.get("istio.io/rev", "default")
+            for each in self._evidence.deployments
+            if each.metadata.labels.get("app") == "istiod"
+        }
+        if revision in known:
+            return ""
+        return f" (its label istio.io/rev={revision}: no istiod has this revision)"
+
+    def _may_attach(self, gateway: ApiGateway, section: str) -> bool:
+        """Return whether a TLSRoute names this listener, which istiod may not have counted yet."""
+        where = (gateway.metadata.namespace, gateway.metadata.name, section)
+        return any(
+            attached(parent, route.metadata.namespace, listener)
+            for listener in self._ingress.topology.listeners
+            if listener.api and (listener.namespace, listener.name, listener.section) == where
+            for route in self._evidence.tls_routes
+            for parent in route.spec.parent_refs
+        )
+
+    @cached_property
+    def _before(self) -> dict[tuple[str, str, str], int]:
+        before = self._evidence.expectations.before
+        return {
+            (each.metadata.namespace, each.metadata.name, listener.name): listener.attached_routes
+            for each in (before.api_gateways if before else ())
+            for listener in each.status.listeners
+        }
+
+
+def _passes(gateway: ApiGateway, where: str) -> bool:
+    """Return whether the listener passes TLS through: one that terminates it needs a TCPRoute."""
+    name = where.rpartition(" ")[2]
+    return any(
+        each.name == name and each.tls is not None and each.tls.mode == "Passthrough"
+        for each in gateway.spec.listeners
+    )
+
+
+def _because(finding: Finding, hint: str) -> Finding:
+    """Return the finding with the reason; without an istiod it is not transient."""
+    if not hint:
+        return finding
+    return Finding(
+        finding.subject,
+        finding.seen + hint,
+        finding.expected,
+        "correct or remove the label istio.io/rev of the Gateway",
+        problem=finding.problem,
+        about=finding.about,
+    )
+
+
+def _route(kind: str, route: Route, ours: set[tuple[str, str]]) -> Iterator[Finding]:
+    metadata = route.metadata
+    subject = f"{kind} {metadata.namespace}/{metadata.name}"
+    wanted = {
+        (each.namespace or metadata.namespace, each.name)
+        for each in route.spec.parent_refs
+        if each.kind == "Gateway"
+    } & ours
+    seen: set[tuple[str, str]] = set()
+    for parent in route.status.parents:
+        place = _place(parent, metadata.namespace)
+        if place not in wanted or not _istios(parent):
+            continue  # another controller's Gateway, or its opinion of ours
+        seen.add(place)
+        where = f"{subject} at Gateway {'/'.join(place)}"
+        conditions = ("Accepted", "ResolvedRefs")
+        yield from _conditions(where, parent.conditions, conditions, metadata.generation)
+    for namespace, name in sorted(wanted - seen):
+        yield Finding(
+            f"{subject} at Gateway {namespace}/{name}",
+            "has no status from Istio",
+            "Accepted=True",
+            "look at the Gateway's conditions and at istiod's log",
+            transient=True,
+            problem="no-status",
+        )
+
+
+def _place(parent: ParentStatus, namespace: str) -> tuple[str, str]:
+    return parent.parent_ref.namespace or namespace, parent.parent_ref.name
+
+
+def _istios(parent: ParentStatus) -> bool:
+    return not parent.controller_name or parent.controller_name.startswith(CONTROLLER)
+
+
+def _conditions(
+    where: str, conditions: tuple[ObservedCondition, ...], wanted: tuple[str, ...], generation: int
+) -> Iterator[Finding]:
+    """Yield every condition that is not True.
+
+    Args:
+        where: the subject.
+        conditions: of its status.
+        wanted: their types.
+        generation: of the object; older conditions are stale.
+    """
+    by_type = {each.type: each for each in conditions}
+    for name in wanted:
+        seen = by_type.get(name)
+        remedy = f"kubectl get {_resource(where)} -o yaml, and look at its status"
+        if seen is None:
+            yield Finding(
+                where,
+                f"has no condition {name}",
+                f"{name}=True",
+                remedy,
+                transient=True,
+                problem="no-condition",
+                about=(("condition", name),),
+            )
+        elif seen.status != "True":
+            yield Finding(
+                where,
+                f"{name}={seen.status} ({seen.reason}): {seen.message}",
+                f"{name}=True",
+                remedy,
+                transient=seen.reason in PENDING or seen.observed_generation < generation,
+                problem="condition-not-true",
+                about=(("condition", name), ("reason", seen.reason)),
+            )
+        elif seen.observed_generation < generation:
+            yield Finding(
+                where,
+                f"{name} is stale: observedGeneration {seen.observed_generation}, "
+                f"generation {generation}",
+                "a status of the current generation",
+                "look at istiod's log",
+                transient=True,
+                problem="stale-condition",
+                about=(("condition", name),),
+            )
+
+
+def _resource(where: str) -> str:
+    """Return what kubectl takes: `gateways.gateway.networking.k8s.io name -n namespace`."""
+    kind, _, rest = where.partition(" ")
+    namespace, _, name = rest.partition(" ")[0].partition("/")
+    return f"{kind.lower()}s.gateway.networking.k8s.io {name} -n {namespace}"

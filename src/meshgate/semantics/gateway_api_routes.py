@@ -1,0 +1,107 @@
+"""The requests that routes of the Gateway API ask for."""
+
+from collections.abc import Iterator
+
+from meshgate.semantics.hosts import concrete
+from meshgate.semantics.listeners import Listener
+from meshgate.semantics.planned import PlannedRequest
+from meshgate.semantics.route_matches import SAFE
+from meshgate.semantics.topology import GatewayTopology
+from meshgate.semantics.virtual_services import hosts
+from meshgate.snapshot.gateway_api import MethodMatch, ParentReference, Route, RouteMatch, RouteRule
+from meshgate.snapshot.ingress import Skipped
+
+
+def attached(parent: ParentReference, namespace: str, listener: Listener) -> bool:
+    """Return whether a route's parentRef names this listener.
+
+    Args:
+        parent: one of the route's parentRefs.
+        namespace: the route's.
+        listener: of a Gateway of the Gateway API.
+
+    Returns:
+        Whether it does; whether the listener allows the route is not decided here.
+    """
+    return (
+        parent.kind == "Gateway"
+        and (parent.namespace or namespace, parent.name) == (listener.namespace, listener.name)
+        and parent.section_name in ("", listener.section)
+        and parent.port in (0, listener.port)
+    )
+
+
+def requests(topology: GatewayTopology, listener: Listener) -> Iterator[PlannedRequest | Skipped]:
+    """Return the request of every rule at a listener, or why there is none."""
+    lists = topology.lists
+    if listener.protocol == "TLS" and not listener.terminates:
+        kinds = [("TLSRoute", lists.tls_routes)]
+    elif listener.protocol in ("TCP", "TLS"):
+        kinds = [("TCPRoute", lists.tcp_routes)]
+    else:
+        kinds = [("HTTPRoute", lists.http_routes), ("GRPCRoute", lists.grpc_routes)]
+    for kind, routes in kinds:
+        for route in routes:
+            namespace = route.metadata.namespace
+            if any(attached(each, namespace, listener) for each in route.spec.parent_refs):
+                yield from _of_route(kind, route, listener)
+
+
+def _of_route(kind: str, route: Route, listener: Listener) -> Iterator[PlannedRequest | Skipped]:
+    metadata = route.metadata
+    subject = f"{kind} {metadata.namespace}/{metadata.name}"
+    for host in hosts(listener.hosts, route.spec.hostnames):
+        for number, rule in enumerate(route.spec.rules):
+            backends = tuple(
+                f"{each.name}.{each.namespace or metadata.namespace}.svc.cluster.local:{each.port}"
+                for each in rule.backend_refs
+                if each.kind == "Service" and each.weight
+            )
+            if kind in ("TLSRoute", "TCPRoute"):
+                yield PlannedRequest(concrete(host), route=subject, backends=backends)
+                continue
+            name = f"{subject} rule {number}"
+            found = _of_rule(rule)
+            if isinstance(found, str):
+                yield Skipped(subject=name, why=found)
+                continue
+            yield found._replace(
+                host=concrete(host),
+                route=name,
+                backends=backends,
+                http2=kind == "GRPCRoute",
+                grpc=kind == "GRPCRoute",
+            )
+
+
+def _of_rule(rule: RouteRule) -> PlannedRequest | str:
+    """Return a request that is certain to match, or why there is none."""
+    redirects = [each.request_redirect for each in rule.filters if each.request_redirect]
+    planned = PlannedRequest("", "request", expected=redirects[0].status_code if redirects else 0)
+    if not rule.matches:
+        return planned
+    reasons = [_not_derivable(each) for each in rule.matches]
+    match = next((m for m, why in zip(rule.matches, reasons, strict=True) if not why), None)
+    if match is None:
+        return reasons[0]
+    query = "&".join(f"{each.name}={each.value}" for each in match.query_params)
+    path, method = match.path.value, match.method
+    if isinstance(method, MethodMatch):
+        # a gRPC method is a path; its backend refuses a GET for it, and has been reached
+        path, method = f"/{method.service}/{method.method or 'Meshgate'}", "GET"
+    return planned._replace(
+        method=method or "GET",
+        path=path + (f"?{query}" if query else ""),
+        headers=tuple((each.name, each.value) for each in match.headers),
+    )
+
+
+def _not_derivable(match: RouteMatch) -> str:
+    method = match.method
+    if match.path.type == "RegularExpression":
+        return "regular expression"
+    if any(each.type != "Exact" for each in (*match.headers, *match.query_params)):
+        return "header or query match that is not exact"
+    if isinstance(method, MethodMatch):
+        return "" if method.type == "Exact" and method.service else "gRPC method that is not exact"
+    return "" if method in ("", *SAFE) else "no safe method"

@@ -1,0 +1,49 @@
+"""Host names as Istio and certificates match them."""
+
+PROBE = "meshgate-probe"
+
+
+def covers(pattern: str, host: str) -> bool:
+    """Return whether `host`, or a narrower pattern, matches Istio's host `pattern`.
+
+    A leading `*.` stands for any number of labels.
+    """
+    if pattern in ("*", host):
+        return True
+    return pattern.startswith("*.") and host.removeprefix("*").endswith(pattern[1:])
+
+
+def certificate_covers(name: str, host: str) -> bool:
+    """Return whether a certificate for `name` is valid for `host` (RFC 6125).
+
+    In a certificate a leading `*.` stands for exactly one label.
+    """
+    name, host = name.lower().rstrip("."), host.lower().rstrip(".")
+    if name.startswith("*."):
+        return host.partition(".")[2] == name[2:]
+    return name == host
+
+
+def common(one: str, other: str) -> str | None:
+    """Return the narrower of two hosts if one covers the other."""
+    if covers(one, other):
+        return other
+    return one if covers(other, one) else None
+
+
+def concrete(host: str) -> str:
+    """Return a name that a wildcard matches; a name without a wildcard is returned as it is."""
+    return host.replace("*", f"{PROBE}.invalid" if host == "*" else PROBE)
+
+
+def is_probe_name(host: str) -> bool:
+    """Return whether `concrete` made up the name, so that DNS does not know it."""
+    return host.startswith(PROBE)
+
+
+def fully_qualified(host: str, namespace: str) -> str:
+    """Return a destination host as Istio completes it: `web` is `web.shop.svc.cluster.local`.
+
+    Istio does not complete a name with a dot: `web.shop` stays as it is.
+    """
+    return host if "." in host else f"{host}.{namespace}.svc.cluster.local"

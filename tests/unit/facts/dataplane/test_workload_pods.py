@@ -1,0 +1,180 @@
+"""Workloads whose pods do not exist or are not available."""
+
+from typing import Any
+
+import msgspec
+import pytest
+
+from meshgate.snapshot.kubernetes import (
+    Annotations,
+    Condition,
+    Controller,
+    ControllerSpec,
+    ControllerStatus,
+    Deployment,
+    Metadata,
+    Owner,
+    TemplateMetadata,
+)
+from meshgate.verdict import CouldNotVerify, Finding, NotApplicable
+from tests.builders import deployment, istiod, mesh, pod, waiting
+from tests.webhook_builders import namespace
+
+REFUSAL = (
+    'admission webhook "namespace.sidecar-injector.istio.io" denied the request: invalid '
+    "annotations"
+)
+
+
+def web(*conditions: Condition, namespace: str = "shop", **status: Any) -> Deployment:
+    made = deployment(**{"replicas": 2, "name": "web", "namespace": namespace, **status})
+    whole = msgspec.structs.replace(made.status, conditions=(*made.status.conditions, *conditions))
+    return msgspec.structs.replace(made, status=whole)
+
+
+def failure(message: str = REFUSAL) -> Condition:
+    return Condition(type="ReplicaFailure", status="True", reason="FailedCreate", message=message)
+
+
+def missing(*deployments: Deployment, **changes: Any) -> list[Finding]:
+    found = {"deployments": (deployment(), *deployments), "pods": (istiod(),), **changes}
+    return mesh(**found).workload_pods.missing
+
+
+def controller(kind: str, **status: int) -> dict[str, Any]:
+    made = Controller(
+        metadata=Metadata(name="cache", namespace="shop"),
+        spec=ControllerSpec(replicas=2),
+        status=ControllerStatus(**status) if status else None,
+    )
+    return {kind: (made,)}
+
+
+# --- Deployments --------------------------------------------------------------------------------
+
+
+def test_pods_that_exist() -> None:
+    assert missing(web()) == []
+    assert missing(web(replicas=0, available=0)) == []
+    # one pod less is a rollout, or a node that is drained
+    assert missing(web(available=1)) == []
+
+
+@pytest.mark.parametrize("available", [0, 2], ids=["no pods", "the old pods go on"])
+def test_pods_that_the_injector_refuses(available: int) -> None:
+    """B3 and B4: the reason is only in the conditions, and no pod looks unhealthy."""
+    (finding,) = missing(web(failure(), updated=0, available=available))
+
+    assert finding.subject == "Deployment shop/web"
+    assert "invalid annotations" in finding.seen
+    assert finding.problem == "pods-not-created"
+    assert not finding.transient
+
+
+def test_a_quota_may_become_free() -> None:
+    (finding,) = missing(web(failure('pods "web-x" is forbidden: exceeded quota: team')))
+
+    assert finding.transient
+
+
+def test_no_pod_is_available() -> None:
+    broken = pod(
+        "web-1",
+        containers=[waiting("app", "ImagePullBackOff")],
+        ready=False,
+        phase="Pending",
+        labels={"pod-template-hash": "1"},
+        owner=Owner(kind="ReplicaSet", name="web-1", controller=True),
+    )
+
+    (finding,) = missing(web(available=0), pods=(istiod(), broken))
+
+    assert "none of 2 pods is available: Pod shop/web-1" in finding.seen
+    assert "ImagePullBackOff" in finding.seen
+    assert not finding.transient
+    (starting,) = missing(web(available=0))
+    assert starting.transient
+
+
+def test_a_rollout_that_gave_up() -> None:
+    (finding,) = missing(web(updated=1, gave_up=True))
+
+    assert "its rollout is stuck: 1 of 2 pods are updated" in finding.seen
+    assert not finding.transient
+    assert missing(web(updated=1)) == []
+
+
+# --- StatefulSets and DaemonSets ----------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("kind", "status", "words"),
+    [
+        ("stateful_sets", {"replicas": 1, "available_replicas": 1}, "1 of 2 pods exist"),
+        ("stateful_sets", {"replicas": 2}, "none of 2 pods is available"),
+        (
+            "daemon_sets",
+            {"desired_number_scheduled": 3, "current_number_scheduled": 2, "number_available": 2},
+            "2 of 3 pods exist",
+        ),
+        (
+            "daemon_sets",
+            {"desired_number_scheduled": 3, "current_number_scheduled": 3},
+            "none of 3 pods is available",
+        ),
+    ],
+)
+def test_a_controller_without_pods(kind: str, status: dict[str, int], words: str) -> None:
+    (finding,) = missing(**controller(kind, **status))
+
+    assert words in finding.seen
+    assert finding.transient
+
+
+def test_a_controller_with_its_pods() -> None:
+    assert missing(**controller("stateful_sets", replicas=2, available_replicas=2)) == []
+
+
+def test_a_controller_of_an_earlier_snapshot() -> None:
+    owned = pod("cache-0", owner=Owner(kind="StatefulSet", name="cache", controller=True))
+
+    assert missing(pods=(istiod(), owned), **controller("stateful_sets")) == []
+    with pytest.raises(CouldNotVerify, match="StatefulSet shop/cache has no pods"):
+        missing(**controller("stateful_sets"))
+
+
+# --- which workloads ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "exempt",
+    [
+        web(failure(), namespace="legacy"),
+        web(failure(), namespace="kube-system"),
+        msgspec.structs.replace(
+            web(failure()),
+            spec=msgspec.structs.replace(
+                web().spec,
+                template=msgspec.structs.replace(
+                    web().spec.template,
+                    metadata=TemplateMetadata(annotations=Annotations(inject="false")),
+                ),
+            ),
+        ),
+    ],
+    ids=["not enrolled", "ignored", "opted out"],
+)
+def test_a_workload_outside_the_mesh(exempt: Deployment) -> None:
+    namespaces = (
+        namespace("shop", injection="enabled"),
+        namespace("legacy"),
+        namespace("kube-system", injection="enabled"),
+    )
+    with pytest.raises(NotApplicable):
+        missing(exempt, namespaces=namespaces)
+
+
+def test_a_workload_in_ambient_mode() -> None:
+    ambient = namespace("shop", **{"istio.io/dataplane-mode": "ambient"})
+
+    assert missing(web(failure()), namespaces=(ambient,))

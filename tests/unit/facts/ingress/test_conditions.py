@@ -1,0 +1,128 @@
+"""Whether objects of the Gateway API are in effect."""
+
+from typing import Any
+
+import pytest
+
+from meshgate.facts.ingress.conditions import GatewayConditions
+from meshgate.snapshot.gateway_api import Route
+from meshgate.snapshot.model import Before
+from meshgate.verdict import Finding, NotApplicable
+from tests import builders
+from tests import ingress_builders as build
+from tests.builders import AT, expecting
+
+
+def conditions(**changes: Any) -> GatewayConditions:
+    return build.mesh(**changes).gateway_conditions
+
+
+def told(findings: list[Finding]) -> str:
+    return "\n".join(map(str, findings))
+
+
+API = {
+    "deployments": (
+        builders.deployment(),
+        build.gateway_deployment(labels={**build.LABELS, **build.API_LABELS}),
+    ),
+    "api_gateways": (build.api_gateway(),),
+    "http_routes": (build.api_route(),),
+}
+
+
+def test_a_gateway_of_the_gateway_api_that_is_in_effect() -> None:
+    assert conditions(**API).unaccepted == []
+    with pytest.raises(NotApplicable, match="Gateway API"):
+        _ = conditions().unaccepted
+
+
+@pytest.mark.parametrize(
+    ("lists", "words"),
+    [
+        (
+            {
+                "api_gateways": (
+                    build.api_gateway(
+                        build.condition("Accepted"),
+                        build.condition("Programmed", "False", message="no address"),
+                    ),
+                )
+            },
+            "Gateway ways/api: Programmed=False (Because): no address; expected Programmed=True",
+        ),
+        (
+            {"api_gateways": (build.api_gateway(listening=build.IN_EFFECT[:2]),)},
+            "Gateway ways/api listener http: has no condition ResolvedRefs",
+        ),
+        (
+            {
+                "api_gateways": (
+                    build.api_gateway(
+                        build.condition("Accepted", observed_generation=0), build.IN_EFFECT[1]
+                    ),
+                )
+            },
+            "Accepted is stale: observedGeneration 0, generation 1",
+        ),
+        (
+            {
+                "http_routes": (
+                    build.api_route(
+                        conditions=(
+                            build.condition("Accepted"),
+                            build.condition("ResolvedRefs", "False", message="no such Service"),
+                        )
+                    ),
+                )
+            },
+            "HTTPRoute shop/web at Gateway ways/api: ResolvedRefs=False (Because): no such Service",
+        ),
+        (
+            {"api_gateways": (build.api_gateway(listener=build.PASSED, attached=0),)},
+            "Gateway ways/api listener tls: passes TLS through, and no TLSRoute is attached",
+        ),
+    ],
+)
+def test_what_is_not_in_effect(lists: dict[str, Any], words: str) -> None:
+    assert words in told(conditions(**{**API, **lists}).unaccepted)
+
+
+@pytest.mark.parametrize(
+    ("generation", "transient"),
+    [pytest.param(0, True, id="of what was there before"), pytest.param(1, False, id="of now")],
+)
+def test_what_is_said_of_an_older_generation_may_pass(generation: int, transient: bool) -> None:
+    unresolved = build.condition("ResolvedRefs", "False", observed_generation=generation)
+    route = build.api_route(conditions=(build.condition("Accepted"), unresolved))
+
+    found = conditions(**API | {"http_routes": (route,)}).unaccepted
+
+    assert "ResolvedRefs=False" in told(found)
+    assert [each.transient for each in found] == [transient]
+
+
+@pytest.mark.parametrize(
+    ("routes", "transient"),
+    [
+        pytest.param((build.api_route(),), True, id="one is there, not counted yet"),
+        pytest.param((), False, id="there is none"),
+    ],
+)
+def test_a_tls_route_that_is_there_may_yet_be_attached(
+    routes: tuple[Route, ...], transient: bool
+) -> None:
+    gateway = build.api_gateway(listener=build.PASSED, attached=0)
+
+    found = conditions(**API | {"api_gateways": (gateway,), "tls_routes": routes}).unaccepted
+
+    assert "no TLSRoute is attached" in told(found)
+    assert [each.transient for each in found] == [transient]
+
+
+def test_fewer_routes_than_before() -> None:
+    before = Before(taken=AT, api_gateways=(build.api_gateway(attached=2),))
+
+    found = conditions(**API, **expecting(before=before)).unaccepted
+
+    assert "has 1 attached routes, 2 before the upgrade" in told(found)
