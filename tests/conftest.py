@@ -14,6 +14,7 @@ import pytest
 
 from meshgate.catalogue import STAGES
 from meshgate.collect.istiod import MONITORING_PORT
+from meshgate.report.text import unwrapped
 from meshgate.snapshot.model import Snapshot
 from meshgate.snapshot.store import save
 from tests import fakes
@@ -31,8 +32,8 @@ class Run(msgspec.Struct, frozen=True):
 
     @property
     def lines(self) -> list[str]:
-        """The lines that hold something."""
-        return [line for line in self.out.splitlines() if line.strip()]
+        """The lines that are not empty, each with its fix and its continuations."""
+        return unwrapped(self.out)
 
     @property
     def last(self) -> str:

@@ -125,8 +125,18 @@ HEALTHY: dict[str, Any] = {
     ),
 }
 
-# of every look something to look at
+# something for every detection: dry-run policies are on, and a bundle is too old to be read
 CONCERNED: dict[str, Any] = {
-    "settings": (settings(variables={"AMBIENT_ENABLE_DRY_RUN_AUTHORIZATION_POLICY": "true"}),),
+    "settings": (
+        settings(
+            variables={"AMBIENT_ENABLE_DRY_RUN_AUTHORIZATION_POLICY": "true"},
+            excluded_namespaces=("shop",),
+        ),
+    ),
+    "definitions": (
+        GATEWAYS,
+        definition("grpcroutes.gateway.networking.k8s.io", "v1", bundle="v1.0.0"),
+        definition("udproutes.gateway.networking.k8s.io", "v1alpha2"),
+    ),
     "envoy_filters": (patched(patch("^1\\.24"), patch("^1\\.29")),),
 }

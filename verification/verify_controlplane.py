@@ -139,5 +139,14 @@ def test_no_configuration_conflicts(mesh: Mesh) -> None:
     assert not conflicting, listed(conflicting)
 
 
+@pytest.mark.check("CP016")
+def test_node_agents_are_rolled_out_and_supported(mesh: Mesh, warn: Warn) -> None:
+    """Without its CNI plugin or ztunnel a node starts no new pod, or starts it outside the mesh."""
+    broken = mesh.node_agents.broken
+
+    assert not broken, listed(broken)
+    warn(mesh.node_agents.behind)
+
+
 if __name__ == "__main__":
     raise SystemExit(run_alone(__file__))

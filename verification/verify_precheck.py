@@ -1,6 +1,6 @@
-"""Stage A: nothing is in the way of the upgrade that is about to be applied.
+"""Stage A: nothing prevents the upgrade that is about to be applied.
 
-Runs before anything is applied; `--target-version` says to what, else istioctl's own version does.
+Runs before anything is applied.  The target is `--target-version`, else the version of istioctl.
 """
 
 import pytest
@@ -14,7 +14,7 @@ pytestmark = pytest.mark.precheck
 
 @pytest.mark.check("PC001")
 def test_istioctl_precheck_finds_nothing(mesh: Mesh, warn: Warn) -> None:
-    """What Istio itself knows to be in the way of its release is best heard before it is there."""
+    """Istio's own check knows what its release does not tolerate."""
     warn(mesh.precheck.warnings)
     errors = mesh.precheck.errors
 
@@ -22,9 +22,9 @@ def test_istioctl_precheck_finds_nothing(mesh: Mesh, warn: Warn) -> None:
 
 
 @pytest.mark.check("PC002")
-def test_the_upgrade_is_one_step_forward(mesh: Mesh, warn: Warn) -> None:
-    """Istio tests, and supports, an upgrade by one minor version, and no way back by itself."""
-    warn(mesh.upgrade.rollbacks)
+def test_upgrade_is_one_step_forward(mesh: Mesh, warn: Warn) -> None:
+    """Istio tests and supports upgrades by one minor version."""
+    warn(mesh.upgrade.rollbacks + mesh.upgrade.lost_fixes)
     steps = mesh.upgrade.wrong_steps
 
     assert not steps, listed(steps)
@@ -32,7 +32,7 @@ def test_the_upgrade_is_one_step_forward(mesh: Mesh, warn: Warn) -> None:
 
 @pytest.mark.check("PC003")
 def test_the_target_supports_this_kubernetes(mesh: Mesh, warn: Warn) -> None:
-    """istiod on a Kubernetes that it was not made for fails where nobody looks for it."""
+    """istiod on an unsupported Kubernetes version fails in unexpected places."""
     warn(mesh.upgrade.ended)
     unsupported = mesh.upgrade.unsupported_kubernetes
 
@@ -41,7 +41,7 @@ def test_the_target_supports_this_kubernetes(mesh: Mesh, warn: Warn) -> None:
 
 @pytest.mark.check("PC004")
 def test_every_proxy_is_within_the_skew(mesh: Mesh, warn: Warn) -> None:
-    """A proxy that is too old for the new istiod is served what it may not understand."""
+    """A proxy that is too old may not understand what the new istiod sends."""
     warn(mesh.upgrade.ahead_for_now)
     skewed = mesh.upgrade.out_of_skew
 
@@ -50,7 +50,7 @@ def test_every_proxy_is_within_the_skew(mesh: Mesh, warn: Warn) -> None:
 
 @pytest.mark.check("PC005")
 def test_nothing_is_in_use_that_was_removed(mesh: Mesh, warn: Warn) -> None:
-    """What a release no longer knows it ignores: no error, and what was asked for is gone."""
+    """istiod ignores removed settings without an error."""
     warn(mesh.changes.turned)
     removed = mesh.changes.removed
 
@@ -59,7 +59,7 @@ def test_nothing_is_in_use_that_was_removed(mesh: Mesh, warn: Warn) -> None:
 
 @pytest.mark.check("PC006")
 def test_every_envoy_filter_still_applies(mesh: Mesh, warn: Warn) -> None:
-    """A filter for one version stops applying, without a word, when its pods restart on another."""
+    """A filter for one version silently stops applying when its pods restart on another."""
     warn(mesh.envoy_filters.fragile)
     lost = mesh.envoy_filters.lost
 
@@ -68,7 +68,7 @@ def test_every_envoy_filter_still_applies(mesh: Mesh, warn: Warn) -> None:
 
 @pytest.mark.check("PC007")
 def test_the_gateway_api_is_what_the_target_reads(mesh: Mesh, warn: Warn) -> None:
-    """Routes of a version that istiod does not read are not there, as far as it is concerned."""
+    """istiod waits forever for a CRD version that is not served, and ignores old bundles."""
     warn(mesh.gateway_api.old)
     unread = mesh.gateway_api.unread
 
@@ -77,7 +77,7 @@ def test_the_gateway_api_is_what_the_target_reads(mesh: Mesh, warn: Warn) -> Non
 
 @pytest.mark.check("PC008")
 def test_nothing_is_claimed_twice(mesh: Mesh, warn: Warn) -> None:
-    """Two that want the same namespace, tag or field take it from each other, sync after sync."""
+    """Two owners of a namespace, tag or field overwrite each other with every sync."""
     warn(mesh.ownership.ambiguous + mesh.ownership.contested)
     conflicts = mesh.ownership.conflicts
 
@@ -86,16 +86,24 @@ def test_nothing_is_claimed_twice(mesh: Mesh, warn: Warn) -> None:
 
 @pytest.mark.check("PC009")
 def test_every_pod_would_come_back_into_the_mesh(mesh: Mesh, warn: Warn) -> None:
-    """A pod that loses its sidecar at the restart runs on, outside of the mesh."""
+    """A pod that loses its sidecar at a restart keeps running outside the mesh."""
     warn(mesh.restart.unreached + mesh.restart.guarded)
     lost = mesh.restart.lost
 
     assert not lost, listed(lost)
 
 
+@pytest.mark.check("PC010")
+def test_no_image_comes_from_a_registry_that_shuts_down(mesh: Mesh) -> None:
+    """A pod whose image cannot be pulled cannot start on another node."""
+    affected = mesh.registries.affected
+
+    assert not affected, listed(affected)
+
+
 @pytest.mark.check("PC101")
 def test_the_targets_envoy_takes_what_its_istiod_would_send(mesh: Mesh) -> None:
-    """A sidecar that refuses its configuration is known before the first pod is restarted on it."""
+    """A sidecar that rejects its configuration is found before a pod restarts with it."""
     refused = mesh.shadow.refused
 
     assert not refused, listed(refused)
@@ -103,7 +111,7 @@ def test_the_targets_envoy_takes_what_its_istiod_would_send(mesh: Mesh) -> None:
 
 @pytest.mark.check("PC102")
 def test_nothing_that_a_proxy_has_would_be_gone(mesh: Mesh, warn: Warn) -> None:
-    """A filter, a route or a rule that silently is not there any more is found by its victims."""
+    """A filter, route or rule that silently disappears is found before the upgrade."""
     warn(mesh.shadow.changed)
     gone = mesh.shadow.gone
 
@@ -112,7 +120,7 @@ def test_nothing_that_a_proxy_has_would_be_gone(mesh: Mesh, warn: Warn) -> None:
 
 @pytest.mark.check("PC103")
 def test_every_enrolled_namespace_would_be_injected(mesh: Mesh, warn: Warn) -> None:
-    """What the injector of the new version makes of a pod is seen only when the pod restarts."""
+    """The target's injector otherwise acts on a pod only when the pod restarts."""
     warn(mesh.shadow.reshaped)
     left_out = mesh.shadow.left_out
 

@@ -97,13 +97,13 @@ def capture(
         _say(f"no cluster to capture ({error}): name one with --kubeconfig and --context")
         raise typer.Exit(4) from error
     except ReadError as error:
-        _say(f"could not keep it in {place}: {error.why}. Do: {error.remedy}")
+        _say(f"could not keep it in {place}: {error.why} (fix: {error.remedy})")
         raise typer.Exit(int(Gate.COULD_NOT_VERIFY)) from error
     except (OSError, ValueError) as error:
         _say(f"could not keep it in {place}: {error}")
         raise typer.Exit(4) from error
     for gap in snapshot.gaps:
-        _say(f"could not read {gap.item}: {gap.why}. Do: {gap.remedy}")
+        _say(f"could not read {gap.item}: {gap.why} (fix: {gap.remedy})")
     _say(f"kept {len(snapshot.read)} items of {snapshot.source} in {place}")
     if snapshot.gaps:
         raise typer.Exit(int(Gate.COULD_NOT_VERIFY))
@@ -175,7 +175,7 @@ def shadow_upgrade(
         _say(f"no cluster to look at ({error}): name one with --kubeconfig and --context")
         raise typer.Exit(4) from error
     except ReadError as error:
-        _say(f"could not verify: {error.why}. Do: {error.remedy}")
+        _say(f"could not verify: {error.why} (fix: {error.remedy})")
         raise typer.Exit(int(Gate.COULD_NOT_VERIFY)) from error
     told = ShadowReport.of(seen, accept or ())
     if save:
@@ -237,12 +237,12 @@ def _offenders(snapshot: Path) -> dict[str, str]:
         report = read(file)
     found = {
         offender.key: f"{claim.id} {offender.subject}: {offender.seen}"
-        for claim in report.claims
+        for claim in report.checks
         for offender in claim.findings
     }
     unknown = {
         claim.id: f"{claim.id} could not be verified: {claim.why}"
-        for claim in report.claims
+        for claim in report.checks
         if claim.verdict == "could not verify"
     }
     return found | unknown
@@ -338,7 +338,7 @@ def _by_event(cluster: "Cluster", pod: Named | None) -> Iterator[None]:
         yield
     except ReadError as error:
         if pod:
-            words = f"{error.why}. Do: {error.remedy}"
+            words = f"{error.why} (fix: {error.remedy})"
             with suppress(ReadError):  # the log has it all the same
                 publish_event(
                     cluster,
@@ -470,7 +470,7 @@ def _telling(what: str) -> Iterator[None]:
         _say(f"no cluster to {what} ({error}): name one with --kubeconfig and --context")
         raise typer.Exit(4) from error
     except ReadError as error:
-        _say(f"could not {what}: {error.why}. Do: {error.remedy}")
+        _say(f"could not {what}: {error.why} (fix: {error.remedy})")
         raise typer.Exit(int(Gate.COULD_NOT_VERIFY)) from error
     except (Missing, Damaged, OSError, ValueError) as error:
         _say(f"could not {what}: {error}")

@@ -23,7 +23,6 @@ from meshgate.collect.settle import Unsettled, settle
 from meshgate.collect.shadow.programs import Programs
 from meshgate.collect.snapshot_location import SnapshotLocation
 from meshgate.facts.mesh import Mesh
-from meshgate.facts.precheck.upgrade_path import read_support
 from meshgate.pipeline.events import Named
 from meshgate.pipeline.publish import Targets, publish
 from meshgate.probe.plan import Plan
@@ -31,14 +30,33 @@ from meshgate.probe.target import Target
 from meshgate.probe.traffic import Traffic
 from meshgate.report import html, json, text
 from meshgate.report.short import Short, broken, short
+from meshgate.report.visible import visible_outcome
 from meshgate.semantics.declared_answers import missing, read_answers
 from meshgate.semantics.planned import summary
+from meshgate.semantics.releases import read_support
 from meshgate.snapshot.ingress import INSIDE, OUTSIDE, PROBER, VANTAGES, Answer, Watch
-from meshgate.snapshot.model import Before, Expectations, Snapshot, before
+from meshgate.snapshot.model import Before, Expectations, KnownProblem, Snapshot, before
 from meshgate.snapshot.store import UnusableSnapshot, load, save
 from meshgate.snapshot.upgrade import Support
-from meshgate.suppressions import UnusableWaivers, key, read_waivers, suppress, unused_waivers
-from meshgate.verdict import PROVEN, Finding, Gate, Outcome, Ruling, Verdict, Warn, outcome, ruling
+from meshgate.suppressions import (
+    UnusableWaivers,
+    known_problems,
+    read_waivers,
+    suppress,
+    waiver_notes,
+)
+from meshgate.verdict import (
+    PROVEN,
+    Basis,
+    Finding,
+    Gate,
+    Outcome,
+    Ruling,
+    Verdict,
+    Warn,
+    outcome,
+    ruling,
+)
 
 if TYPE_CHECKING:
     from meshgate.collect.kubernetes import Cluster
@@ -48,13 +66,13 @@ if TYPE_CHECKING:
 class Past(NamedTuple):
     """A baseline: the keys of what was wrong in it, and what it saw; and what a watch saw."""
 
-    known: tuple[str, ...] | None = None
+    known: tuple[KnownProblem, ...] | None = None
     before: Before | None = None
     watch: Watch | None = None
 
 
 # The arguments that a claim may take: with no other it can be taken without pytest, to settle.
-ARGUMENTS = frozenset({"mesh", "warn"})
+ARGUMENTS = frozenset({"mesh", "warn", "basis"})
 
 # pytest's verbosity as pytest.ini has it; with another -q there is nothing but the last line
 USUAL = -1
@@ -440,6 +458,13 @@ def warn(request: pytest.FixtureRequest) -> Warn:
     return collected.extend  # type: ignore[no-any-return]
 
 
+@pytest.fixture
+def basis(request: pytest.FixtureRequest) -> Basis:
+    """Counts the objects that a check is based on: `basis(14, "pod")`."""
+    return request.node.stash.setdefault(_BASIS, Basis())  # type: ignore[no-any-return]
+
+
+_BASIS = pytest.StashKey[Basis]()
 _MESH = pytest.StashKey[Mesh]()
 _WARNINGS = pytest.StashKey[list[Finding]]()
 
@@ -484,7 +509,8 @@ class Worker:
             return (yield)
         warnings: list[Finding] = item.stash.get(_WARNINGS, [])
         mesh = self._evidence()
-        taken = _excused(outcome(row.id, raised, warnings), mesh)
+        counted = item.stash.get(_BASIS, None)
+        taken = _excused(outcome(row.id, raised, warnings, counted), mesh)
         item.user_properties += _properties(row, taken, mesh)
         report = yield
         report.meshgate = msgspec.to_builtins(taken)  # type: ignore[attr-defined]
@@ -607,7 +633,8 @@ class Gatekeeper(Worker):
             raise pytest.UsageError(f"{error}. The gate stays CLOSED.") from error
         except ReadError as error:
             raise pytest.UsageError(
-                f"cannot use the baseline: {error.why}. Do: {error.remedy}. The gate stays CLOSED."
+                f"cannot use the baseline: {error.why} (fix: {error.remedy}). "
+                "The gate stays CLOSED."
             ) from error
         except OSError as error:
             raise pytest.UsageError(
@@ -626,8 +653,8 @@ class Gatekeeper(Worker):
         place = SnapshotLocation(option("--baseline"))
         snapshot = place.load(self._cluster() if place.in_cluster else None)
         baseline = Mesh(snapshot)
-        known = tuple(
-            key(row.id, finding)
+        known = known_problems(
+            (row.id, finding)
             for item, row in claims.items()
             for finding in _take(item, row, baseline).findings
         )
@@ -653,7 +680,7 @@ class Gatekeeper(Worker):
         """Prints what would be sent, and ends the run: nothing is verified, no gate is opened."""
         lines, gaps = source.plan_requests()
         for gap in gaps:
-            self._say(f"could not plan: {gap.why}. Do: {gap.remedy}")
+            self._say(f"could not plan: {gap.why} (fix: {gap.remedy})")
         for line in lines:
             self._say(line)
         pytest.exit(
@@ -786,7 +813,7 @@ class Gatekeeper(Worker):
         notes: tuple[str, ...] = ()
         if self.snapshot is not None:
             waivers = self.snapshot.expectations.waivers
-            notes = unused_waivers(waivers, outcomes, self.snapshot.taken.date())
+            notes = waiver_notes(waivers, outcomes, self.snapshot.taken.date())
             seen = Mesh(self.snapshot)
             for id, item, facts in (
                 ("PC001", "precheck", seen.precheck),
@@ -812,26 +839,24 @@ class Gatekeeper(Worker):
             if verdict.gate is Gate.OPEN and exitstatus != pytest.ExitCode.OK:
                 # a test that is not in the catalogue failed
                 session.exitstatus = int(Gate.CLOSED)
-            json.write(verdict, self.snapshot, Path(self._config.getoption("--json")))
+            json.write(json.report(verdict, self.snapshot), Path(self._config.getoption("--json")))
             self._last_words(verdict, session.exitstatus)
         elif exitstatus == pytest.ExitCode.NO_TESTS_COLLECTED:
-            self._broken_off(
-                "The gate is CLOSED: no claim was selected (exit 5: nothing was verified)", 5
-            )
+            self._broken_off(text.last_line("GATE CLOSED: no check was selected", 5), 5)
         else:
             code = int(session.exitstatus)
             why = f": {self._why_broken}" if self._why_broken else ""
             self._broken_off(
-                f"The gate is CLOSED: the run was broken off (exit {code}: see above)", code, why
+                text.last_line("GATE CLOSED: the run ended early, see above", code), code, why
             )
         return result
 
     def _last_words(self, verdict: Ruling, status: int) -> None:
         *lines, last = text.ruling_lines(verdict)
-        for line in lines:
+        for line in text.wrapped(lines):
             self._say(line)
         if status != verdict.gate:
-            last = f"The gate is CLOSED: a test that is in no catalogue failed (exit {status})"
+            last = text.last_line("GATE CLOSED: a test that is not in the catalogue failed", status)
         self._publish(short(verdict, status, last))
         self._release()
         self._say(last)
@@ -932,7 +957,7 @@ def _asked_for(option: Any, otherwise: Expectations, past: Past) -> Expectations
         # asked for or not asked for: what a recording has is never taken back by silence
         "allow_rollback": option("--allow-rollback") or None,
         "support": _support(option("--support-matrix")),
-        "known": () if option("--old-findings-fail") else past.known,
+        "known_problems": () if option("--old-findings-fail") else past.known,
         "before": past.before,
         "vantages": tuple(option("--vantage") or ()) or (named if len(named) > 1 else None),
         "require_shadow": option("--require-shadow"),
@@ -1001,7 +1026,7 @@ def _take(item: pytest.Item, row: Check, mesh: Mesh) -> Outcome:
     if not isinstance(item, pytest.Function) or not ARGUMENTS.issuperset(_arguments(item)):
         # needs more than evidence: it is taken once, in its turn
         return Outcome(row.id, Verdict.NOT_APPLICABLE)
-    given = {"mesh": mesh, "warn": lambda findings: None}
+    given = {"mesh": mesh, "warn": lambda findings: None, "basis": (counted := Basis())}
     try:
         _need_all(row, mesh)
         item.obj(**{name: given[name] for name in _arguments(item)})
@@ -1010,12 +1035,11 @@ def _take(item: pytest.Item, row: Check, mesh: Mesh) -> Outcome:
     except BaseException as error:
         # pytest.skip and pytest.fail raise no Exception: they too say what the claim came to
         return _excused(outcome(row.id, error), mesh)
-    return outcome(row.id, None)
+    return outcome(row.id, None, basis=counted)
 
 
 def _excused(taken: Outcome, mesh: Mesh) -> Outcome:
-    snapshot = mesh.evidence.snapshot
-    return suppress(taken, snapshot.expectations, snapshot.taken.date())
+    return visible_outcome(suppress(taken, mesh.evidence.snapshot))
 
 
 def _need_all(row: Check, mesh: Mesh) -> None:

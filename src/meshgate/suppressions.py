@@ -1,10 +1,11 @@
-"""What is wrong and closes no gate all the same: waived by somebody, or so before the upgrade.
+"""Findings that do not close the gate: waived, pre-existing, or seen in a single capture.
 
-Pure: "today" is the day on which the evidence was taken, so a replay excuses what the run excused.
+Pure: "today" is the day on which the evidence was captured, so a replay gives the same verdict.
 """
 
-import re
+import json
 import tomllib
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from datetime import date
 from fnmatch import fnmatchcase
@@ -13,91 +14,145 @@ from pathlib import Path
 import msgspec
 
 from meshgate.catalogue import check, checks
-from meshgate.snapshot.model import Expectations, Waiver
+from meshgate.snapshot.model import KnownProblem, Snapshot, Waiver
 from meshgate.verdict import Finding, Outcome, Verdict
 
-# the letters that Kubernetes makes names of (apimachinery's util/rand)
-_RANDOM = "[bcdfghjklmnpqrstvwxz2456789]"
-_POD_SUFFIX = re.compile(rf"(?:-{_RANDOM}{{6,10}})?-{_RANDOM}{{5}}$")
-_NUMBER = re.compile(r"(?<!\w)\d+(?:\.\d+)*(?!\w)")
+PRE_EXISTING = "pre-existing (in the baseline)"
+UNCONFIRMED = "seen in one capture only"
 
 
 class UnusableWaivers(Exception):
-    """The waivers file cannot be believed; the message says where."""
+    """A waiver file cannot be used; the message says where."""
 
 
-class _File(msgspec.Struct, forbid_unknown_fields=True):
-    waiver: tuple[Waiver, ...] = ()
+class _StrictWaiver(Waiver, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A waiver without misspelt keys."""
 
 
 def read_waivers(file: Path) -> tuple[Waiver, ...]:
-    """The waivers of a TOML file: `[[waiver]]` tables with check, subject, reason, until, seen.
+    """Return the waivers of a TOML file: `[[waiver]]` tables with the fields of Waiver.
 
-    Raises UnusableWaivers: a waiver that is misspelt must not be one that is silently unused.
+    Raises UnusableWaivers: a misspelt waiver must not be silently unused.
     """
     try:
-        read = msgspec.convert(tomllib.loads(file.read_text()), _File).waiver
-    except (OSError, tomllib.TOMLDecodeError, msgspec.ValidationError) as error:
+        read = msgspec.convert(
+            tomllib.loads(file.read_text()), dict[str, tuple[_StrictWaiver, ...]]
+        )
+        if unknown := sorted(read.keys() - {"waiver"}):
+            raise UnusableWaivers(f"cannot use the waivers {file}: unknown table {unknown[0]}")
+    except (OSError, ValueError, tomllib.TOMLDecodeError, msgspec.ValidationError) as error:
         raise UnusableWaivers(f"cannot use the waivers {file}: {error}") from error
-    for waiver in read:
+    waivers = read.get("waiver", ())
+    for waiver in waivers:
         if waiver.check not in checks():
             raise UnusableWaivers(f"cannot use the waivers {file}: no check {waiver.check}")
         if not waiver.reason.strip():
             raise UnusableWaivers(
-                f"cannot use the waivers {file}: the one for {waiver.check} {waiver.subject} "
+                f"cannot use the waivers {file}: the waiver for {waiver.check} {waiver.subject} "
                 "gives no reason"
             )
-    return read
+    return waivers
 
 
 def key(id: str, finding: Finding) -> str:
-    """What is the same before and after: no generated pod name, no number that counts up."""
-    subject = finding.subject
-    if subject.startswith("Pod "):
-        subject = _POD_SUFFIX.sub("", subject)
-    return f"{id} {subject}: {_NUMBER.sub('#', finding.seen)}"
+    """Return a finding's identity as one line, for programs that compare two runs."""
+    subject, problem, about = finding.identity
+    named = finding.problem or json.dumps(problem)
+    return f"{id} {subject}: {named}" + (f" {json.dumps(dict(about))}" if about else "")
 
 
-def suppress(outcome: Outcome, expectations: Expectations, running: date) -> Outcome:
-    """The outcome without what is excused: that is turned into warnings that say why.
+def known_problems(found: Iterable[tuple[str, Finding]]) -> tuple[KnownProblem, ...]:
+    """Return the identities of (check, finding) pairs with their counts, for a baseline.
 
-    Only findings can be excused: what could not be verified stays the worst.
+    Transient findings, and those of checks about what an upgrade changes, are left out.
+    """
+    counts = Counter(
+        (id, *finding.identity)
+        for id, finding in found
+        if not finding.transient and check(id).baseline
+    )
+    return tuple(
+        KnownProblem(check=id, subject=subject, problem=problem, about=about, count=count)
+        for (id, subject, problem, about), count in sorted(counts.items())
+    )
+
+
+def sighting(id: str, finding: Finding, uid: str = "") -> KnownProblem:
+    """Return what identifies a transient finding of this very object from capture to capture.
+
+    A finding without a `problem` is identified by its object alone: its text may count seconds.
+    """
+    about = tuple(sorted(finding.about)) if finding.problem else ()
+    subject = f"{finding.subject} {uid}".strip()
+    return KnownProblem(check=id, subject=subject, problem=finding.problem, about=about)
+
+
+def uids(snapshot: Snapshot) -> dict[str, str]:
+    """Return the UID of each pod by its subject, `Pod namespace/name`."""
+    return {
+        f"Pod {each.metadata.namespace}/{each.metadata.name}": each.metadata.uid
+        for each in snapshot.pods
+    }
+
+
+def suppress(outcome: Outcome, snapshot: Snapshot) -> Outcome:
+    """Return the outcome with its suppressed findings turned into warnings that say why.
+
+    Only findings can be suppressed: an UNKNOWN stays one.
     """
     if outcome.verdict is not Verdict.FAIL or not outcome.findings:
         return outcome
+    expectations = snapshot.expectations
+    running = snapshot.taken.date()
+    allowed = {
+        (each.check, each.subject, each.problem, tuple(sorted(each.about))): each.count
+        for each in expectations.known_problems or ()
+        if check(each.check).baseline
+    }
     kept: list[Finding] = []
-    excused: list[Finding] = []
-    used: set[int] = set()
+    suppressed: list[Finding] = []
+    used: list[tuple[int, str]] = []
+    uid_of = uids(snapshot) if snapshot.unconfirmed else {}
     for finding in outcome.findings:
+        identity = (outcome.check, *finding.identity)
         number = _waiver(outcome.check, finding, expectations.waivers, running)
         if number is not None:
             waiver = expectations.waivers[number]
-            used.add(number)
-            excused.append(_marked(finding, f"waived until {waiver.until}: {waiver.reason}"))
+            used.append((number, finding.owner or finding.subject))
+            suppressed.append(_marked(finding, f"waived until {waiver.until}: {waiver.reason}"))
         elif (
-            check(outcome.check).baseline
-            and expectations.known
-            and key(outcome.check, finding) in expectations.known
+            finding.transient
+            and sighting(outcome.check, finding, uid_of.get(finding.subject, ""))
+            in snapshot.unconfirmed
         ):
-            excused.append(_marked(finding, "so before this upgrade"))
+            suppressed.append(_marked(finding, UNCONFIRMED))
+        elif allowed.get(identity, 0) > 0:
+            allowed[identity] -= 1
+            suppressed.append(_marked(finding, PRE_EXISTING))
         else:
             kept.append(finding)
     return msgspec.structs.replace(
         outcome,
         verdict=Verdict.FAIL if kept else Verdict.WARN,
         findings=tuple(kept),
-        warnings=(*outcome.warnings, *excused),
-        waivers=tuple(sorted(used)),
+        warnings=(*outcome.warnings, *suppressed),
+        waivers=tuple(sorted(set(used))),
     )
 
 
 def _waiver(id: str, finding: Finding, waivers: Sequence[Waiver], running: date) -> int | None:
+    about = dict(finding.about)
     for number, waiver in enumerate(waivers):
         if (
             waiver.check == id
             and running <= waiver.until
-            and fnmatchcase(finding.subject, waiver.subject)
+            and (
+                fnmatchcase(finding.subject, waiver.subject)
+                or bool(finding.owner and fnmatchcase(finding.owner, waiver.subject))
+            )
+            and fnmatchcase(finding.problem, waiver.problem)
             and fnmatchcase(finding.seen, waiver.seen)
+            and all(fnmatchcase(about.get(name, ""), glob) for name, glob in waiver.about.items())
         ):
             return number
     return None
@@ -107,22 +162,28 @@ def _marked(finding: Finding, why: str) -> Finding:
     return msgspec.structs.replace(finding, suppression=why)
 
 
-def unused_waivers(
+def waiver_notes(
     waivers: Sequence[Waiver], outcomes: Iterable[Outcome], running: date
 ) -> tuple[str, ...]:
-    """Waivers that did nothing here, in words: expired, or for what is no longer wrong.
+    """Return a note for each waiver that is expired, unused, or covers more than one object.
 
-    Only those of the checks that were taken: of another stage's nothing is known.
+    Only for checks that ran: nothing is known of another stage's.
     """
-    taken = {outcome.check: outcome for outcome in outcomes}
-    used = {number for outcome in taken.values() for number in outcome.waivers}
-    return tuple(
-        f"the waiver for {waiver.check} {waiver.subject} "
-        + (
-            f"expired on {waiver.until}: mend what it excused, or renew it with its reason"
-            if waiver.until < running
-            else "is unused: nothing like it is wrong any more, take it out"
-        )
-        for number, waiver in enumerate(waivers)
-        if waiver.check in taken and number not in used
-    )
+    ran = {outcome.check: outcome for outcome in outcomes}
+    covered: dict[int, set[str]] = {}
+    for outcome in ran.values():
+        for number, subject in outcome.waivers:
+            covered.setdefault(number, set()).add(subject)
+    notes = []
+    for number, waiver in enumerate(waivers):
+        name = f"the waiver for {waiver.check} {waiver.subject}"
+        objects = sorted(covered.get(number, ()))
+        if waiver.check not in ran:
+            continue
+        if not objects and waiver.until < running:
+            notes.append(f"{name} expired on {waiver.until}: fix the finding, or renew the waiver")
+        elif not objects:
+            notes.append(f"{name} is unused: remove it")
+        elif len(objects) > 1:
+            notes.append(f"{name} covers {len(objects)} objects: {', '.join(objects)}")
+    return tuple(notes)

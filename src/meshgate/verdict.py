@@ -1,4 +1,4 @@
-"""The words of a verdict: outcomes, findings, and why a claim could not be taken.  Pure."""
+"""The terms of a verdict: findings, outcomes of checks, and the ruling over a run.  Pure."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from enum import IntEnum
@@ -7,9 +7,9 @@ import msgspec
 
 
 class Verdict(IntEnum):
-    """What a claim came to, best first; a run is as good as its worst claim.
+    """The result of a check, best first; a run is as good as its worst check.
 
-    `NOT_APPLICABLE` proves nothing: it is neither good nor bad, and alone it opens no gate.
+    `NOT_APPLICABLE` is neither good nor bad; alone it does not open a gate.
     """
 
     NOT_APPLICABLE = -1
@@ -20,7 +20,7 @@ class Verdict(IntEnum):
 
     @property
     def word(self) -> str:
-        """Lower case, as people and JUnit properties read it: `could not verify` for UNKNOWN."""
+        """Return the lower-case name used in reports: `could not verify` for UNKNOWN."""
         return {
             Verdict.NOT_APPLICABLE: "not applicable",
             Verdict.UNKNOWN: "could not verify",
@@ -31,7 +31,7 @@ PROVEN = (Verdict.PASS, Verdict.WARN)
 
 
 class Gate(IntEnum):
-    """The gate's exit codes.  2 to 6 keep pytest's own meanings; none of them opens the gate."""
+    """The gate's exit codes; 2 to 6 keep pytest's own meanings, and none of them is open."""
 
     OPEN = 0
     CLOSED = 1
@@ -43,15 +43,15 @@ class Finding(msgspec.Struct, frozen=True, order=True):
 
     Attributes:
         subject: the object, `Kind namespace/name`.
-        seen: what is wrong with it.
+        seen: what is wrong with it, as a phrase that follows the subject.
         expected: what was expected instead.
         remedy: what to do; the catalogue's hint if empty.
         transient: whether time alone may resolve it (a rollout, a push in flight).
         suppression: why it does not close the gate (suppressions.py).
         problem: a constant code for this kind of problem, such as `disconnected`.
         owner: the object that outlives the subject, `Kind namespace/name`: a Pod's workload.
-        about: what tells it from the same problem of the same object, as sorted pairs of name
-            and value: the port, host, route, code or version.
+        about: what distinguishes it from the same problem of the same object, as sorted pairs of
+            name and value: the port, host, route, code or version.
     """
 
     subject: str
@@ -66,24 +66,54 @@ class Finding(msgspec.Struct, frozen=True, order=True):
 
     @property
     def identity(self) -> tuple[str, str, tuple[tuple[str, str], ...]]:
-        """What is equal exactly if it is the same problem, before and after an upgrade.
+        """Return what is equal exactly if it is the same problem, before and after an upgrade.
 
-        Without a `problem` it is the whole text: then only an equal finding is the same one.
+        A finding without a `problem` is identified by its whole text.
         """
-        return self.owner or self.subject, self.problem or self.seen, self.about
+        return self.owner or self.subject, self.problem or self.seen, tuple(sorted(self.about))
 
     def __str__(self) -> str:
-        expected = f"; expected {self.expected}" if self.expected else ""
+        expected = f" (expected {self.expected.strip().rstrip('.')})" if self.expected else ""
         suppression = f"[{self.suppression}] " if self.suppression else ""
         return f"{self.subject}: {suppression}{self.seen.strip().rstrip('.')}{expected}"
 
 
-# How a claim reports what is right today and wrong soon.
+# How a check reports findings that do not close the gate.
 Warn = Callable[[Iterable[Finding]], None]
 
 
+class Basis:
+    """The evidence that a check is based on, as counts of objects: `basis(14, "pod")`.
+
+    A check that counted its objects and found none of them cannot pass: see `outcome`.
+    """
+
+    def __init__(self) -> None:
+        self._counts: dict[str, int] = {}
+
+    def __call__(self, count: int, noun: str) -> None:
+        """Add so many objects; `noun` is singular (`proxy`, `TLS listener`)."""
+        self._counts[noun] = self._counts.get(noun, 0) + count
+
+    @property
+    def empty(self) -> bool:
+        """Return whether objects were counted, and there was none."""
+        return bool(self._counts) and not any(self._counts.values())
+
+    def __str__(self) -> str:
+        return ", ".join(_counted(count, noun) for noun, count in self._counts.items())
+
+
+def _counted(count: int, noun: str) -> str:
+    if count == 1:
+        return f"1 {noun}"
+    if noun.endswith("y") and noun[-2:-1] not in "aeiou":
+        return f"{count} {noun[:-1]}ies"
+    return f"{count} {noun}{'es' if noun.endswith(('s', 'x', 'ch', 'sh')) else 's'}"
+
+
 class Listing(str):
-    """The message of a claim's one assert: all offenders as text, the findings kept beside it."""
+    """The message of a check's assert: all findings as text, with the findings themselves."""
 
     findings: tuple[Finding, ...]
 
@@ -95,14 +125,14 @@ class Listing(str):
 
 
 def listed(findings: Iterable[Finding]) -> Listing:
-    """Every offender, sorted, a line each: what follows the comma of a claim's assert."""
+    """Return the message of a check's assert: every finding, sorted, one per line."""
     return Listing(findings)
 
 
 class CouldNotVerify(Exception):
-    """Evidence that a claim rests on could not be had: the worst verdict, never an open gate.
+    """Evidence that a check needs is missing: the check is UNKNOWN and the gate closed.
 
-    `heals` says that another look may well get it (an istiod that is starting).
+    `transient` means that another capture may get it (an istiod that is starting).
     """
 
     def __init__(self, why: str, remedy: str = "", *, transient: bool = False) -> None:
@@ -113,14 +143,17 @@ class CouldNotVerify(Exception):
 
 
 class NotApplicable(Exception):
-    """The claim has nothing to speak about here, for a reason that was itself observed."""
+    """The check has no object here, for a reason that was itself observed."""
 
 
 class Outcome(msgspec.Struct, frozen=True):
-    """One claim's verdict, as every report sees it.
+    """The result of one check, as every report shows it.
 
-    `why` and `remedy` say what was in the way of an UNKNOWN, or why a claim is NOT_APPLICABLE;
-    `waivers` are the numbers of those that excused something.
+    Attributes:
+        why: why it is UNKNOWN or NOT_APPLICABLE, or the message of a failure without findings.
+        remedy: what to do about an UNKNOWN.
+        waivers: (position of the waiver, object) for each finding that a waiver suppressed.
+        basis: what a result is based on, such as `14 pods, 2 gateways`.
     """
 
     check: str
@@ -130,12 +163,38 @@ class Outcome(msgspec.Struct, frozen=True):
     why: str = ""
     remedy: str = ""
     transient: bool = False
-    waivers: tuple[int, ...] = ()
+    waivers: tuple[tuple[int, str], ...] = ()
+    basis: str = ""
 
 
-def outcome(check: str, error: BaseException | None, warnings: Iterable[Finding] = ()) -> Outcome:
-    """What a claim came to, from what it raised.  A crash is UNKNOWN, like missing evidence."""
-    warned = tuple(sorted(warnings))
+def outcome(
+    check: str,
+    error: BaseException | None,
+    warnings: Iterable[Finding] = (),
+    basis: Basis | None = None,
+) -> Outcome:
+    """Return the result of a check from what it raised; a crash is UNKNOWN.
+
+    Args:
+        check: its id.
+        error: what it raised; None if it returned.
+        warnings: the findings that it reported without failing.
+        basis: what it counted as its evidence.
+    """
+    result = _outcome(check, error, tuple(sorted(warnings)))
+    if basis is None:
+        return result
+    if result.verdict is Verdict.PASS and basis.empty:
+        return Outcome(
+            check,
+            Verdict.UNKNOWN,
+            why=f"the evidence says nothing: {basis}",
+            remedy="check what the options exclude, and what istiod reports",
+        )
+    return msgspec.structs.replace(result, basis=str(basis))
+
+
+def _outcome(check: str, error: BaseException | None, warned: tuple[Finding, ...]) -> Outcome:
     match error:
         case None:
             return Outcome(check, Verdict.WARN if warned else Verdict.PASS, warnings=warned)
@@ -158,14 +217,14 @@ def outcome(check: str, error: BaseException | None, warnings: Iterable[Finding]
                 check,
                 Verdict.UNKNOWN,
                 why=f"the check crashed: {type(error).__name__}: {error}",
-                remedy="this is a defect of meshgate: report it with the snapshot",
+                remedy="report this defect of meshgate, with the snapshot",
             )
 
 
 class Ruling(msgspec.Struct, frozen=True):
-    """What a run came to: the gate, and the outcomes that it rests on, in the catalogue's order.
+    """The verdict of a run: the gate, and the outcomes in the catalogue's order.
 
-    `notes` are about the run, not about the mesh: waivers that did nothing, what was left out.
+    `notes` are about the run and not about the mesh: unused waivers, what was left out.
     """
 
     gate: Gate
@@ -174,39 +233,38 @@ class Ruling(msgspec.Struct, frozen=True):
 
     @property
     def sentence(self) -> str:
-        """The verdict in words: what the last line says."""
-        taken = len(self.outcomes)
+        """Return the verdict in words: what the last line says."""
+        total = len(self.outcomes)
+        failed, unknown = len(self.of(Verdict.FAIL)), len(self.of(Verdict.UNKNOWN))
         if self.gate is Gate.OPEN:
-            proven = len(self.of(Verdict.PASS)) + len(self.of(Verdict.WARN))
-            warned = len(self.of(Verdict.WARN))
-            spare = len(self.of(Verdict.NOT_APPLICABLE))
-            return (
-                f"The gate is OPEN: {proven} of {taken} claims are proven"
-                + (f", {warned} of them with a warning" if warned else "")
-                + (f", {spare} not applicable" if spare else "")
-                + "."
-            )
-        failed, unknown = self.of(Verdict.FAIL), self.of(Verdict.UNKNOWN)
-        missing = f", {len(unknown)} could not be verified" if unknown else ""
-        if failed:
-            return f"The gate is CLOSED: {len(failed)} of {taken} claims failed{missing}."
-        if unknown:
-            return f"The gate is CLOSED: could not verify {len(unknown)} of {taken} claims."
-        return "The gate is CLOSED: nothing was proven."
+            warned, spare = len(self.of(Verdict.WARN)), len(self.of(Verdict.NOT_APPLICABLE))
+            parts = [
+                f"{len(self.of(Verdict.PASS)) + warned} of {total} checks passed",
+                *([f"{warned} with warnings"] if warned else []),
+                *([f"{spare} not applicable"] if spare else []),
+            ]
+            return f"GATE OPEN: {', '.join(parts)}"
+        parts = [
+            *([f"{failed} of {total} checks failed"] if failed else []),
+            *([f"{unknown} could not be verified"] if failed and unknown else []),
+            *([f"could not verify {unknown} of {total} checks"] if unknown and not failed else []),
+        ]
+        return f"GATE CLOSED: {', '.join(parts) or 'no check produced evidence'}"
 
     def of(self, verdict: Verdict) -> tuple[Outcome, ...]:
-        """The outcomes of one verdict."""
+        """Return the outcomes of one verdict."""
         return tuple(each for each in self.outcomes if each.verdict is verdict)
 
 
 def ruling(
     outcomes: Sequence[Outcome], stage_of: Mapping[str, str], notes: tuple[str, ...] = ()
 ) -> Ruling:
-    """Open only if every stage that was asked for had a claim that is proven, and none is worse.
+    """Return the verdict: open only if every selected stage has a check that passed and no other.
 
     Args:
-        outcomes: one for each claim that was selected, taken or not.
+        outcomes: one for each check that was selected, whether it ran or not.
         stage_of: the stage of each check by id, in the catalogue's order.
+        notes: remarks about the run.
     """
     order = {check: position for position, check in enumerate(stage_of)}
     worst = max((each.verdict for each in outcomes), default=Verdict.UNKNOWN)

@@ -238,7 +238,7 @@ def test_a_closed_data_plane_gate_shows_only_in_the_api(lab: Lab, argo: Argo) ->
     assert restart.gates["data-plane-verification"] == "Failed"
     (row,) = [line for line in seen.stdout.splitlines() if "data-plane-verification" in line]
     assert "Failed" in row
-    assert "The gate is CLOSED" in row
+    assert "GATE CLOSED" in row
     closed_for(lab, restart, "data-plane-verification", "DP006 DestinationRule shop/plain")
     argo.health_becomes(PARENT, RESTART, "Degraded data-plane-verification: ")
     assert not workloads & pods(lab, *WORKLOADS)
@@ -359,7 +359,7 @@ def opened(lab: Lab, job: str) -> bool:
 def closed_for(lab: Lab, app: Application, job: str, finding: str) -> None:
     """The sync's result says that the gate is closed, and its log that this was among the reasons:
     right after a rollout there may be others, which a closed gate does not wait for."""
-    assert app.messages[job].startswith("The gate is CLOSED"), app
+    assert app.messages[job].startswith("GATE CLOSED"), app
     assert f"FAIL {finding}" in log(lab, job)
 
 

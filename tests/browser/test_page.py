@@ -63,7 +63,7 @@ def page(request: pytest.FixtureRequest, browser: Browser, report: Path) -> Iter
 def test_the_verdict_is_what_one_sees_first(page: Page) -> None:
     verdict = page.get_by_role("status")
 
-    assert "The gate is CLOSED" in verdict.inner_text()
+    assert "GATE CLOSED" in verdict.inner_text()
     box = verdict.bounding_box()
     assert box is not None
     assert box["y"] + box["height"] < 200
@@ -72,7 +72,7 @@ def test_the_verdict_is_what_one_sees_first(page: Page) -> None:
 def test_the_verdict_is_the_pages_heading(page: Page) -> None:
     (heading,) = page.get_by_role("heading", level=1).all()
 
-    assert heading.inner_text().startswith("The gate is CLOSED")
+    assert heading.inner_text().startswith("GATE CLOSED")
 
 
 def test_failures_come_before_all_else(page: Page) -> None:

@@ -53,7 +53,7 @@ def the_job(*conditions: tuple[str, str], verdict: str = "", gate: bool = True) 
     [
         (the_job(), "Progressing", "running"),
         (the_job(("Complete", "")), "Healthy", "published no verdict"),
-        (the_job(("Complete", ""), verdict="The gate is OPEN"), "Healthy", "The gate is OPEN"),
+        (the_job(("Complete", ""), verdict="GATE OPEN"), "Healthy", "GATE OPEN"),
         (the_job(("Failed", "exit code 1"), verdict="CLOSED: 1"), "Degraded", "CLOSED: 1"),
         (the_job(("Failed", "exit code 137")), "Degraded", "see the Job's log: exit code 137"),
         (the_job(("Failed", "x"), ("Complete", "")), "Degraded", "x"),
@@ -174,7 +174,7 @@ def hydrated(source: Any = HYDRATED, phase: str = "Hydrated") -> Any:
 
 
 OLD_REVISION = ("Deployment", "istiod-1-30-4", True)
-FAILED = hook("control-plane-verification", "Failed", "The gate is CLOSED: 1 of 12 claims failed")
+FAILED = hook("control-plane-verification", "Failed", "GATE CLOSED: 1 of 12 claims failed")
 NEEDS = {"gate.meshgate/control-plane-verification": "required"}
 
 

@@ -23,10 +23,19 @@ from meshgate.facts.mesh import Mesh
 from meshgate.plugin import ARGUMENTS
 from meshgate.snapshot.ingress import Answer
 from meshgate.snapshot.items import ITEMS
+from meshgate.snapshot.kubernetes import (
+    Container,
+    Controller,
+    ControllerSpec,
+    ControllerStatus,
+    Metadata,
+    PodSpec,
+    PodTemplate,
+)
 from meshgate.snapshot.model import Snapshot
 from meshgate.snapshot.retry_after import HeaderRule, RetryFilters
 from meshgate.snapshot.store import load
-from meshgate.verdict import CouldNotVerify, NotApplicable
+from meshgate.verdict import Basis, CouldNotVerify, NotApplicable
 from tests import upgrade_builders
 from tests.builders import (
     HTTP,
@@ -217,6 +226,8 @@ def test_the_stages_are_the_same_wherever_they_are_named(pytestconfig: pytest.Co
 
 # --- what a claim reads -------------------------------------------------------------------------
 
+CNI = {"k8s-app": "istio-cni-node", "app.kubernetes.io/version": "1.29.1"}
+
 # between them they lead every claim down each of its ways
 MESHES = {
     "healthy": snapshot(),
@@ -227,8 +238,24 @@ MESHES = {
         istiod=(reading(version="1.24.0", proxies=[sync(version="1.24.0")]),),
         **upgrade_builders.CONCERNED,
     ),
+    "on the way to the newest release": snapshot(
+        istiod=(reading(version="1.27.0", proxies=[sync(version="1.27.0")]),),
+        **upgrade_builders.CONCERNED,
+        **expecting(target_version="1.31.0"),
+    ),
     "without istiod": snapshot(pods=(), istiod=()),
     "asked for a target": snapshot(**expecting(retry_after_targets=("http://web.shop/",))),
+    "with a CNI plugin": snapshot(
+        daemon_sets=(
+            Controller(
+                metadata=Metadata(name="istio-cni-node", labels=CNI),
+                spec=ControllerSpec(
+                    template=PodTemplate(spec=PodSpec(containers=(Container(name="install-cni"),)))
+                ),
+                status=ControllerStatus(desired_number_scheduled=1),
+            ),
+        )
+    ),
     "silent": snapshot(port_probes=port_probes(port_probe(plain=SILENT))),
     "with a DestinationRule": snapshot(
         pods=(istiod(), sidecar(labels={"app": "web"}, ports=(HTTP,))),
@@ -270,7 +297,7 @@ def touched(claim: Callable[..., None], seen: Snapshot) -> set[str]:
     """The items that a claim asks for when it is taken on a snapshot."""
     mesh = Mesh(seen)
     recorder = mesh.evidence = Recorder(seen)
-    given: dict[str, Any] = {"mesh": mesh, "warn": list}
+    given: dict[str, Any] = {"mesh": mesh, "warn": list, "basis": Basis()}
     with suppress(AssertionError, CouldNotVerify, NotApplicable):
         claim(**{name: given[name] for name in arguments(claim)})
     return recorder.touched

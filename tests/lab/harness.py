@@ -13,6 +13,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from meshgate.report.text import unwrapped
+
 ROOT = Path(__file__).parents[2]
 LAB = ROOT / "ci" / "lab" / "lab"
 NODE = "172.30.0.2"
@@ -35,11 +37,7 @@ class Stage:
     @property
     def failures(self) -> list[str]:
         """The lines that say what is wrong, in the order in which they are printed."""
-        return [
-            line
-            for line in self.output.splitlines()
-            if line.startswith(("FAIL ", "???? ", "UNKNOWN "))
-        ]
+        return [line for line in unwrapped(self.output) if line.startswith(("FAIL ", "UNKNOWN "))]
 
     @property
     def first(self) -> str:

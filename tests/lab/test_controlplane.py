@@ -19,7 +19,7 @@ def test_a_healthy_mesh_opens_the_gate(controlplane: Run) -> None:
 
     assert stage.exit == 0, stage.output
     assert stage.failures == []
-    assert stage.output.rstrip().splitlines()[-1].startswith("The gate is OPEN")
+    assert stage.output.rstrip().splitlines()[-1].startswith("GATE OPEN")
 
 
 def test_the_file_runs_by_itself(lab: Lab) -> None:
@@ -35,7 +35,7 @@ def test_istiod_scaled_to_zero(lab: Lab, controlplane: Run) -> None:
 
     assert stage.exit == 1
     assert stage.first.startswith(
-        "FAIL CP001 Deployment istio-system/istiod: is scaled to 0 replicas; expected at least 1"
+        "FAIL CP001 Deployment istio-system/istiod: is scaled to 0 replicas (expected at least 1)"
     ), stage.output
 
 
@@ -124,7 +124,7 @@ def test_a_version_that_is_not_the_target(controlplane: Run) -> None:
 
     assert stage.exit == 1
     assert stage.first.startswith("FAIL CP001 Pod istio-system/istiod-"), stage.output
-    assert f"runs {NEW}; expected {UNRELEASED}" in stage.first
+    assert f"runs {NEW} (expected {UNRELEASED})" in stage.first
 
 
 def test_what_was_seen_can_be_replayed(lab: Lab, controlplane: Run) -> None:

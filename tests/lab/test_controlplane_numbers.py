@@ -100,7 +100,7 @@ def test_metrics_that_istiod_does_not_serve(verifier: str, lab: Lab, controlplan
     stage = controlplane("-k", "pushes_well", identity=verifier)
 
     assert stage.exit == 10, stage.output
-    assert "set METRICS_LOCALHOST_ACCESS_ONLY=false on istiod" in line(stage, "???? CP013 ")
+    assert "set METRICS_LOCALHOST_ACCESS_ONLY=false on istiod" in line(stage, "UNKNOWN CP013 ")
 
 
 def limit(lab: Lab, memory: str) -> None:

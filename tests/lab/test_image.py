@@ -158,7 +158,7 @@ def test_a_hook_job_pulls_it_and_passes(lab: Lab, image: str) -> None:
 
     log = _run(lab, image, "pytest", "-m", "controlplane", "--settle=20")
 
-    assert "The gate is OPEN" in log
+    assert "GATE OPEN" in log
 
 
 def test_the_shadow_works_with_the_reduced_packages(lab: Lab, image: str) -> None:
@@ -238,7 +238,7 @@ def test_a_precheck_job_brings_the_targets_programs_and_tries_them(
 
     _ended(lab, GATE, timeout=900)
     log = lab.kubectl("logs", "-n", NAMESPACE, f"job/{GATE}")
-    assert "The gate is OPEN: 3 of 3 claims" in log
+    assert "GATE OPEN: 3 of 3 checks" in log
     lab.verb("reset")
 
 

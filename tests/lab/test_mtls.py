@@ -156,7 +156,7 @@ def test_a_healthy_mesh_opens_the_gate_but_not_for_a_laptop(lab: Lab, dataplane:
     pod = f"shop/{lab.pod('shop', 'web')}"
     laptop = lab.pytest(FILE, "--settle=4")
     assert laptop.exit == 10, laptop.output
-    assert "???? DP004" in laptop.output
+    assert "UNKNOWN DP004" in laptop.output
     assert "run inside the cluster" in laptop.output
     assert pod not in laptop.output
 
@@ -176,7 +176,7 @@ def test_policies_that_accept_too_much(lab: Lab, dataplane: Run) -> None:
     strict = dataplane("--require-mtls=strict")
     assert strict.exit == 1
     assert strict.first.startswith("FAIL DP004 Pod payments/api-"), strict.output
-    assert "PERMISSIVE by PeerAuthentication payments/default; expected STRICT" in strict.first
+    assert "PERMISSIVE by PeerAuthentication payments/default (expected STRICT)" in strict.first
     found(strict, "DP004", "Pod shop/orders-", "DISABLE by PeerAuthentication shop/orders")
     found(strict, "DP004", "Pod shop/web-", "PERMISSIVE by PeerAuthentication shop/web, port 8080")
     found(strict, "DP004", "Pod shop/ledger-", "PERMISSIVE by PeerAuthentication shop/ledger")
@@ -262,7 +262,7 @@ def test_a_suspended_proxy_is_not_a_rejected_connection(lab: Lab, dataplane: Run
 
     assert stage.exit == 10, stage.output
     assert any(
-        line.startswith("???? DP004") and f"Pod {pod} port 8080 does not answer" in line
+        line.startswith("UNKNOWN DP004") and f"Pod {pod} port 8080 does not answer" in line
         for line in stage.failures
     ), stage.output
 
@@ -330,7 +330,7 @@ def test_a_network_policy_that_blocks_probes_is_named(let_nobody_in: str, datapl
     stage = dataplane()
 
     assert stage.exit == 10, stage.output
-    (line,) = [line for line in stage.failures if line.startswith("???? DP004")]
+    (line,) = [line for line in stage.failures if line.startswith("UNKNOWN DP004")]
     assert f"Pod {let_nobody_in} port 8080 does not answer" in line
     assert "NetworkPolicy shop/nobody selects it" in stage.output
 

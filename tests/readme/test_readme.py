@@ -23,14 +23,14 @@ class Expected(msgspec.Struct, frozen=True):
     words: str
 
 
-OPEN = Expected(0, "The gate is OPEN")
+OPEN = Expected(0, "GATE OPEN")
 # it was understood to its last word, and then looked for a cluster; tests/lab has the rest
 NO_CLUSTER = Expected(4, "no cluster to ")
 
 # in the README's order
 RUN = {
     "make demo": OPEN,
-    "make demo-broken": Expected(0, "The gate is CLOSED"),
+    "make demo-broken": Expected(0, "GATE CLOSED"),
     "make setup": Expected(0, ""),
     ".venv/bin/pytest -m controlplane": NO_CLUSTER,
     ".venv/bin/pytest -m controlplane --context=prod --target-version=1.29.1": NO_CLUSTER,
@@ -56,7 +56,7 @@ RUN = {
     ".venv/bin/meshgate index reports-of-all": Expected(1, "1 runs of 1 gates"),
 }
 
-CLOSED = """{"version": 1, "gate": "closed", "sentence": "The gate is CLOSED.", "exit": 1,
+CLOSED = """{"version": 1, "gate": "closed", "sentence": "GATE CLOSED", "exit": 1,
  "taken": null, "source": "", "claims": [], "notes": []}"""
 
 # what is not run here, and where it is

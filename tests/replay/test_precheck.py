@@ -50,6 +50,12 @@ def a_filter_for_the_old_version(recording: Recording) -> None:
         patch["match"] = {"proxy": {"proxyVersion": "^1\\.28.*"}}
 
 
+def an_image_of_a_retired_registry(recording: Recording) -> None:
+    for each in recording["pods"]:
+        if each["metadata"]["name"].startswith("web-"):
+            each["spec"]["containers"][0]["image"] = "gcr.io/istio-release/proxyv2:1.29.1"
+
+
 def routes_of_an_old_version(recording: Recording) -> None:
     for each in recording["definitions"]:
         if each["metadata"]["name"].startswith("httproutes."):
@@ -120,13 +126,22 @@ def an_unknown_target(recording: Recording) -> None:
     }
 
 
+def a_release_outside_the_ledger(recording: Recording) -> None:
+    recording["istiod"][0]["version"] = "1.32.0-0000000-Clean"
+    for proxy in recording["istiod"][0]["proxies"]:
+        proxy["istio_version"] = "1.32.0"
+    recording["expectations"]["targetVersion"] = "1.32.1"
+    recording["precheck"]["istioctlVersion"] = "1.32.1"
+
+
 FAILED = [
     (precheck_error, "PC001", "Cluster: IST0156 too old"),
     (downgrade, "PC002", "Deployment istio-system/istiod: runs 1.29.1, and 1.29.0 is older"),
-    (old_kubernetes, "PC003", "Kubernetes 1.30: is not supported by Istio 1.29"),
+    (old_kubernetes, "PC003", "Kubernetes 1.30: Istio 1.29 does not support it"),
     (a_proxy_left_behind, "PC004", "Pod shop/web-"),
-    (a_removed_annotation, "PC005", "Deployment shop/web: its pods carry sidecar.istio.io/"),
+    (a_removed_annotation, "PC005", "Deployment shop/web: its pod template has sidecar.istio.io/"),
     (a_filter_for_the_old_version, "PC006", "EnvoyFilter shop/retry-after-web: its proxyVersion"),
+    (an_image_of_a_retired_registry, "PC010", "Deployment shop/web: uses the image gcr.io/"),
     (routes_of_an_old_version, "PC007", "CustomResourceDefinition httproutes."),
     (a_second_injector, "PC008", "Namespace istio-ingress: its pods are injected by"),
     (a_label_that_is_gone, "PC009", "Pod payments/api-"),
@@ -137,6 +152,10 @@ FAILED = [
 UNKNOWN = [
     (precheck_not_run, {"PC001"}),
     (an_unknown_target, {"PC003", "PC101", "PC102", "PC103"}),
+    (
+        a_release_outside_the_ledger,
+        {"PC002", "PC003", "PC005", "PC006", "PC007", "PC101", "PC102", "PC103"},
+    ),
     (a_class_that_was_not_seen, {"PC101", "PC102", "PC103"}),
 ]
 
@@ -168,7 +187,7 @@ def test_one_thing_broken_closes_the_gate(
     run = gate("-m", "precheck", f"--snapshot={broken(change)}")
 
     assert run.code == 1, run.out
-    failures = [line for line in run.lines if line.startswith(("FAIL ", "???? "))]
+    failures = [line for line in run.lines if line.startswith(("FAIL ", "UNKNOWN "))]
     assert failures[0].startswith(f"FAIL {check} {object}"), run.out
 
 
@@ -181,7 +200,7 @@ def test_one_thing_not_seen_is_never_a_pass(
     run = gate("-m", "precheck", f"--snapshot={broken(change)}")
 
     assert run.code == 10, run.out
-    assert {line.split()[1] for line in run.lines if line.startswith("???? ")} == checks
+    assert {line.split()[1] for line in run.lines if line.startswith("UNKNOWN ")} == checks
 
 
 def shadow_not_tried(recording: Recording) -> None:
@@ -217,7 +236,7 @@ def test_a_rollback_that_was_asked_for_is_a_warning(
     run = gate("-m", "precheck", "--allow-rollback", f"--snapshot={broken(downgrade)}")
 
     assert run.code == 0, run.out
-    assert "WARN PC002 Deployment istio-system/istiod: runs 1.29.1, which is rolled back" in run.out
+    assert "WARN PC002 Deployment istio-system/istiod: runs 1.29.1 and is rolled back" in run.out
 
 
 def test_a_support_matrix_that_is_none_is_wrong_usage(

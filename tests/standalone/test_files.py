@@ -58,7 +58,7 @@ def test_it_exits_as_its_claims_deserve(
     run = started(file, f"--snapshot={recorded(seen)}", cwd=elsewhere)
 
     assert run.code == code, run.out
-    assert run.last.startswith("The gate is OPEN" if code == 0 else "The gate is CLOSED")
+    assert run.last.startswith("GATE OPEN" if code == 0 else "GATE CLOSED")
     assert {each.name for each in elsewhere.iterdir()} == {"reports"}
 
 

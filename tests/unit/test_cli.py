@@ -156,7 +156,7 @@ def test_a_replay_is_the_gates_own_verdict(
     run = meshgate("replay", file, *aside, "-m", "controlplane")
 
     assert run.code == code, run.out
-    assert run.last.startswith("The gate is ")
+    assert run.last.startswith("GATE ")
 
 
 def test_what_is_captured_are_items_of_the_plan() -> None:
@@ -178,7 +178,7 @@ def test_revisions_says_who_uses_them(
 
 def test_silence_is_no_verdict(meshgate: Meshgate, serve: Serve, tmp_path: Path) -> None:
     run = {"name": "1", "at": "2026-01-02T12:00:00Z", "version": "1.29.1", "stages": {}}
-    runs = [{**run, "exit": 1, "line": "The gate is CLOSED"}]
+    runs = [{**run, "exit": 1, "line": "GATE CLOSED"}]
     maps = "/api/v1/namespaces/istio-system/configmaps"
     api = serve({f"{maps}/b": fakes.answer({"data": {"runs": json.dumps(runs)}})})
     config = f"--kubeconfig={fakes.kubeconfig(tmp_path / 'kubeconfig', api.url)}"
@@ -190,7 +190,7 @@ def test_silence_is_no_verdict(meshgate: Meshgate, serve: Serve, tmp_path: Path)
 
     assert (none.code, closed.code, other.code) == (10, 1, 10)
     assert f"{a}: NO VERDICT" in none.out
-    assert "The gate is CLOSED" in closed.out
+    assert "GATE CLOSED" in closed.out
     assert f"{b}: NO VERDICT of 1.30.0" in other.out
 
 

@@ -67,13 +67,10 @@ def test_a_healthy_mesh_opens_the_gate(replay: Gate, tmp_path: Path) -> None:
     run = replay(HEALTHY)
 
     assert run.code == 0, run.out
-    assert (
-        run.last
-        == f"The gate is OPEN: {len(STAGE_B)} of {len(STAGE_B)} claims are proven. (exit 0)"
-    )
+    assert run.last == f"GATE OPEN: {len(STAGE_B)} of {len(STAGE_B)} checks passed (exit 0)"
     assert "no cluster is touched" in run.out
     page = (tmp_path / "reports/index.html").read_text()
-    assert "The gate is OPEN" in page
+    assert "GATE OPEN" in page
     properties = list(run.junit.values())
     assert {each["check"]: each["stage"] for each in properties} == dict.fromkeys(
         STAGE_B, "controlplane"
@@ -85,15 +82,12 @@ def test_one_failure_closes_it(replay: Gate, tmp_path: Path) -> None:
     run = replay(REJECTING)
 
     assert run.code == 1, run.out
-    assert (
-        run.last
-        == f"The gate is CLOSED: 1 of {len(STAGE_B)} claims failed. (exit 1: a claim failed)"
-    )
+    assert run.last == f"GATE CLOSED: 1 of {len(STAGE_B)} checks failed (exit 1: a check failed)"
     (line,) = run.of("CP004")
     assert line.startswith("FAIL CP004 Pod shop/web-1: rejected its Listener configuration")
     assert run.junit["test_no_proxy_rejects_its_configuration"]["verdict"] == "fail"
     junit = (tmp_path / "reports/junit.xml").read_text()
-    assert line in junit
+    assert line.split(" fix: ")[0] in junit
     assert "<dd>Pod shop/web-1</dd>" in (tmp_path / "reports/index.html").read_text()
 
 
@@ -102,11 +96,11 @@ def test_what_could_not_be_read_closes_it_with_another_code(replay: Gate) -> Non
 
     assert run.code == 10, run.out
     assert run.last.endswith(
-        f"could not verify 1 of {len(STAGE_B)} claims. (exit 10: could not verify)"
+        f"could not verify 1 of {len(STAGE_B)} checks (exit 10: could not verify)"
     )
     (line,) = run.of("CP006")
-    assert line.startswith("???? CP006 could not verify that")
-    assert "there is no istioctl. Do: grant it." in line
+    assert line.startswith("UNKNOWN CP006 ")
+    assert "could not verify: there is no istioctl fix: grant it" in line
     assert run.junit["test_analyze_finds_no_error"]["verdict"] == "could not verify"
 
 
@@ -114,7 +108,7 @@ def test_claims_that_have_nothing_to_speak_about_open_nothing(replay: Gate) -> N
     run = replay(NO_PROXY, "-k", "proxy")
 
     assert run.code == 10, run.out
-    assert run.last == "The gate is CLOSED: nothing was proven. (exit 10: could not verify)"
+    assert run.last == "GATE CLOSED: no check produced evidence (exit 10: could not verify)"
     assert [each["verdict"] for each in run.junit.values()] == ["not applicable"] * 3
     assert run.of("CP004") == [
         "n/a  CP004 no proxy has rejected its configuration: "
@@ -132,7 +126,7 @@ def test_a_warning_is_told_and_closes_nothing(replay: Gate) -> None:
     assert run.code == 0, run.out
     (line,) = run.of("CP006")
     assert line.startswith("WARN CP006 Pod shop/web-1: IST0107 Misplaced annotation")
-    assert "1 of them with a warning" in run.last
+    assert "1 with warnings" in run.last
 
 
 @pytest.mark.parametrize("workers", [(), ("-n", "2")], ids=["alone", "two workers"])
@@ -145,7 +139,7 @@ def test_what_is_asked_for_now_counts_before_what_the_recording_asked_for(
 
     assert run.code == 1, run.out
     assert run.of("CP001")[0].startswith(
-        "FAIL CP001 Pod istio-system/istiod-1: runs 1.29.1; expected 1.30.0."
+        "FAIL CP001 Pod istio-system/istiod-1: runs 1.29.1 (expected 1.30.0)"
     )
 
 
@@ -161,7 +155,7 @@ def test_only_what_is_selected_is_asked(replay: Gate) -> None:
     run = replay(without("analysis"), "-k", "not analyze")
 
     assert run.code == 0, run.out
-    assert f"{len(STAGE_B) - 1} of {len(STAGE_B) - 1} claims" in run.last
+    assert f"{len(STAGE_B) - 1} of {len(STAGE_B) - 1} checks" in run.last
 
 
 # --- nothing to rule on -------------------------------------------------------------------------
@@ -178,7 +172,7 @@ def test_nothing_selected_opens_nothing(replay: Gate) -> None:
     run = replay(HEALTHY, "-k", "nothing_is_called_so")
 
     assert run.code == 5, run.out
-    assert run.last == ("The gate is CLOSED: no claim was selected (exit 5: nothing was verified)")
+    assert run.last == ("GATE CLOSED: no check was selected (exit 5: nothing was verified)")
 
 
 def test_without_a_cluster_and_without_a_recording_it_is_a_mistake(
@@ -262,12 +256,12 @@ def test_whatever_a_claim_does_but_hold_is_no_proof(
     run = replay(HEALTHY, "--tb=long", "--showlocals", "-vv", cwd=folder)
 
     assert run.code == 10, run.out
-    assert "could not verify 6 of 6 claims" in run.last
+    assert "could not verify 6 of 6 checks" in run.last
     assert {each["verdict"] for each in run.junit.values()} == {"could not verify"}
     whys = [run.of(f"CP00{n}")[-1] for n in range(1, 7)]
     assert "the check crashed: ZeroDivisionError: division by zero" in whys[0]
     assert "OSError: no space" in whys[4]
-    assert "report it with the snapshot" in whys[0]
+    assert "report this defect of meshgate" in whys[0]
     assert NEEDLE not in run.out
     assert NEEDLE not in (tmp_path / "reports/junit.xml").read_text()
     assert NEEDLE not in (tmp_path / "reports/index.html").read_text()
@@ -301,7 +295,7 @@ def test_a_failure_that_was_expected_is_a_failure(replay: Gate, claims: Claims) 
     run = replay(HEALTHY, cwd=folder)
 
     assert run.code == 1, run.out
-    assert run.of("CP001")[-1].startswith("FAIL CP001 Pod a/b: is red; expected green.")
+    assert run.of("CP001")[-1].startswith("FAIL CP001 Pod a/b: is red (expected green)")
 
 
 def test_a_failing_claim_shows_its_findings_and_not_the_mesh(
@@ -322,7 +316,7 @@ def test_a_failing_claim_shows_its_findings_and_not_the_mesh(
     run = replay(HEALTHY, "--tb=long", "--showlocals", "-vv", cwd=folder)
 
     assert run.code == 1, run.out
-    assert "FAIL CP001 Pod a/b: is red; expected green." in run.out
+    assert "FAIL CP001 Pod a/b: is red (expected green)" in run.out
     assert "something is wrong with <Mesh context test>" in run.out
     assert NEEDLE not in run.out
     assert NEEDLE not in (tmp_path / "reports/junit.xml").read_text()
@@ -345,7 +339,7 @@ def test_a_claim_that_does_not_apply_says_why_and_another_one_opens_the_gate(
 
     assert run.code == 0, run.out
     assert run.of("CP001")[-1].endswith(": no Gateway exists")
-    assert run.of("CP002")[-1].startswith("WARN CP002 Pod a/b: is old; expected new.")
+    assert run.of("CP002")[-1].startswith("WARN CP002 Pod a/b: is old (expected new)")
     assert "1 not applicable" in run.last
 
 
@@ -363,14 +357,16 @@ def test_a_test_that_is_no_claim_closes_the_gate_when_it_fails(
     run = replay(HEALTHY, cwd=folder)
 
     assert run.code == 1, run.out
-    assert run.last == ("The gate is CLOSED: a test that is in no catalogue failed (exit 1)")
+    assert run.last == (
+        "GATE CLOSED: a test that is not in the catalogue failed (exit 1: a check failed)"
+    )
 
 
 def test_tests_that_are_no_claims_open_nothing(replay: Gate, claims: Claims) -> None:
     run = replay(HEALTHY, cwd=claims("def test_is_in_no_catalogue(): ..."))
 
     assert run.code == 10, run.out
-    assert "nothing was proven" in run.last
+    assert "no check produced evidence" in run.last
 
 
 def test_the_worst_of_two_tests_of_one_check_counts(replay: Gate, claims: Claims) -> None:
@@ -386,7 +382,7 @@ def test_the_worst_of_two_tests_of_one_check_counts(replay: Gate, claims: Claims
     run = replay(HEALTHY, cwd=folder)
 
     assert run.code == 1, run.out
-    assert "1 of 1 claims failed" in run.last
+    assert "1 of 1 checks failed" in run.last
 
 
 def test_a_run_that_ends_early_leaves_the_rest_unverified(replay: Gate, claims: Claims) -> None:
@@ -402,7 +398,7 @@ def test_a_run_that_ends_early_leaves_the_rest_unverified(replay: Gate, claims: 
     run = replay(HEALTHY, cwd=folder)
 
     assert run.code == 10, run.out
-    assert "could not verify 2 of 2 claims" in run.out
+    assert "could not verify 2 of 2 checks" in run.out
     assert "it was not taken" in run.of("CP002")[-1]
 
 
@@ -420,7 +416,7 @@ def test_a_worker_that_dies_leaves_its_claim_unverified(replay: Gate, claims: Cl
     run = replay(HEALTHY, "-n", "1", cwd=folder)
 
     assert run.code == 10, run.out
-    assert run.of("CP001")[-1].startswith("???? CP001")
+    assert run.of("CP001")[-1].startswith("UNKNOWN CP001")
 
 
 @pytest.mark.parametrize("marked", ['check("XX999")', "check()", 'check("CP001", "CP002")'])
@@ -435,7 +431,9 @@ def test_a_file_that_cannot_be_imported_breaks_the_run_off(replay: Gate, claims:
     run = replay(HEALTHY, cwd=claims("import no_such_module"))
 
     assert run.code == 2, run.out
-    assert run.last == "The gate is CLOSED: the run was broken off (exit 2: see above)"
+    assert (
+        run.last == "GATE CLOSED: the run ended early, see above (exit 2: the run was interrupted)"
+    )
 
 
 # --- a cluster ----------------------------------------------------------------------------------
@@ -452,7 +450,7 @@ def test_a_live_run_and_the_replay_of_its_snapshot_say_the_same(
     again = gate(f"--snapshot={kept}", *FAKED)
 
     assert live.code == again.code == 1, live.out
-    told = [line for line in live.lines if line.startswith(("FAIL", "pass", "The gate"))]
+    told = [line for line in live.lines if line.startswith(("FAIL", "pass", "GATE"))]
     assert [line for line in again.lines if line in told] == told
     assert len(there.api.requests) == requests
     assert load(kept).source == "context fake"
@@ -565,7 +563,7 @@ def test_a_right_that_is_missing_is_named_and_closes_the_gate(gate: Gate, estate
     run = gate(*there.options, "--settle=60", *FAKED)
 
     assert run.code == 10, run.out
-    assert "no right to list pods: pods is forbidden. Do: grant `list pods`" in run.of("CP003")[0]
+    assert "no right to list pods: pods is forbidden fix: grant `list pods`" in run.of("CP003")[0]
     assert "waiting" not in run.out
 
 

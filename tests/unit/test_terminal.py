@@ -90,7 +90,7 @@ def test_quiet_is_one_line(gate: Gate, demo: str, code: int) -> None:
 
     assert run.code == code, run.out
     assert run.lines == [run.last]
-    assert run.last.startswith("The gate is ")
+    assert run.last.startswith("GATE ")
 
 
 def test_quiet_does_not_hide_why_there_is_no_verdict(gate: Gate) -> None:
@@ -98,7 +98,7 @@ def test_quiet_does_not_hide_why_there_is_no_verdict(gate: Gate) -> None:
 
     assert "no cluster to look at" in mistaken.out
     assert "/does/not/exist" in missing.out
-    assert mistaken.last.startswith("The gate is CLOSED") or "no cluster" in mistaken.last
+    assert mistaken.last.startswith("GATE CLOSED") or "no cluster" in mistaken.last
 
 
 def test_quiet_lets_through_what_is_broken_inside(

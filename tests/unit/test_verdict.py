@@ -5,6 +5,7 @@ import itertools
 import pytest
 
 from meshgate.verdict import (
+    Basis,
     CouldNotVerify,
     Finding,
     Gate,
@@ -79,6 +80,35 @@ def test_whatever_else_a_claim_raises_is_unknown(crash: BaseException) -> None:
     assert not unknown.transient
 
 
+@pytest.mark.parametrize(
+    ("counted", "words"),
+    [
+        ([(14, "pod")], "14 pods"),
+        ([(1, "proxy"), (2, "proxy"), (2, "gateway")], "3 proxies, 2 gateways"),
+        ([(0, "gateway"), (1, "listener")], "0 gateways, 1 listener"),
+        ([], ""),
+    ],
+)
+def test_a_pass_states_its_basis(counted: list[tuple[int, str]], words: str) -> None:
+    basis = Basis()
+    for count, noun in counted:
+        basis(count, noun)
+
+    assert outcome("A1", None, basis=basis) == Outcome("A1", Verdict.PASS, basis=words)
+
+
+def test_a_check_that_counted_no_object_cannot_pass() -> None:
+    basis = Basis()
+    basis(0, "proxy")
+
+    unknown = outcome("A1", None, basis=basis)
+
+    assert unknown.verdict is Verdict.UNKNOWN
+    assert "0 proxies" in unknown.why
+    assert outcome("A1", NotApplicable("no"), basis=basis).verdict is Verdict.NOT_APPLICABLE
+    assert outcome("A1", AssertionError(listed([ONE])), basis=basis).verdict is Verdict.FAIL
+
+
 def test_warnings_do_not_hide_a_failure() -> None:
     assert outcome("A1", AssertionError(listed([ONE])), [TWO]).verdict is Verdict.FAIL
     assert outcome("A1", CouldNotVerify("no"), [TWO]).verdict is Verdict.UNKNOWN
@@ -89,8 +119,8 @@ def test_a_listing_is_every_finding_on_a_line_in_order() -> None:
 
     assert isinstance(text, Listing)
     assert text.splitlines() == [
-        "Pod shop/web-1: is red; expected green",
-        "Pod shop/web-2: is red; expected green",
+        "Pod shop/web-1: is red (expected green)",
+        "Pod shop/web-2: is red (expected green)",
     ]
 
 
@@ -140,7 +170,7 @@ def test_nothing_taken_opens_nothing() -> None:
     nothing = ruling([], STAGES)
 
     assert nothing.gate is Gate.COULD_NOT_VERIFY
-    assert nothing.sentence == "The gate is CLOSED: nothing was proven."
+    assert nothing.sentence == "GATE CLOSED: no check produced evidence"
 
 
 def test_a_stage_that_was_not_asked_for_is_not_waited_for() -> None:
@@ -168,20 +198,20 @@ UNKNOWN, SPARE = Verdict.UNKNOWN, Verdict.NOT_APPLICABLE
 @pytest.mark.parametrize(
     ("verdicts", "sentence"),
     [
-        ((PASS, PASS, PASS, PASS), "OPEN: 4 of 4 claims are proven."),
-        ((PASS, WARN, PASS, PASS), "OPEN: 4 of 4 claims are proven, 1 of them with a warning."),
-        ((PASS, SPARE, PASS, PASS), "OPEN: 3 of 4 claims are proven, 1 not applicable."),
-        ((PASS, FAIL, FAIL, PASS), "CLOSED: 2 of 4 claims failed."),
+        ((PASS, PASS, PASS, PASS), "OPEN: 4 of 4 checks passed"),
+        ((PASS, WARN, PASS, PASS), "OPEN: 4 of 4 checks passed, 1 with warnings"),
+        ((PASS, SPARE, PASS, PASS), "OPEN: 3 of 4 checks passed, 1 not applicable"),
+        ((PASS, FAIL, FAIL, PASS), "CLOSED: 2 of 4 checks failed"),
         (
             (PASS, FAIL, UNKNOWN, UNKNOWN),
-            "CLOSED: 1 of 4 claims failed, 2 could not be verified.",
+            "CLOSED: 1 of 4 checks failed, 2 could not be verified",
         ),
-        ((PASS, PASS, UNKNOWN, PASS), "CLOSED: could not verify 1 of 4 claims."),
-        ((SPARE, SPARE, SPARE, SPARE), "CLOSED: nothing was proven."),
+        ((PASS, PASS, UNKNOWN, PASS), "CLOSED: could not verify 1 of 4 checks"),
+        ((SPARE, SPARE, SPARE, SPARE), "CLOSED: no check produced evidence"),
     ],
 )
 def test_the_sentence_says_what_it_rests_on(verdicts: tuple[Verdict, ...], sentence: str) -> None:
-    assert ruled(verdicts).sentence == f"The gate is {sentence}"
+    assert ruled(verdicts).sentence == f"GATE {sentence}"
 
 
 def test_every_sentence_agrees_with_its_gate() -> None:

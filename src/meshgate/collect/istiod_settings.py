@@ -1,7 +1,7 @@
-"""How istiod is set: environment, mesh config, values and the CNI's, a few named fields of each.
+"""How istiod is configured: its environment, mesh config, chart values and the CNI's ConfigMap.
 
-What is read here holds whatever people put there: only the names that a change of a release is
-about leave this module, with a value only where that is `true` or `false`.
+These hold whatever people put there.  Only names that the release ledger tracks leave this module,
+with a value only if that is `true` or `false`.
 """
 
 from collections.abc import Iterable, Mapping
@@ -11,7 +11,12 @@ import msgspec
 
 from meshgate.collect.errors import ReadError
 from meshgate.collect.kubernetes import Cluster
-from meshgate.facts.precheck.release_changes import looked_for, settling
+from meshgate.semantics.releases import (
+    RETIRED_REGISTRIES,
+    looked_for,
+    opt_outs,
+    tracked_variables,
+)
 from meshgate.snapshot.base import Base
 from meshgate.snapshot.items import KINDS, Kind
 from meshgate.snapshot.kubernetes import Metadata
@@ -63,38 +68,62 @@ class _DefaultConfig(Base, frozen=True):
     proxy_metadata: dict[str, Any] | None = None
 
 
+class _TlsDefaults(Base, frozen=True):
+    min_protocol_version: str = ""
+
+
 class _Mesh(Base, frozen=True):
     extension_providers: tuple[dict[str, Any], ...] | None = None
     default_config: _DefaultConfig | None = None
+    tls_defaults: _TlsDefaults | None = None
+    default_service_export_to: tuple[str, ...] | None = None
+    default_virtual_service_export_to: tuple[str, ...] | None = None
+
+    def tracked(self) -> tuple[str, ...]:
+        """Return the fields that are set in a way that a rule is about, as dotted paths."""
+        protocol = self.tls_defaults and self.tls_defaults.min_protocol_version
+        exports = {
+            "defaultServiceExportTo": self.default_service_export_to,
+            "defaultVirtualServiceExportTo": self.default_virtual_service_export_to,
+        }
+        # namespaces beside "." were ignored before Istio 1.30.3
+        mixed = [name for name, to in exports.items() if to and "." in to and len(to) > 1]
+        return (*mixed, *(["tlsDefaults.minProtocolVersion"] if protocol else []))
 
 
 class _Networks(Base, frozen=True):
     networks: dict[str, Any] | None = None
 
 
+class _Global(Base, frozen=True):
+    hub: str = ""
+    native_nftables: bool = False
+
+
 class _Values(Base, frozen=True):
     compatibility_version: str = ""
+    global_: _Global | None = msgspec.field(default=None, name="global")
 
 
 CONFIG_MAPS = Kind("configmaps", "", "v1", "configmaps", _ConfigMap)
 
 
 def read(cluster: Cluster, istio_namespace: str) -> tuple[Settings, ...]:
-    """What every istiod of the namespace is set to; raises Unreadable."""
+    """Return the settings of every istiod of the namespace; raise ReadError."""
     only = f"metadata.namespace={istio_namespace}"
     deployments = cluster.objects(
         msgspec.structs.replace(KINDS["deployments"], type=_Deployment, only=only)
     )
-    cni = _cni(cluster)
+    agent = _cni(cluster)
     return tuple(
-        _settings(cluster, istio_namespace, each, cni)
+        _settings(cluster, istio_namespace, each, agent)
         for each in deployments
         if each.metadata.labels.get("app") == "istiod"
     )
 
 
 def _settings(
-    cluster: Cluster, namespace: str, deployment: _Deployment, cni: dict[str, str]
+    cluster: Cluster, namespace: str, deployment: _Deployment, agent: Mapping[str, str]
 ) -> Settings:
     revision = deployment.metadata.labels.get("istio.io/rev", "default")
     suffix = "" if revision == "default" else f"-{revision}"
@@ -110,12 +139,12 @@ def _settings(
             f"cannot decode the mesh config or the values of {namespace}/istio{suffix}",
             "look at the ConfigMap: istiod cannot read it either",
         ) from error
-    defaults = mesh.default_config or _DefaultConfig()
+    defaults, chart = mesh.default_config or _DefaultConfig(), merged.global_ or _Global()
     return Settings(
         deployment=f"Deployment {namespace}/{deployment.metadata.name}",
         variables=_variables(deployment),
         proxy_metadata=_kept(defaults.proxy_metadata or {}, looked_for("proxy_metadata")),
-        cni=cni,
+        cni=_kept(agent, opt_outs() | looked_for("ambient_reconcile")),
         providers=tuple(
             Provider(name=str(each.get("name", "")), kind=kind)
             for each in mesh.extension_providers or ()
@@ -125,6 +154,12 @@ def _settings(
         tracers=tuple(sorted(TRACERS & (defaults.tracing or {}).keys())),
         networks=bool(networks.networks),
         compatibility=merged.compatibility_version,
+        mesh=mesh.tracked(),
+        excluded_namespaces=tuple(
+            sorted(filter(None, map(str.strip, agent.get("EXCLUDE_NAMESPACES", "").split(","))))
+        ),
+        hub=next((each for each in RETIRED_REGISTRIES if chart.hub.startswith(each)), ""),
+        native_nftables=chart.native_nftables,
     )
 
 
@@ -132,13 +167,13 @@ TRACERS = frozenset({"zipkin", "lightstep", "datadog", "stackdriver", "openCensu
 
 
 def _variables(deployment: _Deployment) -> dict[str, str]:
-    names = looked_for("variable") | looked_for("dry_run") | settling()
     containers = deployment.spec.template.spec.containers
-    return _kept({each.name: each.value for box in containers for each in box.env}, names)
+    found = {each.name: each.value for box in containers for each in box.env}
+    return _kept(found, tracked_variables())
 
 
 def _kept(found: Mapping[str, Any], names: Iterable[str]) -> dict[str, str]:
-    """Those of the names that are set; what is no switch keeps its value for itself."""
+    """Return the names that are set; only `true` and `false` are kept as values."""
     return {
         name: value if (value := str(found[name]).lower()) in ("true", "false") else ""
         for name in sorted(names)
@@ -152,7 +187,7 @@ def _config_map(cluster: Cluster, namespace: str, name: str) -> _Data:
     return found[0].data if found else _Data()
 
 
-def _cni(cluster: Cluster) -> dict[str, str]:
+def _cni(cluster: Cluster) -> Mapping[str, str]:
     only = "metadata.name=istio-cni-config"
     found = cluster.objects(msgspec.structs.replace(CONFIG_MAPS, type=_Flags, only=only))
-    return _kept(found[0].data, settling()) if found else {}
+    return found[0].data if found else {}

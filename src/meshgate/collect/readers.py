@@ -29,10 +29,11 @@ from meshgate.probe import pair as probes
 from meshgate.probe.plan import Plan
 from meshgate.probe.tls import StorageError
 from meshgate.probe.traffic import Traffic
+from meshgate.semantics.meshes import foreign_revisions
 from meshgate.semantics.retry_after import matching_pod_labels
 from meshgate.semantics.sampling import sample
 from meshgate.semantics.topology import GatewayTopology, RoutingConfig
-from meshgate.semantics.webhooks import Backend, Webhooks, injection_enabled
+from meshgate.semantics.webhooks import Backend, Webhooks
 from meshgate.semantics.workloads import chosen
 from meshgate.snapshot.ingress import Ingress
 from meshgate.snapshot.istioctl import Analysis
@@ -126,8 +127,14 @@ def read_admission(context: Context, found: Items) -> Admission:
         validating=found.validating_webhooks,
         services=found.services,
         slices=found.endpoint_slices,
+        foreign=foreign_revisions(found.pods, context.expectations.istio_namespace),
     )
-    return admission.ask(webhooks, injection_enabled(found.namespaces), context.transport.dial)
+    return admission.ask(
+        webhooks,
+        webhooks.injection_enabled(found.namespaces),
+        context.transport.dial,
+        webhooks.opted_in(found.namespaces, found.pods),
+    )
 
 
 def read_signing(context: Context, found: Items) -> Signing:

@@ -5,7 +5,7 @@ from typing import Any
 import msgspec
 
 from meshgate.collect.kubernetes import Cluster
-from meshgate.facts.precheck.release_changes import looked_for
+from meshgate.semantics.releases import RETIRED_REGISTRIES, looked_for
 from meshgate.semantics.workloads import PROXY
 from meshgate.snapshot.base import Base
 from meshgate.snapshot.items import Kind
@@ -22,14 +22,20 @@ class _Template(Base, frozen=True):
     spec: PodSpec = PodSpec()
 
 
+class _RollingUpdate(Base, frozen=True):
+    partition: int = 0
+
+
 class _Strategy(Base, frozen=True):
     type: str = ""
+    rolling_update: _RollingUpdate | None = None
 
 
 class _Spec(Base, frozen=True):
     selector: LabelSelector | None = None
     template: _Template = _Template()
     paused: bool = False
+    replicas: int | None = None
     update_strategy: _Strategy = _Strategy()
 
 
@@ -37,6 +43,9 @@ class _Object(Base, frozen=True):
     metadata: Metadata
     spec: _Spec
 
+
+# Longer annotation values are cut: no valid one is longer.
+MAX_VALUE = 100
 
 # the image of a gateway's own template, which the webhook replaces
 INJECTED = "auto"
@@ -66,10 +75,27 @@ def _workload(kind: str, found: Any) -> Workload:
         name=found.metadata.name,
         selector=spec.selector,
         annotations=tuple(sorted(looked_for("annotation") & annotations.keys())),
+        # rules compare these: port numbers, switches and names of network interfaces
+        values={
+            name: annotations[name][:MAX_VALUE]
+            for name in sorted(looked_for("prometheus_port", "interface_names"))
+            if name in annotations
+        },
         paused=spec.paused,
         strategy=spec.update_strategy.type,
         proxied=any(
             each.name == PROXY and each.image != INJECTED
             for each in (*pod.init_containers, *pod.containers)
+        ),
+        partition=(spec.update_strategy.rolling_update or _RollingUpdate()).partition,
+        replicas=spec.replicas,
+        images=tuple(
+            sorted(
+                {
+                    each.image
+                    for each in (*pod.init_containers, *pod.containers)
+                    if each.image.startswith(RETIRED_REGISTRIES)
+                }
+            )
         ),
     )

@@ -7,6 +7,7 @@ from meshgate.facts.controlplane.analyze import AnalyzeMessages
 from meshgate.facts.controlplane.certificate_authority import Authority
 from meshgate.facts.controlplane.control_plane import ControlPlane
 from meshgate.facts.controlplane.metrics import Numbers
+from meshgate.facts.controlplane.node_agents import NodeAgents
 from meshgate.facts.controlplane.proxies import Proxies
 from meshgate.facts.controlplane.revisions import Revisions
 from meshgate.facts.dataplane.authorization import Authorization
@@ -35,6 +36,7 @@ from meshgate.facts.precheck.envoy_filters import EnvoyFilters
 from meshgate.facts.precheck.gateway_api_crds import GatewayApi
 from meshgate.facts.precheck.istioctl_precheck import Precheck
 from meshgate.facts.precheck.ownership import Ownership
+from meshgate.facts.precheck.registries import Registries
 from meshgate.facts.precheck.release_changes import Changes
 from meshgate.facts.precheck.restart import Restart
 from meshgate.facts.precheck.shadow_upgrade import ShadowUpgrade
@@ -60,6 +62,11 @@ class Mesh:
     def numbers(self) -> Numbers:
         """istiod's metrics."""
         return Numbers(self.evidence)
+
+    @cached_property
+    def node_agents(self) -> NodeAgents:
+        """The CNI plugin and ztunnel."""
+        return NodeAgents(self.evidence)
 
     @cached_property
     def proxies(self) -> Proxies:
@@ -195,6 +202,11 @@ class Mesh:
     def precheck(self) -> Precheck:
         """The messages of `istioctl x precheck`."""
         return Precheck(self.evidence)
+
+    @cached_property
+    def registries(self) -> Registries:
+        """Images in registries that shut down."""
+        return Registries(self.evidence)
 
     @cached_property
     def upgrade(self) -> Upgrade:

@@ -7,7 +7,7 @@ import msgspec
 
 from meshgate.collect.errors import ReadError
 from meshgate.report.index import Entry, page
-from meshgate.report.json import Report
+from meshgate.report.json import decode
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -54,11 +54,11 @@ def _runs(files: Any, root: str) -> "Iterator[Entry]":
     for folder, names in folders.items():
         link = f"{folder}/{PAGE}" if PAGE in names else ""
         if "verdict.json" not in names:
-            why = "the run was broken off before it came to a verdict"
+            why = "the run ended before it had a verdict"
             yield Entry(folder, page=link, why=why)
             continue
         try:
-            read = msgspec.json.decode(files.cat_file(f"{base}{folder}/verdict.json"), type=Report)
+            read = decode(files.cat_file(f"{base}{folder}/verdict.json"))
         except msgspec.MsgspecError as error:
             yield Entry(folder, page=link, why=f"its verdict.json cannot be read: {error}")
         else:

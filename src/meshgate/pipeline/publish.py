@@ -96,7 +96,7 @@ class _Publisher:
             try:
                 step()
             except ReadError as error:
-                yield f"could not publish {what}: {error.why}. Do: {error.remedy}"
+                yield f"could not publish {what}: {error.why} (fix: {error.remedy})"
             except NoCluster as error:
                 yield f"could not publish {what}: no cluster ({error})"
             except Exception as error:  # whatever it is, the verdict is to be heard
@@ -160,9 +160,9 @@ class _Publisher:
             if closed:
                 line = all_told[closed].partition(": ")[2]
             elif missing:
-                line = f"The gate is CLOSED so far: {missing} of {count} shards have no verdict"
+                line = f"GATE CLOSED so far: {missing} of {count} shards have no verdict"
             else:
-                line = f"The gate is OPEN: all {count} shards are"
+                line = f"GATE OPEN: all {count} shards are open"
             common = {
                 **({} if closed and closed != own else annotations),
                 GATE: CLOSED if closed or missing else OPEN,

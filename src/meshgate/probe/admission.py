@@ -1,11 +1,11 @@
 """istiod's webhooks, called as the API server calls them: TLS against the caBundle, then a review.
 
-Nothing is created: an AdmissionReview is a question, and istiod's webhooks have no side effects.
+Nothing is created: istiod's webhooks have no side effects.
 """
 
 import socket
 import ssl
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from http.client import HTTPConnection, HTTPException
 from typing import Any, NamedTuple
@@ -25,11 +25,12 @@ SAMPLE = "meshgate-sample"
 
 
 class Question(NamedTuple):
-    """One review to post: where, and about what (Review.sample)."""
+    """One review to post: the path, the sample (Review.sample), and a pod's own labels."""
 
     path: str
     sample: str
     namespace: str = ""
+    labels: tuple[tuple[str, str], ...] = ()
 
 
 class Visit(NamedTuple):
@@ -41,12 +42,26 @@ class Visit(NamedTuple):
     bundle: bytes
 
 
-def ask(webhooks: Webhooks, namespaces: Sequence[Namespace], dial: Dial) -> Admission:
-    """Shakes hands with every endpoint of every webhook, and asks it about samples.
+def ask(
+    webhooks: Webhooks,
+    namespaces: Sequence[Namespace],
+    dial: Dial,
+    opted_in: Sequence[tuple[Namespace, Mapping[str, str]]] = (),
+) -> Admission:
+    """Shake hands with every endpoint of every webhook, and post reviews of samples to it.
 
-    Each of `namespaces` is asked about at each webhook that would be called for a pod there,
-    spread over the endpoints; the validators are asked at every endpoint.
+    Args:
+        webhooks: Istio's webhooks.
+        namespaces: those that enable injection: a pod of each is a sample for each injector that
+            selects it, spread over the endpoints.  Validators get their samples at every endpoint.
+        dial: connects to an endpoint.
+        opted_in: namespaces with the labels of pods that choose a sidecar themselves.
+
+    Returns:
+        What the endpoints answered; nothing is created.
     """
+    samples: list[tuple[Namespace, Mapping[str, str]]] = [(each, {}) for each in namespaces]
+    samples += opted_in
     # what several webhooks have in common is asked once
     plan: dict[Visit, dict[Question, None]] = {}
     for hook in webhooks.all:
@@ -55,7 +70,7 @@ def ask(webhooks: Webhooks, namespaces: Sequence[Namespace], dial: Dial) -> Admi
             continue  # nobody can verify anything by it: the configuration alone says so
         for visit in visits:
             plan.setdefault(visit, {})
-        for visit, question in _questions(hook, visits, namespaces, hook in webhooks.validators):
+        for visit, question in _questions(hook, visits, samples, hook in webhooks.validators):
             plan[visit][question] = None
     with ThreadPoolExecutor(max_workers=8) as pool:
         seen = list(pool.map(lambda row: _pay(row[0], list(row[1]), dial), plan.items()))
@@ -96,17 +111,23 @@ def _visit(hook: Hook, backend: Backend) -> Visit:
 
 
 def _questions(
-    hook: Hook, visits: Sequence[Visit], namespaces: Sequence[Namespace], validates: bool
+    hook: Hook,
+    visits: Sequence[Visit],
+    samples: Sequence[tuple[Namespace, Mapping[str, str]]],
+    validates: bool,
 ) -> Iterable[tuple[Visit, Question]]:
     if validates:
         for visit in visits:
             yield from ((visit, Question(hook.path, sample)) for sample in ("valid", "invalid"))
         return
-    names = [each.metadata.name for each in namespaces if hook.selects(each)]
-    # each namespace once at least, and each endpoint once at least
-    for turn in range(max(len(names), len(visits)) if names and visits else 0):
-        question = Question(hook.path, "pod", names[turn % len(names)])
-        yield visits[turn % len(visits)], question
+    questions = [
+        Question(hook.path, "pod", each.metadata.name, tuple(sorted(labels.items())))
+        for each, labels in samples
+        if hook.selects(each, labels or SAMPLE_LABELS)
+    ]
+    # each question once at least, and each endpoint once at least
+    for turn in range(max(len(questions), len(visits)) if questions and visits else 0):
+        yield visits[turn % len(visits)], questions[turn % len(questions)]
 
 
 def _pay(visit: Visit, questions: Sequence[Question], dial: Dial) -> tuple[Handshake, list[Review]]:
@@ -206,6 +227,7 @@ def _review(visit: Visit, question: Question, http: HTTPConnection) -> Review:
         path=question.path,
         sample=question.sample,
         namespace=question.namespace,
+        labels=dict(question.labels),
     )
     try:
         http.request(
@@ -244,7 +266,7 @@ def _request(question: Question) -> dict[str, Any]:
     namespace = question.namespace or "default"
     if question.sample == "pod":
         group, version, kind, resource = "", "v1", "Pod", "pods"
-        labels = SAMPLE_LABELS
+        labels = dict(question.labels) or SAMPLE_LABELS
         spec: dict[str, Any] = {"containers": [{"name": "app", "image": SAMPLE}]}
     else:
         group, version, kind, resource = "networking.istio.io", "v1", "Gateway", "gateways"

@@ -21,7 +21,7 @@ from cryptography import x509
 
 from meshgate import __version__
 from meshgate.probe import http2, local_replies, prober
-from meshgate.probe.pace import Deadline, TimedConnection
+from meshgate.probe.pace import RequestDeadline, TimedConnection
 from meshgate.probe.resolver import parse_resolver
 from meshgate.probe.traffic import Traffic
 from meshgate.semantics.certificates import described
@@ -29,6 +29,7 @@ from meshgate.semantics.declared_answers import VARIABLE
 from meshgate.semantics.listeners import VERSIONS
 from meshgate.snapshot.ingress import PROBER, Exchange, Expected, Request
 from meshgate.snapshot.redact import text
+from meshgate.snapshot.wire import Certificate
 
 AGENT = f"meshgate/{__version__} (verifies an Istio upgrade)"
 BODY = 64 * 1024  # octets of an answer that are read
@@ -90,7 +91,7 @@ class Client:
                 return prober.ask(self._traffic.prober, request, self._traffic.timeout, AGENT)
             except prober.Silent as error:
                 return Exchange(request=request, stage=PROBER, error=str(error))
-        seen = _Attempt(self, planned, Deadline(self._traffic.timeout)).run()
+        seen = _Attempt(self, planned, RequestDeadline(self._traffic.timeout)).run()
         if request.tls and request.kind == "connect" and not (request.tls_version or seen.error):
             try:
                 seen = msgspec.structs.replace(seen, distrust=self._distrust(planned))
@@ -106,7 +107,7 @@ class Client:
 
     def _distrust(self, planned: Planned) -> str:
         """Return why the served chain leads to no known root."""
-        deadline = Deadline(self._traffic.timeout)
+        deadline = RequestDeadline(self._traffic.timeout)
         try:
             with closing(planned.connect()) as connection:
                 connection.settimeout(deadline.check())
@@ -122,7 +123,7 @@ class Client:
 class _Attempt:
     """One request on one connection, with one deadline for all of it."""
 
-    def __init__(self, client: Client, planned: Planned, deadline: Deadline) -> None:
+    def __init__(self, client: Client, planned: Planned, deadline: RequestDeadline) -> None:
         self._client = client
         self._planned = planned
         self._deadline = deadline
@@ -301,11 +302,14 @@ def unusable(traffic: Traffic) -> str:
 
 def _with_handshake(seen: Exchange, secured: ssl.SSLSocket) -> Exchange:
     der = secured.getpeercert(binary_form=True) or b""
-    certificate, unreadable = None, ""
+    certificate: Certificate | None = None
+    unreadable = ""
     try:
         certificate = described(x509.load_der_x509_certificate(der)) if der else None
-    except Exception as error:
-        unreadable = f"{type(error).__name__}: {error}"
+    except ValueError as error:
+        unreadable = str(error)
+    if certificate is not None and certificate.problem:
+        unreadable, certificate = certificate.problem, None
     return msgspec.structs.replace(
         seen,
         tls_version=secured.version() or "",

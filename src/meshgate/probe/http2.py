@@ -17,7 +17,7 @@ from h2.events import (
 )
 from h2.exceptions import H2Error
 
-from meshgate.probe.pace import Deadline
+from meshgate.probe.pace import RequestDeadline
 
 Headers = list[tuple[str, str]]
 HEADER, GOAWAY = 9, 7  # octets of a frame's header; a frame's type (RFC 9113)
@@ -43,7 +43,7 @@ class Answered(NamedTuple):
 
 
 def send(
-    connection: socket.socket, ask: Ask, deadline: Deadline, *, whole: bool = True
+    connection: socket.socket, ask: Ask, deadline: RequestDeadline, *, whole: bool = True
 ) -> Answered:
     """Send a request and return the answer; raise OSError if there is none.
 
@@ -91,7 +91,7 @@ def _events(http2: H2Connection, frames: list[bytes], stream: int) -> Iterator[E
 
 
 def _send(
-    connection: socket.socket, ask: Ask, deadline: Deadline, whole: bool
+    connection: socket.socket, ask: Ask, deadline: RequestDeadline, whole: bool
 ) -> tuple[Headers, bytes]:
     http2 = H2Connection(H2Configuration(client_side=True, header_encoding="utf-8"))
     http2.initiate_connection()

@@ -8,7 +8,6 @@ Istio's ALPN: it passes the rest on, like plaintext.
 import re
 import socket
 import ssl
-import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -20,6 +19,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
+from meshgate.probe.pace import Pace
 from meshgate.probe.signing import Identity
 from meshgate.probe.tls import context, pem, served
 from meshgate.semantics.certificates import described, distrust, parse
@@ -43,23 +43,6 @@ class Target(msgspec.Struct, frozen=True):
     address: str
     port: int
     http: bool
-
-
-class Pace:
-    """A maximum number of connections each second, over all threads; 0 for no limit."""
-
-    def __init__(self, rate: float) -> None:
-        self._step = 1 / rate if rate else 0.0
-        self._next = time.monotonic()
-        self._lock = threading.Lock()
-
-    def wait(self) -> None:
-        """Return when it is the caller's turn."""
-        with self._lock:
-            turn = max(self._next, time.monotonic())
-            self._next = turn + self._step
-        if (left := turn - time.monotonic()) > 0:
-            time.sleep(left)
 
 
 def ask(

@@ -7,18 +7,15 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+from meshgate.deadline import Deadline
 
-class Deadline:
-    """A point in time that everything which belongs to one request shares."""
+
+class RequestDeadline(Deadline):
+    """The deadline of everything that belongs to one request."""
 
     def __init__(self, seconds: float) -> None:
+        super().__init__(seconds)
         self._seconds = seconds
-        self._end = time.monotonic() + seconds
-
-    @property
-    def left(self) -> float:
-        """Seconds until then, at least 0."""
-        return max(0.0, self._end - time.monotonic())
 
     def check(self) -> float:
         """Return the seconds left; raise TimeoutError if there are none."""
@@ -62,7 +59,7 @@ class Pace:
 class TimedReader(io.RawIOBase):
     """The bytes of a connection, until a deadline: `socket` has a time limit for each read only."""
 
-    def __init__(self, connection: socket.socket, deadline: Deadline) -> None:
+    def __init__(self, connection: socket.socket, deadline: RequestDeadline) -> None:
         self._connection = connection
         self._deadline = deadline
 
@@ -83,7 +80,7 @@ class TimedReader(io.RawIOBase):
 class TimedConnection:
     """As much of a socket as http.client needs, with one deadline for all of it."""
 
-    def __init__(self, connection: socket.socket, deadline: Deadline) -> None:
+    def __init__(self, connection: socket.socket, deadline: RequestDeadline) -> None:
         self._connection = connection
         self._deadline = deadline
 

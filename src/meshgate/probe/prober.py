@@ -6,7 +6,7 @@ import httpx
 import msgspec
 from prometheus_client.parser import text_string_to_metric_families
 
-from meshgate.probe.pace import Deadline
+from meshgate.probe.pace import RequestDeadline
 from meshgate.snapshot.ingress import Exchange, Request
 
 MOST = 1 << 20  # octets of an answer
@@ -67,7 +67,7 @@ def ask(prober: str, request: Request, timeout: float, agent: str) -> Exchange:
 
 
 def _get(url: httpx.URL, timeout: float, agent: str) -> tuple[int, str]:
-    deadline = Deadline(timeout)
+    deadline = RequestDeadline(timeout)
     with (
         httpx.Client(timeout=timeout, trust_env=False) as client,
         client.stream("GET", url, headers={"User-Agent": agent}) as answer,

@@ -14,11 +14,12 @@ from markupsafe import Markup, escape
 from meshgate.catalogue import STAGES, Check, check, checks
 from meshgate.facts.evidence import Evidence
 from meshgate.facts.overview import STATES, overview
+from meshgate.report.visible import visible
 from meshgate.snapshot.model import Snapshot
-from meshgate.suppressions import key
 from meshgate.verdict import Finding, Gate, Outcome, Ruling, Verdict
 
 TEMPLATES = Environment(
+    finalize=lambda value: visible(value) if type(value) is str else value,
     loader=PackageLoader("meshgate", "report"),
     autoescape=True,
     trim_blocks=True,
@@ -30,8 +31,8 @@ _MARKDOWN = MarkdownIt("commonmark", {"html": False})
 WRONG = (Verdict.FAIL, Verdict.UNKNOWN)
 
 
-class Told(NamedTuple):
-    """One claim, as the page shows it."""
+class ShownCheck(NamedTuple):
+    """One check, as the page shows it."""
 
     row: Check
     outcome: Outcome
@@ -41,14 +42,20 @@ class Told(NamedTuple):
         return self.outcome.verdict.word
 
     @property
+    def sentence(self) -> str:
+        """What is wrong where it failed, else its title."""
+        failed = self.outcome.verdict is Verdict.FAIL
+        return self.row.failure if failed and self.row.failure else self.row.title
+
+    @property
     def page(self) -> Markup:
-        """Its page, as markup; the title is the claim's own heading already."""
+        """Return its page as markup, without the title."""
         _, _, body = self.row.text.partition("\n")
         return Markup(_MARKDOWN.render(body))  # noqa: S704  # made from our own pages
 
-    def of(self, *, excused: bool) -> tuple[Finding, ...]:
-        """Its warnings that are excused, or those that are not."""
-        return tuple(each for each in self.outcome.warnings if bool(each.suppression) is excused)
+    def of(self, *, suppressed: bool) -> tuple[Finding, ...]:
+        """Return its warnings that are suppressed, or those that are not."""
+        return tuple(each for each in self.outcome.warnings if bool(each.suppression) is suppressed)
 
 
 class Bar(NamedTuple):
@@ -60,34 +67,39 @@ class Bar(NamedTuple):
 
 
 def summary(ruling: Ruling, snapshot: Snapshot | None) -> Iterable[str]:
-    """The verdict, what is wrong (failures first), and what evidence that rests on."""
-    told = [Told(check(each.check), each) for each in ruling.outcomes]
-    asked = {each.row.stage for each in told}
+    """Yield the verdict, what is wrong (failures first), and the evidence for it."""
+    shown = [ShownCheck(check(each.check), each) for each in ruling.outcomes]
+    selected = {each.row.stage for each in shown}
     glance = overview(Evidence(snapshot)) if snapshot else None
-    known = snapshot.expectations.known if snapshot else None
+    known = snapshot.expectations.known_problems if snapshot else None
     seen = {
-        key(each.check, finding)
+        (each.check, *finding.identity)
         for each in ruling.outcomes
         for finding in (*each.findings, *each.warnings)
     }
     yield TEMPLATES.get_template("page.html.jinja").render(
         ruling=ruling,
         is_open=ruling.gate is Gate.OPEN,
-        told=told,
-        stages=[stage for stage in STAGES if stage in asked],
-        others=sorted({row.stage for row in checks().values()} - asked, key=STAGES.index),
-        wrong=[each for verdict in WRONG for each in told if each.outcome.verdict is verdict],
-        warned=[each for each in told if each.of(excused=False)],
-        excused=[each for each in told if each.of(excused=True)],
-        spared=[each for each in told if each.outcome.verdict is Verdict.NOT_APPLICABLE],
+        shown=shown,
+        stages=[stage for stage in STAGES if stage in selected],
+        others=sorted({row.stage for row in checks().values()} - selected, key=STAGES.index),
+        wrong=[each for verdict in WRONG for each in shown if each.outcome.verdict is verdict],
+        warned=[each for each in shown if each.of(suppressed=False)],
+        suppressed=[each for each in shown if each.of(suppressed=True)],
+        spared=[each for each in shown if each.outcome.verdict is Verdict.NOT_APPLICABLE],
         snapshot=snapshot,
         compared=known is not None,
+        before=snapshot.expectations.before if snapshot else None,
         new=[
             f"{each.row.id} {finding.subject}: {finding.seen}"
-            for each in told
+            for each in shown
             for finding in each.outcome.findings
         ],
-        mended=sorted(set(known or ()) - seen),
+        resolved=[
+            f"{each.check} {each.subject}: {each.problem}"
+            for each in known or ()
+            if (each.check, each.subject, each.problem, tuple(sorted(each.about))) not in seen
+        ],
         replicas=glance.replicas if glance else (),
         bars=[_bar(version, states) for version, states in glance.proxies.items()]
         if glance

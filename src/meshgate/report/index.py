@@ -36,15 +36,15 @@ class Entry(msgspec.Struct, frozen=True):
 
     @property
     def stages(self) -> str:
-        """What it was asked."""
-        claims = self.report.claims if self.report else ()
-        return ", ".join(dict.fromkeys(claim.stage for claim in claims))
+        """The stages that it ran."""
+        checks = self.report.checks if self.report else ()
+        return ", ".join(dict.fromkeys(each.stage for each in checks))
 
     @property
     def wrong(self) -> tuple[str, ...]:
-        """The ids of the claims that closed it."""
-        claims = self.report.claims if self.report else ()
-        return tuple(each.id for each in claims if each.verdict in ("fail", "could not verify"))
+        """The ids of the checks that closed it."""
+        checks = self.report.checks if self.report else ()
+        return tuple(each.id for each in checks if each.verdict in ("fail", "could not verify"))
 
 
 class GateHistory(NamedTuple):

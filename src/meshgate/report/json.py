@@ -1,4 +1,4 @@
-"""The outcomes for programs: one JSON document a run."""
+"""The outcomes for programs: one JSON document per run (`verdict.json`)."""
 
 from datetime import datetime
 from pathlib import Path
@@ -11,16 +11,16 @@ from meshgate.snapshot.model import Snapshot
 from meshgate.suppressions import key
 from meshgate.verdict import Finding, Ruling, Verdict
 
-VERSION = 1
+VERSION: Literal[2] = 2
 SCHEMA = "https://json-schema.org/draft/2020-12/schema"
 
 Word = Literal["not applicable", "pass", "warn", "fail", "could not verify"]
 
 
-class Offender(msgspec.Struct, frozen=True):
-    """A finding; `key` stays the same from run to run, for comparing two of them.
+class ReportedFinding(msgspec.Struct, frozen=True):
+    """A finding; `key` is its identity, the same from run to run.
 
-    `excuse` says why it closes no gate: waived, or so before the upgrade.
+    `suppression` says why it does not close the gate: waived, or pre-existing.
     """
 
     key: str
@@ -29,73 +29,154 @@ class Offender(msgspec.Struct, frozen=True):
     expected: str
     remedy: str
     suppression: str = ""
+    problem: str = ""
+    owner: str = ""
+    about: dict[str, str] = {}
 
 
-class Claim(msgspec.Struct, frozen=True):
-    """One claim and what it came to; `why` where it could not be verified or does not apply."""
+class ReportedCheck(msgspec.Struct, frozen=True):
+    """One check and its result; `why` says why it is unknown or not applicable.
+
+    `basis` is the evidence that the result is based on, such as `14 pods`.
+    """
 
     id: str
     stage: str
-    claim: str
+    title: str
     verdict: Word
-    findings: tuple[Offender, ...]
-    warnings: tuple[Offender, ...]
+    findings: tuple[ReportedFinding, ...]
+    warnings: tuple[ReportedFinding, ...]
     why: str
+    basis: str = ""
 
 
 class Report(msgspec.Struct, frozen=True):
     """The outcomes of one run of meshgate.
 
-    `taken` and `source` say of what the evidence is, `target` which version had to run.
+    `taken` and `source` say when and where the evidence was captured, `target` which version was
+    expected.  `reason` says why a run without a result of its checks ended.
     """
 
-    version: int
+    version: Literal[2]
     gate: Literal["open", "closed"]
     sentence: str
     exit: int
     taken: datetime | None
     source: str
-    claims: tuple[Claim, ...]
+    checks: tuple[ReportedCheck, ...]
+    notes: tuple[str, ...]
+    target: str = ""
+    reason: str = ""
+
+
+class _Claim(msgspec.Struct, frozen=True):
+    """A check in a document of version 1."""
+
+    id: str
+    stage: str
+    claim: str
+    verdict: Word
+    findings: tuple[ReportedFinding, ...]
+    warnings: tuple[ReportedFinding, ...]
+    why: str
+
+
+class _Version1(msgspec.Struct, frozen=True):
+    version: Literal[1]
+    gate: Literal["open", "closed"]
+    sentence: str
+    exit: int
+    taken: datetime | None
+    source: str
+    claims: tuple[_Claim, ...]
     notes: tuple[str, ...]
     target: str = ""
 
 
 def schema() -> dict[str, Any]:
-    """What every such document is held to, as JSON Schema; docs/verdict.schema.json."""
+    """Return the JSON Schema of the document; docs/verdict.schema.json."""
     return {"$schema": SCHEMA, "title": "meshgate's verdict", **msgspec.json.schema(Report)}
 
 
-def write(ruling: Ruling, snapshot: Snapshot | None, file: Path) -> None:
-    """Writes the document, whole, with a newline at its end."""
-    report = Report(
+def report(
+    ruling: Ruling,
+    snapshot: Snapshot | None,
+    *,
+    exit: int | None = None,
+    sentence: str = "",
+    reason: str = "",
+) -> Report:
+    """Return the document of a run.
+
+    Args:
+        ruling: the outcomes of its checks.
+        snapshot: the evidence; None where none was captured.
+        exit: the exit code of the run, where it is not the ruling's.
+        sentence: the verdict in words, where it is not the ruling's.
+        reason: why the run ended without a result of its checks.
+    """
+    code = int(ruling.gate) if exit is None else exit
+    return Report(
         version=VERSION,
-        gate="open" if ruling.gate == 0 else "closed",
-        sentence=ruling.sentence,
-        exit=int(ruling.gate),
+        gate="open" if code == 0 else "closed",
+        sentence=sentence or ruling.sentence,
+        exit=code,
         taken=snapshot.taken if snapshot else None,
         source=snapshot.source if snapshot else "",
-        claims=tuple(
-            Claim(
+        checks=tuple(
+            ReportedCheck(
                 id=each.check,
                 stage=check(each.check).stage,
-                claim=check(each.check).title,
+                title=check(each.check).title,
                 verdict=_word(each.verdict),
-                findings=_offenders(each.check, each.findings),
-                warnings=_offenders(each.check, each.warnings),
+                findings=_findings(each.check, each.findings),
+                warnings=_findings(each.check, each.warnings),
                 why=each.why,
+                basis=each.basis,
             )
             for each in ruling.outcomes
         ),
         notes=ruling.notes,
         target=(snapshot and snapshot.expectations.target_version) or "",
+        reason=reason,
     )
+
+
+def write(document: Report, file: Path) -> None:
+    """Write the whole document, with a newline at its end."""
     file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_bytes(msgspec.json.format(msgspec.json.encode(report), indent=2) + b"\n")
+    file.write_bytes(msgspec.json.format(msgspec.json.encode(document), indent=2) + b"\n")
+
+
+def decode(document: bytes) -> Report:
+    """Return a document of this version or of version 1; raises msgspec.MsgspecError."""
+    if msgspec.json.decode(document, type=_Numbered).version != 1:
+        return msgspec.json.decode(document, type=Report)
+    old = msgspec.json.decode(document, type=_Version1)
+    fields = {name: getattr(old, name) for name in _Version1.__struct_fields__}
+    del fields["claims"]
+    checks = tuple(
+        ReportedCheck(
+            each.id,
+            each.stage,
+            each.claim,
+            each.verdict,
+            each.findings,
+            each.warnings,
+            each.why,
+        )
+        for each in old.claims
+    )
+    return Report(**(fields | {"version": VERSION, "checks": checks}))
+
+
+class _Numbered(msgspec.Struct, frozen=True):
+    version: int
 
 
 def read(file: Path) -> Report:
-    """The document of an earlier run."""
-    return msgspec.json.decode(file.read_bytes(), type=Report)
+    """Return the document of an earlier run."""
+    return decode(file.read_bytes())
 
 
 def _word(verdict: Verdict) -> Word:
@@ -103,15 +184,18 @@ def _word(verdict: Verdict) -> Word:
     return word
 
 
-def _offenders(id: str, findings: tuple[Finding, ...]) -> tuple[Offender, ...]:
+def _findings(id: str, findings: tuple[Finding, ...]) -> tuple[ReportedFinding, ...]:
     return tuple(
-        Offender(
+        ReportedFinding(
             key=key(id, finding),
             subject=finding.subject,
             seen=finding.seen,
             expected=finding.expected,
             remedy=finding.remedy or check(id).hint,
             suppression=finding.suppression,
+            problem=finding.problem,
+            owner=finding.owner,
+            about=dict(finding.about),
         )
         for finding in findings
     )

@@ -51,8 +51,8 @@ def shadow_lines(told: ShadowReport) -> list[str]:
     """What breaks, what was not seen, what changes, and the sum of it."""
     shadow = told.shadow
     return [
-        *(f"FAIL shadow {each}. Do: {each.remedy}" for each in told.findings),
-        *(f"???? shadow {each}" for each in told.unseen),
+        *(f"FAIL shadow {each} (fix: {each.remedy})" for each in told.findings),
+        *(f"UNKNOWN shadow {each}" for each in told.unseen),
         *(
             f"all   {each.change.kind} in {each.places} places: {_place(each.change)}"
             for each in told.changed.widespread

@@ -6,16 +6,16 @@ import msgspec
 
 from meshgate.catalogue import check
 from meshgate.report import text
-from meshgate.verdict import Gate, Ruling, Verdict, ruling
+from meshgate.verdict import Gate, Outcome, Ruling, Verdict, ruling
 
 LINE = 1000
 PAGE = 8000
 
 
 class Short(msgspec.Struct, frozen=True):
-    """What a run came to; `line` says the gate and the worst of it, `page` all that is wrong.
+    """The verdict of a run: `line` has the gate and the first failure, `page` all failures.
 
-    `stages` maps each stage that was asked for to whether its gate is open.
+    `stages` maps each selected stage to whether its gate is open.
     """
 
     exit: int
@@ -25,40 +25,43 @@ class Short(msgspec.Struct, frozen=True):
 
     @property
     def open(self) -> bool:
-        """Whether the gate is."""
+        """Return whether the gate is open."""
         return self.exit == Gate.OPEN
 
 
 def short(verdict: Ruling, exit: int, sentence: str) -> Short:
-    """Of a run that came to its end; `sentence` is its last line."""
-    wrong = [
-        line
-        for each in (Verdict.FAIL, Verdict.UNKNOWN, Verdict.WARN)
+    """Return the short form of a complete run; `sentence` is its last line."""
+    failures = _lines(
+        msgspec.structs.replace(outcome, warnings=())
+        for each in (Verdict.FAIL, Verdict.UNKNOWN)
         for outcome in verdict.of(each)
-        for line in text.outcome_lines(outcome, text.SHOWN)
-    ]
-    wrong.sort(key=_warns)  # an outcome that failed may have warnings too, and they come first
-    worst = wrong[0] if wrong and not _warns(wrong[0]) else ""
+    )
+    warnings = _lines(
+        Outcome(outcome.check, Verdict.WARN, warnings=outcome.warnings)
+        for outcome in verdict.outcomes
+        if outcome.warnings
+    )
+    worst = [line for line in failures if line.startswith(("FAIL", "UNKNOWN", " "))][:2]
     stages = {check(each.check).stage for each in verdict.outcomes}
-    # closed by something that is in no catalogue: then no stage is open either
+    # closed by something that is not in the catalogue: then no stage is open either
     believed = exit == Gate.OPEN or verdict.gate is not Gate.OPEN
     return Short(
         exit,
-        cut(f"{sentence} {worst}".strip(), LINE),
-        cut("\n".join([sentence, *wrong]), PAGE),
+        cut(" ".join([sentence, *(line.strip() for line in worst)]), LINE),
+        cut("\n".join([sentence, *failures, *warnings]), PAGE),
         {stage: believed and _open(verdict, stage) for stage in sorted(stages)},
     )
 
 
+def _lines(outcomes: Iterable[Outcome]) -> list[str]:
+    return [line for each in outcomes for line in text.outcome_lines(each, text.SHOWN)]
+
+
 def broken(sentence: str, exit: int, stages: Iterable[str]) -> Short:
-    """Of a run that was broken off: none of its gates is open."""
+    """Return the short form of a run that ended early: none of its gates is open."""
     return Short(
         exit, cut(sentence, LINE), cut(sentence, PAGE), dict.fromkeys(sorted(stages), False)
     )
-
-
-def _warns(line: str) -> bool:
-    return line.startswith("WARN")
 
 
 def _open(verdict: Ruling, stage: str) -> bool:
@@ -67,5 +70,5 @@ def _open(verdict: Ruling, stage: str) -> bool:
 
 
 def cut(words: str, limit: int) -> str:
-    """No longer than that, and visibly so."""
+    """Return the words, cut after `limit` characters and visibly so."""
     return words if len(words) <= limit else f"{words[: limit - 2]} …"

@@ -1,72 +1,125 @@
 """Outcomes as lines of plain text: the Job's log, the terminal, and the body of a JUnit failure."""
 
-from collections.abc import Iterator
+import textwrap
+from collections.abc import Iterable, Iterator
 
 from meshgate.catalogue import check
+from meshgate.report.visible import one_line
 from meshgate.verdict import Finding, Gate, Outcome, Ruling, Verdict
 
-# Offenders that are shown of one claim; JUnit and HTML show all.
+# Findings that the terminal shows of one check, and characters of one of its texts; the reports
+# have everything.
 SHOWN = 10
+LENGTH = 800
+
+WIDTH = 100
+_FIX = "    fix: "
+_COMMANDS = ("kubectl ", "istioctl ", "meshgate ", "helm ", "pytest ", "argocd ")
 
 
-def _sentence(words: str) -> str:
-    """On one line, whatever an object of the mesh had to say."""
-    return " ".join(words.split()).rstrip(".")
+def finding_line(id: str, finding: Finding, word: str = "FAIL", limit: int | None = None) -> str:
+    """Return `FAIL ID OBJECT: what is wrong (expected …)`, on one line."""
+    return f"{word} {id} {one_line(str(finding), limit)}"
 
 
-def finding_line(id: str, finding: Finding, word: str = "FAIL") -> str:
-    """Id, object, what was seen, what was expected, what to do, the page: all on one line."""
-    row = check(id)
-    remedy = _sentence(finding.remedy or row.hint)
-    return f"{word} {id} {_sentence(str(finding))}. Do: {remedy}. See {row.page}"
+def fix_line(remedy: str, limit: int | None = None) -> str:
+    """Return the line under a finding that says what to do."""
+    return f"{_FIX}{one_line(remedy, limit).rstrip('.')}"
 
 
-def outcome_lines(outcome: Outcome, limit: int | None = None) -> Iterator[str]:
-    """One claim: a line where all is well, else a line for each offender."""
+def outcome_lines(outcome: Outcome, shown: int | None = None) -> Iterator[str]:
+    """Yield the lines of one check: one if it passed, else two for each finding.
+
+    Args:
+        outcome: its result.
+        shown: how many findings are shown, each cut to LENGTH characters; None for all, whole.
+    """
     row = check(outcome.check)
+    limit = LENGTH if shown is not None else None
+    basis = f" (based on {outcome.basis})" if outcome.basis else ""
     match outcome.verdict:
         case Verdict.PASS:
-            yield f"pass {row.id} {row.title}"
+            yield f"pass {row.id} {row.title}{basis}"
         case Verdict.WARN:
-            yield from _listing(row.id, outcome.warnings, "WARN", limit)
+            yield from _findings(row.id, outcome.warnings, "WARN", shown)
         case Verdict.NOT_APPLICABLE:
-            yield f"n/a  {row.id} {row.title}: {_sentence(outcome.why)}"
+            yield f"n/a  {row.id} {row.title}: {one_line(outcome.why, limit)}"
         case Verdict.UNKNOWN:
-            remedy = _sentence(outcome.remedy or row.hint)
-            why = f"could not verify that {row.title}: {_sentence(outcome.why)}"
-            yield f"???? {row.id} {why}. Do: {remedy}. See {row.page}"
-        case Verdict.FAIL if outcome.findings:
-            yield from _listing(row.id, outcome.warnings, "WARN", limit)
-            yield from _listing(row.id, outcome.findings, "FAIL", limit)
+            yield f"UNKNOWN {row.id} {row.title}: could not verify: {one_line(outcome.why, limit)}"
+            yield fix_line(outcome.remedy or row.hint, limit)
         case Verdict.FAIL:
-            why = f"{_sentence(outcome.why)}; expected that {row.title}"
-            yield f"FAIL {row.id} {why}. Do: {_sentence(row.hint)}. See {row.page}"
+            yield from _findings(row.id, outcome.warnings, "WARN", shown)
+            yield f"{row.id}: {row.failure or f'this is not true: {row.title}'} (see {row.page})"
+            if outcome.findings:
+                yield from _findings(row.id, outcome.findings, "FAIL", shown)
+            else:
+                yield f"FAIL {row.id} {one_line(outcome.why, limit)}"
+                yield fix_line(row.hint)
 
 
-def _listing(id: str, findings: tuple[Finding, ...], word: str, limit: int | None) -> Iterator[str]:
-    for finding in findings[:limit]:
-        yield finding_line(id, finding, word)
-    if limit is not None and len(findings) > limit:
-        yield f"{word} {id} and {len(findings) - limit} more: all are in the report"
+def _findings(
+    id: str, findings: tuple[Finding, ...], word: str, shown: int | None
+) -> Iterator[str]:
+    limit = LENGTH if shown is not None else None
+    for finding in findings[:shown]:
+        yield finding_line(id, finding, word, limit)
+        yield fix_line(finding.remedy or check(id).hint, limit)
+    if shown is not None and len(findings) > shown:
+        yield f"{word} {id} and {len(findings) - shown} more: see the report"
 
 
 def ruling_lines(ruling: Ruling) -> Iterator[str]:
-    """The whole run; the worst comes last, where the eye is, and the verdict at the very end.
+    """Yield the lines of a run; the worst are last, just above the verdict.
 
-    Within one verdict the catalogue's order holds: causes stand before what follows from them.
+    Within one verdict the catalogue's order holds: causes stand before their consequences.
     """
     order = (Verdict.PASS, Verdict.NOT_APPLICABLE, Verdict.WARN, Verdict.FAIL, Verdict.UNKNOWN)
     for verdict in order:
         for outcome in ruling.of(verdict):
             yield from outcome_lines(outcome, SHOWN)
     for note in ruling.notes:
-        yield f"note {note}"
-    yield f"{ruling.sentence} (exit {int(ruling.gate)}{_meaning(ruling.gate)})"
+        yield f"note {one_line(note)}"
+    yield last_line(ruling.sentence, int(ruling.gate))
 
 
-def _meaning(gate: Gate) -> str:
-    return {
-        Gate.OPEN: "",
-        Gate.CLOSED: ": a claim failed",
-        Gate.COULD_NOT_VERIFY: ": could not verify",
-    }[gate]
+def last_line(sentence: str, code: int) -> str:
+    """Return the last line of every run: the gate, why, and the exit code."""
+    return f"{one_line(sentence)} (exit {code}{_MEANING.get(code, '')})"
+
+
+_MEANING = {
+    int(Gate.CLOSED): ": a check failed",
+    2: ": the run was interrupted",
+    3: ": meshgate crashed",
+    4: ": usage error",
+    5: ": nothing was verified",
+    int(Gate.COULD_NOT_VERIFY): ": could not verify",
+}
+
+
+def wrapped(lines: Iterable[str]) -> Iterator[str]:
+    """Yield lines of at most WIDTH columns; a command to paste stays on its line."""
+    for line in lines:
+        if len(line) <= WIDTH or line.removeprefix(_FIX).startswith(_COMMANDS):
+            yield line
+            continue
+        indent = line[: len(line) - len(line.lstrip())]
+        yield from textwrap.wrap(
+            line.strip(),
+            WIDTH,
+            initial_indent=indent,
+            subsequent_indent=f"{indent or '  '}  ",
+            break_long_words=False,
+            break_on_hyphens=False,
+        )
+
+
+def unwrapped(text: str) -> list[str]:
+    """Return the lines of an output with each fix and each continuation on its finding's line."""
+    lines: list[str] = []
+    for line in text.splitlines():
+        if lines and line.startswith("    ") and line.strip():
+            lines[-1] += f" {line.strip()}"
+        elif line.strip():
+            lines.append(line)
+    return lines

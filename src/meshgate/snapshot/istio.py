@@ -236,8 +236,18 @@ class PortTraffic(Base, frozen=True):
     tls: ClientTls | None = None
 
 
+class RetryBudget(Base, frozen=True):
+    percent: float | None = None
+
+
+class OutlierDetection(Base, frozen=True):
+    min_health_percent: int | None = None
+
+
 class TrafficPolicy(Base, frozen=True):
     connection_pool: Present | None = None
+    retry_budget: RetryBudget | None = None
+    outlier_detection: OutlierDetection | None = None
     tls: ClientTls | None = None
     port_level_settings: tuple[PortTraffic, ...] = ()
 
@@ -341,6 +351,8 @@ class AuthorizationPolicy(Base, frozen=True):
 
 
 class ServiceEntrySpec(Base, frozen=True):
+    hosts: tuple[str, ...] = ()
+    export_to: tuple[str, ...] = ()
     resolution: str = ""
 
 

@@ -219,7 +219,7 @@ class Items(Base, frozen=True):
     ] = ()
     analysis: Annotated[Analysis, Source("readers:read_analysis")] = _absent()
     admission: Annotated[
-        Admission, Source("readers:read_admission", requires=("namespaces", "@webhooks"))
+        Admission, Source("readers:read_admission", requires=("namespaces", "pods", "@webhooks"))
     ] = _absent()
     signing: Annotated[
         Signing, Source("readers:read_signing", requires=("pods", "root_certificates"))

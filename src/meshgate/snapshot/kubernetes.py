@@ -35,6 +35,7 @@ class Owner(Base, frozen=True):
 
 class Metadata(Base, frozen=True):
     name: str
+    uid: str = ""
     namespace: str = ""
     uid: str = ""
     labels: dict[str, str] = {}
@@ -314,6 +315,7 @@ class ControllerStatus(Base, frozen=True):
     available_replicas: int = 0
     desired_number_scheduled: int = 0
     current_number_scheduled: int = 0
+    updated_number_scheduled: int = 0
     number_available: int = 0
 
 

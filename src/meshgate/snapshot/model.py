@@ -46,19 +46,39 @@ class Gap(Base, frozen=True):
 
 
 class Waiver(Base, frozen=True):
-    """Findings that somebody knows of and answers for, until a day; both patterns are globs."""
+    """Known findings that somebody accepts, with a reason, until a day.
+
+    `subject`, `problem`, `seen` and the values of `about` are globs over the finding's own;
+    `subject` is held against both the object and the workload that owns it.
+    """
 
     check: str
     subject: str
     reason: str
     until: date
+    problem: str = "*"
+    about: dict[str, str] = {}
     seen: str = "*"
 
 
+class KnownProblem(Base, frozen=True):
+    """The identity of a finding (verdict.py), and how often it was found."""
+
+    check: str
+    subject: str
+    problem: str
+    about: tuple[tuple[str, str], ...] = ()
+    count: int = 1
+
+
 class Before(Base, frozen=True):
-    """What the baseline saw, as far as claims compare with it; a stage adds what it compares."""
+    """What the baseline saw, as far as checks compare with it; a stage adds what it compares.
+
+    `target_version` is what the baseline was evaluated against when it was captured.
+    """
 
     taken: datetime
+    target_version: str | None = None
     api_gateways: tuple[ApiGateway, ...] = ()
     ingress: Ingress | None = None
     pair: Pair | None = None
@@ -72,7 +92,7 @@ class Expectations(Base, frozen=True):
     `require_mtls`: `strict` where every port must take mTLS alone.
     `excluded`: globs of `namespace/workload:port` that are not connected to; `sample`: how many
     ports of each workload are, 0 for all; `shard`: `I/N`, the share of them that is ours.
-    `known`: the keys (verdict.py) of the findings of the baseline, None where there is none.
+    `known_problems`: what was already wrong in the baseline; None where there is no baseline.
     `support`: another support matrix than the one that travels with meshgate.
     `require_shadow`: an upgrade that was not tried in the shadow could not be verified;
     `accepted_losses`: globs of `TYPE RESOURCE PATH` that a proxy may lose by it.
@@ -91,7 +111,7 @@ class Expectations(Base, frozen=True):
     sample: int = 0
     shard: str = ""
     waivers: tuple[Waiver, ...] = ()
-    known: tuple[str, ...] | None = None
+    known_problems: tuple[KnownProblem, ...] | None = None
     require_retry_after: bool = False
     retry_after_targets: tuple[str, ...] = ()
     allow_rollback: bool = False
@@ -115,6 +135,7 @@ class Snapshot(Items, frozen=True, kw_only=True):
             serve the kind.
         unanswered_since: `proxy|type URL` to when a push was first seen unanswered in this run.
         started: when the run first looked; with `unanswered_since` it ages what is STALE.
+        unconfirmed: transient findings that only the last of several captures has.
     """
 
     meshgate_version: str
@@ -127,6 +148,7 @@ class Snapshot(Items, frozen=True, kw_only=True):
     gaps: tuple[Gap, ...] = ()
     api_versions: dict[str, str] = {}
     unanswered_since: dict[str, datetime] = {}
+    unconfirmed: tuple[KnownProblem, ...] = ()
     watch: Watch | None = None
 
     def __repr__(self) -> str:
@@ -143,6 +165,7 @@ def before(baseline: Snapshot) -> Before:
     """What later captures are compared with."""
     return Before(
         taken=baseline.taken,
+        target_version=baseline.expectations.target_version,
         api_gateways=baseline.api_gateways,
         ingress=baseline.ingress,
         pair=baseline.pair,

@@ -32,11 +32,22 @@ class Provider(Base, frozen=True):
 
 
 class Settings(Base, frozen=True):
-    """How one istiod is set, as far as a change of a release is about it.
+    """How one istiod is configured, as far as a rule of the release ledger depends on it.
 
-    `variables`, `proxy_metadata` and `cni` hold those of the names looked for that are set: their
-    value where it is `true` or `false`, else nothing.  `tracers` are the kinds of tracing that the
-    mesh turns on; `networks` says whether it has any; `compatibility` is the profile.
+    Attributes:
+        deployment: `Deployment namespace/name`.
+        variables: environment variables of istiod that the ledger tracks, with their value if it
+            is `true` or `false`, else with an empty value.
+        proxy_metadata: the same for `defaultConfig.proxyMetadata` of the mesh config.
+        cni: the same for the ConfigMap of the CNI agent.
+        providers: the extension providers of the mesh config.
+        tracers: kinds of tracing that the mesh config turns on.
+        networks: whether the mesh config names networks.
+        compatibility: `compatibilityVersion` of the chart.
+        mesh: tracked fields of the mesh config that are set, as dotted paths.
+        excluded_namespaces: namespaces that the CNI plugin excludes.
+        hub: the registry of the chart's images, if it is one that shuts down.
+        native_nftables: whether `global.nativeNftables` is true.
     """
 
     deployment: str
@@ -47,12 +58,22 @@ class Settings(Base, frozen=True):
     tracers: tuple[str, ...] = ()
     networks: bool = False
     compatibility: str = ""
+    mesh: tuple[str, ...] = ()
+    excluded_namespaces: tuple[str, ...] = ()
+    hub: str = ""
+    native_nftables: bool = False
 
 
 class Workload(Base, frozen=True):
-    """A Deployment, StatefulSet or DaemonSet; `annotations` are those of its template looked for.
+    """A Deployment, StatefulSet or DaemonSet.
 
-    `proxied` says that the template itself brings a proxy, which then is nobody's to inject.
+    Attributes:
+        annotations: the names of its pod template's annotations that the ledger tracks.
+        values: the values of those that are port numbers, switches or interface names.
+        proxied: whether the template contains the proxy itself, so that no webhook injects it.
+        partition: StatefulSet: pods with a lower ordinal are not updated.
+        replicas: the desired number of pods; None for a DaemonSet.
+        images: images of its template in registries that shut down.
     """
 
     kind: str
@@ -60,9 +81,13 @@ class Workload(Base, frozen=True):
     name: str
     selector: LabelSelector | None = None
     annotations: tuple[str, ...] = ()
+    values: dict[str, str] = {}
     paused: bool = False
     strategy: str = ""
     proxied: bool = False
+    partition: int = 0
+    replicas: int | None = None
+    images: tuple[str, ...] = ()
 
 
 class NodeInfo(Base, frozen=True):

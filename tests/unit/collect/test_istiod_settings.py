@@ -24,12 +24,24 @@ extensionProviders:
 defaultConfig:
   proxyMetadata: {METRIC_ROTATION_INTERVAL: 4s, MY_PASSWORD: planted}
   tracing: {zipkin: {address: planted}, sampling: 5}
+tlsDefaults: {minProtocolVersion: TLSV1_3}
+defaultServiceExportTo: [".", planted]
+defaultVirtualServiceExportTo: ["."]
 """
-VALUES = '{"compatibilityVersion": "1.27", "global": {"imagePullSecrets": ["planted"]}}'
+VALUES = """{
+  "compatibilityVersion": "1.27",
+  "global": {
+    "imagePullSecrets": ["planted"], "hub": "registry.istio.io/release", "nativeNftables": true
+  }
+}"""
 
 
 def istiod(**metadata: Any) -> dict[str, Any]:
-    variables = {"ENABLE_AUTO_SNI": "True", "METRIC_ROTATION_INTERVAL": "4s", "PW": "planted"}
+    variables = {
+        "ENABLE_DEBUG_ENDPOINT_AUTH": "False",
+        "METRIC_ROTATION_INTERVAL": "4s",
+        "PW": "planted",
+    }
     container = {"name": "discovery", "env": [_pair(each) for each in variables.items()]}
     labels = {"app": "istiod", **metadata}
     return {
@@ -70,20 +82,28 @@ def test_what_is_looked_for_is_kept_and_nothing_else(cluster: Callable[..., Clus
     maps = {
         "istio": {"mesh": MESH, "meshNetworks": "networks: {here: {}}"},
         "values": {"merged-values": VALUES},
-        "istio-cni-config": {"AMBIENT_DNS_CAPTURE": "true", "OTHER": "planted"},
+        "istio-cni-config": {
+            "AMBIENT_RECONCILE_POD_RULES_ON_STARTUP": "true",
+            "EXCLUDE_NAMESPACES": "istio-system, kube-system",
+            "OTHER": "planted",
+        },
     }
 
     (found,) = settings.read(cluster(maps, deployments=[istiod()]), "istio-system")
 
     assert found == Settings(
         deployment="Deployment istio-system/istiod",
-        variables={"ENABLE_AUTO_SNI": "true", "METRIC_ROTATION_INTERVAL": ""},
+        variables={"ENABLE_DEBUG_ENDPOINT_AUTH": "false", "METRIC_ROTATION_INTERVAL": ""},
         proxy_metadata={"METRIC_ROTATION_INTERVAL": ""},
-        cni={"AMBIENT_DNS_CAPTURE": "true"},
+        cni={"AMBIENT_RECONCILE_POD_RULES_ON_STARTUP": "true"},
         providers=(Provider(name="old", kind="opencensus"),),
         tracers=("zipkin",),
         networks=True,
         compatibility="1.27",
+        mesh=("defaultServiceExportTo", "tlsDefaults.minProtocolVersion"),
+        excluded_namespaces=("istio-system", "kube-system"),
+        hub="registry.istio.io",
+        native_nftables=True,
     )
     assert b"planted" not in msgspec.json.encode(found)
 
@@ -117,7 +137,11 @@ def test_a_mesh_config_that_cannot_be_read_is_a_gap_that_quotes_nothing(
 
 def test_workloads_keep_how_they_are_replaced(cluster: Callable[..., Cluster]) -> None:
     def workload(name: str, image: str, **spec: Any) -> dict[str, Any]:
-        annotations = {"sidecar.istio.io/statsCompression": "gzip", "other": "planted"}
+        annotations = {
+            "sidecar.istio.io/statsCompression": "planted",
+            "prometheus.io/port": "9090",
+            "other": "planted",
+        }
         return {
             "metadata": {"name": name, "namespace": "shop"},
             "spec": {
@@ -145,3 +169,26 @@ def test_workloads_keep_how_they_are_replaced(cluster: Callable[..., Cluster]) -
         ("Deployment", "gateway", True, "", False, ("sidecar.istio.io/statsCompression",)),
         ("DaemonSet", "agent", False, "OnDelete", True, ("sidecar.istio.io/statsCompression",)),
     ]
+    assert found[0].values == {"prometheus.io/port": "9090"}
+    assert b"planted" not in msgspec.json.encode(found)
+
+
+def test_workloads_keep_their_partition_and_images_of_retired_registries(
+    cluster: Callable[..., Cluster],
+) -> None:
+    image = "gcr.io/istio-release/proxyv2:1.29.1"
+    strategy = {"type": "RollingUpdate", "rollingUpdate": {"partition": 2}}
+    stateful = {
+        "metadata": {"name": "db", "namespace": "shop"},
+        "spec": {
+            "replicas": 3,
+            "updateStrategy": strategy,
+            "template": {
+                "spec": {"containers": [{"name": "a", "image": image}, {"name": "b", "image": "b"}]}
+            },
+        },
+    }
+
+    (found,) = workloads.read(cluster({}, deployments=[], statefulsets=[stateful], daemonsets=[]))
+
+    assert (found.partition, found.replicas, found.images) == (2, 3, (image,))

@@ -8,7 +8,7 @@ import msgspec
 import pytest
 
 from meshgate.pipeline.index import index
-from meshgate.report.json import write
+from meshgate.report.json import report, write
 from meshgate.verdict import Finding, Outcome, Verdict, ruling
 from tests.builders import expecting, snapshot
 from tests.conftest import Gate, Run
@@ -36,7 +36,7 @@ def keep(folder: Path, outcome: Outcome = OPEN, day: int = 2) -> None:
     """What a run of that day leaves there."""
     seen = snapshot(**expecting(target_version="1.29.1"))
     seen = msgspec.structs.replace(seen, taken=seen.taken.replace(day=day))
-    write(ruling((outcome,), STAGE), seen, folder / "verdict.json")
+    write(report(ruling((outcome,), STAGE), seen), folder / "verdict.json")
     (folder / "index.html").write_text("a report")
 
 

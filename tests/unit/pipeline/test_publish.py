@@ -97,7 +97,7 @@ def test_the_job_says_its_verdict(api: Server, connect: Any) -> None:
     assert annotations["meshgate/exit"] == "1"
     assert annotations["meshgate/target-version"] == "1.29.1"
     assert annotations["meshgate/verdict"].startswith(
-        "The gate is CLOSED: 1 of 2 claims failed. FAIL CP004 Pod shop/web: rejected"
+        "GATE CLOSED: 1 of 2 checks failed FAIL CP004 Pod shop/web: rejected"
     )
     assert "\n" not in annotations["meshgate/verdict"]
     event = sent(api, EVENTS)
@@ -192,7 +192,7 @@ def test_a_link_leads_to_the_report_of_this_run(api: Server, connect: Any) -> No
 
 
 def test_what_is_long_is_cut_visibly() -> None:
-    many = Finding("Pod shop/web", "x" * 5000)
+    many = Finding("Pod shop/web", "x" * 5000, remedy="y" * 5000)
     verdict = ruling([Outcome("CP004", Verdict.FAIL, (many,))], STAGES)
 
     found = short(verdict, 1, verdict.sentence)
@@ -212,8 +212,8 @@ def test_what_fails_is_told_before_what_only_warns() -> None:
 
 
 def test_a_run_that_was_broken_off_opens_no_stage() -> None:
-    assert broken("The gate is CLOSED: no cluster", 4, ["ingress"]).stages == {"ingress": False}
-    assert not broken("The gate is CLOSED", 4, []).open
+    assert broken("GATE CLOSED: no cluster", 4, ["ingress"]).stages == {"ingress": False}
+    assert not broken("GATE CLOSED", 4, []).open
 
 
 def test_a_stage_is_open_only_if_the_run_is_believed() -> None:
@@ -339,7 +339,7 @@ def test_a_run_that_cannot_publish_keeps_its_verdict(
     )
 
     assert closed.code == 1, closed.out
-    assert closed.last.endswith("(exit 1: a claim failed)")
+    assert closed.last.endswith("(exit 1: a check failed)")
     assert closed.out.count("note could not publish") == 3
 
 

@@ -13,12 +13,13 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from cryptography import x509
 
 from meshgate.probe.admission import ask
 from meshgate.semantics.webhooks import Backend, Webhooks
-from meshgate.snapshot.kubernetes import Container
+from meshgate.snapshot.kubernetes import Container, LabelSelector
 from meshgate.snapshot.wire import Admission
 from tests import webhook_builders as build
 
@@ -198,3 +199,25 @@ def test_namespaces_are_spread_over_the_endpoints(istiod: Istiod) -> None:
     assert {each.pod for each in seen.reviews} == {"istiod-1", "istiod-2"}
     # fewer namespaces than endpoints: each endpoint is asked all the same
     assert {each.pod for each in single.reviews} == {"istiod-1", "istiod-2"}
+
+
+def test_a_pod_that_opts_in_is_asked_about_with_its_own_labels(istiod: Istiod) -> None:
+    labels = {"app": "meshgate-sample", "sidecar.istio.io/inject": "true"}
+    by_pod = LabelSelector(match_labels={"sidecar.istio.io/inject": "true"})
+    injector = build.injector()
+    hook = msgspec.structs.replace(
+        injector.webhooks[0], namespace_selector=LabelSelector(), object_selector=by_pod
+    )
+    hooks = Webhooks(
+        (msgspec.structs.replace(injector, webhooks=(hook,)),),
+        (),
+        (build.service(),),
+        (build.slice_of(),),
+    )
+
+    (review,) = ask(hooks, (), istiod.dial, ((build.namespace(), labels),)).reviews
+
+    (_, body) = istiod.asked[-1]
+    assert body["request"]["object"]["metadata"]["labels"] == labels
+    assert review.labels == labels
+    assert review.namespace == "shop"

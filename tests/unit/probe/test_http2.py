@@ -12,13 +12,13 @@ from h2.events import RequestReceived
 from hyperframe.frame import GoAwayFrame
 
 from meshgate.probe import http2
-from meshgate.probe.pace import Deadline
+from meshgate.probe.pace import RequestDeadline
 
 ASKED = [(":method", "GET"), (":scheme", "http"), (":authority", "a.b"), (":path", "/x")]
 
 
 def ask(connection: socket.socket, most: int, send: bytes = b"") -> http2.Answered:
-    return http2.send(connection, http2.Ask(tuple(ASKED), send, most), Deadline(5))
+    return http2.send(connection, http2.Ask(tuple(ASKED), send, most), RequestDeadline(5))
 
 
 Reply = Callable[[H2Connection, int], None]

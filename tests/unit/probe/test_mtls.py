@@ -15,6 +15,7 @@ from cryptography import x509
 from meshgate.facts.dataplane.mtls import seen_mode
 from meshgate.probe import mtls
 from meshgate.probe.mtls import Target
+from meshgate.probe.pace import Pace
 from meshgate.probe.signing import Identity
 from meshgate.probe.tls import StorageError
 from meshgate.snapshot.mtls import PortProbe
@@ -261,7 +262,7 @@ def test_without_a_certificate_of_the_mesh(serve: Serve, tmp_path: Path) -> None
 
 
 def test_all_ports_keep_to_one_pace() -> None:
-    pace = mtls.Pace(100)
+    pace = Pace(100)
     begun = time.monotonic()
     threads = [threading.Thread(target=pace.wait) for _ in range(21)]
     for thread in threads:

@@ -10,7 +10,7 @@ import pytest
 import xmlschema
 
 from meshgate.catalogue import checks
-from meshgate.report.json import schema, write
+from meshgate.report.json import report, schema, write
 from meshgate.verdict import Outcome, Verdict, ruling
 from tests.conftest import ROOT, Gate, Run
 
@@ -38,7 +38,7 @@ def document(run: Run) -> dict[str, Any]:
 
 def test_the_schema_that_is_published_is_the_one_that_is_written() -> None:
     jsonschema.Draft202012Validator.check_schema(SCHEMA)
-    assert schema() == SCHEMA, "write it anew: meshgate schema > docs/verdict.schema.json"
+    assert schema() == SCHEMA, "run: meshgate schema > docs/verdict.schema.json"
 
 
 def test_what_is_written_is_valid_for_programs_and_for_ci_servers(run: Run) -> None:
@@ -47,11 +47,12 @@ def test_what_is_written_is_valid_for_programs_and_for_ci_servers(run: Run) -> N
 
 
 @pytest.mark.parametrize(
-    "change", [{"gate": "ajar"}, {"exit": "0"}, {"claims": [{"id": "CP001"}]}, {"sentence": None}]
+    "change", [{"gate": "ajar"}, {"exit": "0"}, {"checks": [{"id": "CP001"}]}, {"sentence": None}]
 )
 def test_the_schema_refuses_what_is_not(tmp_path: Path, change: dict[str, Any]) -> None:
     file = tmp_path / "verdict.json"
-    write(ruling((Outcome("CP001", Verdict.PASS),), {"CP001": "controlplane"}), None, file)
+    ruled = ruling((Outcome("CP001", Verdict.PASS),), {"CP001": "controlplane"})
+    write(report(ruled, None), file)
     whole = json.loads(file.read_text())
     jsonschema.validate(whole, SCHEMA, cls=jsonschema.Draft202012Validator)
 

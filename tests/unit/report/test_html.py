@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from meshgate.report.html import cell, summary
-from meshgate.snapshot.model import Expectations, Gap
+from meshgate.snapshot.model import Expectations, Gap, KnownProblem
 from meshgate.verdict import Finding, Outcome, Verdict, ruling
 from tests.builders import (
     istiod,
@@ -40,24 +40,24 @@ def test_the_verdict_and_all_that_is_wrong_are_told() -> None:
 
     told = words(page(Outcome("CP001", Verdict.FAIL, findings=found)))
 
-    assert "The gate is CLOSED: 1 of 1 claims failed." in told
+    assert "GATE CLOSED: 1 of 1 checks failed" in told
     for n in range(30):
-        assert f"object Pod shop/web-{n} seen is red expected green do paint it" in told
-    assert told.index("is red") < told.index("Every claim")
+        assert f"object Pod shop/web-{n} problem is red expected green fix paint it" in told
+    assert told.index("is red") < told.index("All checks")
 
 
 def test_where_nothing_better_is_said_the_hint_is() -> None:
     told = words(page(Outcome("CP001", Verdict.FAIL, findings=(Finding("Pod a/b", "is red"),))))
 
-    assert "do kubectl -n istio-system rollout status deployment istiod" in told
+    assert "fix kubectl -n istio-system rollout status deployment istiod" in told
 
 
 def test_a_check_that_is_not_well_brings_its_page() -> None:
     told = page(Outcome("CP001", Verdict.UNKNOWN, why="no right"), Outcome("CP002", Verdict.PASS))
 
-    assert "What CP001 proves" in told
+    assert "About CP001" in told
     assert "<strong>Why it matters.</strong>" in told
-    assert "What CP002 proves" not in told
+    assert "About CP002" not in told
 
 
 def test_what_the_verdict_rests_on_is_told() -> None:
@@ -70,46 +70,51 @@ def test_what_the_verdict_rests_on_is_told() -> None:
 def test_what_was_not_asked_for_is_told() -> None:
     told = words(page(Outcome("CP001", Verdict.NOT_APPLICABLE, why="no pod holds a proxy")))
 
-    assert "CP001 does not apply: no pod holds a proxy" in told
+    assert "CP001 is not applicable: no pod holds a proxy" in told
 
 
 @pytest.mark.parametrize("known", [None, ()])
-def test_whether_it_was_compared_is_told(known: tuple[str, ...] | None) -> None:
-    told = words(page(Outcome("CP001", Verdict.PASS), expectations=Expectations(known=known)))
+def test_whether_it_was_compared_is_told(known: tuple[KnownProblem, ...] | None) -> None:
+    told = words(
+        page(Outcome("CP001", Verdict.PASS), expectations=Expectations(known_problems=known))
+    )
 
     assert ("Not compared with a baseline" in told) is (known is None)
 
 
 def test_what_changed_since_the_baseline_is_told() -> None:
-    known = ("CP001 Pod shop/old: is red", "CP002 Pod shop/gone: is red")
-    old = Finding("Pod shop/old", "is red", suppression="so before this upgrade")
+    known = (
+        KnownProblem(check="CP001", subject="Pod shop/old", problem="is red"),
+        KnownProblem(check="CP002", subject="Pod shop/gone", problem="is red"),
+    )
+    old = Finding("Pod shop/old", "is red", suppression="pre-existing")
     new = Finding("Pod shop/new", "is pale")
 
     told = words(
         page(
             Outcome("CP001", Verdict.FAIL, findings=(new,), warnings=(old,)),
             Outcome("CP002", Verdict.PASS),
-            expectations=Expectations(known=known),
+            expectations=Expectations(known_problems=known),
         )
     )
 
-    changed = told.split("What changed since the baseline")[1].split("Before this upgrade")[0]
-    assert "1 became wrong, 1 mended." in changed
+    changed = told.split("What changed since the baseline")[1].split("Suppressed findings")[0]
+    assert "1 new, 1 resolved." in changed
     assert "new CP001 Pod shop/new: is pale" in changed
-    assert "mended CP002 Pod shop/gone: is red" in changed
+    assert "resolved CP002 Pod shop/gone: is red" in changed
     assert "shop/old" not in changed
 
 
 def test_what_is_excused_stands_apart_with_its_reason() -> None:
-    old = Finding("Pod shop/web", "is red", suppression="so before this upgrade")
+    old = Finding("Pod shop/web", "is red", suppression="pre-existing")
     new = Finding("Pod shop/api", "is pale")
 
     told = words(page(Outcome("CP001", Verdict.WARN, warnings=(new, old))))
 
-    soon, before = told.split("Before this upgrade, and waived")
+    soon, before = told.split("Suppressed findings")
     assert "Pod shop/api" in soon
     assert "Pod shop/web" not in soon
-    assert "object Pod shop/web suppressed so before this upgrade seen is red" in before
+    assert "object Pod shop/web suppressed pre-existing problem is red" in before
 
 
 def test_the_mesh_is_drawn_by_version_and_state() -> None:
@@ -126,7 +131,7 @@ def test_the_mesh_is_drawn_by_version_and_state() -> None:
 
 
 def test_without_evidence_the_verdict_is_told_all_the_same() -> None:
-    assert "nothing was proven" in page(seen=False)
+    assert "no check produced evidence" in page(seen=False)
 
 
 def test_nothing_of_the_mesh_becomes_markup() -> None:

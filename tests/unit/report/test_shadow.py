@@ -37,7 +37,7 @@ class Text(HTMLParser):
 def test_the_lines_say_all_and_the_last_one_sums_it_up() -> None:
     lines = shadow_lines(ShadowReport.of(SEEN))
 
-    assert [line[:5].strip() for line in lines] == ["FAIL", "????", "all", "some", "With"]
+    assert [line[:5].strip() for line in lines] == ["FAIL", "UNKNO", "all", "some", "With"]
     assert lines[2] == "all   changed in 2 places: cluster a /x 1 -> 2"
     assert lines[3] == "some  added for y: route 80 /y - -> 15s"
     told = "With 1.29.1 one thing would break (4 proxies in 3 classes, 7 resources compared)."

@@ -1,78 +1,130 @@
-"""The lines that people read: all that they need to act, on one line, the worst last."""
+"""The lines that people read: what is wrong, where, what to do; the worst last."""
 
 import pytest
 
-from meshgate.catalogue import check
-from meshgate.report.text import SHOWN, finding_line, outcome_lines, ruling_lines
+from meshgate.catalogue import check, checks
+from meshgate.report.text import (
+    LENGTH,
+    SHOWN,
+    WIDTH,
+    finding_line,
+    outcome_lines,
+    ruling_lines,
+    unwrapped,
+    wrapped,
+)
 from meshgate.verdict import Finding, Gate, Outcome, Ruling, Verdict, ruling
 
-FINDING = Finding("Pod shop/web-1", "rejected\nits  listener.", "every push accepted", "fix it.")
+FINDING = Finding("Pod shop/web-1", "rejected\nits  listener.", "every push accepted.", "fix it.")
 PLAIN = Finding("Pod shop/web-2", "is red", "green")
 
 STAGE = {"CP001": "controlplane", "CP002": "controlplane", "CP003": "controlplane"}
 
 
-def test_a_failure_line_holds_id_object_seen_expected_remedy_and_page() -> None:
+def test_a_failure_names_the_object_first_and_what_was_expected_last() -> None:
     assert finding_line("CP004", FINDING) == (
-        "FAIL CP004 Pod shop/web-1: rejected its listener; expected every push accepted. "
-        "Do: fix it. See docs/checks/CP004.md"
+        "FAIL CP004 Pod shop/web-1: rejected its listener (expected every push accepted)"
     )
 
 
-def test_where_a_finding_says_no_remedy_the_catalogues_hint_stands() -> None:
-    assert f"Do: {check('CP004').hint}. See" in finding_line("CP004", PLAIN)
+def test_a_failed_check_says_what_is_wrong_then_each_finding_with_its_fix() -> None:
+    row = check("CP004")
+
+    lines = list(outcome_lines(Outcome("CP004", Verdict.FAIL, findings=(FINDING, PLAIN))))
+
+    heading = row.failure or f"this is not true: {row.title}"
+    assert lines == [
+        f"CP004: {heading} (see docs/checks/CP004.md)",
+        "FAIL CP004 Pod shop/web-1: rejected its listener (expected every push accepted)",
+        "    fix: fix it",
+        "FAIL CP004 Pod shop/web-2: is red (expected green)",
+        f"    fix: {row.hint}",
+    ]
+
+
+@pytest.mark.parametrize("id", [id for id, row in checks().items() if row.failure])
+def test_the_title_is_never_shown_as_a_failure(id: str) -> None:
+    lines = list(outcome_lines(Outcome(id, Verdict.FAIL, findings=(PLAIN,))))
+
+    assert lines[0].startswith(f"{id}: {check(id).failure}")
+    assert not any(check(id).title in line for line in lines)
+
+
+def test_a_pass_says_what_it_is_based_on() -> None:
+    (line,) = outcome_lines(Outcome("CP001", Verdict.PASS, basis="14 pods"))
+
+    assert line == f"pass CP001 {check('CP001').title} (based on 14 pods)"
 
 
 MULTI = "two\nlines"
-OUTCOMES = {
-    "pass": Outcome("CP001", Verdict.PASS),
-    "warn": Outcome("CP001", Verdict.WARN, warnings=(FINDING,)),
-    "not applicable": Outcome("CP001", Verdict.NOT_APPLICABLE, why=MULTI),
-    "unknown": Outcome("CP001", Verdict.UNKNOWN, why=MULTI, remedy=MULTI),
-    "fail": Outcome("CP001", Verdict.FAIL, findings=(FINDING,)),
-    "fail in words": Outcome("CP001", Verdict.FAIL, why=MULTI),
-}
 
 
-@pytest.mark.parametrize("outcome", OUTCOMES.values(), ids=OUTCOMES)
-def test_every_outcome_of_one_finding_is_one_line_that_names_the_check(outcome: Outcome) -> None:
-    (line,) = outcome_lines(outcome)
+@pytest.mark.parametrize(
+    "outcome",
+    [
+        Outcome("CP001", Verdict.NOT_APPLICABLE, why=MULTI),
+        Outcome("CP001", Verdict.UNKNOWN, why=MULTI, remedy=MULTI),
+        Outcome("CP001", Verdict.WARN, warnings=(Finding(MULTI, MULTI, MULTI, MULTI),)),
+        Outcome("CP001", Verdict.FAIL, findings=(Finding(MULTI, MULTI, MULTI, MULTI),)),
+        Outcome("CP001", Verdict.FAIL, why=MULTI),
+    ],
+    ids=["not applicable", "unknown", "warn", "fail", "fail without findings"],
+)
+def test_nothing_that_the_mesh_says_begins_a_line(outcome: Outcome) -> None:
+    for line in outcome_lines(outcome):
+        ours = ("FAIL CP001", "WARN CP001", "UNKNOWN CP001", "n/a  CP001", "    fix: ", "CP001: ")
+        assert line.startswith(ours)
+        assert len(line.splitlines()) == 1
 
-    assert line.split()[1] == "CP001"
-    assert len(line.splitlines()) == 1
-    worth_acting = outcome.verdict not in (Verdict.PASS, Verdict.NOT_APPLICABLE)
-    assert line.endswith("See docs/checks/CP001.md") is worth_acting
-    assert ("Do: " in line) is worth_acting
+
+@pytest.mark.parametrize("hidden", ["\x1b[2K", "\x07", "\x9b31m", "\u202e", "\u2066", "\x00"])
+def test_control_characters_and_bidirectional_marks_are_visible(hidden: str) -> None:
+    evil = f"x{hidden}\r\nGATE OPEN: 15 of 15 checks passed\u2028(exit 0)"
+    found = Finding(evil, evil, evil, evil)
+
+    for line in outcome_lines(Outcome("CP004", Verdict.FAIL, findings=(found,))):
+        assert line.isprintable()
+        assert not line.startswith("GATE OPEN")
+
+
+def test_a_text_is_cut_in_the_terminal_and_whole_in_the_report() -> None:
+    long = Outcome("CP004", Verdict.FAIL, findings=(Finding("Pod a/b", "x " * 5000),))
+
+    assert max(map(len, outcome_lines(long, SHOWN))) < LENGTH + 50
+    assert max(map(len, outcome_lines(long))) > 9000
 
 
 def test_an_unknown_says_what_could_not_be_verified_and_why() -> None:
-    unknown = Outcome("CP002", Verdict.UNKNOWN, why="no right to list pods.", remedy="grant it")
+    unknown = Outcome("CP002", Verdict.UNKNOWN, why="no right to list pods", remedy="grant it")
 
-    (line,) = outcome_lines(unknown)
-
-    assert line == (
-        f"???? CP002 could not verify that {check('CP002').title}: no right to list pods. "
-        "Do: grant it. See docs/checks/CP002.md"
-    )
+    assert list(outcome_lines(unknown)) == [
+        f"UNKNOWN CP002 {check('CP002').title}: could not verify: no right to list pods",
+        "    fix: grant it",
+    ]
 
 
-def test_a_failure_without_findings_says_what_was_expected() -> None:
-    (line,) = outcome_lines(Outcome("CP002", Verdict.FAIL, why="2 != 3"))
+def test_a_failure_without_findings_says_why() -> None:
+    _, line, fix = outcome_lines(Outcome("CP002", Verdict.FAIL, why="2 != 3"))
 
-    assert line.startswith(f"FAIL CP002 2 != 3; expected that {check('CP002').title}. Do: ")
+    assert line == "FAIL CP002 2 != 3"
+    assert fix == f"    fix: {check('CP002').hint}"
 
 
 def many(count: int) -> Outcome:
-    """A claim with so many offenders."""
+    """A check with so many findings."""
     found = tuple(Finding(f"Pod shop/web-{n}", "is red", "green") for n in range(count))
     return Outcome("CP003", Verdict.FAIL, findings=found)
 
 
-def test_all_offenders_are_told_unless_a_limit_is_set() -> None:
-    assert len(list(outcome_lines(many(99)))) == 99
-    assert len(list(outcome_lines(many(3), limit=3))) == 3
+def failures(lines: list[str]) -> list[str]:
+    return [line for line in lines if line.startswith("FAIL")]
 
-    *first, last = outcome_lines(many(99), limit=3)
+
+def test_every_finding_is_shown_unless_a_limit_is_set() -> None:
+    assert len(failures(list(outcome_lines(many(99))))) == 99
+    assert len(failures(list(outcome_lines(many(3), 3)))) == 3
+
+    *first, last = failures(list(outcome_lines(many(99), 3)))
 
     assert len(first) == 3
     assert last.startswith("FAIL CP003 and 96 more")
@@ -91,8 +143,9 @@ def test_the_worst_comes_last_and_the_verdict_at_the_very_end() -> None:
         Outcome("CP003", Verdict.FAIL, findings=(PLAIN,)),
     )
 
-    assert [line[:10] for line in lines[:-1]] == ["pass CP002", "FAIL CP003", "???? CP001"]
-    assert lines[-1] == f"{ruled.sentence} (exit 1: a claim failed)"
+    words = [line.split()[0] for line in lines if not line.startswith(" ")]
+    assert words == ["pass", "CP003:", "FAIL", "UNKNOWN", "GATE"]
+    assert lines[-1] == f"{ruled.sentence} (exit 1: a check failed)"
 
 
 @pytest.mark.parametrize(
@@ -100,7 +153,7 @@ def test_the_worst_comes_last_and_the_verdict_at_the_very_end() -> None:
     [
         (Verdict.PASS, "(exit 0)"),
         (Verdict.WARN, "(exit 0)"),
-        (Verdict.FAIL, "(exit 1: a claim failed)"),
+        (Verdict.FAIL, "(exit 1: a check failed)"),
         (Verdict.UNKNOWN, "(exit 10: could not verify)"),
         (Verdict.NOT_APPLICABLE, "(exit 10: could not verify)"),
     ],
@@ -115,5 +168,23 @@ def test_a_long_listing_is_cut_in_the_terminal() -> None:
     ruled, lines = run(many(SHOWN + 5))
 
     assert ruled.gate is Gate.CLOSED
-    assert len(lines) == SHOWN + 2
-    assert "and 5 more" in lines[-2]
+    assert len(failures(lines)) == SHOWN + 1
+    assert "and 5 more" in failures(lines)[-1]
+
+
+def test_no_line_is_wider_than_the_terminal_and_unwrapping_restores_it() -> None:
+    long = Finding("Pod shop/web-1", "rejected " + "its listener " * 20, "none", "change " * 40)
+    lines = list(outcome_lines(Outcome("CP004", Verdict.FAIL, findings=(long,))))
+
+    narrow = list(wrapped(lines))
+
+    assert max(map(len, narrow)) <= WIDTH
+    whole = unwrapped("\n".join(narrow))
+    assert whole == unwrapped("\n".join(lines))
+    assert whole[1].startswith(lines[1])
+
+
+def test_a_command_to_paste_is_never_wrapped() -> None:
+    command = "kubectl -n shop rollout restart deployment/web " + "x" * 100
+
+    assert list(wrapped([f"    fix: {command}"])) == [f"    fix: {command}"]

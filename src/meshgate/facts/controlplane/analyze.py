@@ -1,12 +1,14 @@
-"""What `istioctl analyze` says, as findings."""
+"""The messages of `istioctl analyze`, as findings."""
 
 from collections import defaultdict
+from functools import cached_property
 
 from meshgate.facts.evidence import Evidence
+from meshgate.semantics.analyze_rules import Configuration, disproof
 from meshgate.snapshot.istioctl import AnalysisMessage
 from meshgate.verdict import CouldNotVerify, Finding
 
-# The façade answers Secrets with an empty list: these say no more than that.
+# analyze is shown an empty list of Secrets: these messages follow from that alone.
 FROM_NO_SECRETS = (
     ("IST0101", "Referenced credentialName not found"),
     ("IST0126", "Unknown service registry"),  # of other clusters, which Secrets name
@@ -17,68 +19,107 @@ LEVELS = ("Error", "Warning")
 
 
 class AnalyzeMessages:
-    """The messages of one analysis that could look at everything but Secrets."""
+    """The messages of one analysis that could read everything but Secrets."""
 
     def __init__(self, evidence: Evidence) -> None:
         self._evidence = evidence
 
-    @property
+    @cached_property
     def _messages(self) -> tuple[AnalysisMessage, ...]:
         analysis = self._evidence.analysis
         if analysis.refused:
             raise CouldNotVerify(
                 f"istioctl analyze was refused {len(analysis.refused)} reads, "
                 f"the first was {analysis.refused[0]}",
-                "it analyzed less than the whole mesh; please report this istioctl version: "
+                "report this to the authors of meshgate with the version of istioctl: "
                 f"{analysis.istioctl_version}",
             )
         return tuple(message for message in analysis.messages if not _from_no_secrets(message))
 
     @property
     def left_out(self) -> str:
-        """What was left out, in words; empty where nothing was."""
-        said = self._evidence.analysis.messages
-        codes = sorted({message.code for message in said if _from_no_secrets(message)})
-        count = sum(map(_from_no_secrets, said))
+        """A note about the messages that are omitted; empty if there are none."""
+        omitted = [m for m in self._evidence.analysis.messages if _from_no_secrets(m)]
+        codes = ", ".join(sorted({message.code for message in omitted}))
         return (
-            f"{count} findings of istioctl analyze ({', '.join(codes)}) were left out: they only "
-            "say that it was shown no Secret"
-            if count
+            f"{len(omitted)} messages of istioctl analyze ({codes}) are omitted: they only result "
+            "from the empty list of Secrets that it was shown"
+            if omitted
             else ""
         )
 
+    @cached_property
+    def _disproved(self) -> dict[AnalysisMessage, str]:
+        """The messages that count and that other evidence disproves, with that evidence."""
+        if not self._counting:
+            return {}
+        configuration = Configuration(
+            self._evidence.virtual_services,
+            self._evidence.destination_rules,
+            self._evidence.gateways,
+            self._evidence.service_entries,
+        )
+        found = {each: disproof(each, configuration) for each in self._counting}
+        return {message: evidence for message, evidence in found.items() if evidence}
+
+    @property
+    def _counting(self) -> list[AnalysisMessage]:
+        """The messages of the levels that close the gate."""
+        threshold = self._evidence.expectations.failure_threshold
+        fatal = LEVELS[: LEVELS.index(threshold) + 1]
+        return [message for message in self._messages if message.level in fatal]
+
     @property
     def errors(self) -> list[Finding]:
-        """What analyze says from the threshold on, an object each."""
-        fatal = LEVELS[: LEVELS.index(self._evidence.expectations.failure_threshold) + 1]
+        """The messages that close the gate, one finding each."""
         return [
             Finding(
-                message.origin or "the mesh",
+                _subject(message),
                 f"{message.code} {message.message}",
-                f"no {message.level.lower()}",
-                f"see {_page(message)}",
+                remedy=f"see {_page(message)}",
+                problem=message.code,
+                about=_about(message),
             )
-            for message in self._messages
-            if message.level in fatal
+            for message in self._counting
+            if message not in self._disproved
         ]
 
     @property
     def warnings(self) -> list[Finding]:
-        """Warnings, by code, where they close no gate: nobody should miss them."""
+        """Messages that other evidence disproves, and those of level Warning, by code."""
+        disproved = [
+            Finding(
+                _subject(message),
+                f"{message.code} {message.message} Disproved: {evidence}",
+                problem=message.code,
+                about=_about(message),
+            )
+            for message, evidence in self._disproved.items()
+        ]
         if self._evidence.expectations.failure_threshold == "Warning":
-            return []
+            return disproved
         by_code: defaultdict[str, list[AnalysisMessage]] = defaultdict(list)
         for message in self._messages:
             if message.level == "Warning":
                 by_code[message.code].append(message)
-        return [
+        return disproved + [
             Finding(
-                messages[0].origin or "the mesh",
+                _subject(messages[0]),
                 f"{code} {messages[0].message}" + _others(len(messages) - 1, code),
                 remedy=f"see {_page(messages[0])}",
+                problem=code,
+                about=_about(messages[0]),
             )
             for code, messages in sorted(by_code.items())
         ]
+
+
+def _subject(message: AnalysisMessage) -> str:
+    return message.origin or "the mesh"
+
+
+def _about(message: AnalysisMessage) -> tuple[tuple[str, str], ...]:
+    return (("message", message.message),)
 
 
 def _from_no_secrets(message: AnalysisMessage) -> bool:

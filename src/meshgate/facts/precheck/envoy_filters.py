@@ -1,22 +1,19 @@
 """EnvoyFilters, as the target's istiod will apply them.
 
-`proxyVersion` is a regular expression of Go (RE2), searched for in the proxy's version.  Python's
-agrees with it on what both can say of a version; what is written differently is not guessed at.
+`proxyVersion` is a regular expression of RE2, the engine that Go and istiod use: it is searched for
+in the proxy's version.
 """
 
-import re
-import warnings
 from collections.abc import Iterator
 from functools import cached_property
 
+import re2
+
 from meshgate.facts.evidence import Evidence
 from meshgate.facts.precheck.upgrade_path import Upgrade
+from meshgate.semantics.versions import Version
 from meshgate.snapshot.istio import ConfigPatch, EnvoyFilter
 from meshgate.verdict import CouldNotVerify, Finding, NotApplicable
-
-# What Go has and Python has not or takes for something else, and what Python has and Go refuses:
-# POSIX classes, \Q…\E, \pN, \z and octal escapes; look-around, back references, possessive repeats.
-_UNLIKE = re.compile(r"\[\[?:|\\[QEpPzZCxX0-9]|\(\?(?:[=!>(]|<[=!]|P[=>]|[a-zA-Z-]*U)|[*+?}]\+")
 
 # pkg/config/xds/deprecated.go of Istio 1.29: what its validation warns of
 DEPRECATED = frozenset(
@@ -36,7 +33,7 @@ INSERTS = frozenset({"ADD", "INSERT_BEFORE", "INSERT_AFTER", "INSERT_FIRST", "RE
 
 
 class EnvoyFilters:
-    """All of them, each patch on its own."""
+    """All EnvoyFilters, each patch on its own."""
 
     def __init__(self, evidence: Evidence) -> None:
         self._evidence = evidence
@@ -44,51 +41,71 @@ class EnvoyFilters:
 
     @cached_property
     def _filters(self) -> list[EnvoyFilter]:
+        self._upgrade.need_known_target()
         if not self._evidence.envoy_filters:
-            raise NotApplicable("there is no EnvoyFilter")
+            raise NotApplicable("the cluster has no EnvoyFilter")
         return list(self._evidence.envoy_filters)
 
     @property
     def lost(self) -> list[Finding]:
-        """EnvoyFilters that reach a proxy now and no longer reach it once it is of the target."""
-        before, after = self._before, str(self._upgrade.target)
+        """EnvoyFilters that apply to a proxy now and no longer once it runs the target version."""
         found = []
         for each in self._filters:
-            lost = sorted(
-                {
-                    pattern
-                    for patch in each.spec.config_patches
-                    if (pattern := _pattern(patch))
-                    and any(_applies(each, pattern, version) for version in before)
-                    and not _applies(each, pattern, after)
-                    and not self._replaced(each, patch, after)
-                }
-            )
+            lost = {
+                pattern
+                for patch in each.spec.config_patches
+                if (pattern := _pattern(patch))
+                and any(_applies(each, pattern, version) for version in self._before)
+                and not self._applies_after(each, pattern)
+                and not self._replaced(each, patch)
+            }
             found += [
                 Finding(
-                    f"EnvoyFilter {each.metadata.namespace}/{each.metadata.name}",
-                    f"its proxyVersion {pattern} matches what runs now and not {after}: it stops "
-                    "applying when pods restart",
-                    "a pattern that matches the target, or a patch for it",
-                    "add a patch for the target's version, tried there first",
+                    _subject(each),
+                    f"its proxyVersion {pattern} matches the running proxies and not "
+                    f"{self._upgrade.target}: it stops applying when pods restart",
+                    "a pattern that also matches the target",
+                    f"add a patch with a proxyVersion that matches {self._upgrade.target} to "
+                    f"{_subject(each)}",
+                    problem="proxy-version-mismatch",
+                    about=(("pattern", pattern),),
                 )
-                for pattern in lost
+                for pattern in sorted(lost)
             ]
         return found
 
-    @property
+    @cached_property
     def _before(self) -> set[str]:
         proxies = (version for version in self._upgrade.proxies.values() if version is not None)
         return {str(version) for version in (*self._upgrade.running.values(), *proxies)}
 
-    def _replaced(self, lost: EnvoyFilter, patch: ConfigPatch, after: str) -> bool:
-        """Whether a patch in the same place, for the same workloads, takes over at the target."""
+    def _applies_after(self, each: EnvoyFilter, pattern: str) -> bool:
+        """Whether a pattern matches the target; for a target without a patch, any of its patches.
+
+        Raises CouldNotVerify if it matches some patches of such a target and not others.
+        """
+        if not self._upgrade.target.any_patch:
+            return _applies(each, pattern, str(self._upgrade.target))
+        base: Version = self._upgrade.target.version
+        found = {
+            _applies(each, pattern, str(base._replace(patch=patch))) for patch in range(PATCHES)
+        }
+        if len(found) > 1:
+            raise CouldNotVerify(
+                f"{_subject(each)}: its proxyVersion {pattern} matches some patches of "
+                f"{self._upgrade.target} and not others",
+                f"name the patch with --target-version={self._upgrade.target}.PATCH",
+            )
+        return found.pop()
+
+    def _replaced(self, lost: EnvoyFilter, patch: ConfigPatch) -> bool:
+        """Whether another patch of the same kind, for the same workloads, begins at the target."""
         return any(
             other.metadata.namespace == lost.metadata.namespace
             and other.spec.workload_selector == lost.spec.workload_selector
             and each.apply_to == patch.apply_to
             and (pattern := _pattern(each))
-            and _applies(other, pattern, after)
+            and self._applies_after(other, pattern)
             and not any(_applies(other, pattern, version) for version in self._before)
             for other in self._filters
             for each in other.spec.config_patches
@@ -96,45 +113,57 @@ class EnvoyFilters:
 
     @property
     def fragile(self) -> list[Finding]:
-        """Filters by a deprecated name, or put in without a typed_config."""
+        """EnvoyFilters with a deprecated filter name, or that insert one without typed_config."""
         return [
             Finding(
-                f"EnvoyFilter {each.metadata.namespace}/{each.metadata.name}",
+                _subject(each),
                 words,
-                "a canonical name, and a typed_config",
-                "write the filter as the target's Envoy documents it",
+                "a canonical filter name and a typed_config",
+                f"rewrite {_subject(each)} as the documentation of the target's Envoy shows",
+                problem=problem,
+                about=(("filter", name),),
             )
             for each in self._filters
-            for words in sorted(
-                {words for patch in each.spec.config_patches for words in _fragile(patch)}
+            for problem, name, words in sorted(
+                {found for patch in each.spec.config_patches for found in _fragile(patch)}
             )
         ]
 
 
-def _fragile(patch: ConfigPatch) -> Iterator[str]:
+# No minor release of Istio has had more patches.
+PATCHES = 20
+
+
+def _subject(each: EnvoyFilter) -> str:
+    return f"EnvoyFilter {each.metadata.namespace}/{each.metadata.name}"
+
+
+def _fragile(patch: ConfigPatch) -> Iterator[tuple[str, str, str]]:
     value = patch.patch.value
     if patch.apply_to not in FILTERS or value is None:
         return
     if value.name in DEPRECATED:
-        yield f"names the filter {value.name}, which is deprecated"
+        words = f"uses the deprecated filter name {value.name}"
+        yield "deprecated-filter-name", value.name, words
     if patch.patch.operation in INSERTS and not (value.typed_config or value.config_discovery):
-        yield f"puts in the filter {value.name or '(without a name)'} without a typed_config"
+        words = f"inserts the filter {value.name or '(without a name)'} without a typed_config"
+        yield "no-typed-config", value.name, words
 
 
 def _pattern(patch: ConfigPatch) -> str:
     return patch.match.proxy.proxy_version if patch.match and patch.match.proxy else ""
 
 
+# RE2 logs invalid patterns to stderr by default.
+_OPTIONS = re2.Options()
+_OPTIONS.log_errors = False
+
+
 def _applies(each: EnvoyFilter, pattern: str, version: str) -> bool:
     try:
-        if _UNLIKE.search(pattern):
-            raise re.error("it is written in a way that only Go reads, or that Go does not")
-        with warnings.catch_warnings():
-            warnings.simplefilter("error", FutureWarning)
-            return re.search(pattern, version, re.ASCII) is not None
-    except (re.error, FutureWarning) as error:
+        return re2.search(pattern, version, options=_OPTIONS) is not None
+    except re2.error as error:
         raise CouldNotVerify(
-            f"EnvoyFilter {each.metadata.namespace}/{each.metadata.name}: its proxyVersion "
-            f"{pattern} cannot be evaluated here ({error})",
-            f"write it plainly, such as ^{re.escape(version)}",
+            f"{_subject(each)}: its proxyVersion {pattern} is not a valid RE2 expression ({error})",
+            f"correct the proxyVersion of {_subject(each)}",
         ) from error

@@ -1,83 +1,151 @@
-"""The Gateway API's CRDs: whether istiod of the target reads what they serve."""
+"""CRDs that the target's istiod watches, such as those of the Gateway API."""
+
+from functools import cached_property
+from typing import NamedTuple
 
 from meshgate.facts.evidence import Evidence
 from meshgate.facts.precheck.upgrade_path import Upgrade
-from meshgate.semantics.versions import Version
+from meshgate.semantics.releases import ALPHA_GATEWAY_API, Crd, ledger, minor
 from meshgate.snapshot.upgrade import Definition
 from meshgate.verdict import Finding, NotApplicable
 
-GROUP = ".gateway.networking.k8s.io"
+# The items of a snapshot that hold the objects of a CRD, where meshgate reads them.
+OBJECTS = {
+    "tlsroutes.gateway.networking.k8s.io": "tls_routes",
+    "tcproutes.gateway.networking.k8s.io": "tcp_routes",
+    "udproutes.gateway.networking.k8s.io": "udp_routes",
+    "listenersets.gateway.networking.k8s.io": "listener_sets",
+    "grpcroutes.gateway.networking.k8s.io": "grpc_routes",
+    "httproutes.gateway.networking.k8s.io": "http_routes",
+    "gateways.gateway.networking.k8s.io": "api_gateways",
+}
 
-# What istiod watches, by the first Istio that does so (pkg/config/schema/gvr), newest first.  A CRD
-# that serves another version alone is not read at all.
-READ = (
-    ("1.29", ("gatewayclasses", "gateways", "httproutes", "grpcroutes"), "v1"),
-    ("1.28", ("backendtlspolicies", "grpcroutes"), "v1"),
-    ("1.24", ("gatewayclasses", "gateways", "httproutes", "referencegrants"), "v1beta1"),
-)
-# pkg/kube/kclient/crdwatcher.go, minimumCRDVersions of 1.28 and 1.29: older ones are ignored
-LEAST = {"grpcroutes": "1.1.0", "backendtlspolicies": "1.4.0"}
+
+class _Watched(NamedTuple):
+    definition: Definition
+    crd: Crd
+
+    @property
+    def name(self) -> str:
+        return self.definition.metadata.name
+
+    @property
+    def bundle(self) -> str:
+        return self.definition.metadata.annotations.bundle
+
+    @property
+    def served(self) -> list[str]:
+        return [each.name for each in self.definition.spec.versions if each.served]
 
 
 class GatewayApi:
-    """The CRDs of gateway.networking.k8s.io."""
+    """The CRDs outside Istio's charts that the cluster has and the target's istiod watches."""
 
     def __init__(self, evidence: Evidence) -> None:
         self._evidence = evidence
         self._upgrade = Upgrade(evidence)
 
-    @property
-    def _definitions(self) -> dict[str, Definition]:
-        found = {
-            each.metadata.name.removesuffix(GROUP): each
+    @cached_property
+    def _watched(self) -> list[_Watched]:
+        self._upgrade.need_known_target()
+        release = ledger()[minor(self._upgrade.target.version)]
+        installed = [
+            _Watched(each, crd)
             for each in self._evidence.definitions
-            if each.metadata.name.endswith(GROUP)
-        }
-        if not found:
-            raise NotApplicable("the Gateway API is not installed")
-        return found
+            if (crd := release.crd.get(each.metadata.name))
+        ]
+        if not installed:
+            raise NotApplicable(
+                f"the cluster has none of the {len(release.crd)} CRDs (Gateway API and others) "
+                f"that istiod {self._upgrade.target} watches"
+            )
+        return [each for each in installed if not each.crd.alpha or self._alpha]
+
+    @cached_property
+    def _alpha(self) -> bool:
+        """Whether an istiod watches the alpha kinds of the Gateway API."""
+        return any(
+            each.variables.get(ALPHA_GATEWAY_API) == "true" for each in self._evidence.settings
+        )
 
     @property
     def unread(self) -> list[Finding]:
-        """CRDs of which the target reads no version that they serve."""
-        found = []
-        for name, each in self._definitions.items():
-            needed = self._needed(name)
-            served = [version.name for version in each.spec.versions if version.served]
-            if needed and needed not in served:
-                found.append(
-                    Finding(
-                        f"CustomResourceDefinition {each.metadata.name}",
-                        f"serves {', '.join(served) or 'no version'}",
-                        f"{needed}, which is what istiod {self._upgrade.target} reads",
-                        "install the Gateway API's CRDs of a newer version before the upgrade",
-                    )
-                )
-        return found
-
-    def _needed(self, name: str) -> str:
-        for since, names, version in READ:
-            first = Version.parse(since)
-            if first is not None and name in names and self._upgrade.target[:2] >= first[:2]:
-                return version
-        return ""
+        """CRDs that would block the target's istiod, or whose objects it would drop."""
+        return [*self._blocking(), *self._ignored(in_use=True)]
 
     @property
     def old(self) -> list[Finding]:
-        """CRDs of bundles so old, or so unknown, that istiod ignores them."""
+        """CRDs that the target's istiod ignores and that are not known to be in use."""
+        return self._ignored(in_use=False)
+
+    def _blocking(self) -> list[Finding]:
+        """CRDs that serve other versions than the one istiod waits for."""
+        target = self._upgrade.target
         return [
             Finding(
-                f"CustomResourceDefinition {each.metadata.name}",
-                f"is of the bundle {each.metadata.annotations.bundle or '(it does not say which)'}",
-                f"{LEAST[name]} or newer: istiod ignores older ones",
-                "install the Gateway API's CRDs of a newer version",
+                f"CustomResourceDefinition {each.name}",
+                f"serves {', '.join(each.served) or 'no version'}, and istiod {target} watches "
+                f"{each.crd.version}: istiod never becomes ready",
+                f"{each.crd.version} is served",
+                self._unblock(each),
+                problem="crd-version-not-served",
+                about=(("version", each.crd.version),),
             )
-            for name, each in self._definitions.items()
-            if name in LEAST and self._upgrade.target[:2] >= (1, 28)
-            if _older(each.metadata.annotations.bundle, LEAST[name])
+            for each in self._watched
+            if each.crd.version not in each.served
+            and not each.crd.ignored(each.bundle, self._upgrade.newest_patch)
         ]
 
+    def _unblock(self, each: _Watched) -> str:
+        if each.crd.alpha:
+            return (
+                f"set {ALPHA_GATEWAY_API}=false on istiod, or install a Gateway API bundle whose "
+                f"{each.name} serves {each.crd.version}"
+            )
+        return f"install a Gateway API bundle whose {each.name} serves {each.crd.version}"
 
-def _older(bundle: str, least: str) -> bool:
-    version, needed = Version.parse(bundle), Version.parse(least)
-    return version is None or needed is None or version[:3] < needed[:3]
+    def _ignored(self, *, in_use: bool) -> list[Finding]:
+        """CRDs whose bundle istiod of the target does not accept.
+
+        Args:
+            in_use: return those that the running istiod reads and that may have objects, or
+                else the others.
+        """
+        return [
+            Finding(
+                f"CustomResourceDefinition {each.name}",
+                f"{why}: istiod {self._upgrade.target} ignores all its objects",
+                _accepted(each.crd),
+                f"install a Gateway API bundle with {_accepted(each.crd)} before the upgrade",
+                problem="crd-ignored",
+                about=(("version", each.crd.version),),
+            )
+            for each in self._watched
+            if (why := each.crd.ignored(each.bundle, self._upgrade.newest_patch))
+            and self._loses(each) is in_use
+        ]
+
+    def _loses(self, each: _Watched) -> bool:
+        """Whether the running istiod reads objects of this CRD, or may do so."""
+        running, objects = self._upgrade.running.values(), self._objects
+        releases = [(ledger().get(minor(version)), version) for version in running]
+        read = any(
+            release is not None
+            and (crd := release.crd.get(each.name))
+            and (not crd.alpha or self._alpha)
+            and crd.version in each.served
+            and not crd.ignored(each.bundle, version)
+            for release, version in releases
+        )
+        return read and objects.get(each.name, True)
+
+    @cached_property
+    def _objects(self) -> dict[str, bool]:
+        """Whether objects exist, by CRD, for the kinds that meshgate reads."""
+        return {name: bool(getattr(self._evidence, item)) for name, item in OBJECTS.items()}
+
+
+def _accepted(crd: Crd) -> str:
+    if crd.minimum:
+        return f"bundle version {crd.minimum} or newer"
+    return f"bundle version {crd.maximum} or older"

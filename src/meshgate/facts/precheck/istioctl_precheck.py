@@ -1,17 +1,18 @@
-"""What `istioctl x precheck` says of an upgrade, as findings."""
+"""The messages of `istioctl x precheck`, as findings."""
 
 from meshgate.facts.evidence import Evidence
 from meshgate.facts.precheck.upgrade_path import Upgrade
+from meshgate.semantics.releases import minor
 from meshgate.semantics.versions import Version
 from meshgate.snapshot.istioctl import AnalysisMessage
 from meshgate.verdict import CouldNotVerify, Finding
 
-# "may it create this": the verifier may not, by design; whoever applies the upgrade must
+# "missing permission to create": whoever applies the upgrade needs it, and meshgate does not
 OWN_RIGHTS = "IST0141"
 
 
 class Precheck:
-    """The messages of one precheck that could look at everything but Secrets."""
+    """The messages of one precheck that could read everything except Secrets."""
 
     def __init__(self, evidence: Evidence) -> None:
         self._evidence = evidence
@@ -21,39 +22,39 @@ class Precheck:
     def _messages(self) -> list[AnalysisMessage]:
         precheck = self._evidence.precheck
         version, target = Version.parse(precheck.istioctl_version), self._upgrade.target
-        if version is None or version[:2] != target[:2]:
+        if version is None or version[:2] != target.version[:2]:
             raise CouldNotVerify(
-                f"istioctl is of {precheck.istioctl_version or 'no version'}, and the target is "
-                f"{target}: what a precheck looks at changes with each minor version",
-                f"name istioctl {target.major}.{target.minor} with --istioctl",
+                f"istioctl has the version {precheck.istioctl_version or '(unknown)'}, and the "
+                f"target is {target}: each minor version checks something else",
+                f"pass istioctl {minor(target.version)} with --istioctl",
             )
         if precheck.refused:
             raise CouldNotVerify(
                 f"istioctl x precheck was refused {len(precheck.refused)} reads, "
                 f"the first was {precheck.refused[0]}",
-                "please report this istioctl version: it is " + precheck.istioctl_version,
+                f"report a defect of meshgate with istioctl {precheck.istioctl_version}",
             )
         return [each for each in precheck.messages if each.code != OWN_RIGHTS]
 
     @property
     def left_out(self) -> str:
-        """What was left out, in words; empty where nothing was."""
+        """Return a note about messages that are left out; empty if there are none."""
         count = sum(each.code == OWN_RIGHTS for each in self._evidence.precheck.messages)
         return (
             f"{count} findings of istioctl x precheck ({OWN_RIGHTS}) were left out: they only say "
-            "that the verifier itself may not install Istio"
+            "that meshgate itself has no right to install Istio"
             if count
             else ""
         )
 
     @property
     def errors(self) -> list[Finding]:
-        """What precheck calls an error."""
+        """Messages of the level Error."""
         return self._of("Error")
 
     @property
     def warnings(self) -> list[Finding]:
-        """What it warns of."""
+        """Messages of the level Warning."""
         return self._of("Warning")
 
     def _of(self, level: str) -> list[Finding]:
@@ -64,6 +65,7 @@ class Precheck:
                 remedy=f"see {each.documentation_url.partition('?')[0]}"
                 if each.documentation_url
                 else "",
+                problem=each.code,
             )
             for each in self._messages
             if each.level == level

@@ -227,10 +227,11 @@ class ShadowUpgrade:
                     shadow.skipped_reason, "name them, or leave out --require-shadow"
                 )
             raise NotApplicable(shadow.skipped_reason)
-        if Version.parse(shadow.version) != target:
+        version = Version.parse(shadow.version)
+        if version is None or not target.met_by(version):
             raise CouldNotVerify(
-                f"the istiod that was tried is of {shadow.version}, and the target is {target}",
-                "give it the target's programs and manifests",
+                f"the simulation used istiod {shadow.version}, and the target is {target}",
+                f"pass the programs and manifests of {target} (--istiod, --envoy, --manifests)",
             )
         return shadow
 

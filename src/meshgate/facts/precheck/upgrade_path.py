@@ -1,31 +1,24 @@
-"""The upgrade's path: what runs, what is to run, and whether that way is supported."""
+"""The upgrade's path: what runs, what will run, and whether Istio supports this step."""
 
-import tomllib
-from functools import cache, cached_property
-from importlib.resources import files
-
-import msgspec
+from datetime import timedelta
+from functools import cached_property
 
 from meshgate.facts.controlplane.control_plane import ControlPlane, image_version
 from meshgate.facts.controlplane.proxies import Proxies
 from meshgate.facts.evidence import Evidence
-from meshgate.semantics import pods
-from meshgate.semantics.versions import Version
-from meshgate.semantics.workloads import PROXY
+from meshgate.semantics import pods, workloads
+from meshgate.semantics.releases import Fix, fixes, ledger, minor, shipped
+from meshgate.semantics.versions import Target, Version
 from meshgate.snapshot.kubernetes import Deployment, Pod
 from meshgate.snapshot.upgrade import Release, Support
 from meshgate.verdict import CouldNotVerify, Finding, NotApplicable
 
+# How long before its end of life a target is warned about: a release is supported for eight
+# months, and the next upgrade has to be planned.
+NOTICE = timedelta(weeks=6)
 
-@cache
-def shipped() -> Support:
-    """The support matrix that travels with meshgate."""
-    return read_support(files("meshgate").joinpath("upgrade", "support.toml").read_text())
-
-
-def read_support(text: str) -> Support:
-    """A support matrix (TOML); raises ValueError for what is none."""
-    return msgspec.convert(tomllib.loads(text), Support)
+# Stands for the newest patch of a minor release where the target names no patch.
+_NEWEST = 10_000
 
 
 class Upgrade:
@@ -38,12 +31,38 @@ class Upgrade:
     # --- to ---------------------------------------------------------------------------------------
 
     @cached_property
-    def target(self) -> Version:
-        """What is upgraded to: what was asked for, else what istioctl is of."""
+    def target(self) -> Target:
+        """The version to upgrade to: `--target-version`, else the version of istioctl.
+
+        `1.31` means any patch.
+        """
         asked = self._evidence.expectations.target_version or self._evidence.istioctl
-        if (version := Version.parse(asked)) is None:
-            raise CouldNotVerify(f"{asked!r} is no version", "name one with --target-version=X.Y.Z")
-        return version
+        if (target := Target.parse(asked)) is None:
+            raise CouldNotVerify(
+                f"the target version is unknown: {asked!r} is not a version",
+                "name one with --target-version=X.Y.Z",
+            )
+        return target
+
+    @property
+    def newest_patch(self) -> Version:
+        """The target's version; for a target without a patch a version after all its patches."""
+        version = self.target.version
+        return version._replace(patch=_NEWEST) if self.target.any_patch else version
+
+    @property
+    def oldest_patch(self) -> Version:
+        """The target's version; patch 0 for a target without a patch."""
+        return self.target.version
+
+    def need_known_target(self) -> None:
+        """Raise CouldNotVerify unless the release ledger knows the target's minor release."""
+        if (name := minor(self.target.version)) not in ledger():
+            known = sorted(ledger(), key=lambda each: int(each.partition(".")[2]))
+            raise CouldNotVerify(
+                f"this meshgate does not know Istio {name} (it knows {known[0]} to {known[-1]})",
+                f"use a meshgate release that knows Istio {name}",
+            )
 
     @property
     def _support(self) -> Support:
@@ -51,21 +70,24 @@ class Upgrade:
 
     @property
     def _release(self) -> Release:
-        minor = _minor(self.target)
+        name = minor(self.target.version)
         try:
-            return self._support.release[minor]
+            return self._support.release[name]
         except KeyError:
             raise CouldNotVerify(
                 f"the support matrix of {self._support.date} ({self._support.source}) does not "
-                f"know Istio {minor}",
-                "name a newer one with --support-matrix=FILE",
+                f"contain Istio {name}",
+                "pass a newer one with --support-matrix=FILE",
             ) from None
 
     # --- from -------------------------------------------------------------------------------------
 
     @cached_property
     def running(self) -> dict[str, Version]:
-        """The version of every istiod: its replicas' oldest word, else its image's, by name."""
+        """The version of every istiod by `Deployment namespace/name`.
+
+        It is the oldest version that a replica reports, else the version of its image.
+        """
         return {
             f"Deployment {self._control_plane.namespace}/{each.metadata.name}": self._runs(each)
             for each in self._control_plane.deployments
@@ -77,16 +99,18 @@ class Upgrade:
             found = [version]
         if not found:
             raise CouldNotVerify(
-                f"Deployment {self._control_plane.namespace}/{deployment.metadata.name} does not "
-                "say which version runs: no replica answers, and its image has no version",
-                "bring istiod up first",
+                f"the version of Deployment {self._control_plane.namespace}/"
+                f"{deployment.metadata.name} is unknown: no replica answers, and its image tag "
+                "names no version",
+                f"kubectl -n {self._control_plane.namespace} rollout status "
+                f"deployment/{deployment.metadata.name}",
                 transient=True,
             )
         return min(found)
 
     @cached_property
     def oldest(self) -> Version:
-        """The oldest istiod; with it every change on the way counts."""
+        """The oldest version that an istiod runs: every change after it counts."""
         if not self.running:
             raise NotApplicable(self._new)
         return min(self.running.values())
@@ -102,61 +126,80 @@ class Upgrade:
 
     @property
     def wrong_steps(self) -> list[Finding]:
-        """istiods from which the target is no step of one minor version forward."""
+        """istiods for which the target is neither a patch nor the next minor version."""
         if not self.running:
             raise NotApplicable(self._new)
+        self.need_known_target()
         return [
             Finding(
                 subject,
                 f"runs {version}, and {self.target} is {wrong[0]}",
+                "a patch, or the next minor version",
                 wrong[1],
-                wrong[2],
+                problem="wrong-step",
+                about=(("from", minor(version)), ("to", str(self.target))),
             )
             for subject, version in self.running.items()
             if (wrong := self._wrong(version))
         ]
 
-    def _wrong(self, version: Version) -> tuple[str, str, str] | None:
-        steps = self.target.minor - version.minor
-        if version.major != self.target.major:
-            return "of another major version", "one minor version at a time", "ask Istio how"
+    def _wrong(self, version: Version) -> tuple[str, str] | None:
+        target = self.target.version
+        steps = target.minor - version.minor
+        if version.major != target.major:
+            return "another major version", "follow Istio's instructions for this step"
         if steps > 1:
             stop = f"{version.major}.{version.minor + 1}"
-            return (
-                f"{steps} minor versions ahead",
-                "one minor version at a time",
-                f"upgrade to the newest {stop} first",
-            )
-        if self.target >= version or (self._evidence.expectations.allow_rollback and steps >= -1):
+            return f"{steps} minor versions ahead", f"upgrade to the newest {stop} first"
+        rollback = self._evidence.expectations.allow_rollback and steps >= -1
+        if self.newest_patch >= version or rollback:
             return None
         return (
             "older",
-            "no downgrade",
-            "correct the target; if this is a rollback by one minor version, say so with "
-            "--allow-rollback",
+            "correct the target; if this is a rollback by one minor version, pass --allow-rollback",
         )
 
     @property
     def rollbacks(self) -> list[Finding]:
-        """istiods that are newer than the target, where that was allowed."""
+        """istiods that are newer than the target, where a rollback is allowed."""
         if not self._evidence.expectations.allow_rollback:
             return []
         return [
             Finding(
                 subject,
-                f"runs {version}, which is rolled back to {self.target}",
-                remedy="move the proxies back first where they follow a revision, else restart "
-                "them right after: none may be newer than istiod for long",
+                f"runs {version} and is rolled back to {self.target}",
+                remedy="restart the workloads right after the rollback, or with revisions before "
+                "it: no proxy may be newer than istiod",
+                problem="rollback",
+                about=(("to", str(self.target)),),
             )
             for subject, version in self.running.items()
-            if version > self.target and self.target.minor - version.minor >= -1
+            if version > self.newest_patch and self.target.version.minor - version.minor >= -1
         ]
 
-    # --- what it is to run on ---------------------------------------------------------------------
+    @property
+    def lost_fixes(self) -> list[Finding]:
+        """Security fixes that an istiod has and the target lacks."""
+        return [
+            Finding(
+                subject,
+                f"runs {version} with the security fix {fix.id} ({fix.what}), which "
+                f"{self.target} lacks",
+                f"{_first_with(fix, self.target.version)} or newer",
+                f"choose {_first_with(fix, self.target.version)} or a newer patch as the target",
+                problem="lost-fix",
+                about=(("fix", fix.id),),
+            )
+            for subject, version in self.running.items()
+            for fix in fixes()
+            if fix.contained(version) and fix.missing(self.newest_patch)
+        ]
+
+    # --- Kubernetes and support ------------------------------------------------------------------
 
     @property
     def unsupported_kubernetes(self) -> list[Finding]:
-        """The cluster, where the target does not support it."""
+        """The cluster, if the target does not support its Kubernetes version."""
         first, last = self._release.kubernetes
         text = self._evidence.snapshot.kubernetes_version
         version, low, high = Version.parse(text), Version.parse(first), Version.parse(last)
@@ -166,25 +209,35 @@ class Upgrade:
             return []
         return [
             Finding(
-                f"Kubernetes {_minor(version)}",
-                f"is not supported by Istio {_minor(self.target)}",
-                f"{first} to {last}, by the matrix of {self._support.date}",
-                "upgrade Kubernetes first, or choose another target",
+                f"Kubernetes {minor(version)}",
+                f"Istio {minor(self.target.version)} does not support it",
+                f"{first} to {last}, by the support matrix of {self._support.date}",
+                f"upgrade Kubernetes to {first} or newer first"
+                if version[:2] < low[:2]
+                else f"choose an Istio release that supports Kubernetes {minor(version)}",
+                problem="unsupported-kubernetes",
+                about=(("istio", minor(self.target.version)),),
             )
         ]
 
     @property
     def ended(self) -> list[Finding]:
-        """The target, where nobody maintains it any more."""
-        end, running = self._release.end_of_life, self._evidence.snapshot.taken.date()
-        if end is None or running <= end:
+        """The target, if its support has ended or ends within NOTICE."""
+        end, today = self._release.end_of_life, self._evidence.snapshot.taken.date()
+        if end is None or today + NOTICE < end:
             return []
+        name = minor(self.target.version)
+        known = ledger().get(name)
+        about = "about " if known and known.estimated and known.end_of_life == end else ""
         return [
             Finding(
-                f"Istio {_minor(self.target)}",
-                f"has reached its end of life on {end}",
-                "a release that still gets security fixes",
-                "plan the next upgrade soon",
+                f"Istio {name}",
+                f"has reached its end of life on {end}"
+                if today > end
+                else f"reaches its end of life on {about}{end}",
+                "a release that gets security fixes for longer",
+                f"plan the upgrade to the release after {name} now",
+                problem="end-of-life",
             )
         ]
 
@@ -192,7 +245,7 @@ class Upgrade:
 
     @cached_property
     def proxies(self) -> dict[str, Version | None]:
-        """The version of every proxy, by `Pod namespace/name`: its own word, else its image's."""
+        """The version of every proxy by `Pod namespace/name`: reported, else that of its image."""
         proxies = Proxies(self._evidence)
         connected = proxies.connected if self._control_plane.replicas else {}
         found = {pods.name(pod): _image(pod) for identity, pod in proxies.promised.items()}
@@ -202,52 +255,74 @@ class Upgrade:
                 found[f"Pod {namespace}/{name}"] = version
         return found
 
+    @cached_property
+    def _pods(self) -> dict[str, Pod]:
+        return {pods.name(pod): pod for pod in self._evidence.pods}
+
+    def _owner(self, subject: str) -> str:
+        pod = self._pods.get(subject)
+        return workloads.owner(pod) if pod else ""
+
+    def _restart(self, subject: str, otherwise: str) -> str:
+        pod = self._pods.get(subject)
+        return workloads.restart_command(pod) if pod else otherwise
+
     @property
     def out_of_skew(self) -> list[Finding]:
-        """Proxies that istiod of the target does not support, or whose version nobody knows."""
+        """Proxies that istiod of the target does not support."""
         if not self.proxies:
-            raise NotApplicable("no pod holds a proxy")
-        if silent := sorted(each for each, version in self.proxies.items() if version is None):
+            raise NotApplicable("no pod has a proxy")
+        if unknown := sorted(each for each, version in self.proxies.items() if version is None):
             raise CouldNotVerify(
-                f"{silent[0]} does not say which version its proxy is"
-                + (f", nor do {len(silent) - 1} others" if len(silent) > 1 else ""),
-                "bring it up, or restart it with an image that has a version",
+                f"the version of the proxy of {unknown[0]}"
+                + (f" and of {len(unknown) - 1} others" if len(unknown) > 1 else "")
+                + " is unknown: it is not connected, and its image tag names no version",
+                f"bring {unknown[0]} up, or give its proxy an image tag with a version",
                 transient=True,
             )
         return [
             Finding(
                 subject,
-                f"its proxy is of {version}, {words}",
+                f"its proxy runs {version}, {words}",
                 f"at most {self._support.skew} minor version behind {self.target}",
                 remedy,
+                problem="proxy-skew",
+                owner=self._owner(subject),
+                about=(("version", minor(version)),),
             )
             for subject, version in self.proxies.items()
             if version is not None
-            for words, remedy in self._skewed(version)
+            for words, remedy in self._skewed(subject, version)
         ]
 
-    def _skewed(self, version: Version) -> list[tuple[str, str]]:
-        behind = self.target.minor - version.minor
+    def _skewed(self, subject: str, version: Version) -> list[tuple[str, str]]:
+        behind = self.target.version.minor - version.minor
         if behind > self._support.skew:
-            return [(f"{behind} minor versions behind the target", "restart its workload first")]
+            remedy = self._restart(subject, f"restart the workload of {subject}")
+            return [(f"{behind} minor versions behind the target", remedy)]
         if behind < 0 and not self._rolled_back(version):
-            return [("ahead of the target", "roll it back first: istiod must never be older")]
+            return [("newer than the target", f"roll the proxy of {subject} back first")]
         return []
 
     def _rolled_back(self, version: Version) -> bool:
-        """Whether it is what a rollback in place leaves ahead, until the workloads restart."""
+        """Whether it is a proxy that a rollback in place leaves newer until its pod restarts."""
         return (
-            self._evidence.expectations.allow_rollback and self.target.minor - version.minor == -1
+            self._evidence.expectations.allow_rollback
+            and self.target.version.minor - version.minor == -1
         )
 
     @property
     def ahead_for_now(self) -> list[Finding]:
-        """Proxies that a rollback in place makes newer than istiod, where that was allowed."""
+        """Proxies that an allowed rollback in place makes newer than istiod."""
         return [
             Finding(
                 subject,
-                f"its proxy is of {version}, and will be ahead of istiod {self.target}",
-                remedy="restart it as soon as istiod is rolled back: no istiod is made for it",
+                f"its proxy runs {version} and will be newer than istiod {self.target}",
+                remedy="after the rollback: "
+                + self._restart(subject, f"restart the workload of {subject}"),
+                problem="newer-than-istiod",
+                owner=self._owner(subject),
+                about=(("version", minor(version)),),
             )
             for subject, version in self.proxies.items()
             if version is not None and self._rolled_back(version)
@@ -255,11 +330,10 @@ class Upgrade:
 
 
 def _image(pod: Pod) -> Version | None:
-    for container in (*pod.spec.init_containers, *pod.spec.containers):
-        if container.name == PROXY:
-            return Version.of_image(container.image)
-    return None
+    container = workloads.proxy(pod)
+    return Version.of_image(container.image) if container else None
 
 
-def _minor(version: Version) -> str:
-    return f"{version.major}.{version.minor}"
+def _first_with(fix: Fix, version: Version) -> str:
+    own = f"{minor(version)}."
+    return next(each for each in fix.since if each.startswith(own))

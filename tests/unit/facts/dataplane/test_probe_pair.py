@@ -52,8 +52,8 @@ def test_a_pod_without_a_sidecar_or_with_an_old_one() -> None:
     pair = seen(peers=(Peer(name="a"), old), **expecting(target_version="1.29.1"))
 
     assert lines(pair.uninjected) == [
-        f"Probe {NAMESPACE}/a: has no sidecar; expected a sidecar of version 1.29.1",
-        f"Probe {NAMESPACE}/b: has a sidecar of version 1.28.2; expected 1.29.1",
+        f"Probe {NAMESPACE}/a: has no sidecar (expected a sidecar of version 1.29.1)",
+        f"Probe {NAMESPACE}/b: has a sidecar of version 1.28.2 (expected 1.29.1)",
     ]
 
 

@@ -199,7 +199,7 @@ def test_fixed_values_are_judged_when_they_were_seen() -> None:
         )
     ).malformed
 
-    assert [str(finding).split(";")[0] for finding in found] == [
+    assert [str(finding).split(" (expected")[0] for finding in found] == [
         "EnvoyFilter shop/retry-after: patch 1 sends Retry-After 'soon', which is neither a "
         "number of seconds nor an HTTP date"
     ]

@@ -82,11 +82,11 @@ def test_a_proxy_that_waits() -> None:
 def test_a_proxy_that_comes_too_early_or_never() -> None:
     subject = "EnvoyFilter istio-system/patient: a proxy that it reaches"
     assert ignoring_retry_after(later(503, 0.03), later(429, 2.9)) == [
-        f"{subject} retries 0.03 s after 503 with Retry-After: 2; expected at least 2 s"
+        f"{subject} retries 0.03 s after 503 with Retry-After: 2 (expected at least 2 s)"
     ]
     assert ignoring_retry_after(later(503), later(429)) == [
-        f"{subject} returns 503 and 429 and never retries; "
-        "expected a retry after the time in Retry-After"
+        f"{subject} returns 503 and 429 and never retries "
+        "(expected a retry after the time in Retry-After)"
     ]
 
 
@@ -148,8 +148,8 @@ def test_a_filter_that_has_a_pod_say_nonsense() -> None:
 
     assert lines(retry_after.misleading) == [
         "EnvoyFilter istio-system/loud: a pod that it reaches answers 429 with Retry-After 'soon', "
-        "which is neither a number of seconds nor an HTTP date; expected an integer of at least 1, "
-        "or an HTTP date in the future"
+        "which is neither a number of seconds nor an HTTP date (expected an integer of at least 1, "
+        "or an HTTP date in the future)"
     ]
 
 

@@ -102,7 +102,7 @@ def test_a_sidecar_of_the_old_version(native: bool) -> None:
 
     assert str(finding) == (
         "Pod shop/web-1: its sidecar is 1.28.2: Deployment web was not restarted since the "
-        "upgrade; expected 1.29.1"
+        "upgrade (expected 1.29.1)"
     )
     assert finding.remedy == "kubectl -n shop rollout restart deployment/web"
 

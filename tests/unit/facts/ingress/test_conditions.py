@@ -49,7 +49,7 @@ def test_a_gateway_of_the_gateway_api_that_is_in_effect() -> None:
                     ),
                 )
             },
-            "Gateway ways/api: Programmed=False (Because): no address; expected Programmed=True",
+            "Gateway ways/api: Programmed=False (Because): no address (expected Programmed=True)",
         ),
         (
             {"api_gateways": (build.api_gateway(listening=build.IN_EFFECT[:2]),)},

@@ -110,11 +110,11 @@ def test_an_answer_that_is_as_declared() -> None:
 @pytest.mark.parametrize(
     ("seen", "words"),
     [
-        ({"status": 404, "reason": "NR"}, "got 404 (NR); expected 200"),
+        ({"status": 404, "reason": "NR"}, "got 404 (NR) (expected 200)"),
         ({"stage": "connect", "error": "refused"}, "got no answer (connect): refused"),
-        ({"headers": {}}, "got no header X-A; expected X-A: 1"),
-        ({"headers": {"x-a": "2"}}, "got X-A: 2; expected X-A: 1"),
-        ({"body_holds": False}, "got a body without the declared text; expected 'yes' in it"),
+        ({"headers": {}}, "got no header X-A (expected X-A: 1)"),
+        ({"headers": {"x-a": "2"}}, "got X-A: 2 (expected X-A: 1)"),
+        ({"body_holds": False}, "got a body without the declared text (expected 'yes' in it)"),
     ],
 )
 def test_an_answer_that_is_another(seen: dict[str, Any], words: str) -> None:

@@ -34,7 +34,7 @@ def test_a_mesh_without_gateways() -> None:
         ),
         (
             {"pods": (builders.istiod(), build.gateway_pod(version="1.28.2"))},
-            "Pod ways/front-1: its proxy is 1.28.2; expected 1.29.1, the version of its istiod",
+            "Pod ways/front-1: its proxy is 1.28.2 (expected 1.29.1, the version of its istiod)",
         ),
         (
             {"pods": (builders.istiod(), build.gateway_pod(ready=False))},

@@ -86,7 +86,7 @@ def test_a_redirect_that_leads_nowhere() -> None:
     wrong = build.answered(asked, status=200)
 
     assert routes(**lists, ingress=build.traffic(right)).unanswered == []
-    assert "got 200; expected a redirect to HTTPS" in told(
+    assert "got 200 (expected a redirect to HTTPS)" in told(
         routes(**lists, ingress=build.traffic(wrong)).unanswered
     )
 

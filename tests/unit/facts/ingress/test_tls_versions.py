@@ -44,19 +44,19 @@ def test_a_listener_that_takes_what_istio_takes() -> None:
 @pytest.mark.parametrize(
     ("gateway", "version", "does", "words"),
     [
-        (None, "v1_1", TAKEN, "accepts TLSv1.1; expected TLSv1.2 to TLSv1.3"),
-        (None, "v1_3", REFUSED, "refuses TLSv1.3; expected TLSv1.2 to TLSv1.3"),
+        (None, "v1_1", TAKEN, "accepts TLSv1.1 (expected TLSv1.2 to TLSv1.3)"),
+        (None, "v1_3", REFUSED, "refuses TLSv1.3 (expected TLSv1.2 to TLSv1.3)"),
         (
             server(min_protocol_version="TLSV1_3"),
             "v1_2",
             TAKEN,
-            "accepts TLSv1.2; expected TLSv1.3 to TLSv1.3",
+            "accepts TLSv1.2 (expected TLSv1.3 to TLSv1.3)",
         ),
         (
             server(max_protocol_version="TLSV1_2"),
             "v1_3",
             TAKEN,
-            "accepts TLSv1.3; expected TLSv1.2 to TLSv1.2",
+            "accepts TLSv1.3 (expected TLSv1.2 to TLSv1.2)",
         ),
     ],
 )

@@ -34,5 +34,5 @@ def test_what_it_was_refused_is_no_pass() -> None:
 
 
 def test_a_precheck_of_another_minor_version_is_no_pass() -> None:
-    with pytest.raises(CouldNotVerify, match=r"istioctl is of 1\.29\.1, and the target is 1\.30"):
+    with pytest.raises(CouldNotVerify, match=r"version 1\.29\.1, and the target is 1\.30"):
         mesh(**expecting(target_version="1.30.0")).precheck.errors  # noqa: B018

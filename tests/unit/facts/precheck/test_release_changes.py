@@ -1,28 +1,56 @@
-"""Changes between releases: only those on the way, and only for whom they concern."""
+"""Changes between releases: only those on the way, and only where they affect the mesh."""
 
 from typing import Any
 
 import pytest
 
 from meshgate.facts.mesh import Mesh
-from meshgate.facts.precheck.release_changes import LOOKS, Change, known
+from meshgate.facts.precheck.detections import DETECTIONS
+from meshgate.semantics.releases import Rule, rules
 from meshgate.semantics.versions import Version
+from meshgate.snapshot.gateway_api import (
+    ApiGateway,
+    BackendReference,
+    GatewaySpec,
+    Listener,
+    Route,
+    RouteFilter,
+    RouteRule,
+    RouteSpec,
+)
 from meshgate.snapshot.istio import (
+    AuthorizationFrom,
+    AuthorizationPolicy,
+    AuthorizationPolicySpec,
+    AuthorizationRule,
+    AuthorizationSource,
+    ClientTls,
     DestinationRule,
     DestinationRuleSpec,
+    Gateway,
     HttpRoute,
+    OutlierDetection,
     Present,
+    RetryBudget,
+    Server,
+    ServerTls,
     ServiceEntry,
     ServiceEntrySpec,
+    Subset,
     TrafficPolicy,
     VirtualService,
     VirtualServiceSpec,
+    WorkloadEntry,
 )
+from meshgate.snapshot.istio import GatewaySpec as IstioGatewaySpec
 from meshgate.snapshot.kubernetes import Metadata
-from meshgate.snapshot.upgrade import Provider
-from meshgate.verdict import Finding
+from meshgate.verdict import CouldNotVerify, Finding
 from tests.builders import expecting, istiod, mesh, pod, reading, running, sync
-from tests.upgrade_builders import definition, node, settings, workload
+from tests.upgrade_builders import definition, settings, workload
+from tests.webhook_builders import namespace
+
+ISTIOD = "Deployment istio-system/istiod"
+ALPHA = {"PILOT_ENABLE_ALPHA_GATEWAY_API": "true"}
 
 
 def upgraded(start: str, target: str, **changes: Any) -> Mesh:
@@ -31,94 +59,101 @@ def upgraded(start: str, target: str, **changes: Any) -> Mesh:
     return mesh(**{"istiod": (answer,), **changes}, **expecting(target_version=target))
 
 
-def at() -> Metadata:
-    return Metadata(name="web", namespace="shop")
+def at(name: str = "web", where: str = "shop", **labels: str) -> Metadata:
+    return Metadata(name=name, namespace=where, labels=labels)
+
+
+def destination_rule(policy: TrafficPolicy | None = None, *subsets: Subset) -> dict[str, Any]:
+    spec = DestinationRuleSpec(traffic_policy=policy, subsets=subsets)
+    return {"destination_rules": (DestinationRule(metadata=at(), spec=spec),)}
+
+
+def route(*rule: RouteRule) -> dict[str, Any]:
+    return {"http_routes": (Route(metadata=at(), spec=RouteSpec(rules=rule)),)}
+
+
+def policy(**source: tuple[str, ...]) -> dict[str, Any]:
+    rule = AuthorizationRule(from_=(AuthorizationFrom(source=AuthorizationSource(**source)),))
+    found = AuthorizationPolicy(metadata=at(), spec=AuthorizationPolicySpec(rules=(rule,)))
+    return {"authorization_policies": (found,)}
+
+
+def entry(*hosts: str, resolution: str = "DNS", where: str = "shop") -> ServiceEntry:
+    spec = ServiceEntrySpec(hosts=hosts, resolution=resolution)
+    return ServiceEntry(metadata=at(where=where), spec=spec)
+
+
+def tls_gateway(protocol: str = "TLS") -> dict[str, Any]:
+    listener = Listener(name="tls", port=443, protocol=protocol)
+    return {"api_gateways": (ApiGateway(metadata=at(), spec=GatewaySpec(listeners=(listener,))),)}
+
+
+def istio_gateway(credential: str = "web", where: str = "shop", **selector: str) -> dict[str, Any]:
+    server = Server(tls=ServerTls(credential_name=credential))
+    spec = IstioGatewaySpec(selector=selector, servers=(server,))
+    return {"gateways": (Gateway(metadata=at(where=where), spec=spec),)}
+
+
+def template(**values: str) -> dict[str, Any]:
+    return {"workloads": (workload(values=values),)}
 
 
 ZTUNNEL = pod(
     "ztunnel-1", "istio-system", containers=[running("istio-proxy")], labels={"app": "ztunnel"}
 )
-ROUTE = HttpRoute(mirror=Present())
-POOL = TrafficPolicy(connection_pool=Present())
+AMBIENT = {"pods": (istiod(), ZTUNNEL)}
+OLD_ZTUNNEL = {
+    **AMBIENT,
+    "istiod": (
+        reading(version="1.28.2", proxies=[sync("ztunnel-1.istio-system", version="1.28.2")]),
+    ),
+}
+EXCLUDED = {
+    "settings": (settings(excluded_namespaces=("kube-system", "shop")),),
+    "namespaces": (namespace("shop", **{"istio.io/dataplane-mode": "ambient"}),),
+}
+MANAGED = pod("gw-1", "edge", labels={"gateway.istio.io/managed": "istio", "app": "gw"})
+BACKENDS = (BackendReference(name="web", port=80),)
+CORS = RouteRule(filters=(RouteFilter(type="CORS"),), backend_refs=BACKENDS)
+DRY_RUN = {"AMBIENT_ENABLE_DRY_RUN_AUTHORIZATION_POLICY": "true"}
+PORT = "prometheus.io/port"
+INTERFACES = "traffic.sidecar.istio.io/excludeInterfaces"
 
-# each change: from, to, what of the mesh is concerned, whom the finding names
-CONCERNED: dict[str, tuple[str, str, dict[str, Any], str]] = {
-    "opencensus": (
-        *("1.24.0", "1.25.0"),
-        {"settings": (settings(providers=(Provider(name="old", kind="opencensus"),)),)},
-        "Deployment istio-system/istiod",
-    ),
-    "internal-addresses": (
-        *("1.24.0", "1.25.0"),
-        {"settings": (settings(networks=True),)},
-        "Deployment istio-system/istiod",
-    ),
-    "ambient-dns": (
-        "1.24.0",
-        "1.25.0",
-        {"pods": (istiod(), ZTUNNEL)},
-        "Pod istio-system/ztunnel-1",
-    ),
-    "lightstep": (
-        *("1.26.0", "1.27.0"),
-        {"settings": (settings(tracers=("lightstep",)),)},
-        "Deployment istio-system/istiod",
-    ),
-    "native-sidecars": ("1.26.0", "1.27.0", {"nodes": (node("v1.33.0"),)}, "1 Nodes"),
-    "auto-sni": (
-        *("1.25.0", "1.26.0"),
-        {"settings": (settings(variables={"ENABLE_AUTO_SNI": "true"}),)},
-        "Deployment istio-system/istiod",
-    ),
-    "inference-pool": (
+# rule: from, to, a mesh that it affects, the object that the finding names
+AFFECTED: dict[str, tuple[str, str, dict[str, Any], str]] = {
+    "inference-pool-alpha": (
         *("1.27.0", "1.28.0"),
         {"definitions": (definition("inferencepools.inference.networking.x-k8s.io", "v1alpha2"),)},
         "CustomResourceDefinition inferencepools.inference.networking.x-k8s.io",
     ),
-    "backend-tls-policy": (
-        *("1.27.0", "1.28.0"),
-        {"definitions": (definition("backendtlspolicies.gateway.networking.k8s.io", "v1alpha3"),)},
-        "CustomResourceDefinition backendtlspolicies.gateway.networking.k8s.io",
-    ),
     "metric-rotation": (
         *("1.27.0", "1.28.0"),
         {"settings": (settings(variables={"METRIC_ROTATION_INTERVAL": ""}),)},
-        "Deployment istio-system/istiod",
+        ISTIOD,
     ),
     "metric-rotation-of-proxies": (
         *("1.27.0", "1.28.0"),
         {"settings": (settings(proxy_metadata={"METRIC_ROTATION_INTERVAL": ""}),)},
-        "Deployment istio-system/istiod",
+        ISTIOD,
     ),
     "passthrough-entries": (
         *("1.27.0", "1.28.0"),
-        {
-            "pods": (istiod(), ZTUNNEL),
-            "service_entries": (
-                ServiceEntry(metadata=at(), spec=ServiceEntrySpec(resolution="NONE")),
-            ),
-        },
+        {**AMBIENT, "service_entries": (entry("a.example", resolution="NONE"),)},
         "ServiceEntry shop/web",
     ),
     "shadow-suffix": (
         *("1.27.0", "1.28.0"),
         {
             "virtual_services": (
-                VirtualService(metadata=at(), spec=VirtualServiceSpec(http=(ROUTE,))),
+                VirtualService(
+                    metadata=at(), spec=VirtualServiceSpec(http=(HttpRoute(mirror=Present()),))
+                ),
             )
         },
         "VirtualService shop/web",
     ),
-    "gateway-spans": (
-        *("1.27.0", "1.28.0"),
-        {"settings": (settings(tracers=("zipkin",)),)},
-        "Deployment istio-system/istiod",
-    ),
-    "profile-1-24": (
-        *("1.27.0", "1.28.0"),
-        {"settings": (settings(compatibility="1.24"),)},
-        "Deployment istio-system/istiod",
-    ),
+    "gateway-spans": ("1.27.0", "1.28.0", {"settings": (settings(tracers=("zipkin",)),)}, ISTIOD),
+    "profile-1-24": ("1.27.0", "1.28.0", {"settings": (settings(compatibility="1.24"),)}, ISTIOD),
     "debug-endpoints": (
         *("1.28.2", "1.29.1"),
         {"pods": (istiod(), pod("kiali-1", "observe", labels={"app": "kiali"}))},
@@ -131,82 +166,262 @@ CONCERNED: dict[str, tuple[str, str, dict[str, Any], str]] = {
     ),
     "remaining-metrics": (
         *("1.28.2", "1.29.1"),
-        {
-            "destination_rules": (
-                DestinationRule(metadata=at(), spec=DestinationRuleSpec(traffic_policy=POOL)),
-            )
-        },
+        destination_rule(TrafficPolicy(connection_pool=Present())),
         "DestinationRule shop/web",
     ),
-    "ambient-reconcile": (
-        *("1.28.2", "1.29.1"),
-        {"pods": (istiod(), ZTUNNEL)},
-        "Pod istio-system/ztunnel-1",
-    ),
+    "ambient-reconcile": ("1.28.2", "1.29.1", AMBIENT, "Pod istio-system/ztunnel-1"),
     "dry-run-policies": (
         *("1.28.2", "1.29.1"),
-        {
-            "pods": (istiod(), ZTUNNEL),
-            "istiod": (
-                reading(
-                    version="1.28.2",
-                    proxies=[sync("ztunnel-1.istio-system", version="1.28.2")],
-                ),
-            ),
-            "settings": (
-                settings(variables={"AMBIENT_ENABLE_DRY_RUN_AUTHORIZATION_POLICY": "true"}),
-            ),
-        },
+        {**OLD_ZTUNNEL, "settings": (settings(variables=DRY_RUN),)},
         "Pod istio-system/ztunnel-1",
+    ),
+    "cors": ("1.28.2", "1.29.1", route(CORS), "HTTPRoute shop/web"),
+    "tls-defaults": (
+        *("1.28.2", "1.29.1"),
+        {"settings": (settings(mesh=("tlsDefaults.minProtocolVersion",)),)},
+        ISTIOD,
+    ),
+    "retry-budget-percent": (
+        *("1.29.1", "1.29.2"),
+        destination_rule(TrafficPolicy(retry_budget=RetryBudget())),
+        "DestinationRule shop/web",
+    ),
+    "retry-budget-subsets": (
+        *("1.29.1", "1.29.2"),
+        destination_rule(
+            TrafficPolicy(retry_budget=RetryBudget(percent=10)),
+            Subset(name="v1", traffic_policy=TrafficPolicy()),
+        ),
+        "DestinationRule shop/web",
+    ),
+    "policy-metacharacters": (
+        *("1.29.1", "1.29.2"),
+        policy(principals=("*/ns/a.b/sa/web",)),
+        "AuthorizationPolicy shop/web",
+    ),
+    "nftables": ("1.30.4", "1.31.0", {"settings": (settings(native_nftables=True),)}, ISTIOD),
+    "experimental-listener-sets": (
+        *("1.29.1", "1.30.0"),
+        {
+            "settings": (settings(variables=ALPHA),),
+            "definitions": (definition("xlistenersets.gateway.networking.x-k8s.io", "v1alpha1"),),
+        },
+        "CustomResourceDefinition xlistenersets.gateway.networking.x-k8s.io",
+    ),
+    "tls-listeners": ("1.29.1", "1.30.0", tls_gateway(), "Gateway shop/web"),
+    "excluded-ambient-namespaces": ("1.29.1", "1.30.0", EXCLUDED, "Namespace shop"),
+    "best-service-namespace": (
+        *("1.29.1", "1.30.0"),
+        {"service_entries": (entry("a.example"), entry("a.example", where="other"))},
+        "ServiceEntry shop/web",
+    ),
+    "routes-without-backends-404": ("1.29.1", "1.30.0", route(RouteRule()), "HTTPRoute shop/web"),
+    "interface-names": (
+        *("1.29.1", "1.30.0"),
+        template(**{INTERFACES: "eth0, bad;name"}),
+        "Deployment shop/web",
+    ),
+    "external-sds": ("1.29.1", "1.30.1", istio_gateway("sds://web"), "Gateway shop/web"),
+    "default-export-to": (
+        *("1.29.1", "1.30.3"),
+        {"settings": (settings(mesh=("defaultServiceExportTo",)),)},
+        ISTIOD,
+    ),
+    "untaint-variable": (
+        *("1.29.1", "1.30.0"),
+        {"settings": (settings(variables={"PILOT_ENABLE_NODE_UNTAINT_CONTROLLERS": "true"}),)},
+        ISTIOD,
+    ),
+    "prometheus-port": ("1.30.4", "1.31.0", template(**{PORT: "metrics"}), "Deployment shop/web"),
+    "strict-gateway-merging": (
+        *("1.30.4", "1.31.0"),
+        {"pods": (istiod(), MANAGED), **istio_gateway(app="gw")},
+        "Gateway shop/web",
+    ),
+    "unready-endpoints": (
+        *("1.30.4", "1.31.0"),
+        destination_rule(TrafficPolicy(outlier_detection=OutlierDetection())),
+        "DestinationRule shop/web",
+    ),
+    "no-spawn-upstream-span": (
+        *("1.30.4", "1.31.0"),
+        {"settings": (settings(variables={"PILOT_SPAWN_UPSTREAM_SPAN_FOR_GATEWAY": "false"}),)},
+        ISTIOD,
+    ),
+    "routes-without-backends-500": ("1.30.4", "1.31.0", route(RouteRule()), "HTTPRoute shop/web"),
+    "subset-tls-mode": (
+        *("1.30.4", "1.31.0"),
+        destination_rule(
+            TrafficPolicy(tls=ClientTls(mode="SIMPLE")),
+            Subset(name="v1", traffic_policy=TrafficPolicy()),
+        ),
+        "DestinationRule shop/web",
+    ),
+    "auto-registered-entries": (
+        *("1.30.2", "1.30.3"),
+        {"workload_entries": (WorkloadEntry(metadata=at()),)},
+        "WorkloadEntry shop/web",
     ),
 }
 
+# unusual but unaffected meshes: rule, from, to, mesh
+UNAFFECTED: list[tuple[str, str, str, dict[str, Any]]] = [
+    ("inference-pool-alpha", "1.27.0", "1.28.0", {"definitions": (definition("x", "v1"),)}),
+    ("passthrough-entries", "1.27.0", "1.28.0", {"service_entries": (entry(resolution="NONE"),)}),
+    (
+        *("debug-endpoints", "1.28.2", "1.29.1"),
+        {"pods": (istiod(), pod("kiali-1", "istio-system", labels={"app": "kiali"}))},
+    ),
+    (
+        *("ambient-reconcile", "1.28.2", "1.29.1"),
+        {
+            **AMBIENT,
+            "settings": (settings(cni={"AMBIENT_RECONCILE_POD_RULES_ON_STARTUP": "true"}),),
+        },
+    ),
+    ("dry-run-policies", "1.28.2", "1.29.1", OLD_ZTUNNEL),
+    ("cors", "1.28.2", "1.29.1", route(RouteRule(backend_refs=BACKENDS))),
+    (
+        *("retry-budget-percent", "1.29.1", "1.29.2"),
+        destination_rule(TrafficPolicy(retry_budget=RetryBudget(percent=20))),
+    ),
+    ("policy-metacharacters", "1.29.1", "1.29.2", policy(principals=("cluster.local/ns/a/sa/b",))),
+    ("policy-metacharacters", "1.29.1", "1.29.2", policy(principals=("*/ns/a/sa/b",))),
+    (
+        *("experimental-listener-sets", "1.29.1", "1.30.0"),
+        {"definitions": (definition("xlistenersets.gateway.networking.x-k8s.io", "v1alpha1"),)},
+    ),
+    ("tls-listeners", "1.29.1", "1.30.0", tls_gateway("HTTPS")),
+    (
+        *("tls-listeners", "1.29.1", "1.30.0"),
+        {**tls_gateway(), "settings": (settings(variables=ALPHA),)},
+    ),
+    (
+        *("excluded-ambient-namespaces", "1.29.1", "1.30.0"),
+        {**EXCLUDED, "namespaces": (namespace("shop"),)},
+    ),
+    (
+        *("best-service-namespace", "1.29.1", "1.30.0"),
+        {"service_entries": (entry("a.example"), entry("b.example", where="other"))},
+    ),
+    (
+        *("routes-without-backends-404", "1.29.1", "1.30.0"),
+        route(RouteRule(filters=(RouteFilter(type="RequestRedirect"),))),
+    ),
+    ("interface-names", "1.29.1", "1.30.0", template(**{INTERFACES: "eth0, eth1.100"})),
+    *(
+        ("prometheus-port", "1.30.4", "1.31.0", template(**{PORT: port, **more}))
+        for port, more in (
+            ("9090", {}),
+            ("15020", {}),
+            ("15090", {"prometheus.io/scrape": "false"}),
+            ("metrics", {"prometheus.istio.io/merge-metrics": "false"}),
+        )
+    ),
+    (
+        *("strict-gateway-merging", "1.30.4", "1.31.0"),
+        {"pods": (istiod(), MANAGED), **istio_gateway(where="edge", app="gw")},
+    ),
+    (
+        *("unready-endpoints", "1.30.4", "1.31.0"),
+        destination_rule(TrafficPolicy(outlier_detection=OutlierDetection(min_health_percent=0))),
+    ),
+    (
+        *("subset-tls-mode", "1.30.4", "1.31.0"),
+        destination_rule(TrafficPolicy(tls=ClientTls(mode="SIMPLE")), Subset(name="v1")),
+    ),
+    (
+        *("auto-registered-entries", "1.30.2", "1.30.3"),
+        {
+            "workload_entries": (
+                WorkloadEntry(metadata=at(**{"networking.istio.io/tunnel": "http"})),
+            )
+        },
+    ),
+]
 
-def told(seen: Mesh, change: Change) -> list[Finding]:
-    """The findings that end with what this change says."""
-    found = [*seen.changes.removed, *seen.changes.turned]
-    return [each for each in found if each.seen.endswith(change.what)]
+
+def found(seen: Mesh, rule: str) -> list[Finding]:
+    """The findings of one rule."""
+    return [each for each in [*seen.changes.removed, *seen.changes.turned] if each.problem == rule]
 
 
-def test_every_row_has_a_look_and_a_case() -> None:
-    assert {change.look for change in known().values()} == LOOKS.keys()
-    assert known().keys() == CONCERNED.keys()
+def test_every_rule_has_a_detection_and_a_case() -> None:
+    assert {rule.look for rule in rules().values()} == DETECTIONS.keys()
+    assert rules().keys() == AFFECTED.keys()
 
 
-@pytest.mark.parametrize("row", CONCERNED)
-def test_whom_a_change_concerns_is_named(row: str) -> None:
-    start, target, concerned, subject = CONCERNED[row]
+@pytest.mark.parametrize("rule", AFFECTED)
+def test_an_affected_object_is_named(rule: str) -> None:
+    start, target, affected, subject = AFFECTED[rule]
 
-    found = told(upgraded(start, target, **concerned), known()[row])
-
-    assert subject in {each.subject for each in found}
+    assert subject in {each.subject for each in found(upgraded(start, target, **affected), rule)}
 
 
-@pytest.mark.parametrize("row", CONCERNED)
-def test_a_change_that_is_behind_concerns_nobody(row: str) -> None:
-    _, target, concerned, _ = CONCERNED[row]
-    concerned = {item: seen for item, seen in concerned.items() if item != "istiod"}
+@pytest.mark.parametrize("rule", AFFECTED)
+def test_a_change_that_already_happened_is_no_finding(rule: str) -> None:
+    _, target, affected, _ = AFFECTED[rule]
+    affected = {item: seen for item, seen in affected.items() if item != "istiod"}
 
-    assert told(upgraded(target, target, **concerned), known()[row]) == []
-
-
-@pytest.mark.parametrize("row", [name for name, change in known().items() if change.unless])
-def test_whoever_has_chosen_is_told_nothing(row: str) -> None:
-    start, target, concerned, _ = CONCERNED[row]
-    (chosen, *_) = known()[row].unless
-    (before,) = concerned.get("settings", (settings(),))
-    after = settings(variables={chosen: "false"}, networks=before.networks, tracers=before.tracers)
-
-    found = told(upgraded(start, target, **{**concerned, "settings": (after,)}), known()[row])
-
-    assert found == []
+    assert found(upgraded(target, target, **affected), rule) == []
 
 
-def test_a_mesh_without_any_of_it_hears_of_native_sidecars_alone() -> None:
-    seen = upgraded("1.24.0", "1.30.0")
+@pytest.mark.parametrize(("rule", "start", "target", "unaffected"), UNAFFECTED)
+def test_an_unusual_mesh_that_is_not_affected_is_no_finding(
+    rule: str, start: str, target: str, unaffected: dict[str, Any]
+) -> None:
+    assert found(upgraded(start, target, **unaffected), rule) == []
 
-    assert seen.changes.removed == []
-    assert [each.subject for each in seen.changes.turned] == ["1 Nodes"]
+
+@pytest.mark.parametrize("rule", [name for name, each in rules().items() if each.unless])
+def test_an_istiod_that_opted_out_by_a_variable_is_no_finding(rule: str) -> None:
+    start, target, affected, _ = AFFECTED[rule]
+    (chosen, *_) = rules()[rule].unless
+    (before,) = affected.get("settings", (settings(),))
+    after = settings(variables={chosen: "false"}, tracers=before.tracers)
+
+    assert found(upgraded(start, target, **{**affected, "settings": (after,)}), rule) == []
+
+
+@pytest.mark.parametrize("rule", [name for name, each in rules().items() if each.profile])
+def test_compatibility_version_keeps_the_old_behavior(rule: str) -> None:
+    start, target, affected, _ = AFFECTED[rule]
+    (before,) = affected.get("settings", (settings(),))
+
+    def seen(compatibility: str) -> list[Finding]:
+        after = settings(compatibility=compatibility, tracers=before.tracers)
+        return found(upgraded(start, target, **{**affected, "settings": (after,)}), rule)
+
+    assert seen(rules()[rule].profile) == []
+    assert seen("1.31") != []
+
+
+def test_one_istiod_that_opted_out_does_not_excuse_another() -> None:
+    start, target, affected, _ = AFFECTED["gateway-spans"]
+    (before,) = affected["settings"]
+    opted_out = settings(
+        tracers=before.tracers, variables={"PILOT_SPAWN_UPSTREAM_SPAN_FOR_GATEWAY": "false"}
+    )
+
+    assert len(found(upgraded(start, target, settings=(before, opted_out)), "gateway-spans")) == 1
+
+
+@pytest.mark.parametrize("target", ["1.27.4", "1.32.0", "1.99"])
+def test_an_unknown_release_is_unknown(target: str) -> None:
+    with pytest.raises(CouldNotVerify, match="this meshgate does not know Istio"):
+        upgraded("1.27.0", target).changes.removed  # noqa: B018
+
+
+def test_a_target_without_a_patch_has_what_any_of_its_patches_has() -> None:
+    _, _, affected, _ = AFFECTED["default-export-to"]
+
+    assert len(found(upgraded("1.29.1", "1.30", **affected), "default-export-to")) == 1
+
+
+def test_an_unaffected_mesh_has_no_findings() -> None:
+    seen = upgraded("1.28.2", "1.29.1")
+
+    assert (seen.changes.removed, seen.changes.turned) == ([], [])
 
 
 @pytest.mark.parametrize(
@@ -219,11 +434,21 @@ def test_a_mesh_without_any_of_it_hears_of_native_sidecars_alone() -> None:
         ("1.28.4", True),
         ("1.29.0-rc.0", True),
         ("1.30.0", True),
+        ("1.31.0", False),
     ],
 )
 def test_a_backport_counts_for_its_own_minor(version: str, holds: bool) -> None:
-    change = Change(since=("1.27.6", "1.28.4", "1.29.0"), what="", look="", do="")
+    rule = Rule(since=("1.27.6", "1.28.4", "1.29.0"), until="1.31.0", what="", look="", do="")
     parsed = Version.parse(version)
     assert parsed is not None
 
-    assert change.holds(parsed) is holds
+    assert rule.holds(parsed) is holds
+
+
+@pytest.mark.parametrize("name", rules())
+def test_a_remedy_is_one_sentence_without_a_period(name: str) -> None:
+    rule = rules()[name]
+
+    assert rule.do[0].islower()
+    assert not rule.do.endswith(".")
+    assert all(Version.parse(each) for each in rule.since)

@@ -134,7 +134,7 @@ def test_what_changes_for_some_is_one_warning_for_each_change() -> None:
 
 
 def test_another_version_than_the_target_proves_nothing() -> None:
-    with pytest.raises(CouldNotVerify, match=r"is of 1\.29\.1, and the target is 1\.29\.2"):
+    with pytest.raises(CouldNotVerify, match=r"used istiod 1\.29\.1, and the target is 1\.29\.2"):
         tried(proxies("x"), target_version="1.29.2").shadow.refused  # noqa: B018
 
 

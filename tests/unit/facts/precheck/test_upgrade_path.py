@@ -1,10 +1,10 @@
 """The upgrade's path: one step forward, with what the target supports."""
 
-from datetime import date
+from datetime import UTC, date, datetime
 
 import pytest
 
-from meshgate.facts.precheck.upgrade_path import read_support, shipped
+from meshgate.semantics.releases import read_support, shipped
 from meshgate.snapshot.kubernetes import Container
 from meshgate.snapshot.model import Expectations
 from meshgate.verdict import CouldNotVerify, NotApplicable
@@ -15,7 +15,7 @@ def runs(version: str, proxy: str = "1.28.2") -> tuple[object, ...]:
     return (reading(version=f"{version}-abc-Clean", proxies=[sync(version=proxy)]),)
 
 
-@pytest.mark.parametrize("target", ["1.28.2", "1.28.9", "1.29.0", "1.29.1"])
+@pytest.mark.parametrize("target", ["1.28.2", "1.28.9", "1.28", "1.29", "1.29.0", "1.29.1"])
 def test_a_patch_or_one_minor_forward_is_a_step(target: str) -> None:
     found = mesh(istiod=runs("1.28.2"), **expecting(target_version=target)).upgrade.wrong_steps
 
@@ -26,15 +26,37 @@ def test_a_patch_or_one_minor_forward_is_a_step(target: str) -> None:
     ("target", "words"),
     [
         ("1.30.0", "runs 1.28.2, and 1.30.0 is 2 minor versions ahead"),
-        ("1.27.4", "runs 1.28.2, and 1.27.4 is older"),
         ("1.28.1", "runs 1.28.2, and 1.28.1 is older"),
-        ("2.0.0", "runs 1.28.2, and 2.0.0 is of another major version"),
+        ("1.31", "runs 1.28.2, and 1.31 is 3 minor versions ahead"),
     ],
 )
 def test_anything_else_is_none(target: str, words: str) -> None:
     (found,) = mesh(istiod=runs("1.28.2"), **expecting(target_version=target)).upgrade.wrong_steps
 
     assert (found.subject, found.seen) == ("Deployment istio-system/istiod", words)
+
+
+@pytest.mark.parametrize("target", ["1.27.4", "1.32.0", "1.99", "2.0.0"])
+def test_a_step_to_an_unknown_release_is_unknown(target: str) -> None:
+    with pytest.raises(CouldNotVerify, match="this meshgate does not know Istio"):
+        mesh(istiod=runs("1.28.2"), **expecting(target_version=target)).upgrade.wrong_steps  # noqa: B018
+
+
+@pytest.mark.parametrize(
+    ("runs_now", "target", "lost"),
+    [
+        ("1.30.4", "1.31.0", ["GHSA-qm8v-g4f9-qhjx"]),
+        ("1.30.4", "1.31.1", []),
+        ("1.30.4", "1.31", []),
+        ("1.30.3", "1.31.0", []),
+    ],
+)
+def test_a_security_fix_that_the_target_lacks_is_named(
+    runs_now: str, target: str, lost: list[str]
+) -> None:
+    found = mesh(istiod=runs(runs_now), **expecting(target_version=target)).upgrade.lost_fixes
+
+    assert [dict(each.about)["fix"] for each in found] == lost
 
 
 def test_a_rollback_by_one_is_a_warning_when_it_was_asked_for() -> None:
@@ -64,7 +86,9 @@ def test_an_istiod_of_no_known_version_is_no_pass() -> None:
         istiod=(reading(error="no answer"),), deployments=(deployment(image="istiod@sha256:1"),)
     ).upgrade
 
-    with pytest.raises(CouldNotVerify, match="does not say which version runs"):
+    with pytest.raises(
+        CouldNotVerify, match="version of Deployment istio-system/istiod is unknown"
+    ):
         found.wrong_steps  # noqa: B018
 
 
@@ -87,7 +111,7 @@ def test_kubernetes_is_in_the_matrix_or_not(version: str, supported: bool) -> No
 
 
 def test_a_target_that_the_matrix_does_not_know_is_no_pass() -> None:
-    with pytest.raises(CouldNotVerify, match=r"does not know Istio 1\.99"):
+    with pytest.raises(CouldNotVerify, match=r"does not contain Istio 1\.99"):
         mesh(**expecting(target_version="1.99.0")).upgrade.unsupported_kubernetes  # noqa: B018
 
 
@@ -98,13 +122,31 @@ def test_another_matrix_takes_the_place_of_ours() -> None:
     )
     found = mesh(expectations=Expectations(support=other)).upgrade
 
-    assert found.unsupported_kubernetes[0].expected == "1.20 to 1.21, by the matrix of 2026-01-01"
+    assert (
+        found.unsupported_kubernetes[0].expected
+        == "1.20 to 1.21, by the support matrix of 2026-01-01"
+    )
     assert found.ended[0].seen == "has reached its end of life on 2025-12-31"
 
 
-def test_a_release_is_not_over_before_its_end() -> None:
-    assert mesh().upgrade.ended == []
-    assert shipped().release["1.27"].end_of_life == date(2026, 4, 7)
+@pytest.mark.parametrize(
+    ("today", "seen"),
+    [
+        (date(2026, 8, 30), []),
+        (date(2026, 9, 1), ["reaches its end of life on 2026-10-12"]),
+        (date(2026, 10, 12), ["reaches its end of life on 2026-10-12"]),
+        (date(2026, 10, 13), ["has reached its end of life on 2026-10-12"]),
+    ],
+)
+def test_the_end_of_life_is_announced_six_weeks_before(today: date, seen: list[str]) -> None:
+    taken = datetime(today.year, today.month, today.day, tzinfo=UTC)
+
+    assert [each.seen for each in mesh(taken=taken).upgrade.ended] == seen
+
+
+def test_a_release_without_an_end_of_life_is_supported() -> None:
+    assert mesh(**expecting(target_version="1.31.0")).upgrade.ended == []
+    assert shipped().release["1.28"].end_of_life == date(2026, 7, 1)
 
 
 # --- proxies ------------------------------------------------------------------------------------
@@ -112,12 +154,12 @@ def test_a_release_is_not_over_before_its_end() -> None:
 
 @pytest.mark.parametrize(
     ("version", "words"),
-    [("1.27.5", "2 minor versions behind the target"), ("1.30.0", "ahead of the target")],
+    [("1.27.5", "2 minor versions behind the target"), ("1.30.0", "newer than the target")],
 )
 def test_a_proxy_out_of_skew_is_named(version: str, words: str) -> None:
     (found,) = mesh(istiod=runs("1.28.2", version)).upgrade.out_of_skew
 
-    assert (found.subject, found.seen) == ("Pod shop/web-1", f"its proxy is of {version}, {words}")
+    assert (found.subject, found.seen) == ("Pod shop/web-1", f"its proxy runs {version}, {words}")
 
 
 def test_a_rollback_in_place_leaves_proxies_ahead_for_a_while() -> None:
@@ -127,7 +169,7 @@ def test_a_rollback_in_place_leaves_proxies_ahead_for_a_while() -> None:
 
     assert found.out_of_skew == []
     (warning,) = found.ahead_for_now
-    assert warning.seen == "its proxy is of 1.29.1, and will be ahead of istiod 1.28.2"
+    assert warning.seen == "its proxy runs 1.29.1 and will be newer than istiod 1.28.2"
     assert [each.subject for each in further.out_of_skew] == ["Pod shop/web-1"]
     assert mesh(istiod=runs("1.28.2", "1.29.1")).upgrade.ahead_for_now == []
 
@@ -146,5 +188,5 @@ def test_a_proxy_that_is_not_connected_is_of_its_images_version() -> None:
     unknown = mesh(pods=(istiod(), with_image("proxyv2@sha256:0"))).upgrade
 
     assert [each.subject for each in old.out_of_skew] == ["Pod shop/late"]
-    with pytest.raises(CouldNotVerify, match="Pod shop/late does not say which version"):
+    with pytest.raises(CouldNotVerify, match="version of the proxy of Pod shop/late is unknown"):
         unknown.out_of_skew  # noqa: B018

@@ -1,0 +1,146 @@
+"""The CNI plugin and ztunnel: rolled out on every node, and of a version that istiod supports."""
+
+from collections.abc import Iterator
+from functools import cached_property
+
+from meshgate.facts.controlplane.control_plane import ControlPlane
+from meshgate.facts.controlplane.proxies import Proxies
+from meshgate.facts.evidence import Evidence
+from meshgate.semantics import pods, workloads
+from meshgate.semantics.node_agents import ZTUNNEL, is_supported, kind_of, version_of
+from meshgate.semantics.versions import Version
+from meshgate.snapshot.kubernetes import Controller, Pod
+from meshgate.verdict import CouldNotVerify, Finding, NotApplicable
+
+
+class NodeAgents:
+    """Istio's DaemonSets."""
+
+    def __init__(self, evidence: Evidence) -> None:
+        self._evidence = evidence
+        self._control_plane = ControlPlane(evidence)
+        self._proxies = Proxies(evidence)
+
+    @cached_property
+    def _daemon_sets(self) -> list[Controller]:
+        return [each for each in self._evidence.daemon_sets if kind_of(each.metadata.labels)]
+
+    @cached_property
+    def _istiod(self) -> Version:
+        """The newest version that a replica of istiod reports."""
+        found = (Version.parse(each.version) for each in self._control_plane.answers)
+        versions = [version for version in found if version]
+        if not versions:
+            raise CouldNotVerify(
+                "no replica of istiod reports its version",
+                f"kubectl -n {self._control_plane.namespace} get pods -l app=istiod",
+                transient=True,
+            )
+        return max(versions)
+
+    @property
+    def broken(self) -> list[Finding]:
+        """DaemonSets that are not rolled out, or whose version istiod does not support."""
+        if not self._daemon_sets and not self._ztunnels:
+            raise NotApplicable("there is no istio-cni or ztunnel DaemonSet")
+        unfinished = [finding for each in self._daemon_sets for finding in self._rollout(each)]
+        try:
+            wrong = [finding for finding, supported in self._other_versions if not supported]
+        except CouldNotVerify:
+            if unfinished:  # they are known without any version
+                return unfinished
+            raise
+        return unfinished + wrong
+
+    @property
+    def behind(self) -> list[Finding]:
+        """DaemonSets of another version that istiod supports: they should be upgraded next."""
+        return [finding for finding, supported in self._other_versions if supported]
+
+    # --- rollout --------------------------------------------------------------------------------
+
+    def _rollout(self, each: Controller) -> Iterator[Finding]:
+        subject = _subject(each)
+        describe = f"kubectl -n {each.metadata.namespace} describe daemonset/{each.metadata.name}"
+        status = each.status
+        if status is None:
+            raise CouldNotVerify(f"the snapshot has no status of {subject}", "capture it again")
+        hopeless = [
+            pod
+            for pod in self._evidence.pods
+            if workloads.owner(pod) == subject and pods.hopeless(pod)
+        ]
+        current = status.observed_generation >= each.metadata.generation
+        wanted = status.desired_number_scheduled
+        if not current or not (
+            wanted == status.updated_number_scheduled == status.number_available
+        ):
+            yield Finding(
+                subject,
+                f"is not rolled out: {status.updated_number_scheduled} of {wanted} pods updated, "
+                f"{status.number_available} available"
+                + (f"; {pods.name(hopeless[0])}: {pods.trouble(hopeless[0])}" if hopeless else ""),
+                f"{wanted} pods, all updated and available",
+                describe,
+                transient=not hopeless and each.spec.update_strategy.type != "OnDelete",
+                problem="not-rolled-out",
+            )
+
+    # --- versions -------------------------------------------------------------------------------
+
+    @cached_property
+    def _ztunnels(self) -> list[Pod]:
+        """Active ztunnel pods that no DaemonSet accounts for."""
+        owners = {_subject(each) for each in self._daemon_sets}
+        return [
+            pod
+            for pod in self._proxies.promised.values()
+            if kind_of(pod.metadata.labels) == ZTUNNEL and workloads.owner(pod) not in owners
+        ]
+
+    @cached_property
+    def _other_versions(self) -> list[tuple[Finding, bool]]:
+        """Agents of another version than istiod, and whether istiod supports that."""
+        return [
+            (self._other(subject, owner, version), is_supported(version, self._istiod))
+            for subject, owner, version in self._versions()
+            if version != self._istiod
+        ]
+
+    def _versions(self) -> Iterator[tuple[str, str, Version]]:
+        """Each DaemonSet, and each ztunnel without one: its name, its owner and its version."""
+        for each in self._daemon_sets:
+            if each.status and each.status.desired_number_scheduled == 0:
+                continue  # it runs nowhere
+            if (version := version_of(each)) is None:
+                raise CouldNotVerify(
+                    f"cannot determine the version of {_subject(each)}: neither its image's tag "
+                    "nor its labels name one",
+                    f"set the label app.kubernetes.io/version on {_subject(each)}",
+                )
+            yield _subject(each), "", version
+        connected = self._proxies.connected
+        for pod in self._ztunnels:
+            known = connected.get(f"{pod.metadata.name}.{pod.metadata.namespace}")
+            container = workloads.proxy(pod)
+            version = (Version.parse(known.istio_version) if known else None) or (
+                Version.of_image(container.image) if container else None
+            )
+            if version is None:
+                raise CouldNotVerify(f"cannot determine the version of {pods.name(pod)}")
+            yield pods.name(pod), workloads.owner(pod), version
+
+    def _other(self, subject: str, owner: str, version: Version) -> Finding:
+        return Finding(
+            subject,
+            f"is of version {version}, but istiod is {self._istiod}",
+            f"{self._istiod}",
+            f"upgrade {owner or subject} to {self._istiod}",
+            problem="wrong-version",
+            owner=owner,
+            about=(("version", str(version)),),
+        )
+
+
+def _subject(each: Controller) -> str:
+    return f"DaemonSet {each.metadata.namespace}/{each.metadata.name}"

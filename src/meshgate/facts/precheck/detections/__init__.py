@@ -1,0 +1,10 @@
+"""Detections: how a mesh shows before an upgrade that a behavior change affects it."""
+
+from meshgate.facts.precheck.detections import installation, objects, policies
+from meshgate.facts.precheck.detections.base import Detection
+
+DETECTIONS: dict[str, Detection] = {
+    detection.__name__: detection
+    for module in (installation, objects, policies)
+    for detection in module.ALL
+}

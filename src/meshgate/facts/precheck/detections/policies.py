@@ -1,0 +1,111 @@
+"""Detections in policies, workloads outside the cluster and pod templates."""
+
+import re
+from collections.abc import Iterator
+
+from meshgate.facts.precheck.detections.base import Detection, Mesh, Sign, named
+from meshgate.semantics.releases import Rule
+from meshgate.snapshot.istio import AuthorizationSource
+from meshgate.snapshot.upgrade import Workload
+
+# pilot/cmd/pilot-agent/status/server.go of Istio 1.31, istioReservedPorts
+RESERVED_PORTS = frozenset({15000, 15001, 15004, 15006, 15008, 15020, 15021, 15053, 15090})
+# The injector itself sets this one, and accepts it.
+AGENT_PORT = "15020"
+
+# pkg/util/net/ip.go of Istio 1.30, ValidateInterfaceNames
+INTERFACE = re.compile(r"[a-zA-Z][a-zA-Z0-9_.\-]{0,14}")
+
+# Characters that Istio did not quote in regular expressions; `*` is its own wildcard.
+_SPECIAL = re.compile(r"[.\[\](){}+?^$|\\]")
+# Go's strconv.ParseBool
+_FALSE = frozenset({"0", "f", "F", "false", "FALSE", "False"})
+
+
+def annotation(mesh: Mesh, rule: Rule) -> Iterator[Sign]:
+    """Yield workloads whose pod template has one of the annotations."""
+    for each in mesh.evidence.workloads:
+        for name in sorted({*each.annotations} & {*rule.names}):
+            yield Sign(_subject(each), f"its pod template has {name}", (("annotation", name),))
+
+
+def prometheus_port(mesh: Mesh, rule: Rule) -> Iterator[Sign]:
+    """Yield workloads whose prometheus.io/port the injector rejects."""
+    port_name, scrape, merge = rule.names
+    for each in mesh.evidence.workloads:
+        port = each.values.get(port_name, "")
+        off = each.values.get(scrape) in _FALSE or each.values.get(merge) in _FALSE
+        if port and not off and port != AGENT_PORT and not _valid_port(port):
+            yield Sign(
+                _subject(each),
+                f"its pod template has {port_name}: {port!r}",
+                (("annotation", port_name),),
+            )
+
+
+def _valid_port(text: str) -> bool:
+    if not re.fullmatch(r"[+-]?[0-9]{1,9}", text):
+        return False
+    number = int(text)
+    return 1 <= number <= 65535 and number not in RESERVED_PORTS
+
+
+def interface_names(mesh: Mesh, rule: Rule) -> Iterator[Sign]:
+    """Yield workloads with an annotation that holds an invalid interface name."""
+    for each in mesh.evidence.workloads:
+        for name in sorted({*rule.names} & each.values.keys()):
+            value = each.values[name]
+            if value and not all(INTERFACE.fullmatch(one.strip()) for one in value.split(",")):
+                yield Sign(
+                    _subject(each),
+                    f"its pod template has {name}: {value!r}",
+                    (("annotation", name),),
+                )
+
+
+def _subject(each: Workload) -> str:
+    return f"{each.kind} {each.namespace}/{each.name}"
+
+
+def policy_metacharacters(mesh: Mesh, rule: Rule) -> Iterator[Sign]:
+    """Yield AuthorizationPolicies whose principals or namespaces hold a special character."""
+    for policy in mesh.evidence.authorization_policies:
+        found = sorted(
+            {
+                value
+                for one in policy.spec.rules
+                for source in one.from_
+                for value in _quoted(source.source)
+            }
+        )
+        if found:
+            yield Sign(
+                named("AuthorizationPolicy", policy.metadata),
+                f"matches {found[0]!r}" + (f" and {len(found) - 1} more" if found[1:] else ""),
+            )
+
+
+def _quoted(source: AuthorizationSource) -> Iterator[str]:
+    principals = (*source.principals, *source.not_principals)
+    namespaces = (*source.namespaces, *source.not_namespaces)
+    accounts = (*source.service_accounts, *source.not_service_accounts)
+    for value in principals:
+        # the trust domain is a DNS name, and only a suffix match became a regular expression
+        if value.startswith("*") and _SPECIAL.search(value):
+            yield value
+    for value in (*namespaces, *accounts):
+        if _SPECIAL.search(value):
+            yield value
+
+
+def unlabeled_entry(mesh: Mesh, rule: Rule) -> Iterator[Sign]:
+    """Yield WorkloadEntries without the label that announces HBONE."""
+    (label,) = rule.names
+    for each in mesh.evidence.workload_entries:
+        if label not in each.metadata.labels:
+            yield Sign(named("WorkloadEntry", each.metadata), f"has no label {label}")
+
+
+ALL: tuple[Detection, ...] = (
+    *(annotation, prometheus_port, interface_names, policy_metacharacters, unlabeled_entry),
+)

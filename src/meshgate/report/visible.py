@@ -1,0 +1,63 @@
+"""Untrusted text, made safe to show: what an object of the mesh says cannot forge a line."""
+
+import unicodedata
+
+import msgspec
+
+from meshgate.verdict import Finding, Outcome
+
+# control, format (bidirectional marks, zero-width characters), surrogate, line and paragraph
+# separators: what moves the cursor, reorders a line, or hides in it
+_INVISIBLE = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
+_KEPT = "\n\t"
+
+
+def visible(text: str) -> str:
+    r"""Return the text with control characters and bidirectional marks as escapes (`\x1b`)."""
+    if text.isprintable():
+        return text
+    return "".join(_escaped(each) if _hidden(each) else each for each in text)
+
+
+def _hidden(character: str) -> bool:
+    return character not in _KEPT and unicodedata.category(character) in _INVISIBLE
+
+
+def _escaped(character: str) -> str:
+    code = ord(character)
+    if code < 0x100:
+        return f"\\x{code:02x}"
+    return f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
+
+
+def one_line(text: str, limit: int | None = None) -> str:
+    """Return the text on one line, cut after `limit` characters and visibly so."""
+    line = visible(" ".join(text.split()))
+    if limit is None or len(line) <= limit:
+        return line
+    return f"{line[: limit - 2].rstrip()} …"
+
+
+def visible_outcome(outcome: Outcome) -> Outcome:
+    """Return the outcome with everything that the mesh said made visible."""
+    return msgspec.structs.replace(
+        outcome,
+        findings=tuple(map(_visible_finding, outcome.findings)),
+        warnings=tuple(map(_visible_finding, outcome.warnings)),
+        why=visible(outcome.why),
+        remedy=visible(outcome.remedy),
+        basis=visible(outcome.basis),
+    )
+
+
+def _visible_finding(finding: Finding) -> Finding:
+    return msgspec.structs.replace(
+        finding,
+        subject=visible(finding.subject),
+        seen=visible(finding.seen),
+        expected=visible(finding.expected),
+        remedy=visible(finding.remedy),
+        suppression=visible(finding.suppression),
+        owner=visible(finding.owner),
+        about=tuple((visible(name), visible(value)) for name, value in finding.about),
+    )
