@@ -37,7 +37,6 @@ class Metadata(Base, frozen=True):
     name: str
     uid: str = ""
     namespace: str = ""
-    uid: str = ""
     labels: dict[str, str] = {}
     annotations: Annotations = Annotations()
     generation: int = 0
