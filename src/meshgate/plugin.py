@@ -212,6 +212,14 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         choices=("Error", "Warning"),
         help="from which level on a message of istioctl analyze fails (Error)",
     )
+    add(
+        "--accept-unverified",
+        metavar="WHAT",
+        choices=("CA",),
+        action="append",
+        help="accept what meshgate cannot verify: CA, an external certificate authority; may be "
+        "repeated",
+    )
     pair = parser.getgroup(
         "meshgate-probes", "meshgate: two pods that call each other from inside the mesh"
     ).addoption
@@ -948,6 +956,7 @@ def _asked_for(option: Any, otherwise: Expectations, past: Past) -> Expectations
         "stale_after": option("--stale-after"),
         "failure_threshold": option("--failure-threshold"),
         "require_mtls": option("--require-mtls"),
+        "accepted_unverified": _several(option("--accept-unverified")),
         "excluded": tuple(option("--exclude-port")) if option("--exclude-port") else None,
         "sample": option("--sample"),
         "shard": option("--shard"),

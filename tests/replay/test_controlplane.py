@@ -137,7 +137,7 @@ def an_external_ca(recording: Recording) -> None:
 
 def cni(recording: Recording, image: str = "1.29.1", available: int = 1) -> None:
     """The DaemonSet of the CNI plugin."""
-    recording["daemonSets"].append(
+    recording.setdefault("daemonSets", []).append(
         {
             "metadata": {
                 "name": "istio-cni-node",
@@ -250,6 +250,10 @@ def pushes_take_a_minute(recording: Recording) -> None:
         counted["after"][name] = counted["before"][name] + 9
 
 
+def keys_cannot_be_fetched(recording: Recording) -> None:
+    numbers(recording)["after"]["pilot_jwks_resolver_network_fetch_fail_total"] = 4
+
+
 def killed_for_its_memory(recording: Recording) -> None:
     status = replica(recording)["status"]["containerStatuses"][0]
     status["restartCount"] = 1
@@ -298,6 +302,7 @@ FAILED = [
     (a_pod_of_a_revision_that_is_gone, "CP012", "Pod shop/web-"),
     (pushes_are_rejected, "CP013", "Pod istio-system/istiod-"),
     (pushes_take_a_minute, "CP013", "Pod istio-system/istiod-"),
+    (keys_cannot_be_fetched, "CP013", "Pod istio-system/istiod-"),
     (killed_for_its_memory, "CP014", "Pod istio-system/istiod-"),
     (killed_and_silent, "CP014", "Pod istio-system/istiod-"),
     (cni_left_behind, "CP016", "DaemonSet istio-system/istio-cni-node: is of version 1.27.0"),
@@ -351,6 +356,15 @@ def test_one_thing_broken_closes_the_gate(
     assert run.code == 1, run.out
     failures = [line for line in run.lines if line.startswith(("FAIL ", "UNKNOWN "))]
     assert failures[0].startswith(f"FAIL {check} {object}"), run.out
+
+
+def test_an_external_ca_can_be_accepted(broken: Broken, gate: Gate) -> None:
+    run = gate(
+        "-m", "controlplane", f"--snapshot={broken(an_external_ca)}", "--accept-unverified=CA"
+    )
+
+    assert run.code == 0, run.out
+    assert "accepted without verification" in run.out
 
 
 @pytest.mark.parametrize(

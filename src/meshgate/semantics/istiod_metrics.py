@@ -22,9 +22,12 @@ STARTED = "process_start_time_seconds"
 # would also count the pages of the program itself, which the kernel can drop at any time.
 OBTAINED, RELEASED = "go_memstats_sys_bytes", "go_memstats_heap_released_bytes"
 
-# Key sets (JWKS) that istiod could not fetch, since it started.
+# How often istiod could not fetch a key set (JWKS), and how often it could, since it started.
 JWKS_FAILURES = "pilot_jwks_resolver_network_fetch_fail_total"
 JWKS_FETCHES = "pilot_jwks_resolver_network_fetch_success_total"
+
+# Seconds after which istiod tries again (pilot/pkg/model/jwks_resolver.go).
+JWKS_RETRY = 60.0
 
 # Every series that is collected.
 SERIES = (

@@ -13,6 +13,7 @@ import msgspec
 from meshgate.snapshot.base import Base
 from meshgate.snapshot.gateway_api import ApiGateway, GatewayClass, ListenerSet, Route
 from meshgate.snapshot.ingress import Ingress
+from meshgate.snapshot.injector import InjectorConfig
 from meshgate.snapshot.istio import (
     AuthorizationPolicy,
     DestinationRule,
@@ -218,6 +219,9 @@ class Items(Base, frozen=True):
         tuple[IstiodMetrics, ...], Source("readers:read_metrics", requires=("pods",))
     ] = ()
     analysis: Annotated[Analysis, Source("readers:read_analysis")] = _absent()
+    injector_configs: Annotated[
+        tuple[InjectorConfig, ...], Source("injector_configs:read", requires=("pods",))
+    ] = ()
     admission: Annotated[
         Admission, Source("readers:read_admission", requires=("namespaces", "pods", "@webhooks"))
     ] = _absent()

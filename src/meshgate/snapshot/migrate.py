@@ -41,6 +41,9 @@ def _from_1(body: Body) -> Body:
     if "tls_routes" in read:
         # meshgate 0.1 did not know the other kinds of routing: its verdicts rest on none of them
         read += set(expand(GROUPS["routing"])) - set(read) - {gap["item"] for gap in body["gaps"]}
+    if "mutating_webhooks" in read:
+        # nor the injectors' own configuration
+        read.append("injector_configs")
     body["read"] = sorted(read)
     return body
 

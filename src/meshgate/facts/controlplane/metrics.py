@@ -9,6 +9,9 @@ from meshgate.semantics import pods, workloads
 from meshgate.semantics.istiod_metrics import (
     CONVERGENCE,
     ERRORS,
+    JWKS_FAILURES,
+    JWKS_FETCHES,
+    JWKS_RETRY,
     OBTAINED,
     ONLY,
     PUSHED,
@@ -77,7 +80,11 @@ class Numbers:
         return [
             finding
             for pod, metrics in self._replicas
-            for finding in (*self._errors(pod, metrics), *self._late(pod, metrics, TOO_SLOW))
+            for finding in (
+                *self._errors(pod, metrics),
+                *self._late(pod, metrics, TOO_SLOW),
+                *self._keys(pod, metrics),
+            )
         ]
 
     @property
@@ -113,6 +120,26 @@ class Numbers:
                     problem=series,
                     owner=workloads.owner(pod),
                 )
+
+    def _keys(self, pod: Pod, metrics: IstiodMetrics) -> Iterator[Finding]:
+        """Report key sets (JWKS) that istiod cannot fetch: proxies then reject every token.
+
+        The counter names no URI and only grows.  Failures count if no fetch ever succeeded, or if
+        there were as many as one key set causes that is retried all the time.
+        """
+        failed = metrics.after.get(JWKS_FAILURES, 0.0)
+        retries = (self._evidence.snapshot.taken.timestamp() - metrics.after[STARTED]) / JWKS_RETRY
+        if failed and (not metrics.after.get(JWKS_FETCHES) or failed >= retries / 2):
+            yield Finding(
+                pods.name(pod),
+                f"could not fetch a key set (JWKS) {failed:.0f} times since it started: proxies "
+                "reject every token of that issuer",
+                "every jwksUri reachable from istiod",
+                "kubectl get requestauthentications -A -o yaml | grep -E 'issuer|jwksUri', and "
+                f"kubectl -n {pod.metadata.namespace} logs {pod.metadata.name} | grep -i jwks",
+                problem="jwks",
+                owner=workloads.owner(pod),
+            )
 
     @staticmethod
     def _late(pod: Pod, metrics: IstiodMetrics, limit: int) -> Iterator[Finding]:

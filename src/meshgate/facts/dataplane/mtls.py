@@ -6,7 +6,7 @@ from functools import cached_property
 from meshgate.facts.dataplane.pod_findings import pod_finding
 from meshgate.facts.dataplane.unverified import AMBIENT, EXTERNAL_CA, Unverified
 from meshgate.facts.evidence import Evidence
-from meshgate.semantics import pods, workloads
+from meshgate.semantics import injector, pods, workloads
 from meshgate.semantics.policies import DISABLE, PERMISSIVE, STRICT, Mode, Policies
 from meshgate.semantics.selectors import selects
 from meshgate.semantics.workloads import Port, chosen
@@ -50,7 +50,13 @@ class MtlsProbes:
         Raises CouldNotVerify if one was not probed, NotApplicable if there are none.
         """
         seen = {f"{each.pod}:{each.port}": each for each in self.port_probes.probes}
-        ports = chosen(self._evidence.pods, self._evidence.services, self._evidence.expectations)
+        configs = self._evidence.injector_configs
+        ports = [
+            port if port.bypass else port._replace(bypass=injector.bypass(port, configs))
+            for port in chosen(
+                self._evidence.pods, self._evidence.services, self._evidence.expectations
+            )
+        ]
         if not ports:
             self._nothing_to_probe()
         for port in ports:
@@ -111,8 +117,7 @@ class MtlsProbes:
                 f"{where} bypasses its sidecar ({port.bypass}), so {expected.policy} is not "
                 "enforced",
                 f"{expected.mode} by {expected.policy}",
-                "remove the annotation from the template, then "
-                f"{workloads.restart_command(port.pod)}",
+                "remove that setting, then " + workloads.restart_command(port.pod),
                 problem="bypasses-sidecar",
                 port=port.number,
             )

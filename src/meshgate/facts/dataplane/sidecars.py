@@ -9,7 +9,7 @@ from meshgate.facts.controlplane.proxies import Proxies
 from meshgate.facts.dataplane.pod_findings import pod_finding, target
 from meshgate.facts.dataplane.restart_obstacles import JOBS, RestartObstacles
 from meshgate.facts.evidence import Evidence
-from meshgate.semantics import meshes, pods, workloads
+from meshgate.semantics import injector, meshes, pods, workloads
 from meshgate.semantics.versions import Version
 from meshgate.semantics.webhooks import IGNORED, Webhooks
 from meshgate.snapshot.kubernetes import Pod
@@ -91,10 +91,28 @@ class Sidecars:
             and self._webhooks.selecting(namespace, pod.metadata.labels)
         ]
 
+    @cached_property
+    def _excluded(self) -> dict[str, str]:
+        """The pods that the injector's configuration excludes, by name, with the reason."""
+        namespaces = {each.metadata.name: each for each in self._evidence.namespaces}
+        found = {}
+        for pod in self._uninjected:
+            hooks = self._webhooks.selecting(
+                namespaces[pod.metadata.namespace], pod.metadata.labels
+            )
+            config = injector.of_hooks(hooks, self._evidence.injector_configs)
+            if reason := injector.excludes(config, pod):
+                found[pods.name(pod)] = reason
+        return found
+
     @property
     def missing(self) -> list[Finding]:
         """Pods that should have a sidecar and have none."""
-        found = [pod for pod in self._uninjected if pod.metadata.annotations.inject != "false"]
+        found = [
+            pod
+            for pod in self._uninjected
+            if pod.metadata.annotations.inject != "false" and pods.name(pod) not in self._excluded
+        ]
         if not found and not any(workloads.has_sidecar(pod) for pod in self._active):
             raise NotApplicable(
                 f"none of the {len(self._active)} active pods has a sidecar or should have one"
@@ -113,8 +131,19 @@ class Sidecars:
 
     @property
     def opted_out(self) -> list[Finding]:
-        """Pods in injection-enabled namespaces whose annotation disables injection."""
-        return [
+        """Pods that a webhook selects, and that an annotation or the injector excludes."""
+        excluded = [
+            pod_finding(
+                pod,
+                f"has no sidecar because of the injector's configuration ({reason})",
+                remedy="Accept this if it is intended: the mesh does not protect its traffic.",
+                problem="injector-excludes",
+            )
+            for pod in self._uninjected
+            if (reason := self._excluded.get(pods.name(pod)))
+            and pod.metadata.annotations.inject != "false"
+        ]
+        return excluded + [
             pod_finding(
                 pod,
                 "has no sidecar because of its annotation sidecar.istio.io/inject: false",

@@ -60,6 +60,32 @@ def test_what_was_added_within_it_is_told_and_may_pass(series: str, words: str) 
     assert finding.transient
 
 
+FAILED, FETCHED = (
+    "pilot_jwks_resolver_network_fetch_fail_total",
+    "pilot_jwks_resolver_network_fetch_success_total",
+)
+
+
+@pytest.mark.parametrize(
+    ("failed", "fetched", "minutes", "findings"),
+    [(0, 0, 600, 0), (3, 0, 600, 1), (3, 2, 600, 0), (590, 2, 600, 1), (0, 9, 600, 0)],
+    ids=["no JWT", "never fetched", "once in a while", "all the time", "well"],
+)
+def test_key_sets_that_cannot_be_fetched(
+    failed: int, fetched: int, minutes: int, findings: int
+) -> None:
+    counted: dict[str, float] = {
+        "process_start_time_seconds": AT.timestamp() - 60 * minutes,
+        FAILED: failed,
+        FETCHED: fetched,
+    }
+
+    found = facts(numbers(before=counted)).push_errors
+
+    assert len(found) == findings
+    assert all("JWKS" in each.seen and not each.transient for each in found)
+
+
 def test_a_series_that_was_not_there_was_at_nothing() -> None:
     assert "4 pushes" in only(facts(numbers(after={REJECTS: 4})).push_errors).seen
 

@@ -9,6 +9,7 @@ import pytest
 from meshgate.facts.dataplane.certificates import SidecarCertificates
 from meshgate.facts.dataplane.mtls import MtlsProbes, seen_mode
 from meshgate.semantics.workloads import in_shard
+from meshgate.snapshot.injector import InjectorConfig
 from meshgate.snapshot.istio import PeerAuthentication, WorkloadEntry
 from meshgate.snapshot.kubernetes import (
     Annotations,
@@ -123,6 +124,31 @@ def test_a_port_that_goes_past_its_sidecar() -> None:
     )
     assert not finding.transient
     assert bypassing("PERMISSIVE").disagreements == []
+
+
+@pytest.mark.parametrize(
+    ("config", "annotations", "bypasses"),
+    [
+        ({"excluded_ports": "9090, 8080"}, Annotations(), True),
+        ({"excluded_ports": "9090"}, Annotations(), False),
+        ({"included_ports": "9090"}, Annotations(), True),
+        ({"included_ports": "*"}, Annotations(), False),
+        # an annotation replaces the value
+        ({"excluded_ports": "8080"}, Annotations(bypassing_ports="9090"), False),
+    ],
+)
+def test_ports_that_bypass_all_sidecars(
+    config: dict[str, Any], annotations: Annotations, bypasses: bool
+) -> None:
+    changes = {
+        "pods": (istiod(), sidecar(ip="10.0.0.1", ports=(HTTP,), annotations=annotations)),
+        "injector_configs": (InjectorConfig(revision="default", **config),),
+    }
+    seen = port_probe(**DISABLED)
+
+    assert (wire(seen, "PERMISSIVE", **changes).disagreements == []) is bypasses
+    (finding,) = wire(seen, "STRICT", **changes).disagreements
+    assert ("bypasses its sidecar (the injector's value" in finding.seen) is bypasses
 
 
 def test_what_takes_plaintext_by_its_policy_is_told_and_fails_only_if_strict_is_asked() -> None:

@@ -5,6 +5,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from meshgate.snapshot.injector import InjectorConfig
 from meshgate.snapshot.kubernetes import (
     Annotations,
     Controller,
@@ -15,6 +16,7 @@ from meshgate.snapshot.kubernetes import (
     Metadata,
     Owner,
     Pod,
+    Requirement,
     UpdateStrategy,
 )
 from meshgate.verdict import CouldNotVerify, NotApplicable
@@ -298,3 +300,46 @@ def test_pods_of_one_workload_have_the_same_problem() -> None:
     older = [sync(version="1.27.5")]
     (worse,) = mesh(**seen(pods[0], istiod=(reading(proxies=older),))).sidecars.outdated
     assert worse.identity != one.identity
+
+
+# --- the injector's own configuration -----------------------------------------------------------
+
+BUILD = {"openshift.io/build.name": "web-1"}
+NEVER = InjectorConfig(
+    revision="default",
+    never=(
+        LabelSelector(
+            match_expressions=(Requirement(key="openshift.io/build.name", operator="Exists"),)
+        ),
+    ),
+)
+
+
+@pytest.mark.parametrize(
+    ("config", "labels", "excluded"),
+    [
+        (NEVER, BUILD, True),
+        (NEVER, {}, False),
+        (NEVER, {**BUILD, "sidecar.istio.io/inject": "true"}, False),
+        (InjectorConfig(revision="default", policy="disabled"), {}, True),
+        (
+            InjectorConfig(
+                revision="default",
+                policy="disabled",
+                always=(LabelSelector(match_labels=BUILD),),
+            ),
+            BUILD,
+            False,
+        ),
+        # a selector without rows is ignored
+        (InjectorConfig(revision="default", never=(LabelSelector(),)), BUILD, False),
+        (msgspec.structs.replace(NEVER, revision="other"), BUILD, False),
+    ],
+)
+def test_pods_that_the_injector_excludes(
+    config: InjectorConfig, labels: dict[str, str], excluded: bool
+) -> None:
+    facts = mesh(**seen(sidecar(), bare(labels=labels), injector_configs=(config,))).sidecars
+
+    assert (facts.missing == []) is excluded
+    assert bool(facts.opted_out) is excluded

@@ -1,0 +1,85 @@
+"""The injectors' ConfigMaps: selectors, policy and ports leave this reader, and nothing else."""
+
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from meshgate.collect import injector_configs
+from meshgate.collect.errors import ReadError
+from meshgate.collect.kubernetes import Cluster
+from meshgate.snapshot.injector import InjectorConfig
+from meshgate.snapshot.items import Items
+from meshgate.snapshot.kubernetes import LabelSelector, Requirement
+from meshgate.snapshot.model import Expectations
+from tests import fakes
+from tests.builders import istiod, snapshot
+from tests.conftest import Serve
+from tests.fakes import Request, answer
+
+CONFIG = """
+policy: enabled
+alwaysInjectSelector: []
+neverInjectSelector:
+- matchExpressions: [{key: openshift.io/build.name, operator: Exists}]
+templates: {sidecar: "planted {{ .Values }}"}
+"""
+VALUES = '{"global": {"proxy": {"excludeInboundPorts": "9090", "includeInboundPorts": "*"}}}'
+
+Read = Callable[..., tuple[InjectorConfig, ...]]
+
+
+@pytest.fixture
+def read(serve: Serve, tmp_path: Path) -> Read:
+    """Reads from a cluster with these ConfigMaps, by name."""
+
+    def started(maps: dict[str, dict[str, str]], *pods: Any) -> tuple[InjectorConfig, ...]:
+        def config_maps(request: Request) -> fakes.Answer:
+            (only,) = request.query["fieldSelector"]
+            name = only.rpartition("metadata.name=")[2]
+            return answer({"items": [{"data": maps[name]}] if name in maps else []})
+
+        answers = {**fakes.api_answers(snapshot()), "/api/v1/configmaps": config_maps}
+        config = fakes.kubeconfig(tmp_path / "kubeconfig", serve(answers).url)
+        context: Any = SimpleNamespace(
+            cluster=Cluster(config=str(config), patience=0.0), expectations=Expectations()
+        )
+        return injector_configs.read(context, Items(pods=pods or (istiod(),)))
+
+    return started
+
+
+def test_what_is_used_is_kept(read: Read) -> None:
+    row = Requirement(key="openshift.io/build.name", operator="Exists")
+
+    assert read({"istio-sidecar-injector": {"config": CONFIG, "values": VALUES}}) == (
+        InjectorConfig(
+            revision="default",
+            never=(LabelSelector(match_expressions=(row,)),),
+            excluded_ports="9090",
+            included_ports="*",
+        ),
+    )
+
+
+def test_each_revision_has_its_own(read: Read) -> None:
+    maps = {"istio-sidecar-injector-1-29-1": {"config": "policy: disabled", "values": "{}"}}
+    canary = istiod("istiod-canary", revision="1-29-1")
+
+    assert read(maps, istiod(), canary) == (InjectorConfig(revision="1-29-1", policy="disabled"),)
+
+
+def test_an_istiod_of_another_mesh_is_not_ours(read: Read) -> None:
+    maps = {"istio-sidecar-injector": {"config": CONFIG, "values": VALUES}}
+
+    assert read(maps, istiod(namespace="istio-system-b")) == ()
+
+
+@pytest.mark.parametrize("data", [{"config": "policy: ["}, {"values": "planted"}])
+def test_what_cannot_be_decoded_is_named_and_not_quoted(read: Read, data: dict[str, str]) -> None:
+    with pytest.raises(ReadError, match="ConfigMap istio-system/istio-sidecar-injector") as raised:
+        read({"istio-sidecar-injector": data})
+
+    assert "planted" not in str(raised.value)
