@@ -21,7 +21,7 @@ BUILD = --build-arg VERSION=$(VERSION) --build-arg REVISION=$(COMMIT) \
   --build-arg ISTIO=$(ISTIO) $(IMAGE_OPTIONS)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo demo-broken demo-record check test test-readme test-page test-chart test-lab test-lab-all test-argocd generate format lock docs audit changelog package image image-push chart-push e2e-kind lab-up lab-image lab-shell lab-reset lab-down
+.PHONY: help setup demo demo-broken demo-record check test test-readme test-page test-chart test-lab test-lab-all test-argocd generate format lock ledger docs audit changelog package image image-push chart-push e2e-kind lab-up lab-image lab-shell lab-reset lab-down
 
 help: ## what there is to do
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
@@ -33,6 +33,10 @@ setup: .venv/.installed ## install everything that is needed, pinned by hash, in
 	$(BIN)/pip install --quiet --require-hashes -r requirements/dev.txt
 	$(BIN)/pip install --quiet --no-deps --no-build-isolation --editable .
 	@touch $@
+
+ledger: setup ## rebuild what Istio's releases changed (ci/ledger) and its pages, from the Go modules
+	$(BIN)/python ci/ledger/build.py
+	$(BIN)/python ci/ledger/pages.py
 
 demo: setup ## verify a recorded, healthy mesh
 	$(BIN)/pytest --snapshot=demo/healthy.json.gz

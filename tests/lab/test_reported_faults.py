@@ -193,7 +193,7 @@ CLOSES = (
     Case(
         "retry-after-from-a-script",
         ("dataplane",),
-        ("RA005", "EnvoyFilter istio-system/retry-from-reset", "nil"),
+        ("RA005", "EnvoyFilter istio-system/retry-from-reset", "without Retry-After"),
         options=("--probe-pair=docker.io/lab/python:1", "--probe-deadline=120"),
     ),
 )
