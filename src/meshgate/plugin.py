@@ -370,6 +370,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         help="without the three of them it could not be verified, instead of not applicable",
     )
     shadow(
+        "--allow-removal",
         "--accept-loss",
         metavar="GLOB",
         action="append",
