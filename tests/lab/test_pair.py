@@ -154,8 +154,8 @@ def test_new_pods_outside_the_mesh(lab: Lab, inside: Run) -> None:
     stage = inside()
 
     assert stage.exit == 1, stage.output
-    assert stage.first.startswith(f"FAIL DP008 {PROBE}: was given no sidecar"), stage.output
-    found(stage, "DP009", PROBE, "came without mTLS")
+    assert stage.first.startswith(f"FAIL DP008 {PROBE}: has no sidecar"), stage.output
+    found(stage, "DP009", PROBE, "arrives without mTLS")
 
 
 @pytest.mark.usefixtures("recovers")
@@ -172,7 +172,7 @@ def test_rules_that_break_calls(lab: Lab, inside: Run) -> None:
     assert stage.exit == 1, stage.output
     found(stage, "DP009", PROBE, "its call to b is answered 503 by its own sidecar: upstream")
     found(stage, "DP009", PROBE, "its call to http://orders.shop/ is answered 503 by its own")
-    found(stage, "DP009", PROBE, "its call to http://nobody.shop/ is not answered")
+    found(stage, "DP009", PROBE, "its call to http://nobody.shop/ gets no answer")
 
 
 @pytest.mark.usefixtures("recovers")
@@ -182,8 +182,8 @@ def test_calls_without_mtls_and_retries_that_are_too_early(lab: Lab, inside: Run
     stage = inside(f"--target-version={UNRELEASED}")
 
     assert stage.exit == 1, stage.output
-    found(stage, "DP008", PROBE, f"was given a sidecar of {NEW} (expected {UNRELEASED})")
-    found(stage, "DP009", PROBE, "its call to b came without mTLS")
+    found(stage, "DP008", PROBE, f"has a sidecar of version {NEW} (expected {UNRELEASED})")
+    found(stage, "DP009", PROBE, "its call to b arrives without mTLS")
     found(stage, "RA004", "EnvoyFilter istio-system/patient", "with Retry-After: 2 (expected at")
 
 
@@ -195,7 +195,7 @@ def test_a_filter_that_is_not_for_the_new_version(lab: Lab, inside: Run) -> None
     stage = inside(files=(RETRY_AFTER,))
 
     assert stage.exit == 1, stage.output
-    found(stage, "RA004", "EnvoyFilter istio-system/patient", "never tries again")
+    found(stage, "RA004", "EnvoyFilter istio-system/patient", "never retries")
     found(stage, "RA001", "EnvoyFilter istio-system/patient", "is for proxies of version")
     found(stage, "RA005", "EnvoyFilter istio-system/loud", "with Retry-After 'soon', which is")
 
@@ -209,11 +209,11 @@ def test_a_pair_without_evidence_opens_no_gate(lab: Lab, inside: Run) -> None:
     )
     denied = inside()
     assert denied.exit == 10, denied.output
-    assert "is denied by an AuthorizationPolicy" in _unknown(denied, "DP009")
+    assert "an AuthorizationPolicy denies the call" in _unknown(denied, "DP009")
 
     unknown_image = inside("--probe-pair=localhost:5000/none:1")
     assert unknown_image.exit == 10, unknown_image.output
-    assert "could not be run: container" in _unknown(unknown_image, "DP008")
+    assert "did not run: container" in _unknown(unknown_image, "DP008")
 
     lab.kubectl("delete", "role", "istio-verification-probes", "-n", PROBES)
     stage = lab.pytest(FILE, "--settle=0", f"--probe-pair={IMAGE}", identity=VERIFIER)

@@ -76,13 +76,13 @@ def test_filters_that_do_nothing_are_each_named(check: Run, lab: Lab) -> None:
     what = "patch 1 (HTTP_FILTER, SIDECAR_INBOUND)"
     expected = (
         f"RA001 EnvoyFilter shop/another-context: patch 1 (HTTP_FILTER, GATEWAY) matches nothing: "
-        f"the 1 proxies that it reaches ({web}) are not of that context",
-        "RA001 EnvoyFilter shop/another-namespace: reaches no proxy: what has app=api in namespace "
-        "shop is no connected proxy",
+        f"none of the 1 proxies that it reaches ({web}) has that context",
+        "RA001 EnvoyFilter shop/another-namespace: reaches no proxy: no connected proxy is in "
+        "namespace shop with the labels app=api",
         "RA001 EnvoyFilter shop/no-such-app: reaches no proxy",
-        f"RA001 EnvoyFilter shop/no-such-port: {what} matches nothing: it is in the configuration "
-        f"of none of the 1 proxies that it reaches ({web})",
-        rf"RA001 EnvoyFilter shop/only-old: {what} is for proxies of version '^1\\.28.*', and 1 of "
+        f"RA001 EnvoyFilter shop/no-such-port: {what} matches nothing: none of the 1 "
+        f"proxies that it reaches ({web}) has it in its configuration",
+        rf"RA001 EnvoyFilter shop/only-old: {what} is for proxies of version '^1\\.28.*', but 1 of "
         f"the 1 that it reaches run {NEW} ({web})",
         "RA002 EnvoyFilter shop/in-the-past: patch 1 sends Retry-After "
         "'Fri, 02 Jan 2015 11:59:59 GMT', which is a date in the past",
@@ -113,7 +113,7 @@ def test_responses_without_retry_after_are_each_named(check: Run, lab: Lab) -> N
     wire = [line.removeprefix("FAIL RA003 ") for line in stage.failures if "RA003" in line]
     assert [line.split("; ")[0] for line in wire] == [
         f"Target {silent}: does not answer: [Errno 111] Connection refused",
-        f"Target {targets['/']}: still answers 200 after 3 requests",
+        f"Target {targets['/']}: answers 200 after 3 requests",
         f"Target {targets['/denied']}: answers 403: an AuthorizationPolicy, or the application, "
         "denies us",
         f"Target {targets['/status/429']}: answers 429 with Retry-After 'soon', which is neither a "

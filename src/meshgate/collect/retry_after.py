@@ -1,7 +1,6 @@
-"""EnvoyFilters that are about Retry-After, and what istiod gives to the proxies they are for.
+"""EnvoyFilters about Retry-After, and the configuration of the proxies that they select.
 
-A patch is whatever its author wrote, and a proxy's configuration is all that it knows: both are
-walked for the one header, and nothing else of them is kept.
+Patches and configurations may contain anything: only what is about this header is kept.
 """
 
 from collections.abc import Iterable
