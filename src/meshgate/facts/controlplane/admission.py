@@ -80,7 +80,7 @@ class AdmissionControl:
             )
             return
         for backend in self.webhooks.backends(hook):
-            yield from self._distrusted(hook, self._handshake(hook, backend))
+            yield from _distrusted(hook, self._handshake(hook, backend))
 
     def _unreachable(self, hook: Hook) -> Finding | None:
         service = hook.service
@@ -132,37 +132,6 @@ class AdmissionControl:
         raise CouldNotVerify(
             f"{backend.pod} was not called for {hook.subject}", "run meshgate again", transient=True
         )
-
-    @staticmethod
-    def _distrusted(hook: Hook, seen: Handshake) -> Iterator[Finding]:
-        if seen.error:
-            yield Finding(
-                hook.subject,
-                f"Pod {hook.service.namespace if hook.service else ''}/{seen.pod}, which serves "
-                f"it, does not answer: {seen.error}",
-                "a TLS handshake",
-                "check the NetworkPolicies and firewalls between the API server and istiod's port "
-                "15017",
-                transient=True,
-                problem="no-answer",
-            )
-        elif seen.distrust:
-            served = seen.served
-            what = (
-                f" (served: {', '.join(served.sans) or served.subject or 'no name'}, valid until "
-                f"{served.not_after:%Y-%m-%d})"
-                if served
-                else ""
-            )
-            yield Finding(
-                hook.subject,
-                f"its caBundle does not verify the certificate of {seen.pod} for "
-                f"{seen.server_name}: {seen.distrust}{what}",
-                "a chain that the API server trusts",
-                "see istiod's log (istiod writes the caBundle), and check that no sync resets it",
-                transient=True,
-                problem="untrusted-certificate",
-            )
 
     # --- injection ------------------------------------------------------------------------------
 
@@ -329,6 +298,38 @@ class AdmissionControl:
                 transient=bool(review.error),
                 problem=problem,
             )
+
+
+def _distrusted(hook: Hook, seen: Handshake) -> Iterator[Finding]:
+    """Report an endpoint that did not answer, or whose certificate is not trusted."""
+    if seen.error:
+        yield Finding(
+            hook.subject,
+            f"Pod {hook.service.namespace if hook.service else ''}/{seen.pod}, which serves "
+            f"it, does not answer: {seen.error}",
+            "a TLS handshake",
+            "check the NetworkPolicies and firewalls between the API server and istiod's port "
+            "15017",
+            transient=True,
+            problem="no-answer",
+        )
+    elif seen.distrust:
+        served = seen.served
+        what = (
+            f" (served: {', '.join(served.sans) or served.subject or 'no name'}, valid until "
+            f"{served.not_after:%Y-%m-%d})"
+            if served
+            else ""
+        )
+        yield Finding(
+            hook.subject,
+            f"its caBundle does not verify the certificate of {seen.pod} for "
+            f"{seen.server_name}: {seen.distrust}{what}",
+            "a chain that the API server trusts",
+            "see istiod's log (istiod writes the caBundle), and check that no sync resets it",
+            transient=True,
+            problem="untrusted-certificate",
+        )
 
 
 def _choice(labels: Mapping[str, str]) -> str:

@@ -159,7 +159,7 @@ class ControlPlane:
                     problem="no-istiod",
                 )
             ]
-        unfinished = [finding for each in self.deployments for finding in self._rollout(each)]
+        unfinished = [finding for each in self.deployments for finding in self._rollout_of(each)]
         # without an answer of istiod the versions are unknown: report what is known to be wrong
         wrong = unfinished or [
             finding for each in self.deployments for finding in self._wrong_version(each)
@@ -190,57 +190,11 @@ class ControlPlane:
     def _subject(self, deployment: Deployment) -> str:
         return f"Deployment {self.namespace}/{deployment.metadata.name}"
 
-    def _rollout(self, deployment: Deployment) -> Iterator[Finding]:
-        name, subject = deployment.metadata.name, self._subject(deployment)
-        wanted, status = deployment.spec.replicas, deployment.status
-        if wanted == 0:
-            # an old revision at zero is on its way out; whoever still uses it is disconnected
-            if not self._is_kept(deployment):
-                yield Finding(
-                    subject,
-                    "is scaled to 0 replicas",
-                    "at least 1",
-                    f"kubectl -n {self.namespace} scale deployment/{name} --replicas=1",
-                    problem="scaled-to-zero",
-                )
-            return
-        if deployment.spec.paused:
-            yield Finding(
-                subject,
-                "its rollout is paused",
-                "an active rollout",
-                f"kubectl -n {self.namespace} rollout resume deployment/{name}",
-                problem="paused",
-            )
-        hopeless = [pod for pod in self._pods_of(deployment) if pods.hopeless(pod)]
-        for pod in hopeless:
-            yield Finding(
-                pods.name(pod),
-                pods.trouble(pod),
-                "a running replica",
-                "correct the image or its pull secret: "
-                f"kubectl -n {self.namespace} describe pod {pod.metadata.name}",
-                problem="cannot-start",
-                owner=workloads.owner(pod) or subject,
-            )
-        done = min(status.updated_replicas, status.available_replicas)
-        current = status.observed_generation >= deployment.metadata.generation
-        if not hopeless and not (current and done == wanted == status.replicas):
-            yield Finding(
-                subject,
-                f"is not rolled out: {status.updated_replicas} of {wanted} replicas updated, "
-                f"{status.available_replicas} available, {status.replicas} exist"
-                + (
-                    ""
-                    if current
-                    else f" (status is stale: observedGeneration {status.observed_generation}, "
-                    f"generation {deployment.metadata.generation})"
-                ),
-                f"{wanted} replicas, all updated and available",
-                f"kubectl -n {self.namespace} describe deployment/{name}",
-                transient=not deployment.spec.paused and not _gave_up(deployment),
-                problem="not-rolled-out",
-            )
+    def _rollout_of(self, deployment: Deployment) -> Iterator[Finding]:
+        # an old revision at zero is on its way out; whoever still uses it is disconnected
+        if deployment.spec.replicas == 0 and self._is_kept(deployment):
+            return iter(())
+        return _rollout(deployment, self._pods_of(deployment))
 
     def _wrong_version(self, deployment: Deployment) -> Iterator[Finding]:
         expected = self._expected(deployment)
@@ -327,6 +281,59 @@ class ControlPlane:
                 problem="no-answer",
                 owner=workloads.owner(pod),
             )
+
+
+def _rollout(deployment: Deployment, replicas: list[Pod]) -> Iterator[Finding]:
+    """Report what keeps a Deployment of istiod from being rolled out."""
+    name, namespace = deployment.metadata.name, deployment.metadata.namespace
+    subject = f"Deployment {namespace}/{name}"
+    wanted, status = deployment.spec.replicas, deployment.status
+    if wanted == 0:
+        yield Finding(
+            subject,
+            "is scaled to 0 replicas",
+            "at least 1",
+            f"kubectl -n {namespace} scale deployment/{name} --replicas=1",
+            problem="scaled-to-zero",
+        )
+        return
+    if deployment.spec.paused:
+        yield Finding(
+            subject,
+            "its rollout is paused",
+            "an active rollout",
+            f"kubectl -n {namespace} rollout resume deployment/{name}",
+            problem="paused",
+        )
+    hopeless = [pod for pod in replicas if pods.hopeless(pod)]
+    for pod in hopeless:
+        yield Finding(
+            pods.name(pod),
+            pods.trouble(pod),
+            "a running replica",
+            "correct the image or its pull secret: "
+            f"kubectl -n {namespace} describe pod {pod.metadata.name}",
+            problem="cannot-start",
+            owner=workloads.owner(pod) or subject,
+        )
+    done = min(status.updated_replicas, status.available_replicas)
+    current = status.observed_generation >= deployment.metadata.generation
+    if not hopeless and not (current and done == wanted == status.replicas):
+        yield Finding(
+            subject,
+            f"is not rolled out: {status.updated_replicas} of {wanted} replicas updated, "
+            f"{status.available_replicas} available, {status.replicas} exist"
+            + (
+                ""
+                if current
+                else f" (status is stale: observedGeneration {status.observed_generation}, "
+                f"generation {deployment.metadata.generation})"
+            ),
+            f"{wanted} replicas, all updated and available",
+            f"kubectl -n {namespace} describe deployment/{name}",
+            transient=not deployment.spec.paused and not _gave_up(deployment),
+            problem="not-rolled-out",
+        )
 
 
 def image_version(deployment: Deployment) -> Version | None:
