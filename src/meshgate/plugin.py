@@ -4,11 +4,14 @@ The only module of the package that imports pytest.  With xdist the controller c
 its workers load the file that it wrote, so that all claims are taken on the same evidence.
 """
 
+import argparse
 import io
 import os
+import re
+import shlex
 import sys
 import time
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, NamedTuple
@@ -42,7 +45,9 @@ from meshgate.suppressions import (
     UnusableWaivers,
     known_problems,
     read_waivers,
+    sighting,
     suppress,
+    uids,
     waiver_notes,
 )
 from meshgate.verdict import (
@@ -77,6 +82,8 @@ ARGUMENTS = frozenset({"mesh", "warn", "basis"})
 # pytest's verbosity as pytest.ini has it; with another -q there is nothing but the last line
 USUAL = -1
 
+_VERSION = re.compile(r"v?\d+\.\d+(\.\d+)?(-[\w.-]+)?")
+
 DEFAULT_SNAPSHOT = "reports/snapshot.json.gz"
 
 
@@ -102,7 +109,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         metavar="NAME",
         help="istiod's namespace (istio-system)",
     )
-    add("--target-version", metavar="X.Y.Z", help="the version that must run (istiod's image's)")
+    add(
+        "--target-version",
+        metavar="X.Y[.Z]",
+        type=_checked(_version),
+        help="the version that must run; X.Y takes any patch release",
+    )
     add("--allow-rollback", action="store_true", help="the target may be one minor version older")
     add(
         "--support-matrix",
@@ -112,14 +124,14 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     add(
         "--settle",
         metavar="SECONDS",
-        type=_seconds,
+        type=_checked(_seconds),
         default=120.0,
         help="how long to wait, over all claims, for what is transient (120)",
     )
     add(
         "--stale-after",
         metavar="SECONDS",
-        type=_seconds,
+        type=_checked(_seconds),
         help="how long a proxy may leave a push unanswered (30)",
     )
     add(
@@ -131,7 +143,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     add(
         "--window",
         metavar="SECONDS",
-        type=_seconds,
+        type=_checked(_seconds),
         default=5.0,
         help="over which istiod's own numbers are watched, at each look (5)",
     )
@@ -145,25 +157,25 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--exclude-port",
         metavar="NAMESPACE/WORKLOAD:PORT",
         action="append",
-        type=_pattern,
+        type=_checked(_pattern),
         help="ports not to connect to, a glob (legacy/*:*, *:9090); may be given again",
     )
     add(
         "--sample",
         metavar="N",
-        type=_count,
+        type=_checked(_count),
         help="connect to N ports of each workload (0: to all)",
     )
     add(
         "--shard",
         metavar="I/N",
-        type=_shard,
+        type=_checked(_shard),
         help="connect to this share of the ports alone, 0/N to (N-1)/N",
     )
     add(
         "--probe-rate",
         metavar="N",
-        type=_seconds,
+        type=_checked(_seconds),
         default=500.0,
         help="connections a second to the workloads, at the most; 0: no limit (500)",
     )
@@ -175,11 +187,17 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "what was wrong in it already only warns",
     )
     add(
+        "--save-baseline",
         "--keep-baseline",
         metavar="PLACE",
         help="read all that any stage reads, and keep it there for the stages that follow",
     )
-    add("--old-findings-fail", action="store_true", help="... or fails all the same")
+    add(
+        "--fail-on-baseline-findings",
+        "--old-findings-fail",
+        action="store_true",
+        help="findings that the baseline has too fail like new ones",
+    )
     add(
         "--require-retry-after",
         action="store_true",
@@ -190,7 +208,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--retry-after-target",
         metavar="URL[ via HOST:PORT]",
         action="append",
-        type=_target,
+        type=_checked(_target),
         help="what is to answer 429 or 503 with Retry-After to a short burst of GETs; may be "
         "repeated",
     )
@@ -240,21 +258,21 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         metavar="URL",
         action="append",
         default=[],
-        type=_call,
+        type=_checked(_call),
         help="http://SERVICE.NAMESPACE[:PORT]/PATH, which they call too, with OPTIONS; may be "
         "repeated",
     )
     pair(
         "--probe-sample",
         metavar="N",
-        type=_count,
+        type=_checked(_count),
         default=3,
         help="so many other HTTP Services are called too, and only warn (3)",
     )
     pair(
         "--probe-deadline",
         metavar="SECONDS",
-        type=_seconds,
+        type=_checked(_seconds),
         default=Plan().seconds,
         help="how long they may take, at each look (60)",
     )
@@ -338,14 +356,14 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     shadow(
         "--shadow-timeout",
         metavar="SECONDS",
-        type=_seconds,
+        type=_checked(_seconds),
         default=60.0,
         help="how long a single step of it may take (60)",
     )
     shadow(
         "--shadow-deadline",
         metavar="SECONDS",
-        type=_seconds,
+        type=_checked(_seconds),
         default=900.0,
         help="how long all of it may take (900)",
     )
@@ -370,6 +388,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         help="without the three of them it could not be verified, instead of not applicable",
     )
     shadow(
+        "--allow-removal",
         "--accept-loss",
         metavar="GLOB",
         action="append",
@@ -379,7 +398,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     told(
         "--job",
         metavar="NAMESPACE/NAME[@UID]",
-        type=Named.parse,
+        type=_checked(Named.parse),
         help="the Job that this run is of: gets the verdict as annotations, and an Event",
     )
     told(
@@ -402,8 +421,20 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         help="the verdict for Prometheus: a textfile, or a Pushgateway",
     )
     add("--istioctl", metavar="PROGRAM", default="istioctl", help="istioctl (of the PATH)")
-    add("--analyze-timeout", metavar="SECONDS", type=_seconds, default=60.0, help="(60)")
-    add("--request-timeout", metavar="SECONDS", type=_seconds, default=30.0, help="(30)")
+    add("--analyze-timeout", metavar="SECONDS", type=_checked(_seconds), default=60.0, help="(60)")
+    add("--request-timeout", metavar="SECONDS", type=_checked(_seconds), default=30.0, help="(30)")
+
+
+def _checked(parse: Callable[[str], Any]) -> Callable[[str], Any]:
+    """Return the parser of an option's value with its own message as the usage error."""
+
+    def parsed(text: str) -> Any:
+        try:
+            return parse(text)
+        except ValueError as error:
+            raise argparse.ArgumentTypeError(str(error)) from error
+
+    return parsed
 
 
 def _seconds(text: str) -> float:
@@ -411,6 +442,12 @@ def _seconds(text: str) -> float:
     if not 0 <= value < float("inf"):
         raise ValueError(f"{text!r} is no number of seconds")
     return value
+
+
+def _version(text: str) -> str:
+    if not _VERSION.fullmatch(text):
+        raise ValueError(f"{text!r} is not a version: use X.Y.Z, or X.Y for any patch release")
+    return text
 
 
 def _target(text: str) -> str:
@@ -445,9 +482,62 @@ def _shard(text: str) -> str:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    config.pluginmanager.register(
-        Worker(config) if hasattr(config, "workerinput") else Gatekeeper(config), "meshgate-run"
-    )
+    worker = hasattr(config, "workerinput")
+    if not worker:
+        _check_options(config.getoption)
+        if not config.option.collectonly:
+            _remove_reports(config.getoption)
+    config.pluginmanager.register(Worker(config) if worker else Gatekeeper(config), "meshgate-run")
+
+
+def _check_options(option: Any) -> None:
+    """Raise UsageError for options that contradict each other, and in a Job for foreign ones."""
+    if option("--snapshot"):
+        for name, why in (
+            ("--context", "names a cluster, and --snapshot replays a file without one"),
+            ("--dry-run", "plans requests to a cluster, and --snapshot replays a file"),
+        ):
+            if option(name):
+                raise _usage_error(f"{name} {why}: use one of them.")
+    words = shlex.split(os.environ.get("PYTEST_ADDOPTS", ""))
+    if option("--job") and words[::2] != ["-p"] * len(words[::2]):
+        raise _usage_error(
+            f"PYTEST_ADDOPTS={' '.join(words)} may deselect checks, which a gate's Job does not "
+            "allow: unset it."
+        )
+
+
+def _usage_error(message: str) -> pytest.UsageError:
+    """Return the error that ends the run with exit 4; pytest prints it as the last lines."""
+    last = text.last_line("GATE CLOSED: nothing was verified", int(pytest.ExitCode.USAGE_ERROR))
+    return pytest.UsageError(f"{message}\n{last}")
+
+
+def _reports(option: Any) -> dict[str, Path]:
+    """Return the reports of a run by the name under which they are stored."""
+    return {
+        "junit.xml": Path(option("--junitxml") or "reports/junit.xml"),
+        "index.html": Path(option("--html") or "reports/index.html"),
+        "verdict.json": Path(option("--json")),
+    }
+
+
+def _remove_reports(option: Any) -> None:
+    """Remove the reports of an earlier run: they would pass for this one's.
+
+    Raises UsageError where a report cannot be written.
+    """
+    for file in _reports(option).values():
+        try:
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.unlink(missing_ok=True)
+            if not os.access(file.parent, os.W_OK):
+                raise PermissionError(f"no permission to write in {file.parent}")
+        except OSError as error:
+            raise _usage_error(
+                f"cannot write the report {file}: {error}. Name another file with --json, --html "
+                "or --junitxml."
+            ) from error
 
 
 # --- the fixtures -------------------------------------------------------------------------------
@@ -572,6 +662,7 @@ class Gatekeeper(Worker):
         self._outcomes: dict[str, Outcome] = {}
         self._snapshot_file = Path(config.getoption("--save-snapshot"))
         self._why_broken = ""
+        self._foreign_failure = ""
         self._view: View | None = None
         self._held: tuple[IO[str], io.StringIO] | None = None
         self.snapshot: Snapshot | None = None
@@ -609,12 +700,12 @@ class Gatekeeper(Worker):
             try:
                 self._look(claims)
             except pytest.UsageError as error:
-                self._why_broken = str(error)
+                self._why_broken = str(error).partition("\n")[0]
                 raise
         return result
 
     def _look(self, claims: dict[pytest.Item, Check]) -> None:
-        kept = self._config.getoption("--keep-baseline")
+        kept = self._config.getoption("--save-baseline")
         rows = checks().values() if kept else claims.values()
         try:
             source = self._source(self._past(claims))
@@ -633,21 +724,20 @@ class Gatekeeper(Worker):
                 if kept:
                     SnapshotLocation(kept).save(snapshot, source.cluster)
         except NoCluster as error:
-            raise pytest.UsageError(
+            raise _usage_error(
                 f"no cluster to look at ({error}). Name one with --kubeconfig and --context, or "
-                "replay a recording with --snapshot=FILE. The gate stays CLOSED."
+                "replay a recording with --snapshot=FILE."
             ) from error
         except (UnusableSnapshot, UnusableWaivers, ValueError) as error:
-            raise pytest.UsageError(f"{error}. The gate stays CLOSED.") from error
+            raise _usage_error(f"{error}.") from error
         except ReadError as error:
-            raise pytest.UsageError(
+            raise _usage_error(
                 f"cannot use the baseline: {error.why} (fix: {error.remedy}). "
-                "The gate stays CLOSED."
             ) from error
         except OSError as error:
-            raise pytest.UsageError(
+            raise _usage_error(
                 f"cannot keep the evidence in {self._snapshot_file}: {error}. Name another file "
-                "with --save-snapshot. The gate stays CLOSED."
+                "with --save-snapshot."
             ) from error
         self.snapshot = snapshot
         self._config.stash[_MESH] = Mesh(snapshot)
@@ -660,7 +750,10 @@ class Gatekeeper(Worker):
             return Past(watch=watch)
         place = SnapshotLocation(option("--baseline"))
         snapshot = place.load(self._cluster() if place.in_cluster else None)
-        baseline = Mesh(snapshot)
+        # like the run itself: the same options, and nothing suppressed
+        same = _asked_for(option, snapshot.expectations, Past())
+        same = msgspec.structs.replace(same, waivers=(), known_problems=None, before=None)
+        baseline = Mesh(msgspec.structs.replace(snapshot, expectations=same, unconfirmed=()))
         known = known_problems(
             (row.id, finding)
             for item, row in claims.items()
@@ -794,6 +887,8 @@ class Gatekeeper(Worker):
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         """Keeps the worst outcome of each claim; a set-up that crashed is one too."""
+        if report.failed and not hasattr(report, "meshgate"):
+            self._foreign_failure = f"a test that is not in the catalogue failed: {report.nodeid}"
         if taken := getattr(report, "meshgate", None):
             new = msgspec.convert(taken, Outcome)
             old = self._outcomes.get(new.check)
@@ -831,7 +926,11 @@ class Gatekeeper(Worker):
                     notes += (facts.left_out,)
             stages = {row.stage for row in self._selected.values()}
             notes += summary(self.snapshot.ingress) if "ingress" in stages else ()
-        return ruling(outcomes, {id: row.stage for id, row in checks().items()}, notes)
+        verdict = ruling(outcomes, {id: row.stage for id, row in checks().items()}, notes)
+        if self._foreign_failure and verdict.gate is Gate.OPEN:
+            reason = self._foreign_failure
+            return msgspec.structs.replace(verdict, gate=Gate.CLOSED, reason=reason)
+        return verdict
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_sessionfinish(
@@ -840,13 +939,18 @@ class Gatekeeper(Worker):
         """Sets the exit code, and has the last word."""
         result = yield
         if self._config.option.collectonly:
+            if self._config.getoption("--job"):
+                code = session.exitstatus = int(Gate.COULD_NOT_VERIFY)
+                reason = "--collect-only verifies nothing"
+                self._broken_off(text.last_line(f"GATE CLOSED: {reason}", code), code)
             return result
         if exitstatus in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED):
             verdict = self.ruling
             session.exitstatus = int(verdict.gate)
             if verdict.gate is Gate.OPEN and exitstatus != pytest.ExitCode.OK:
-                # a test that is not in the catalogue failed
-                session.exitstatus = int(Gate.CLOSED)
+                self._foreign_failure = "pytest reports a failure that is not a check's"
+                verdict = self.ruling
+                session.exitstatus = int(verdict.gate)
             json.write(json.report(verdict, self.snapshot), Path(self._config.getoption("--json")))
             self._last_words(verdict, session.exitstatus)
         elif exitstatus == pytest.ExitCode.NO_TESTS_COLLECTED:
@@ -854,27 +958,39 @@ class Gatekeeper(Worker):
         else:
             code = int(session.exitstatus)
             why = f": {self._why_broken}" if self._why_broken else ""
-            self._broken_off(
-                text.last_line("GATE CLOSED: the run ended early, see above", code), code, why
-            )
+            what = "nothing was verified" if why else "the run ended early, see above"
+            self._broken_off(text.last_line(f"GATE CLOSED: {what}", code), code, why)
         return result
 
     def _last_words(self, verdict: Ruling, status: int) -> None:
         *lines, last = text.ruling_lines(verdict)
         for line in text.wrapped(lines):
             self._say(line)
-        if status != verdict.gate:
-            last = text.last_line("GATE CLOSED: a test that is not in the catalogue failed", status)
         self._publish(short(verdict, status, last))
         self._release()
         self._say(last)
 
     def _broken_off(self, last: str, status: int, why: str = "") -> None:
         stages = {row.stage for row in self._selected.values()}
+        self._write_broken_off(last, status, why)
         self._publish(broken(f"{last}{why}", status, stages))
-        # a usage error is told by pytest itself
         self._release(told=bool(why))
-        self._say(last)
+        if not why:
+            self._say(last)  # pytest itself prints a usage error, whose last line is the same
+
+    def _write_broken_off(self, last: str, status: int, why: str) -> None:
+        verdict = self.ruling
+        if verdict.gate is Gate.OPEN:
+            verdict = msgspec.structs.replace(verdict, gate=Gate.COULD_NOT_VERIFY)
+        sentence = last.rpartition(" (exit ")[0]
+        reason = why.removeprefix(": ") or sentence.removeprefix("GATE CLOSED: ")
+        document = json.report(
+            verdict, self.snapshot, exit=status, sentence=sentence, reason=reason
+        )
+        try:
+            json.write(document, _reports(self._config.getoption)["verdict.json"])
+        except OSError as error:
+            self._say(f"note could not write verdict.json: {error}")
 
     def _release(self, *, told: bool = True) -> None:
         """Lets words through again; what was held back too, unless all that counts is told."""
@@ -895,9 +1011,7 @@ class Gatekeeper(Worker):
             metrics=option("--metrics"),
         )
         files = {
-            "junit.xml": Path(option("--junitxml") or "reports/junit.xml"),
-            "index.html": Path(option("--html") or "reports/index.html"),
-            "verdict.json": Path(option("--json")),
+            **_reports(option),
             "snapshot.json.gz": self._snapshot_file,
         }
         known = self.snapshot.expectations.target_version if self.snapshot else None
@@ -933,7 +1047,7 @@ def _programs(option: Any) -> Programs | None:
     if not any(given):
         return None
     if not all(given):
-        raise pytest.UsageError(f"{', '.join(names)} are of use only together")
+        raise _usage_error(f"{', '.join(names)} are of use only together")
     return Programs(
         istiod=istiod,
         envoy=envoy,
@@ -966,11 +1080,11 @@ def _asked_for(option: Any, otherwise: Expectations, past: Past) -> Expectations
         # asked for or not asked for: what a recording has is never taken back by silence
         "allow_rollback": option("--allow-rollback") or None,
         "support": _support(option("--support-matrix")),
-        "known_problems": () if option("--old-findings-fail") else past.known,
+        "known_problems": () if option("--fail-on-baseline-findings") else past.known,
         "before": past.before,
         "vantages": tuple(option("--vantage") or ()) or (named if len(named) > 1 else None),
         "require_shadow": option("--require-shadow"),
-        "accepted_losses": _several(option("--accept-loss")),
+        "accepted_losses": _several(option("--allow-removal")),
         "watch": past.watch,
         "answers": _answers(option("--expect")),
     }
@@ -1002,9 +1116,7 @@ def _support(file: str | None) -> Support | None:
     try:
         return read_support(Path(file).read_text())
     except (OSError, ValueError) as error:
-        raise pytest.UsageError(
-            f"cannot use the support matrix {file}: {error}. The gate stays CLOSED."
-        ) from error
+        raise _usage_error(f"cannot use the support matrix {file}: {error}.") from error
 
 
 def _recording(file: Path, option: Any, past: Past) -> Replay:
@@ -1013,11 +1125,13 @@ def _recording(file: Path, option: Any, past: Past) -> Replay:
 
 
 def _judge(claims: dict[pytest.Item, Check], snapshot: Snapshot) -> Unsettled:
-    """Takes every claim on this capture, and says what of it may pass by itself."""
+    """Run every check on this capture, and return what of its result may pass by itself."""
     mesh = Mesh(snapshot)
     waits_for: list[str] = []
     reads: set[str] = set()
-    final = False
+    sightings: set[KnownProblem] = set()
+    final = blocked = False
+    uid_of = uids(snapshot)
     for item, row in claims.items():
         taken = _take(item, row, mesh)
         transient = [finding for finding in taken.findings if finding.transient]
@@ -1028,7 +1142,11 @@ def _judge(claims: dict[pytest.Item, Check], snapshot: Snapshot) -> Unsettled:
         if transient or taken.transient:
             waits_for += [str(finding) for finding in transient] or [taken.why]
             reads.update(row.reads)
-    return Unsettled(tuple(waits_for), frozenset(reads), final)
+            sightings.update(
+                sighting(row.id, each, uid_of.get(each.subject, "")) for each in transient
+            )
+            blocked = blocked or taken.transient
+    return Unsettled(tuple(waits_for), frozenset(reads), final, frozenset(sightings), blocked)
 
 
 def _take(item: pytest.Item, row: Check, mesh: Mesh) -> Outcome:

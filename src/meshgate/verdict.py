@@ -225,15 +225,19 @@ class Ruling(msgspec.Struct, frozen=True):
     """The verdict of a run: the gate, and the outcomes in the catalogue's order.
 
     `notes` are about the run and not about the mesh: unused waivers, what was left out.
+    `reason` says why the gate is closed although no check closes it.
     """
 
     gate: Gate
     outcomes: tuple[Outcome, ...]
     notes: tuple[str, ...] = ()
+    reason: str = ""
 
     @property
     def sentence(self) -> str:
         """Return the verdict in words: what the last line says."""
+        if self.reason:
+            return f"GATE CLOSED: {self.reason}"
         total = len(self.outcomes)
         failed, unknown = len(self.of(Verdict.FAIL)), len(self.of(Verdict.UNKNOWN))
         if self.gate is Gate.OPEN:

@@ -55,7 +55,7 @@ def test_an_upgrade_in_place(lab: Lab, gates: Gates, old: str, new: str, tmp_pat
 
     early = gates.controlplane(new, "--settle=10", baseline)
     assert early.exit == 1, early.output
-    assert f"runs {old}" in early.first
+    assert f"runs istiod {old}" in early.first
     assert new in early.first
 
     lab.verb("upgrade", new)

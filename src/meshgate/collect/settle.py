@@ -7,20 +7,29 @@ from typing import Protocol
 import msgspec
 
 from meshgate.collect.capture import Source
-from meshgate.snapshot.model import Snapshot
+from meshgate.snapshot.model import KnownProblem, Snapshot
 
 INTERVAL = 2.0
 
+# Captures in a row in which every transient finding is of another object than in the one before:
+# then short-lived objects come and go, and no wait ends that.
+CHURN = 3
+
 
 class Unsettled(msgspec.Struct, frozen=True):
-    """What the evidence says of the claims: `waits_for` may pass by itself, `final` never will.
+    """What a capture says of the checks: `waits_for` may pass by itself, `final` never will.
 
-    `reads`: the items that the waiting claims rest on, all that needs to be read again.
+    Attributes:
+        reads: the items that the waiting checks need: all that has to be read again.
+        sightings: the transient findings, each of one object (suppressions.sighting).
+        blocked: whether a check waits for evidence, and not only for findings to pass.
     """
 
     waits_for: tuple[str, ...] = ()
     reads: frozenset[str] = frozenset()
     final: bool = False
+    sightings: frozenset[KnownProblem] = frozenset()
+    blocked: bool = False
 
 
 class Watcher(Protocol):
@@ -38,11 +47,12 @@ def settle(
     interval: float = INTERVAL,
     watcher: Watcher = lambda waits_for, seconds_left: None,
 ) -> Snapshot:
-    """Evidence on which nothing is transient any more, or that is as old as the deadline allows.
+    """Return evidence without transient findings, or the newest at the deadline.
 
-    It ends at once when something is wrong that no waiting mends.  What the claims are judged by
-    is one capture: after waiting, everything is read once more, and judged once more.  Only where
-    the gate is closed anyway, by what is final or still waited for, is it the newest of each item.
+    Permanent failures end the wait immediately.  The result is one capture: after waiting,
+    everything is read and judged once more.  Only where the gate stays closed anyway is it the
+    newest of each item.  A transient finding counts only if two captures in a row have it for the
+    same object; the others are the result's `unconfirmed`.
 
     Args:
         items: what to read (snapshot/items.py).
@@ -54,12 +64,20 @@ def settle(
     snapshot = source.capture(wanted)
     end = time.monotonic() + deadline
     partial = False
+    previous: frozenset[KnownProblem] | None = None
+    churn = 0
     while source.live:
         state = judge(snapshot)
         left = end - time.monotonic()
+        new = state.sightings - previous if previous is not None else frozenset()
+        churns = bool(new) and new == state.sightings and not state.blocked
+        churn = churn + 1 if churns else 0
         if state.final or (state.waits_for and left <= 0):
-            return snapshot
-        if state.waits_for:
+            return _with_unconfirmed(snapshot, new)
+        if churn >= CHURN and not partial:
+            return _with_unconfirmed(snapshot, new)
+        previous = state.sightings
+        if state.waits_for and churn < CHURN:
             watcher(state.waits_for, left)
             time.sleep(min(interval, left))
             snapshot = source.capture(wanted, snapshot, state.reads)
@@ -70,3 +88,8 @@ def settle(
         else:
             return snapshot
     return snapshot
+
+
+def _with_unconfirmed(snapshot: Snapshot, new: frozenset[KnownProblem]) -> Snapshot:
+    ordered = sorted(new, key=lambda each: (each.check, each.subject, each.problem, each.about))
+    return msgspec.structs.replace(snapshot, unconfirmed=tuple(ordered))

@@ -44,7 +44,7 @@ def short(verdict: Ruling, exit: int, sentence: str) -> Short:
     worst = [line for line in failures if line.startswith(("FAIL", "UNKNOWN", " "))][:2]
     stages = {check(each.check).stage for each in verdict.outcomes}
     # closed by something that is not in the catalogue: then no stage is open either
-    believed = exit == Gate.OPEN or verdict.gate is not Gate.OPEN
+    believed = not verdict.reason and (exit == Gate.OPEN or verdict.gate is not Gate.OPEN)
     return Short(
         exit,
         cut(" ".join([sentence, *(line.strip() for line in worst)]), LINE),

@@ -4,7 +4,7 @@ import time
 from collections.abc import Iterable
 
 from meshgate.collect.settle import Unsettled, settle
-from meshgate.snapshot.model import Snapshot
+from meshgate.snapshot.model import KnownProblem, Snapshot
 from tests.builders import snapshot
 
 ITEMS = frozenset({"pods", "deployments"})
@@ -128,3 +128,39 @@ def test_a_recording_is_not_waited_for() -> None:
 
     assert script.settle() == "1"
     assert script.judged == []
+
+
+def sees(*pods: str) -> Unsettled:
+    """A capture with a transient finding of each of these pods."""
+    found = frozenset(
+        KnownProblem(check="CP003", subject=f"Pod {pod}", problem="x") for pod in pods
+    )
+    return Unsettled(pods, frozenset({"pods"}), sightings=found)
+
+
+def unconfirmed(*states: Unsettled, deadline: float = 60.0) -> list[str]:
+    """The objects whose findings only the last capture has."""
+    script = Script(*states)
+    seen = settle(script, ITEMS, script.judge, deadline=deadline, interval=0.0)
+    return [each.subject for each in seen.unconfirmed]
+
+
+def test_short_lived_pods_that_come_and_go_end_the_wait_and_are_not_confirmed() -> None:
+    churn = [sees(f"job-{n}") for n in range(30)]
+
+    assert unconfirmed(*churn) == ["Pod job-4"]
+
+
+def test_a_finding_that_stays_is_waited_for_and_counts_at_the_deadline() -> None:
+    assert unconfirmed(sees("web"), deadline=0.2) == []
+    assert unconfirmed(sees("web"), sees("web", "job-1"), deadline=0.0) == []
+
+
+def test_a_new_problem_of_the_last_capture_is_looked_at_again() -> None:
+    stays = [sees("web")] * 3
+
+    assert unconfirmed(sees("old"), SETTLED, *stays, SETTLED, SETTLED) == []
+
+
+def test_a_single_capture_confirms_everything() -> None:
+    assert unconfirmed(sees("web"), deadline=0.0) == []

@@ -1,0 +1,128 @@
+"""Every way in which a run can end: exit code, last line and all reports agree."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from meshgate.snapshot.model import Snapshot
+from tests.builders import pushed, reading, snapshot, sync, without
+from tests.conftest import Claims, Gate
+
+Recorded = Callable[[Snapshot], Path]
+
+HEALTHY = snapshot()
+REJECTING = snapshot(
+    istiod=(reading(proxies=[sync(listener=pushed(answered=False, error="no such filter"))]),)
+)
+FOREIGN = """
+@pytest.mark.check("CP001")
+def test_passes(mesh): ...
+
+def test_is_not_in_the_catalogue():
+    assert False
+"""
+CRASHING = """
+@pytest.mark.check("CP001")
+def test_crashes(mesh):
+    1 / 0
+"""
+INTERRUPTED = """
+@pytest.mark.check("CP001")
+def test_is_interrupted(mesh):
+    raise KeyboardInterrupt
+"""
+ONE = ("-m", "controlplane", "-k", "rejects")
+
+ENDINGS = {
+    "open": (HEALTHY, "", ONE, 0),
+    "a check fails": (REJECTING, "", ONE, 1),
+    "could not verify": (without("istiod"), "", ONE, 10),
+    "nothing selected": (HEALTHY, "", ("-k", "nothing_has_this_name"), 5),
+    "damaged waivers": (HEALTHY, "", (*ONE, "--waivers=/does/not/exist"), 4),
+    "a foreign failure": (HEALTHY, FOREIGN, (), 1),
+    "a crash": (HEALTHY, CRASHING, (), 10),
+    "an interrupt": (HEALTHY, INTERRUPTED, (), 2),
+    "an import error": (HEALTHY, "import no_such_module", (), 2),
+}
+
+
+@pytest.mark.parametrize(("seen", "source", "options", "code"), ENDINGS.values(), ids=ENDINGS)
+def test_every_output_of_a_run_agrees(
+    gate: Gate,
+    recorded: Recorded,
+    claims: Claims,
+    tmp_path: Path,
+    seen: Snapshot,
+    source: str,
+    options: tuple[str, ...],
+    code: int,
+) -> None:
+    reports = tmp_path / "reports"
+    reports.mkdir()
+    for name in ("verdict.json", "index.html", "junit.xml"):
+        (reports / name).write_text("GATE OPEN: of an earlier run")
+    metrics = tmp_path / "gate.prom"
+    where = {"cwd": claims(source)} if source else {}
+
+    run = gate(f"--snapshot={recorded(seen)}", f"--metrics={metrics}", *options, **where)
+
+    is_open = code == 0
+    assert run.code == code, run.out
+    assert run.last.startswith("GATE OPEN" if is_open else "GATE CLOSED")
+    assert f"(exit {code}" in run.last
+    verdict = json.loads((reports / "verdict.json").read_text())
+    assert (verdict["gate"], verdict["exit"]) == ("open" if is_open else "closed", code)
+    assert run.last.startswith(verdict["sentence"])
+    for name in ("index.html", "junit.xml"):
+        text = (reports / name).read_text() if (reports / name).exists() else ""
+        assert "of an earlier run" not in text
+        assert ("GATE OPEN" in text) is (is_open and name == "index.html")
+    for line in metrics.read_text().splitlines() if metrics.exists() else ():
+        if line.startswith("meshgate_gate_open{"):
+            assert line.endswith(" 1.0") is is_open
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (("--target-version=banana",), "not a version"),
+        (("--context=prod",), "--context names a cluster, and --snapshot replays a file"),
+        (("--dry-run",), "--dry-run plans requests"),
+        (("--json=/dev/null/verdict.json",), "cannot write the report /dev/null/verdict.json"),
+    ],
+)
+def test_a_usage_error_says_what_to_change(
+    gate: Gate, recorded: Recorded, options: tuple[str, ...], words: str
+) -> None:
+    run = gate(f"--snapshot={recorded(HEALTHY)}", *options)
+
+    assert run.code == 4, run.out
+    assert words in run.out
+    assert "GATE OPEN" not in run.out
+
+
+def test_collecting_opens_no_gate_in_a_job(gate: Gate, recorded: Recorded) -> None:
+    run = gate(f"--snapshot={recorded(HEALTHY)}", "--collect-only", "--job=a/b")
+
+    assert run.code == 10, run.out
+    assert run.last.startswith("GATE CLOSED")
+
+
+def test_the_environment_deselects_nothing_in_a_job(gate: Gate, recorded: Recorded) -> None:
+    run = gate(f"--snapshot={recorded(REJECTING)}", "--job=a/b", PYTEST_ADDOPTS="-k rolled_out")
+
+    assert run.code == 4, run.out
+    assert "PYTEST_ADDOPTS" in run.out
+
+
+@pytest.mark.parametrize("option", ["--fail-on-baseline-findings", "--old-findings-fail"])
+def test_a_renamed_option_keeps_its_old_name(gate: Gate, recorded: Recorded, option: str) -> None:
+    file = recorded(REJECTING)
+
+    known = gate(f"--snapshot={file}", f"--baseline={file}", *ONE)
+    failing = gate(f"--snapshot={file}", f"--baseline={file}", *ONE, option)
+
+    assert (known.code, failing.code) == (0, 1), known.out + failing.out
+    assert "pre-existing (in the baseline)" in known.out
