@@ -21,7 +21,7 @@ BUILD = --build-arg VERSION=$(VERSION) --build-arg REVISION=$(COMMIT) \
   --build-arg ISTIO=$(ISTIO) $(IMAGE_OPTIONS)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo demo-broken demo-record check test test-readme test-page test-chart test-lab test-lab-all test-argocd format lock ledger docs audit changelog package image image-push chart-push e2e-kind lab-up lab-image lab-shell lab-reset lab-down
+.PHONY: help setup demo demo-broken demo-record check test test-readme test-page test-chart test-lab test-lab-all test-argocd generate format lock ledger docs audit changelog package image image-push chart-push e2e-kind lab-up lab-image lab-shell lab-reset lab-down
 
 help: ## what there is to do
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
@@ -54,6 +54,7 @@ check: setup ## ruff, mypy, codespell, the allowed imports and the five steps of
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo
+	$(BIN)/python ci/generate.py --check
 	$(BIN)/codespell
 	$(BIN)/pytest tests/conventions/test_checks.py -q
 
@@ -80,6 +81,9 @@ test-lab-all: setup ## the same, and every stage and upgrade of every older rele
 
 test-argocd: setup ## upgrades in a real Argo CD, in a lab of their own (as test-lab; builds Argo CD the first time)
 	$(BIN)/pytest tests/argocd
+
+generate: setup ## write what follows from the code: roles, manifests (Go), schema, the table of stages
+	$(BIN)/python ci/generate.py
 
 format: setup ## rewrite the code as ruff would have it
 	$(BIN)/ruff check --fix .

@@ -1,4 +1,4 @@
-"""What the site has beside docs/: pages made of the catalogue, and Markdown from elsewhere."""
+"""Add pages to the site: the list of checks, and Markdown files that are outside docs/."""
 
 import posixpath
 import re
@@ -12,18 +12,19 @@ from mkdocs.structure.files import File, Files
 from meshgate.catalogue import STAGES, checks
 
 ROOT = Path(__file__).parents[1]
-# what is written elsewhere, and what it is called in the site
+# files outside docs/, and their names in the site
 PAGES = {
     "README.md": "index.md",
     "hooks/README.md": "hooks.md",
     "ARCHITECTURE.md": "architecture.md",
     "CONTRIBUTING.md": "contributing.md",
+    "CHANGELOG.md": "changelog.md",
 }
 LINK = re.compile(r"\[(?P<words>[^\]]+)\]\((?P<target>[^)#:\s]+)(?P<anchor>#[^)\s]*)?\)")
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
-    """Adds them; mkdocs calls this."""
+    """Return the files with the generated pages; mkdocs calls this."""
     for source, name in PAGES.items():
         text = linked((ROOT / source).read_text(), source)
         files.append(File.generated(config, name, content=text))
@@ -32,7 +33,7 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 
 
 def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
-    """Puts what the catalogue knows of a check on top of its page; mkdocs calls this."""
+    """Return a check's page with its catalogue row and its neighbors; mkdocs calls this."""
     row = checks().get(Path(page.file.src_uri).stem)
     if row is None:
         return markdown
@@ -41,29 +42,42 @@ def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
         "Stage": row.stage,
         "Reads": ", ".join(row.reads).replace("_", " "),
         "In short": row.hint.replace("|", r"\|"),
-        "Wrong before the upgrade": "only warns" if row.baseline else "fails all the same",
+        "In the baseline": "a warning" if row.baseline else "a failure all the same",
     }
     table = [f"| {name} | {value} |" for name, value in facts.items()]
-    return "\n".join([title, "", "| | |", "|---|---|", *table, body])
+    return "\n".join([title, "", "| | |", "|---|---|", *table, body, *neighbors(row.id)])
+
+
+def neighbors(check: str) -> Iterator[str]:
+    """Yield links to the previous and the next check, in the catalogue's order."""
+    ids = list(checks())
+    place = ids.index(check)
+    links = [f"← [{each}]({each}.md)" for each in ids[max(place - 1, 0) : place]]
+    links += [f"[{each}]({each}.md) →" for each in ids[place + 1 : place + 2]]
+    yield f"\n---\n{' · '.join(links)}"
 
 
 def catalogue() -> Iterator[str]:
-    """Every check, stage by stage."""
+    """Yield the lines of the list of checks, by stage."""
     yield "# Checks\n"
     for stage in STAGES:
-        yield from (f"\n## {stage}\n", "| check | what it claims |", "|---|---|")
+        yield from (f"\n## {stage}\n", "| check | title |", "|---|---|")
         for row in checks().values():
             if row.stage == stage:
                 yield f"| [{row.id}](checks/{row.id}.md) | {row.title} |"
 
 
 def linked(text: str, source: str) -> str:
-    """The text, with links that hold in the site; what is not in it is named without a link."""
+    """Return the text with links that are valid in the site.
+
+    A link to a file that is not part of the site becomes plain text. Raise ValueError for a link to
+    a file that does not exist.
+    """
 
     def moved(found: re.Match[str]) -> str:
         path = posixpath.normpath(posixpath.join(posixpath.dirname(source), found["target"]))
         if not (ROOT / path).exists():
-            raise ValueError(f"{source} leads to {found['target']}, which is not there")
+            raise ValueError(f"{source} links to {found['target']}, which does not exist")
         within = PAGES.get(path) or path.removeprefix("docs/")
         if not within.endswith(".md") or (path == within and path not in PAGES.values()):
             return found["words"]

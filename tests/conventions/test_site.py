@@ -12,7 +12,7 @@ from meshgate.catalogue import checks
 from tests.conftest import ROOT
 
 SOURCES = ("docs", "ci/site.py", "hooks/README.md", "mkdocs.yml", *[f"{name}.md" for name in (
-    "README", "ARCHITECTURE", "CONTRIBUTING"
+    "README", "ARCHITECTURE", "CHANGELOG", "CONTRIBUTING"
 )])  # fmt: skip
 
 
@@ -72,9 +72,10 @@ def test_a_link_that_leads_nowhere_ends_it(tmp_path: Path, page: str, link: str)
         (project / source).parent.mkdir(parents=True, exist_ok=True)
         copy = shutil.copytree if (ROOT / source).is_dir() else shutil.copy
         copy(ROOT / source, project / source)
-    for named in re.findall(r"\]\(([^)#:\s]+)\)", (ROOT / "README.md").read_text()):
-        (project / named).parent.mkdir(parents=True, exist_ok=True)
-        (project / named).touch()
+    for source in ("README.md", "CHANGELOG.md"):
+        for named in re.findall(r"\]\(([^)#:\s]+)\)", (ROOT / source).read_text()):
+            (project / named).parent.mkdir(parents=True, exist_ok=True)
+            (project / named).touch()
     with (project / page).open("a") as file:
         file.write(f"\n{link}\n")
 

@@ -31,13 +31,14 @@ class Stage:
 
     def __init__(self, done: subprocess.CompletedProcess[str], reports: Path) -> None:
         self.exit = done.returncode
-        self.output = done.stdout + done.stderr
+        # one line for each finding, with its fix
+        self.output = "\n".join(unwrapped(done.stdout + done.stderr))
         self.reports = reports
 
     @property
     def failures(self) -> list[str]:
         """The lines that say what is wrong, in the order in which they are printed."""
-        return [line for line in unwrapped(self.output) if line.startswith(("FAIL ", "UNKNOWN "))]
+        return [line for line in self.output.splitlines() if line.startswith(("FAIL ", "UNKNOWN "))]
 
     @property
     def first(self) -> str:

@@ -124,7 +124,7 @@ def test_a_version_that_is_not_the_target(controlplane: Run) -> None:
 
     assert stage.exit == 1
     assert stage.first.startswith("FAIL CP001 Pod istio-system/istiod-"), stage.output
-    assert f"runs {NEW} (expected {UNRELEASED})" in stage.first
+    assert f"runs istiod {NEW} (expected {UNRELEASED})" in stage.first
 
 
 def test_what_was_seen_can_be_replayed(lab: Lab, controlplane: Run) -> None:

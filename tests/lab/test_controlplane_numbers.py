@@ -89,7 +89,7 @@ def test_services_hosts_and_subsets_that_conflict(lab: Lab, controlplane: Run) -
 
     # istiod's page still lists what was fixed, for up to 10 s
     lab.verb("reset")
-    until(lambda: controlplane("-k", "nothing_conflicts").exit == 0)
+    until(lambda: controlplane("-k", "no_configuration_conflicts").exit == 0)
 
 
 def test_metrics_that_istiod_does_not_serve(verifier: str, lab: Lab, controlplane: Run) -> None:
@@ -97,7 +97,7 @@ def test_metrics_that_istiod_does_not_serve(verifier: str, lab: Lab, controlplan
     lab.kubectl("rollout", "status", *ISTIOD, "--timeout=90s")
 
     # alone: a refusal is reported immediately, while the proxies still come back to the new istiod
-    stage = controlplane("-k", "pushes_well", identity=verifier)
+    stage = controlplane("-k", "pushes_without_errors", identity=verifier)
 
     assert stage.exit == 10, stage.output
     assert "set METRICS_LOCALHOST_ACCESS_ONLY=false on istiod" in line(stage, "UNKNOWN CP013 ")

@@ -78,7 +78,7 @@ def test_on_a_healthy_mesh_nothing_breaks_and_nothing_is_written(old: Lab, tmp_p
     # what the release changes everywhere is one line, and it is the one of its release notes
     (line,) = changed(done)
     assert line.startswith("all ")
-    assert "trackRemaining" in line
+    assert "healthyPanicThreshold" in line
     assert json.loads((tmp_path / "shadow.json").read_text())["version"] == NEW
 
 
@@ -322,4 +322,4 @@ def test_proxies_receive_what_was_predicted(old: Lab, tmp_path: Path) -> None:
     # and the way back breaks nothing either
     assert back.returncode == 0, back.stdout + back.stderr
     (line,) = changed(back)
-    assert "trackRemaining" in line
+    assert "healthyPanicThreshold" in line

@@ -1,17 +1,18 @@
-"""A read-only view of the API server on loopback, for programs that are not ours (`istioctl`).
+"""A read-only view of the API server on loopback, for istioctl and the shadow istiod.
 
-GET, LIST and WATCH of the named resources are passed on with our own credentials.  Secrets are
-answered as an empty list, so no secret is read and no right to them is needed; who asks whether it
-may do something hears that it may not; everything else is refused, counted and kept for the report.
-Its address holds a secret that is made for one run, so that nobody else on the machine borrows our
-rights (client-go sends no token over plain HTTP).
+GET, LIST and WATCH of every resource in GROUPS are passed on with our own credentials; the API
+server itself answers 404 for what it does not serve.  Secrets are answered as an empty list, so
+that none is read and no right to them is needed.  A program that asks whether it may do something
+is answered no.  Everything else is refused at once and kept: the program would wait for it.
+The address contains a secret of this run, so that no other program on the machine uses our rights
+(client-go sends no token over plain HTTP).
 """
 
 import json
 import re
 import secrets
 import threading
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, cast
@@ -24,12 +25,39 @@ from meshgate.collect.kubernetes import Api, ApiAnswer
 
 # /api/v1/pods, /apis/apps/v1/namespaces/x/deployments/y: no subresource is ever matched
 _RESOURCE = re.compile(
-    r"/(?:api/v1|apis/(?P<group>[\w.-]+)/\w+)"
+    r"(?P<root>/(?:api/v1|apis/(?P<group>[\w.-]+)/\w+))"
     r"(?:/namespaces/(?P<namespace>[\w.-]+)(?=/[a-z]))?/(?P<resource>[a-z]+)"
     r"(?:/(?P<name>[\w.:-]+))?"
 )
 # what a client asks before it asks for resources
 _DISCOVERY = re.compile(r"/(?:api|apis|version|openapi/v[23]|api/v1|apis/[\w.-]+(?:/\w+)?)/?")
+
+# The API groups that a mesh's configuration is made of.
+GROUPS = frozenset(
+    {
+        "",
+        "admissionregistration.k8s.io",
+        "apiextensions.k8s.io",
+        "apps",
+        "autoscaling",
+        "discovery.k8s.io",
+        "extensions.istio.io",
+        "gateway.networking.k8s.io",
+        "gateway.networking.x-k8s.io",
+        "inference.networking.k8s.io",
+        "inference.networking.x-k8s.io",
+        "install.istio.io",
+        "multicluster.x-k8s.io",
+        "networking.istio.io",
+        "networking.k8s.io",
+        "policy",
+        "security.istio.io",
+        "telemetry.istio.io",
+    }
+)
+
+# Secrets of any group, and subresources of a namespace, which look like resources in it
+_NEVER = frozenset({"secrets", "status", "finalize"})
 
 _LONGEST_REVIEW = 64 * 1024
 _ACCESS_REVIEWS = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews"
@@ -105,21 +133,15 @@ class Facade:
 
     Args:
         api: the cluster, with whose rights it reads with.
-        readable: the resources that are passed on, by API group.
         changed: what it shows other than it is.
     """
 
-    def __init__(
-        self,
-        api: Api,
-        readable: Iterable[tuple[str, Iterable[str]]],
-        changed: Changed | None = None,
-    ) -> None:
+    def __init__(self, api: Api, changed: Changed | None = None) -> None:
         self.api = api
         self.changed = changed or Changed()
         self.prefix = f"/{secrets.token_urlsafe(24)}"
         self.closing = threading.Event()
-        self._readable = {(group, name) for group, names in readable for name in names}
+        self._served: dict[str, frozenset[str] | None] = {}
         self._lock = threading.Lock()
         self._refused: set[str] = set()
         self._denied: set[str] = set()
@@ -132,6 +154,11 @@ class Facade:
         """Every request that was not passed on, as `VERB path`, sorted."""
         with self._lock:
             return tuple(sorted(self._refused))
+
+    @property
+    def unserved(self) -> tuple[str, ...]:
+        """Every read that was not passed on: the program may wait for it for ever."""
+        return tuple(request for request in self.refused if request.startswith("GET "))
 
     @property
     def denied(self) -> tuple[str, ...]:
@@ -158,9 +185,23 @@ class Facade:
             with self._lock:
                 self._open.discard(answer)
 
-    def may_read(self, group: str, resource: str) -> bool:
-        """Whether this resource is passed on."""
-        return (group, resource) in self._readable
+    def serves(self, root: str, resource: str) -> bool:
+        """Return whether the cluster serves a resource at a group's version (`/apis/apps/v1`)."""
+        if root not in self._served:
+            self._served[root] = self._resources(root)
+        served = self._served[root]
+        return served is None or resource in served
+
+    def _resources(self, root: str) -> frozenset[str] | None:
+        """Return the resources of the discovery API; None where it does not say."""
+        try:
+            with self.api.send("GET", root, stream=True) as answer:
+                if answer.status == 404:
+                    return frozenset()
+                body = json.loads(answer.read()) if answer.status == 200 else {}
+            return frozenset(each["name"] for each in body["resources"])
+        except (ReadError, ValueError, KeyError, TypeError, OSError):
+            return None
 
     def kubeconfig(self) -> str:
         """A kubeconfig (JSON is YAML) that leads here and nowhere else."""
@@ -239,8 +280,8 @@ class _Handler(BaseHTTPRequestHandler):
             self._no_secrets(match, asked)
         elif match and self._facade.changed.touches((group, resource)):
             self._pass_changed(match, query)
-        elif resource and self._facade.may_read(group, resource):
-            self._pass_on(url.path, query, (group, resource))
+        elif match and group in GROUPS and resource not in _NEVER:
+            self._pass_on(url.path, query, (match["root"], group, resource))
         elif _DISCOVERY.fullmatch(url.path):
             self._pass_on(url.path, query)
         else:
@@ -251,7 +292,7 @@ class _Handler(BaseHTTPRequestHandler):
         self._facade.note_refused(request)
         # a body, if any, is not read: the connection ends with the answer
         self.close_connection = True
-        self._status(403, "Forbidden", f"meshgate's read-only view does not pass on {request}")
+        self._status(403, "Forbidden", f"the read-only view does not serve {request}")
 
     def do_POST(self) -> None:
         length = int(self.headers.get("Content-Length", 0))
@@ -283,9 +324,20 @@ class _Handler(BaseHTTPRequestHandler):
 
     @contextmanager
     def _upstream(
-        self, path: str, query: list[tuple[str, str]], accept: str, kind: tuple[str, str] | None
+        self,
+        path: str,
+        query: list[tuple[str, str]],
+        accept: str,
+        kind: tuple[str, str, str] | None,
     ) -> Iterator[ApiAnswer | None]:
-        """The API server's own answer; None where there is none, which is told then."""
+        """Yield the API server's own answer; None where there is none, after an error was sent.
+
+        Args:
+            path: of the API server.
+            query: of the request.
+            accept: the media types that the program takes.
+            kind: the root of the API, the group and the resource, for a read of objects.
+        """
         try:
             answer = self._facade.api.send(
                 "GET", path, query=query, stream=True, headers={"Accept": accept}
@@ -295,13 +347,21 @@ class _Handler(BaseHTTPRequestHandler):
             yield None
             return
         if kind and answer.status == 403:
+            root, group, resource = kind
+            if not self._facade.serves(root, resource):
+                # without the right to it, the API server does not say that there is no such kind
+                with answer:
+                    answer.read()
+                self._status(404, "NotFound", "the server could not find the requested resource")
+                yield None
+                return
             # before the answer goes out: the program may end with it
-            self._facade.note_denied(*kind)
+            self._facade.note_denied(group, resource)
         with answer, self._facade.passing_on(answer):
             yield answer
 
     def _pass_on(
-        self, path: str, query: list[tuple[str, str]], kind: tuple[str, str] | None = None
+        self, path: str, query: list[tuple[str, str]], kind: tuple[str, str, str] | None = None
     ) -> None:
         with self._upstream(path, query, self.headers.get("Accept", _JSON), kind) as answer:
             if answer is None:
@@ -320,7 +380,7 @@ class _Handler(BaseHTTPRequestHandler):
             self._json(200, single)
             return
         of = Asked(namespace, asked.get("fieldSelector", ""), asked.get("labelSelector", ""))
-        with self._upstream(match.string, query, _JSON, kind) as answer:
+        with self._upstream(match.string, query, _JSON, (match["root"], *kind)) as answer:
             if answer is None:
                 return
             if answer.status != 200 or name:

@@ -66,7 +66,7 @@ def read(context: "Context", found: Items) -> tuple[InjectorConfig, ...]:
 
 
 def _of(context: "Context", namespace: str, revision: str) -> InjectorConfig | None:
-    """Return the configuration of a revision; None if it has no ConfigMap of its own."""
+    """Return the configuration of a revision; None if it has no ConfigMap."""
     name = "istio-sidecar-injector" + ("" if revision == meshes.DEFAULT else f"-{revision}")
     only = f"metadata.namespace={namespace},metadata.name={name}"
     maps = context.cluster.objects(msgspec.structs.replace(_KIND, only=only))

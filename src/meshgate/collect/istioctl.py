@@ -11,7 +11,7 @@ import signal
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
@@ -20,7 +20,6 @@ import msgspec
 from meshgate.collect.errors import ReadError
 from meshgate.collect.facade import Facade
 from meshgate.collect.kubernetes import Cluster
-from meshgate.collect.plan import ANALYZE_READS, PRECHECK_READS
 from meshgate.snapshot.base import Base
 from meshgate.snapshot.istioctl import Analysis, AnalysisMessage
 
@@ -41,13 +40,13 @@ def analyze(cluster: Cluster, *, istioctl: str, istio_namespace: str, timeout: f
         timeout: seconds for the whole of it.
     """
     words = ["analyze", "--all-namespaces", f"--istioNamespace={istio_namespace}"]
-    return _messages(cluster, ANALYZE_READS, istioctl, words, timeout)
+    return _messages(cluster, istioctl, words, timeout)
 
 
 def precheck(cluster: Cluster, *, istioctl: str, istio_namespace: str, timeout: float) -> Analysis:
     """What its own version finds in the way of an upgrade to it; raises Unreadable."""
     words = ["x", "precheck", f"--istioNamespace={istio_namespace}"]
-    return _messages(cluster, PRECHECK_READS, istioctl, words, timeout, fails=(1,))
+    return _messages(cluster, istioctl, words, timeout, fails=(1,))
 
 
 def version(istioctl: str, timeout: float) -> str:
@@ -58,14 +57,13 @@ def version(istioctl: str, timeout: float) -> str:
 
 def _messages(
     cluster: Cluster,
-    reads: Iterable[tuple[str, Iterable[str]]],
     istioctl: str,
     words: list[str],
     timeout: float,
     fails: tuple[int, ...] = (),
 ) -> Analysis:
     program = _program(istioctl, " ".join(each for each in words if not each.startswith("-")))
-    facade = Facade(cluster, reads)
+    facade = Facade(cluster)
     with facade.serving(), tempfile.TemporaryDirectory(prefix="meshgate-") as home:
         kubeconfig = Path(home, "kubeconfig")
         kubeconfig.write_text(facade.kubeconfig())
@@ -82,7 +80,7 @@ def _messages(
             [program, *words, "--output=json", "--log_target=stderr"],
             environment,
             timeout,
-            denied=lambda: facade.denied,
+            missing=lambda name: _check_rights(name, facade),
             fails=fails,
         )
     try:
@@ -126,7 +124,7 @@ def _run(
     environment: dict[str, str],
     timeout: float,
     *,
-    denied: Callable[[], tuple[str, ...]] = tuple,
+    missing: Callable[[str], None] = lambda name: None,
     fails: tuple[int, ...] = (),
 ) -> bytes:
     """What it printed; `fails` are exit codes by which it says no more than what it printed."""
@@ -144,12 +142,12 @@ def _run(
         raise ReadError(f"cannot run {command[0]}: {error}", "check --istioctl") from error
     with process:
         try:
-            output, errors = _wait(process, name, timeout, denied)
+            output, errors = _wait(process, name, timeout, missing)
         finally:
             with suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)  # a wrapper's children too
     # it may well end, and say that all is well, without what it was not given
-    _check_rights(name, denied())
+    missing(name)
     if process.returncode != 0 and not (process.returncode in fails and output.strip()):
         words = errors.decode(errors="replace").strip().splitlines()
         raise ReadError(
@@ -159,8 +157,13 @@ def _run(
     return output
 
 
-def _check_rights(name: str, missing: tuple[str, ...]) -> None:
-    if missing:
+def _check_rights(name: str, facade: Facade) -> None:
+    if facade.unserved:
+        raise ReadError(
+            f"the read-only view does not serve {facade.unserved[0]}, which {name} requests",
+            f"run `{name}` by hand, and report this with the version of istioctl",
+        )
+    if missing := facade.denied:
         raise ReadError(
             f"no right to {', '.join(missing)}, which {name} needs",
             f"grant `{missing[0]}` (`meshgate rbac` prints all that is needed)",
@@ -171,15 +174,15 @@ def _wait(
     process: subprocess.Popen[bytes],
     name: str,
     timeout: float,
-    denied: Callable[[], tuple[str, ...]],
+    missing: Callable[[str], None],
 ) -> tuple[bytes, bytes]:
-    """Its output; gives up as soon as a right is missing, for it would wait for ever."""
+    """Return its output; give up as soon as a read fails that it would wait for without end."""
     end = time.monotonic() + timeout
     while True:
         try:
             return process.communicate(timeout=0.2)
         except subprocess.TimeoutExpired as error:
-            _check_rights(name, denied())
+            missing(name)
             if time.monotonic() > end:
                 raise ReadError(
                     f"{name} did not finish within {timeout:g} s",

@@ -18,7 +18,8 @@ import httpx
 import msgspec
 
 from meshgate.collect.errors import ReadError
-from meshgate.collect.kubernetes import Cluster
+from meshgate.collect.kubernetes import LARGEST, Cluster
+from meshgate.deadline import Deadline, bounded
 from meshgate.semantics.topology import Entrypoint
 from meshgate.semantics.webhooks import Backend
 from meshgate.snapshot.istiod import IstiodMetrics, IstiodReading, ProxySync
@@ -142,6 +143,7 @@ class _DirectSession:
     def __init__(self, pod: Pod, token: str, timeout: float) -> None:
         address = pod.status.pod_ip
         host = f"[{address}]" if ":" in address else address
+        self._timeout = timeout
         self._client = httpx.Client(
             base_url=f"http://{host}:{MONITORING_PORT}",
             headers={"Authorization": f"Bearer {token}"},
@@ -150,11 +152,18 @@ class _DirectSession:
         )
 
     def get(self, path: str) -> Answer:
+        within = Deadline(self._timeout)
+        body = bytearray()
         try:
-            response = self._client.get(_allowed(path))
+            # the time-out of httpx is for each read: slow drips would never end
+            with self._client.stream("GET", _allowed(path)) as response:
+                for part in response.iter_bytes():
+                    body += part
+                    if within.passed or len(body) > LARGEST:
+                        raise _endless(path, self._timeout)
         except httpx.HTTPError as error:
             raise _silent(error) from error
-        return Answer(response.status_code, response.content, _clock(response.headers.get("date")))
+        return Answer(response.status_code, bytes(body), _clock(response.headers.get("date")))
 
     def close(self) -> None:
         self._client.close()
@@ -194,19 +203,27 @@ class PortForward:
         return self.dial(_ready(entrypoint))
 
     def session(self, pod: Pod) -> Session:
-        return _ForwardedSession(self._cluster, pod)
+        return _ForwardedSession(self._cluster, pod, self._timeout)
 
 
 class _ForwardedSession:
-    def __init__(self, cluster: Cluster, pod: Pod) -> None:
+    def __init__(self, cluster: Cluster, pod: Pod, timeout: float) -> None:
         metadata = pod.metadata
+        self._timeout = timeout
         self._connection = cluster.forward(metadata.namespace, metadata.name, MONITORING_PORT)
 
     def get(self, path: str) -> Answer:
-        try:
+        def ask() -> Answer:
             self._connection.request("GET", _allowed(path))
             response = self._connection.getresponse()
-            return Answer(response.status, response.read(), _clock(response.getheader("Date")))
+            body = response.read(LARGEST)
+            return Answer(response.status, body, _clock(response.getheader("Date")))
+
+        try:
+            return bounded(ask, self._timeout, path)
+        except TimeoutError as error:
+            self.close()
+            raise _endless(path, self._timeout) from error
         except (HTTPException, OSError) as error:
             raise _silent(error) from error
 
@@ -251,7 +268,7 @@ def _ask(pod: Pod, session: Session) -> IstiodReading:
         raise refusal("/debug/syncz", syncz)
     try:
         proxies = msgspec.json.decode(syncz.body, type=tuple[ProxySync, ...] | None) or ()
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ReadError(
             f"cannot decode /debug/syncz: {error}",
             "is this istiod of a version that meshgate knows?",
@@ -302,6 +319,10 @@ def _silent(error: Exception) -> ReadError:
     return ReadError(f"no answer: {error or type(error).__name__}", "", transient=True)
 
 
+def _endless(path: str, seconds: float) -> ReadError:
+    return ReadError(f"no complete answer to {path} within {seconds:g} s", "", transient=True)
+
+
 def config_dump_path(proxy: str) -> str:
     """Where istiod tells the configuration of a proxy (`pod.namespace`)."""
     return f"/debug/config_dump?proxyID={proxy}"
@@ -318,5 +339,5 @@ def _clock(date: str | None) -> datetime | None:
         return None
     try:
         return parsedate_to_datetime(date).astimezone(UTC)
-    except ValueError:
-        return None
+    except (ValueError, TypeError, OverflowError):
+        return None  # a date that no clock shows

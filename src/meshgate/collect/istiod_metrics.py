@@ -4,6 +4,7 @@ Of hundreds of series only those that a claim reads are kept, and of their label
 names a proxy.
 """
 
+import math
 import time
 from collections.abc import Iterable
 from functools import partial
@@ -44,15 +45,19 @@ def _numbers(session: Session) -> dict[str, float]:
     if answer.status != 200:
         raise refusal(METRICS, answer)
     # a type's line is not needed, and a family of no interest need not be parsed
-    lines = [line for line in answer.body.decode().splitlines() if line.startswith(SERIES)]
+    lines = [
+        line
+        for line in answer.body.decode(errors="replace").splitlines()
+        if line.startswith(SERIES)
+    ]
     try:
         return {
             "|".join([sample.name, *_label(sample.labels)]): sample.value
             for family in text_string_to_metric_families("\n".join(lines) + "\n")
             for sample in family.samples
-            if sample.name in SERIES
+            if sample.name in SERIES and math.isfinite(sample.value)
         }
-    except ValueError as error:
+    except (ValueError, KeyError, IndexError, RecursionError) as error:
         raise ReadError(
             f"cannot decode {METRICS}: {error}", "is this istiod of a version that meshgate knows?"
         ) from error
@@ -70,7 +75,7 @@ def _conflicts(session: Session) -> Conflicts | None:
         return None
     try:
         return msgspec.json.decode(answer.body, type=Conflicts)
-    except ValueError as error:
+    except (ValueError, KeyError, IndexError, RecursionError) as error:
         raise ReadError(
             f"cannot decode {PUSH_STATUS}: {error}",
             "is this istiod of a version that meshgate knows?",

@@ -1,4 +1,4 @@
-"""What programs that are not ours read of a cluster: istioctl and the shadow istiod."""
+"""What istioctl and the shadow istiod read of a cluster, release by release: the roles grant it."""
 
 # What else is read by a list: how istiod is set, and what a restart reaches.
 ALSO_READ = (
@@ -42,8 +42,8 @@ _ISTIO_READS = (
     ("telemetry.istio.io", ("telemetries",)),
 )
 
-# What `istioctl analyze` 1.28 and 1.29 list and watch, measured at the façade; a version that asks
-# for more is refused that, and its analysis could not be verified.  Secrets are not among them: the
+# What `istioctl analyze` 1.28 to 1.31 lists and watches: the roles grant it.  The façade passes on
+# more; a kind that the cluster serves and the role lacks is named.  Secrets are not among them: the
 # façade answers those itself, as empty.
 ANALYZE_READS = (
     *_ISTIO_READS,
@@ -69,8 +69,11 @@ SHADOW_READS = (
             "referencegrants",
             "tcproutes",
             "tlsroutes",
+            "udproutes",
         ),
     ),
+    # 1.28 and 1.29 watch them with PILOT_ENABLE_ALPHA_GATEWAY_API
+    ("gateway.networking.x-k8s.io", ("xbackendtrafficpolicies", "xlistenersets")),
     ("inference.networking.k8s.io", ("inferencepools",)),
     ("networking.k8s.io", ("ingressclasses", "ingresses")),
 )

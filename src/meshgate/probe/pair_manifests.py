@@ -49,6 +49,9 @@ def planned(plan: Plan, run: str, name: str) -> Iterable[PlannedCall]:
         plan: the plan of the pair.
         run: the run's random name.
         name: the peer; those beside the pair make no calls.
+
+    Returns:
+        The calls, lazily.
     """
     if name not in PEERS:
         return
@@ -83,6 +86,9 @@ def manifest(plan: Plan, run: str, name: str) -> dict[str, Any]:
         plan: the plan of the pair.
         run: the run's random name.
         name: the peer.
+
+    Returns:
+        The Job, as the API server accepts it.
     """
     calls = [each.instruction(plan.most) for each in planned(plan, run, name)]
     labels, patience = _labels(run, name), f"{plan.seconds / 2:.0f}"
@@ -139,6 +145,9 @@ def service(plan: Plan, run: str, name: str, owner: str) -> dict[str, Any]:
         run: the run's random name.
         name: the peer.
         owner: the UID of the peer's Job.
+
+    Returns:
+        The Service, as the API server accepts it.
     """
     job = {"apiVersion": "batch/v1", "kind": "Job", "name": job_name(run, name), "uid": owner}
     return {
@@ -152,7 +161,7 @@ def service(plan: Plan, run: str, name: str, owner: str) -> dict[str, Any]:
         },
         "spec": {
             "selector": _labels(run, name),
-            # a pod is no longer ready when its caller has ended, but still serves
+            # a pod is not Ready any more when its caller has ended, but still serves
             "publishNotReadyAddresses": True,
             "ports": [{"name": "http", "port": 80, "targetPort": peer.PORT}],
         },

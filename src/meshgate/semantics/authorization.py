@@ -65,6 +65,9 @@ def selects(policy: AuthorizationPolicy, pod: Pod, root_namespace: str) -> bool:
         policy: the policy; one with targetRefs is for gateways, waypoints and Services.
         pod: a pod with a sidecar.
         root_namespace: the mesh's root namespace, whose policies apply everywhere.
+
+    Returns:
+        True if its namespace and selector select the pod.
     """
     spec, namespace = policy.spec, policy.metadata.namespace
     if spec.target_ref or spec.target_refs:

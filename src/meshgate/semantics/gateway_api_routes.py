@@ -23,9 +23,12 @@ def attached(parent: ParentReference, namespace: str, listener: Listener) -> boo
     Returns:
         Whether it does; whether the listener allows the route is not decided here.
     """
+    kind, owner = "Gateway", f"{listener.namespace}/{listener.name}"
+    if listener.added_by:
+        kind, owner = "ListenerSet", listener.added_by
     return (
-        parent.kind == "Gateway"
-        and (parent.namespace or namespace, parent.name) == (listener.namespace, listener.name)
+        parent.kind == kind
+        and f"{parent.namespace or namespace}/{parent.name}" == owner
         and parent.section_name in ("", listener.section)
         and parent.port in (0, listener.port)
     )

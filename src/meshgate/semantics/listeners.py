@@ -30,6 +30,7 @@ class Listener(NamedTuple):
         scopes: for each host the namespace whose routes may use it, `*` for all.
         ciphers: the cipher suites that it names; Istio's if empty.
         service: the Service (`namespace/name`) that it names instead of a selector.
+        added_by: the ListenerSet (`namespace/name`) that adds it to the Gateway.
     """
 
     namespace: str
@@ -49,6 +50,7 @@ class Listener(NamedTuple):
     scopes: tuple[str, ...] = ()
     ciphers: tuple[str, ...] = ()
     service: str = ""
+    added_by: str = ""
 
     @property
     def subject(self) -> str:

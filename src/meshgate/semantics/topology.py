@@ -20,6 +20,7 @@ from meshgate.snapshot.kubernetes import (
     Container,
     Deployment,
     EndpointSlice,
+    Metadata,
     Pod,
     PodSpec,
     Service,
@@ -103,6 +104,19 @@ class GatewayTopology:
             if self.serves(gateway):
                 for each in gateway.spec.listeners:
                     yield self._listener(gateway, each)
+                for added in self._added(gateway):
+                    for each in added.spec.listeners:
+                        listener = self._listener(gateway, each)
+                        yield listener._replace(added_by=_name(added.metadata))
+
+    def _added(self, gateway: ApiGateway) -> Iterator[ListenerSet]:
+        """Yield the ListenerSets that add listeners to a Gateway."""
+        for each in self.lists.listener_sets:
+            parent = each.spec.parent_ref
+            if parent is not None and parent.kind == "Gateway":
+                namespace = parent.namespace or each.metadata.namespace
+                if f"{namespace}/{parent.name}" == _name(gateway.metadata):
+                    yield each
 
     def serves(self, gateway: ApiGateway) -> bool:
         """Return whether Istio is the controller of a Gateway of the Gateway API.
@@ -341,6 +355,10 @@ class GatewayTopology:
             and subset in {each.name for each in rule.spec.subsets}
             for rule in self.lists.destination_rules
         )
+
+
+def _name(metadata: Metadata) -> str:
+    return f"{metadata.namespace}/{metadata.name}"
 
 
 def _containers(spec: PodSpec) -> Iterator[Container]:

@@ -1,11 +1,13 @@
-"""The second line of redaction: free text from the mesh (errors, messages) loses what looks secret.
+"""The second line of redaction: what may be a credential never reaches a snapshot or a report.
 
-The first line is the model: fields that are not named there are never decoded.
+The first line is the model: fields that are not named there are never decoded.  Then every string
+loses what has the form of a credential (keys, tokens, user info of URLs), free text loses what it
+calls one (`password=...`), and headers and query parameters lose their value if their name says so.
 """
 
 import operator
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import cache
 from typing import Any, TypeVar, get_args
 
@@ -13,7 +15,7 @@ import msgspec
 
 REDACTED = "[redacted]"
 
-# Names and labels are the mesh's own vocabulary; only these hold words that somebody else composed.
+# Sentences that others composed: what they call a credential is one.
 FREE_TEXT = frozenset({"message", "last_error", "why", "error", "denied", "distrust", "words"})
 
 # what a credential is called, alone or behind other words: client_secret, x-api-key, accessToken
@@ -21,7 +23,14 @@ _CALLED = r"(?i:password|passwd|secret|token|api[_-]?key|access[_-]?key)"
 _BORDER = r"(?:[._-]|[a-z0-9](?=[A-Z]))"
 _NAME = re.compile(rf"(?:.*{_BORDER})?{_CALLED}")
 
-_SECRETS = (
+# headers and query parameters that carry credentials besides
+_HEADER = re.compile(
+    r"(?i:(?:proxy-)?authorization|(?:set-)?cookie|.*(?:credentials?|session|session[_-]?id"
+    r"|signature|sig|auth|jwt|key))"
+)
+_IN_QUERY = re.compile(r"(?<=[?&])([^=&#]+)=([^&#]+)")
+
+_SHAPES = (
     # PEM blocks that hold a private key, whole or cut off
     re.compile(
         r"-----BEGIN [A-Z ]*PRIVATE KEY-----.*?(?:-----END [A-Z ]*PRIVATE KEY-----|\Z)", re.DOTALL
@@ -32,6 +41,12 @@ _SECRETS = (
     re.compile(r"(?i)(?<=\bbasic )[\w+/=]{8,}"),
     # user:password@ in an address
     re.compile(r"(?<=://)[^/\s:@]*:[^/\s@]+(?=@)"),
+)
+# none of these in a string: none of the shapes
+_HINT = re.compile(r"eyJ|PRIVATE KEY|(?i:bearer|basic) |://")
+
+_SECRETS = (
+    *_SHAPES,
     re.compile(
         rf"(?<![\w-])(?:[\w-]*{_BORDER})?{_CALLED}"
         r"[\"']?\s*[=:]\s*(?:\"[^\"]*\"|'[^']*'|[^\s,;&\"'}]+)"
@@ -42,57 +57,128 @@ T = TypeVar("T")
 
 
 def is_credential(name: str) -> bool:
-    """Whether what is called so is a credential, whatever it looks like."""
+    """Return whether the value of something with this name is a credential, whatever it is."""
     return bool(_NAME.fullmatch(name))
 
 
+def is_secret_header(name: str) -> bool:
+    """Return whether a header or a query parameter of this name may carry a credential."""
+    return is_credential(name) or bool(_HEADER.fullmatch(name))
+
+
 def text(value: str) -> str:
-    """The text with everything that looks like a credential replaced."""
+    """Return free text with everything that looks like, or is called, a credential replaced."""
     for pattern in _SECRETS:
         value = pattern.sub(REDACTED, value)
     return value
 
 
+def shaped(value: str) -> str:
+    """Return a string with everything that has the form of a credential replaced."""
+    if _HINT.search(value):
+        for pattern in _SHAPES:
+            value = pattern.sub(REDACTED, value)
+    return value
+
+
+def target(path: str) -> str:
+    """Return the path of a request without the values of query parameters that may be secret."""
+    if "?" not in path:
+        return shaped(path)
+    return _IN_QUERY.sub(
+        lambda found: f"{found[1]}={REDACTED}" if is_secret_header(found[1]) else found[0],
+        shaped(path),
+    )
+
+
 def redacted(value: T) -> T:
-    """The same structs with every free-text field in them passed through `text`."""
+    """Return the same structs without credentials; what has none is returned as it is."""
     return _walk(value)  # type: ignore[no-any-return]
 
 
 def _walk(value: Any) -> Any:
-    # what has nothing to hide is returned as it is: a large mesh is not built twice
+    # a large mesh is not built twice: what does not change stays the same object
+    if isinstance(value, str):
+        return shaped(value)
     if isinstance(value, tuple):
         items = tuple(map(_walk, value))
         return value if all(map(operator.is_, items, value)) else items
+    if isinstance(value, list):
+        return list(map(_walk, value))
     if isinstance(value, dict):
-        entries = {key: _walk(item) for key, item in value.items()}
-        return value if all(entries[key] is value[key] for key in entries) else entries
+        return _entries(value, _walk)
     if isinstance(value, msgspec.Struct):
         changed = dict(_changed(value))
         return msgspec.structs.replace(value, **changed) if changed else value
     return value
 
 
+def _entries(value: dict[Any, Any], change: Callable[[Any], Any]) -> dict[Any, Any]:
+    entries = {key: change(item) for key, item in value.items()}
+    return value if all(entries[key] is value[key] for key in entries) else entries
+
+
 def _changed(struct: msgspec.Struct) -> Iterator[tuple[str, Any]]:
+    secret = _is_named_secret(struct)
     for name in _speaking(type(struct)):
         before = getattr(struct, name)
-        if before:
-            after = text(before) if isinstance(before, str) else _walk(before)
-            if after is not before:
-                yield name, after
+        if not before:
+            continue
+        if name in FREE_TEXT and isinstance(before, str):
+            after: Any = text(before)
+        elif name == "path" and isinstance(before, str):
+            after = target(before)
+        elif secret and name == "value":
+            after = REDACTED
+        elif name in _BY_NAME and isinstance(before, dict):
+            after = _headers(before)
+        else:
+            after = _walk(before)
+        if after is not before and after != before:
+            yield name, after
+
+
+# fields that map the names of headers or query parameters to values or matches
+_BY_NAME = frozenset({"headers", "query_params"})
+
+
+def _headers(value: dict[str, Any]) -> dict[str, Any]:
+    found = {
+        name: _emptied(each) if is_secret_header(name) else _walk(each)
+        for name, each in value.items()
+    }
+    return value if found == value else found
+
+
+def _emptied(value: Any) -> Any:
+    """Return a value, or the strings of a match, redacted."""
+    if isinstance(value, str):
+        return REDACTED
+    if isinstance(value, msgspec.Struct):
+        strings = {
+            name: REDACTED
+            for name in value.__struct_fields__
+            if isinstance(getattr(value, name), str) and getattr(value, name)
+        }
+        return msgspec.structs.replace(value, **strings)
+    return value
+
+
+def _is_named_secret(struct: msgspec.Struct) -> bool:
+    """Return whether a struct is a header or query match (`name`, `value`) of a credential."""
+    name = getattr(struct, "name", None)
+    return isinstance(name, str) and hasattr(struct, "value") and is_secret_header(name)
 
 
 @cache
 def _speaking(struct: type[msgspec.Struct]) -> tuple[str, ...]:
-    """The fields of a struct that are free text, or in whose value there can be some."""
+    """Return the fields of a struct that can have a string in their value."""
     return tuple(
-        field.name
-        for field in msgspec.structs.fields(struct)
-        if field.name in FREE_TEXT or _holds_structs(field.type)
+        field.name for field in msgspec.structs.fields(struct) if _holds_strings(field.type)
     )
 
 
-def _holds_structs(kind: Any) -> bool:
-    """Whether a value of that type can have a struct in it that has something to say."""
+def _holds_strings(kind: Any) -> bool:
     if isinstance(kind, type) and issubclass(kind, msgspec.Struct):
         return bool(_speaking(kind))
-    return kind is Any or any(map(_holds_structs, get_args(kind)))
+    return kind in (Any, str) or any(map(_holds_strings, get_args(kind)))

@@ -13,7 +13,6 @@ import pytest
 
 from meshgate.collect.facade import Changed, Facade
 from meshgate.collect.kubernetes import Cluster
-from meshgate.collect.plan import ANALYZE_READS
 from tests import fakes
 from tests.builders import as_api, pod
 from tests.conftest import Serve
@@ -41,7 +40,7 @@ def facade(api: Server, tmp_path: Path) -> Iterator[Facade]:
     """The view of it that istioctl is given."""
     config = fakes.kubeconfig(tmp_path / "kubeconfig", api.url)
     cluster = Cluster(config=str(config), patience=0.0)
-    with Facade(cluster, ANALYZE_READS).serving() as facade:
+    with Facade(cluster).serving() as facade:
         yield facade
 
 
@@ -105,13 +104,50 @@ def test_the_api_servers_own_refusal_is_passed_on(
     client: Client, api: Server, path: str, status: int
 ) -> None:
     api.answers[path] = refusal(status, "its own words")
+    api.answers["/api/v1"] = answer({"resources": [{"name": "services"}]})
 
     assert client.ask(path) == (status, json.loads(refusal(status, "its own words").body))
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/apis/networking.istio.io/v1/futures",
+        "/apis/gateway.networking.k8s.io/v1/listenersets",
+        "/apis/gateway.networking.x-k8s.io/v1alpha1/namespaces/shop/xmeshes",
+        "/apis/extensions.istio.io/v1alpha1/trafficextensions?watch=1",
+    ],
+)
+def test_kinds_of_later_releases_are_passed_on(
+    client: Client, facade: Facade, api: Server, path: str
+) -> None:
+    served = path.partition("?")[0]
+    api.answers[served] = answer({"items": []})
+
+    assert client.ask(path) == (200, {"items": []})
+    assert facade.refused == ()
+
+
+@pytest.mark.parametrize("discovery", [None, {"resources": [{"name": "gateways"}]}])
+def test_a_kind_that_the_cluster_does_not_serve_is_not_a_missing_right(
+    client: Client, facade: Facade, api: Server, discovery: Any
+) -> None:
+    root = "/apis/gateway.networking.k8s.io/v1"
+    api.answers[f"{root}/listenersets"] = refusal(403, "listenersets is forbidden")
+    if discovery:
+        api.answers[root] = answer(discovery)
+
+    status, _ = client.ask(f"{root}/listenersets")
+
+    assert status == 404
+    assert facade.denied == ()
 
 
 def test_rights_that_we_lack_are_kept(client: Client, facade: Facade, api: Server) -> None:
     api.answers["/api/v1/services"] = refusal(403, "no")
     api.answers["/apis/apps/v1/deployments"] = refusal(403, "no")
+    api.answers["/api/v1"] = answer({"resources": [{"name": "services"}]})
+    api.answers["/apis/apps/v1"] = refusal(403, "no")
 
     client.ask("/api/v1/services")
     client.ask("/apis/apps/v1/deployments")
@@ -149,7 +185,7 @@ def test_open_watches_end_with_the_view(api: Server, tmp_path: Path) -> None:
 
     api.answers["/api/v1/pods"] = watch
     config = fakes.kubeconfig(tmp_path / "another", api.url)
-    with Facade(Cluster(config=str(config)), ANALYZE_READS).serving() as facade:
+    with Facade(Cluster(config=str(config))).serving() as facade:
         client = Client(facade.url)
         assert client.open("/api/v1/pods?watch=1").readline() == b"{}\n"
 
@@ -159,7 +195,7 @@ def test_open_watches_end_with_the_view(api: Server, tmp_path: Path) -> None:
 
 def test_watches_of_secrets_end_with_the_view(api: Server, tmp_path: Path) -> None:
     config = fakes.kubeconfig(tmp_path / "another", api.url)
-    with Facade(Cluster(config=str(config)), ANALYZE_READS).serving() as facade:
+    with Facade(Cluster(config=str(config))).serving() as facade:
         client = Client(facade.url)
         watch = client.open("/api/v1/secrets?watch=1")
 
@@ -194,7 +230,7 @@ def test_a_program_that_hangs_up_leaves_no_trace(
 def test_an_api_server_that_is_gone_is_told(tmp_path: Path) -> None:
     with Server({}).serving() as gone:
         config = fakes.kubeconfig(tmp_path / "kubeconfig", gone.url)
-    with Facade(Cluster(config=str(config), patience=0.0), ANALYZE_READS).serving() as facade:
+    with Facade(Cluster(config=str(config), patience=0.0)).serving() as facade:
         client = Client(facade.url)
         status, body = client.ask("/api/v1/pods")
         client.close()
@@ -279,7 +315,9 @@ def test_other_verbs_are_refused(facade: Facade, api: Server, verb: str) -> None
         "/api/v1/namespaces/shop/pods/web-1%2Flog",
         "/apis/rbac.authorization.k8s.io/v1/clusterroles",
         "/apis/apps/v1/secrets",
-        "/api/v1/replicationcontrollers",
+        "/apis/networking.istio.io/v1/secrets",
+        "/apis/batch/v1/jobs",
+        "/api/v1/namespaces/shop/finalize",
         "/metrics",
         "/logs/",
         "/",
@@ -294,10 +332,11 @@ def test_other_verbs_are_refused(facade: Facade, api: Server, verb: str) -> None
 def test_what_is_not_on_the_list_is_refused_and_kept(
     client: Client, facade: Facade, api: Server, path: str
 ) -> None:
-    status, _ = client.ask(path)
+    status, body = client.ask(path)
 
     assert status == 403
-    assert facade.refused == (f"GET {urlsplit(path).path}",)
+    assert "the read-only view does not serve GET /" in body["message"]
+    assert facade.refused == facade.unserved == (f"GET {urlsplit(path).path}",)
     assert api.requests == []
 
 
@@ -330,7 +369,7 @@ def test_who_does_not_know_this_runs_address_is_turned_away(
 
 def test_every_run_has_an_address_of_its_own(api: Server, facade: Facade, tmp_path: Path) -> None:
     config = fakes.kubeconfig(tmp_path / "another", api.url)
-    with Facade(Cluster(config=str(config)), ()).serving() as other:
+    with Facade(Cluster(config=str(config))).serving() as other:
         assert other.prefix != facade.prefix
         assert len(other.prefix) > 20
 
@@ -373,7 +412,7 @@ def changed(api: Server, tmp_path: Path) -> Iterator[Client]:
         {("", "configmaps", "istio-system", "istio"): TARGET},
         frozenset({("", "configmaps", "shop", "unwanted")}),
     )
-    with Facade(Cluster(config=str(config), patience=0.0), ANALYZE_READS, view).serving() as facade:
+    with Facade(Cluster(config=str(config), patience=0.0), view).serving() as facade:
         client = Client(facade.url)
         yield client
         client.close()

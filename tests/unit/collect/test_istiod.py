@@ -2,7 +2,8 @@
 
 import socket
 import threading
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -17,7 +18,7 @@ from meshgate.snapshot.kubernetes import Pod
 from tests import fakes
 from tests.builders import istiod, sync
 from tests.conftest import Serve
-from tests.fakes import Answer, Answers, Server
+from tests.fakes import Answer, Answers, Request, Server
 
 Replica = Callable[..., tuple[Pod, Server]]
 
@@ -294,3 +295,39 @@ def test_what_a_probe_sends_leaves_at_once(replica: Replica, direct: Direct) -> 
 
     with direct.dial(backend) as connection:
         assert connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+
+
+def test_an_answer_that_drips_for_ever_is_given_up(replica: Replica, token: Path) -> None:
+    def drip(request: Request) -> Answer:
+        def chunks() -> Iterator[bytes]:
+            yield b"["
+            while not request.left(0.05):
+                yield b" "
+
+        return Answer(200, chunks=chunks())
+
+    pod, _ = replica({"/debug/syncz": drip})
+    began = time.monotonic()
+
+    reading = only([pod], Direct(token, timeout=0.5))
+
+    assert time.monotonic() - began < 5
+    assert "no complete answer to /debug/syncz within 0.5 s" in reading.error
+
+
+@pytest.mark.parametrize(
+    "date",
+    ["Foo, 99 Bar 99999 99:99:99 XYZ", "Fri, 31 Dec 9999 23:59:00 -2359", "yesterday", "-1"],
+)
+def test_a_date_that_no_clock_shows_is_no_date(replica: Replica, direct: Direct, date: str) -> None:
+    pod, _ = replica({"/debug/syncz": Answer(200, b"[]", headers={"Date": date})})
+
+    reading = only([pod], direct)
+
+    assert (reading.at, reading.error, reading.denied) == (None, "", "")
+
+
+def test_an_answer_that_is_nested_without_end_is_refused(replica: Replica, direct: Direct) -> None:
+    pod, _ = replica({"/debug/syncz": Answer(200, b"[" * 100_000)})
+
+    assert "cannot decode /debug/syncz" in only([pod], direct).denied

@@ -119,3 +119,17 @@ def test_an_istiod_that_fails_may_be_better_the_next_time(replica: Replica) -> N
     replica.server.answers["/metrics"] = Answer(503)
 
     assert "503" in replica.read().error
+
+
+def test_unusual_metrics_leave_the_others_readable(replica: Replica) -> None:
+    replica.server.answers["/metrics"] = Answer(
+        200,
+        b'pilot_total_xds_rejects{type="\xff"} 1\n'
+        b'pilot_total_xds_rejects{type="lds"} NaN\n'
+        b"process_start_time_seconds 1\n",
+    )
+
+    seen = replica.read()
+
+    assert (seen.error, seen.denied) == ("", "")
+    assert seen.after == {"pilot_total_xds_rejects|\ufffd": 1.0, "process_start_time_seconds": 1.0}

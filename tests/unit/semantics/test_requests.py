@@ -2,9 +2,19 @@
 
 from typing import Any
 
+import msgspec
 import pytest
 
-from meshgate.snapshot.gateway_api import MethodMatch, PathMatch, RouteMatch
+from meshgate.snapshot.gateway_api import Listener as ApiListener
+from meshgate.snapshot.gateway_api import (
+    ListenerSet,
+    ListenerSetParent,
+    ListenerSetSpec,
+    MethodMatch,
+    ParentReference,
+    PathMatch,
+    RouteMatch,
+)
 from meshgate.snapshot.ingress import Request
 from meshgate.snapshot.istio import (
     DirectResponse,
@@ -223,3 +233,39 @@ def test_a_tls_route_is_shaken_hands_with() -> None:
 
 def test_the_gateway_of_another_controller_is_left_alone() -> None:
     assert api(deployments=()) == []
+
+
+def test_a_listener_set_adds_listeners_to_a_gateway() -> None:
+    added = ApiListener(name="extra", port=8080, protocol="HTTP", hostname=build.HOST)
+    parent = ListenerSetParent(name="api", namespace=build.NAMESPACE)
+    extra = ListenerSet(
+        metadata=Metadata(name="team", namespace="shop"),
+        spec=ListenerSetSpec(parent_ref=parent, listeners=(added,)),
+    )
+    route = build.api_route()
+    reference = ParentReference(name="team", kind="ListenerSet")
+    spec = msgspec.structs.replace(route.spec, parent_refs=(reference,))
+
+    sent = api(
+        listener_sets=(extra,),
+        services=(build.service(80, 8080),),
+        http_routes=(msgspec.structs.replace(route, spec=spec),),
+    )
+
+    routed = [(each.port, each.gateway) for each in sent if each.route]
+    assert routed == [(8080, "Gateway ways/api")]
+
+
+def test_a_tcp_route_leads_a_tcp_listener_to_its_backend() -> None:
+    listener = ApiListener(name="tcp", port=80, protocol="TCP")
+
+    (asked,) = api(
+        api_gateways=(build.api_gateway(listener=listener),),
+        tcp_routes=(build.api_route(),),
+    )
+
+    assert (asked.kind, asked.route, asked.backends) == (
+        "connect",
+        "TCPRoute shop/web",
+        (build.WEB,),
+    )

@@ -1,10 +1,18 @@
 """Free text: credentials go, and what Envoy and istiod say stays as they said it."""
 
+from datetime import UTC, datetime
+from types import NoneType, UnionType
+from typing import Any, Union, get_args, get_origin
+
 import msgspec
 import pytest
 
 from meshgate.snapshot import redact
+from meshgate.snapshot.gateway_api import RouteMatch, ValueMatch
+from meshgate.snapshot.ingress import Request
+from meshgate.snapshot.istio import HttpMatch, StringMatch
 from meshgate.snapshot.istioctl import Analysis
+from meshgate.snapshot.items import KINDS
 from meshgate.snapshot.model import Gap
 from tests.builders import message, pushed, reading, sidecar, snapshot, sync, waiting
 
@@ -112,3 +120,96 @@ def test_a_mesh_that_has_nothing_to_hide_is_not_built_anew() -> None:
     )
 
     assert redact.redacted(plain) is plain
+
+
+# --- everywhere ---------------------------------------------------------------------------------
+
+CANARIES = (
+    f"Bearer {SECRET}",
+    JWT,
+    f"https://user:{SECRET}@example.test/",
+    f"{KEY}-----END RSA PRIVATE KEY-----",
+)
+
+
+@pytest.mark.parametrize("canary", CANARIES, ids=["bearer", "token", "url", "key"])
+@pytest.mark.parametrize("item", sorted(KINDS))
+def test_no_string_of_any_kind_carries_a_credential(item: str, canary: str) -> None:
+    kind = KINDS[item].type
+    planted = filled(kind, canary)
+
+    packed = msgspec.json.encode(redact.redacted((planted,)))
+
+    assert canary.splitlines()[0] in str(planted)
+    assert SECRET.encode() not in packed
+    assert b"c2lnbmF0dXJl" not in packed
+
+
+def filled(kind: Any, canary: str) -> Any:
+    """A value of a type in which every string, key of a map apart, is the canary."""
+    if isinstance(kind, type) and issubclass(kind, msgspec.Struct):
+        fields = msgspec.structs.fields(kind)
+        return kind(**{each.name: filled(each.type, canary) for each in fields})
+    origin, arguments = get_origin(kind), get_args(kind)
+    if origin is tuple:
+        return (filled(arguments[0], canary),)
+    if origin is dict:
+        key = 1 if arguments[0] is int else "key-of-a-map"
+        return {key: filled(arguments[1], canary)}
+    if origin in (Union, UnionType):
+        return filled(next(each for each in arguments if each is not NoneType), canary)
+    if kind is datetime:
+        return datetime(2026, 1, 2, tzinfo=UTC)
+    return {str: canary, int: 1, bool: True, bytes: b"x", float: 1.0, Any: canary}[kind]
+
+
+MATCH = HttpMatch(
+    uri=StringMatch(prefix="/pay"),
+    headers={
+        "authorization": StringMatch(exact=SECRET),
+        "x-cdn-secret": StringMatch(prefix=SECRET),
+        "cookie": StringMatch(regex=f".*id={SECRET}.*"),
+        "x-version": StringMatch(exact="v2"),
+        "x-api-key": StringMatch(),
+    },
+    query_params={"api_key": StringMatch(exact=SECRET), "page": StringMatch(exact="2")},
+)
+
+
+def test_matches_of_credentials_lose_their_value_and_keep_their_name() -> None:
+    found = redact.redacted(MATCH)
+
+    assert SECRET.encode() not in msgspec.json.encode(found)
+    assert found.headers.keys() == MATCH.headers.keys()
+    assert found.headers["authorization"] == StringMatch(exact=redact.REDACTED)
+    assert found.headers["x-cdn-secret"] == StringMatch(prefix=redact.REDACTED)
+    assert found.headers["x-version"].exact == "v2"
+    assert found.headers["x-api-key"] == StringMatch()
+    assert found.query_params["page"].exact == "2"
+
+
+@pytest.mark.parametrize(
+    ("name", "kept"), [("x-auth-token", False), ("Cookie", False), ("x-version", True)]
+)
+def test_matches_of_the_gateway_api_too(name: str, kept: bool) -> None:
+    found = redact.redacted(RouteMatch(headers=(ValueMatch(name=name, value=SECRET),)))
+
+    assert (found.headers[0].value == SECRET) is kept
+    assert found.headers[0].name == name
+
+
+def test_a_planned_request_loses_the_same_values() -> None:
+    request = Request(
+        vantage="inside",
+        service="s",
+        gateway="g",
+        port=80,
+        host="example.test",
+        path=f"/pay?api_key={SECRET}&page=2",
+        headers={"authorization": SECRET, "x-version": "v2"},
+    )
+
+    found = redact.redacted(request)
+
+    assert found.path == f"/pay?api_key={redact.REDACTED}&page=2"
+    assert found.headers == {"authorization": redact.REDACTED, "x-version": "v2"}

@@ -31,7 +31,6 @@ from cryptography.x509.oid import NameOID
 from meshgate.collect.errors import ReadError
 from meshgate.collect.facade import Changed, Facade
 from meshgate.collect.kubernetes import Api
-from meshgate.collect.plan import SHADOW_READS
 from meshgate.collect.shadow.processes import guarded
 from meshgate.snapshot.base import Base
 from meshgate.snapshot.items import Kind
@@ -222,7 +221,7 @@ def running(
         memory: MiB that it may use, 0 for all there is.
     """
     shown = target.maps | stand_ins(api)
-    facade = Facade(api, SHADOW_READS, Changed(shown, hidden))
+    facade = Facade(api, Changed(shown, hidden))
     with (
         facade.serving(),
         tempfile.TemporaryDirectory(prefix="meshgate-") as home,
@@ -299,6 +298,12 @@ def _await_ready(
         with suppress(httpx.HTTPError):
             if client.get("/ready", timeout=1).status_code == 200:
                 return
+        if facade.unserved:
+            raise ReadError(
+                f"the read-only view does not serve {facade.unserved[0]}, which the target's "
+                "istiod requests",
+                "report this with the target's version",
+            )
         if facade.denied:
             raise ReadError(
                 f"no right to {', '.join(facade.denied)}, which the target's istiod needs",

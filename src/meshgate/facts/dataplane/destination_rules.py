@@ -41,6 +41,9 @@ class _Use(NamedTuple):
             clause: the TLS mode, and where the rule sets it.
             port: the Service's port.
             wrong: why the pods refuse it.
+
+        Returns:
+            The finding, about the rule.
         """
         metadata = self.rule.metadata
         service = f"{self.service.metadata.namespace}/{self.service.metadata.name}"

@@ -43,6 +43,9 @@ class _Workload(NamedTuple):
             seen: what is wrong, on one line or several.
             expected: what was expected instead.
             transient: whether time alone may resolve it.
+
+        Returns:
+            The finding, with a command that describes the workload.
         """
         kind, namespace, name = self.kind.lower(), self.metadata.namespace, self.metadata.name
         return Finding(

@@ -34,6 +34,7 @@ class GatewayConditions:
             ("HTTPRoute", self._evidence.http_routes),
             ("GRPCRoute", self._evidence.grpc_routes),
             ("TLSRoute", self._evidence.tls_routes),
+            ("TCPRoute", self._evidence.tcp_routes),
         ):
             for route in routes:
                 found += _route(kind, route, ours)

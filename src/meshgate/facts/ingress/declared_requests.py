@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from meshgate.facts.ingress.gateways import IngressGateways
 from meshgate.semantics.declared_answers import planned_request
 from meshgate.snapshot.ingress import Answer, Exchange, Request
+from meshgate.snapshot.redact import redacted
 from meshgate.verdict import CouldNotVerify, Finding, NotApplicable
 
 REMEDY = "correct the route or its backend, or the declared answer"
@@ -20,7 +21,8 @@ class DeclaredAnswers:
     @property
     def mismatched(self) -> list[Finding]:
         """Declared requests that got another answer, or none."""
-        answers = self._evidence.expectations.answers
+        # what was sent is in the snapshot without credentials
+        answers = redacted(self._evidence.expectations.answers)
         if not answers:
             raise NotApplicable("no answers are declared (--expect)")
         return [

@@ -1,6 +1,6 @@
-"""The restart of the workloads, before it is begun: whom it will not reach, and whom it would lose.
+"""The restart of the workloads, before it begins: pods it would not reach, or leave unmeshed.
 
-Workloads whose template brings its own proxy are looked at apart: no webhook injects those.
+Workloads whose template contains its own proxy are handled separately: no webhook injects those.
 """
 
 from collections import defaultdict
@@ -8,7 +8,7 @@ from functools import cached_property
 
 from meshgate.facts.controlplane.proxies import Proxies
 from meshgate.facts.evidence import Evidence
-from meshgate.semantics import pods
+from meshgate.semantics import pods, workloads
 from meshgate.semantics.selectors import selects
 from meshgate.semantics.webhooks import Webhooks
 from meshgate.snapshot.kubernetes import DisruptionBudget, Pod
@@ -27,7 +27,7 @@ class Restart:
         """Pods with a proxy that is not brought up to date by istiod or by a chart of its own."""
         found = Proxies(self._evidence).promised
         if not found:
-            raise NotApplicable("no pod holds a proxy")
+            raise NotApplicable("no pod has a proxy")
         return [
             pod
             for pod in found.values()
@@ -54,7 +54,7 @@ class Restart:
 
     @property
     def lost(self) -> list[Finding]:
-        """Pods that hold a sidecar now, and that no webhook would give one again."""
+        """Pods with a sidecar that no webhook would inject again."""
         webhooks = Webhooks(self._evidence.mutating_webhooks, (), (), ())
         namespaces = {each.metadata.name: each for each in self._evidence.namespaces}
         own = {
@@ -66,10 +66,12 @@ class Restart:
         return [
             Finding(
                 pods.name(pod),
-                "holds a sidecar, and no webhook would inject one again: it leaves the mesh when "
+                "has a sidecar, and no webhook would inject one again: it leaves the mesh when "
                 "it restarts",
-                "a label of its namespace or its own that a webhook selects",
-                f"label the namespace {pod.metadata.namespace} again, or take it out on purpose",
+                "a label of its namespace or its template that a webhook selects",
+                f"restore the injection label of the namespace {pod.metadata.namespace}",
+                problem="not-reinjected",
+                owner=workloads.owner(pod),
             )
             for pod in self._proxied
             if pods.name(pod) not in own
@@ -79,23 +81,59 @@ class Restart:
 
     @property
     def unreached(self) -> list[Finding]:
-        """Workloads that a restart leaves as they are."""
+        """Workloads and pods that a restart of the workloads leaves as they are."""
         return [
-            Finding(_subject(each), words, "a restart that replaces its pods", remedy)
-            for each in self._workloads
-            if (told := _in_the_way(each))
-            for words, remedy in [told]
+            *(
+                Finding(
+                    _subject(each),
+                    words,
+                    "a restart that replaces all its pods",
+                    remedy,
+                    problem=problem,
+                )
+                for each in self._workloads
+                if (obstacle := _obstacle(each))
+                for problem, words, remedy in [obstacle]
+            ),
+            *self._not_restartable(),
+        ]
+
+    def _not_restartable(self) -> list[Finding]:
+        """Bare pods and pods of other controllers; Jobs end by themselves."""
+        selected = {pods.name(pod) for some in self._of.values() for pod in some}
+        found: dict[tuple[str, str], Pod] = {}
+        for pod in self._proxied:
+            if pods.name(pod) in selected:
+                continue
+            kind, _, name = workloads.workload(pod).partition(" ")
+            if workloads.is_active(pod) and kind not in (*workloads.RESTARTABLE, *ENDING):
+                found.setdefault((f"{kind} {pod.metadata.namespace}/{name}", kind), pod)
+        return [
+            Finding(
+                subject,
+                "nothing creates this pod again: a restart of the workloads does not reach it"
+                if kind == "Pod"
+                else f"its pods belong to a {kind}, which `kubectl rollout restart` cannot restart",
+                "a restart that replaces all its pods",
+                f"delete and create {subject} again with the target's sidecar"
+                if kind == "Pod"
+                else f"restart {subject} the way its controller documents",
+                problem="bare-pod" if kind == "Pod" else "other-controller",
+            )
+            for (subject, kind), pod in sorted(found.items(), key=lambda item: item[0])
         ]
 
     @property
     def guarded(self) -> list[Finding]:
-        """PodDisruptionBudgets that let nobody evict a pod with a proxy now."""
+        """PodDisruptionBudgets that allow no eviction of a pod with a proxy now."""
         return [
             Finding(
                 f"PodDisruptionBudget {each.metadata.namespace}/{each.metadata.name}",
-                f"allows no disruption, of {pods.name(guarded[0])} among others",
-                "at least one at a time",
-                "a restart by eviction (a drain) waits for ever: have one replica more",
+                f"allows no disruption, for example of {pods.name(guarded[0])}",
+                "at least one disruption",
+                "add a replica to its workload: a node drain waits for it, a rolling restart "
+                "does not",
+                problem="no-disruption-allowed",
             )
             for each in self._evidence.disruption_budgets
             if each.status.expected_pods and not each.status.disruptions_allowed
@@ -113,15 +151,36 @@ class Restart:
         ]
 
 
-def _in_the_way(each: Workload) -> tuple[str, str] | None:
+# Kinds whose pods end by themselves; the next one gets the new sidecar.
+ENDING = ("Job", "CronJob")
+
+
+def _obstacle(each: Workload) -> tuple[str, str, str] | None:
+    """Return the problem, words and remedy of a workload that a restart does not fully replace."""
+    name = f"{each.kind.lower()}/{each.name}"
+    kubectl = f"kubectl -n {each.namespace}"
     if each.paused:
-        return "its rollout is paused", "kubectl rollout resume, before its restart"
+        return "paused", "its rollout is paused", f"{kubectl} rollout resume {name}"
     if each.strategy == "OnDelete":
-        return "replaces a pod only when somebody deletes it (OnDelete)", "delete its pods by hand"
+        return (
+            "on-delete",
+            "its update strategy is OnDelete: a pod is replaced only when somebody deletes it",
+            f"delete the pods of {_subject(each)} one by one after the upgrade",
+        )
+    if each.partition:
+        count = f" of {each.replicas}" if each.replicas is not None else ""
+        return (
+            "partitioned",
+            f"its partition is {each.partition}: a restart skips the first {each.partition}"
+            f"{count} pods",
+            f"{kubectl} patch {name} --type=merge "
+            '-p \'{"spec":{"updateStrategy":{"rollingUpdate":{"partition":0}}}}\'',
+        )
     if each.proxied:
         return (
-            "its template itself holds the proxy (istioctl kube-inject)",
-            "inject it again with the target's istioctl",
+            "proxy-in-template",
+            "its pod template contains the proxy (istioctl kube-inject)",
+            f"inject {_subject(each)} again with the target's istioctl",
         )
     return None
 

@@ -113,8 +113,10 @@ def refused(shadow: Shadow) -> Iterator[Finding]:
                 " and ".join(refusal.culprits) or f"Proxy {each.proxies[0]}",
                 f"the Envoy of {shadow.version} would refuse {refusal.part} of "
                 f"{_proxies(each.proxies)}: {refusal.words}",
-                "a configuration that it takes",
-                "correct or remove what brings it, before the upgrade",
+                "a configuration that it accepts",
+                "correct or remove the object that causes it, before the upgrade",
+                problem="rejected-by-envoy",
+                about=(("part", refusal.part),),
             )
 
 
@@ -140,7 +142,9 @@ def gone(shadow: Shadow, different: Difference, accepted: tuple[str, ...]) -> It
             f"{words} with {shadow.version}: {wheres[0]}{more}, on "
             f"{_proxies(reached[subject, words])}",
             "what is there today",
-            "make it match the new version too, or accept its loss with --accept",
+            f"make {subject} match the new version too, or pass --allow-removal={wheres[0]!r}",
+            problem="removed-from-proxy",
+            about=(("breaks", words),),
         )
 
 

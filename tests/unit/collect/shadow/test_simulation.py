@@ -87,7 +87,7 @@ def test_when_the_time_is_over_nothing_is_verified(tmp_path: Path) -> None:
 
 def test_an_injector_that_does_not_answer_has_refused_nothing() -> None:
     with (
-        Facade(RecordedCluster({}, ""), ()).serving() as facade,
+        Facade(RecordedCluster({}, "")).serving() as facade,
         httpx.Client(base_url="http://127.0.0.1:1", trust_env=False) as nobody,
     ):
         running = Running("1.29.1", "", facade, nobody)

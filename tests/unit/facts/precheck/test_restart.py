@@ -2,9 +2,10 @@
 
 from typing import Any
 
+import msgspec
 import pytest
 
-from meshgate.snapshot.kubernetes import Pod
+from meshgate.snapshot.kubernetes import Owner, Pod
 from meshgate.verdict import NotApplicable
 from tests.builders import istiod, mesh, pod, running, sidecar
 from tests.upgrade_builders import budget, workload
@@ -41,8 +42,9 @@ def test_what_istiod_or_a_chart_deploys_is_not_the_restarts(labels: dict[str, st
     ("changes", "words"),
     [
         ({"paused": True}, "its rollout is paused"),
-        ({"kind": "DaemonSet", "strategy": "OnDelete"}, "replaces a pod only when somebody"),
-        ({"proxied": True}, "its template itself holds the proxy"),
+        ({"kind": "DaemonSet", "strategy": "OnDelete"}, "its update strategy is OnDelete"),
+        ({"kind": "StatefulSet", "partition": 2, "replicas": 3}, "its partition is 2: a restart"),
+        ({"proxied": True}, "its pod template contains the proxy"),
     ],
 )
 def test_a_workload_that_is_not_reached(changes: dict[str, Any], words: str) -> None:
@@ -56,6 +58,23 @@ def test_a_workload_that_is_not_reached(changes: dict[str, Any], words: str) -> 
     assert found.subject == f"{changes.get('kind', 'Deployment')} shop/web"
     assert found.seen.startswith(words)
     assert seen.restart.lost == []
+
+
+@pytest.mark.parametrize(
+    ("owners", "problems"),
+    [
+        ((), ["bare-pod"]),
+        ((Owner(kind="Rollout", name="web", controller=True),), ["other-controller"]),
+        ((Owner(kind="Job", name="web", controller=True),), []),
+        ((Owner(kind="StatefulSet", name="web", controller=True),), []),
+    ],
+)
+def test_pods_that_no_restart_reaches(owners: tuple[Owner, ...], problems: list[str]) -> None:
+    alone = web()
+    metadata = msgspec.structs.replace(alone.metadata, owner_references=owners)
+    seen = mesh(pods=(istiod(), msgspec.structs.replace(alone, metadata=metadata)), workloads=())
+
+    assert [each.problem for each in seen.restart.unreached] == problems
 
 
 @pytest.mark.parametrize(("allowed", "app", "told"), [(0, "web", 1), (1, "web", 0), (0, "db", 0)])

@@ -1,0 +1,142 @@
+"""Write the files that follow from the code (`make generate`); --check fails if one is stale.
+
+The roles (hooks/meshgate/files), the schema of verdict.json and the README's table of stages need
+only Python.  hooks/manifests is what helm renders of the chart: it needs Go, and tests/chart
+compares it, so that --check leaves it out.
+"""
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from meshgate.catalogue import STAGES, checks
+from meshgate.collect import rights
+from meshgate.report.json import schema
+
+ROOT = Path(__file__).parents[1]
+KUBERNETES = "1.34.4"
+NAME = "istio-verification"
+BEGIN, END = "<!-- stages: make generate -->", "<!-- end of stages -->"
+
+WHEN = {
+    "precheck": ("A pre-flight", "before anything is applied"),
+    "controlplane": ("B control plane", "right after istiod"),
+    "ingress": ("C ingress", "after the gateways"),
+    "dataplane": ("D data plane", "after the workloads were restarted"),
+}
+
+
+def generated() -> dict[Path, str]:
+    """Return the files that Python alone makes, by path."""
+    readme = (ROOT / "README.md").read_text()
+    return {
+        ROOT / "hooks/meshgate/files/rbac.json": roles(),
+        ROOT / "hooks/meshgate/files/rbac-shadow.json": roles(shadow=True),
+        ROOT / "hooks/meshgate/files/restart.json": listed([rights.restart_role("istio-restart")]),
+        ROOT / "docs/verdict.schema.json": pretty(schema()),
+        ROOT / "README.md": between(readme, stages()),
+    }
+
+
+def roles(*, shadow: bool = False) -> str:
+    """Return what `meshgate rbac` prints."""
+    return listed(
+        [
+            rights.cluster_role(NAME, shadow=shadow),
+            rights.role(NAME, "istio-system"),
+            rights.reports_namespace(),
+            rights.reports_role(f"{NAME}-reports"),
+            rights.probes_namespace(),
+            rights.probes_role(f"{NAME}-probes"),
+        ]
+    )
+
+
+def listed(items: list[dict[str, Any]]) -> str:
+    """Return a Kubernetes List of objects as JSON."""
+    return pretty({"apiVersion": "v1", "kind": "List", "items": items})
+
+
+def pretty(value: Mapping[str, Any]) -> str:
+    """Return JSON as meshgate prints it."""
+    return msgspec.json.format(msgspec.json.encode(value), indent=2).decode() + "\n"
+
+
+def stages() -> str:
+    """Return the README's table: one row for each stage, from the catalogue."""
+    rows = ["| stage | marker | when | checks |", "|---|---|---|---|"]
+    for stage in STAGES:
+        title, when = WHEN[stage]
+        ids = [id for id, row in checks().items() if row.stage == stage]
+        rows.append(f"| {title} | `{stage}` | {when} | {'; '.join(ranges(ids))} |")
+    return "\n".join(rows)
+
+
+def ranges(ids: Iterable[str]) -> Iterable[str]:
+    """Return ids as links, those that follow each other as `first to last`."""
+    runs: list[list[str]] = []
+    for id in ids:
+        if runs and id[:2] == runs[-1][-1][:2] and int(id[2:]) == int(runs[-1][-1][2:]) + 1:
+            runs[-1].append(id)
+        else:
+            runs.append([id])
+    for run in runs:
+        ends = dict.fromkeys((run[0], run[-1]))
+        yield " to ".join(f"[{id}](docs/checks/{id}.md)" for id in ends)
+
+
+def between(text: str, content: str) -> str:
+    """Return the text with the lines between its markers, if it has them, replaced."""
+    before, begin, rest = text.partition(BEGIN)
+    _, end, after = rest.partition(END)
+    return f"{before}{BEGIN}\n{content}\n{END}{after}" if begin and end else text
+
+
+def manifests() -> dict[Path, str]:
+    """Return hooks/manifests as helm renders them from the chart's ci/ values; needs Go."""
+    chart, found = ROOT / "hooks/meshgate", {}
+    for path in sorted((ROOT / "hooks/manifests").glob("*.yaml")):
+        values = chart / f"ci/{path.stem}-values.yaml"
+        words = ["template", "meshgate", chart, "--values", values, f"--kube-version={KUBERNETES}"]
+        found[path] = subprocess.run(
+            ["go", "tool", "helm", *map(str, words)],
+            cwd=ROOT / "ci/lab/go/helm",
+            env={**os.environ, "GOFLAGS": "-buildvcs=false -trimpath", "CGO_ENABLED": "0"},
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
+    return found
+
+
+def main(words: list[str]) -> int:
+    """Write the files, or name those that are stale."""
+    check = "--check" in words
+    stale = _stale(generated())
+    for path in stale:
+        name = path.relative_to(ROOT)
+        print(f"{name} is stale: run `make generate`" if check else f"wrote {name}")
+    if check:
+        return 1 if stale else 0
+    _write(stale)
+    # helm reads the roles that were just written
+    _write(_stale(manifests()))
+    return 0
+
+
+def _stale(files: Mapping[Path, str]) -> dict[Path, str]:
+    return {path: text for path, text in files.items() if path.read_text() != text}
+
+
+def _write(files: Mapping[Path, str]) -> None:
+    for path, text in files.items():
+        path.write_text(text)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
