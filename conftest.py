@@ -1,3 +1,3 @@
-"""Loads the engine; everything else is in src/meshgate/plugin.py."""
+"""Loads the engine; everything else is in src/meshgate/plugin/."""
 
 pytest_plugins = ["meshgate.plugin"]

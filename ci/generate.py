@@ -17,6 +17,7 @@ import msgspec
 from meshgate.catalogue import STAGES, checks
 from meshgate.collect import rights
 from meshgate.report.json import schema
+from meshgate.settings import reference_page
 
 ROOT = Path(__file__).parents[1]
 KUBERNETES = "1.34.4"
@@ -39,6 +40,7 @@ def generated() -> dict[Path, str]:
         ROOT / "hooks/meshgate/files/rbac-shadow.json": roles(shadow=True),
         ROOT / "hooks/meshgate/files/restart.json": listed([rights.restart_role("istio-restart")]),
         ROOT / "docs/verdict.schema.json": pretty(schema()),
+        ROOT / "docs/reference/options.md": reference_page.page(),
         ROOT / "README.md": between(readme, stages()),
     }
 

@@ -16,8 +16,8 @@ from typing import Any, get_args
 import msgspec
 import pytest
 
-from meshgate import cli
 from meshgate.catalogue import STAGES, checks
+from meshgate.cli import options as cli
 from meshgate.facts.evidence import Evidence
 from meshgate.facts.mesh import Mesh
 from meshgate.plugin import ARGUMENTS

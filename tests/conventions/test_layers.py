@@ -25,7 +25,7 @@ MODULES = {
 }
 WORLDLY = {
     *("meshgate.collect", "meshgate.probe", "meshgate.pipeline"),
-    *("meshgate.plugin", "meshgate.cli"),
+    *("meshgate.plugin", "meshgate.cli", "meshgate.__main__", "meshgate.deadline"),
 }
 
 Lint = Callable[[], "subprocess.CompletedProcess[str]"]

@@ -14,10 +14,11 @@ from typing import Any
 
 import msgspec
 
-from meshgate.collect.capture import Access, connect
+from meshgate.collect.capture import connect
 from meshgate.collect.shadow import proxies, running, simulation, target
 from meshgate.collect.shadow.proxies import Proxy
 from meshgate.semantics.config_diff import changes, resources
+from meshgate.settings import Settings
 from meshgate.snapshot.items import SHADOW, requires
 from meshgate.snapshot.model import Expectations
 
@@ -32,7 +33,7 @@ Given = dict[str, dict[str, Any]]  # workload → "type name" → resource
 
 def main(verb: str, *words: str) -> int:
     """One of the two."""
-    source = connect(Access(), Expectations(istio_namespace=NAMESPACE))
+    source = connect(Settings(), Expectations(istio_namespace=NAMESPACE))
     if verb == "predict":
         folder, file = map(Path, words)
         wanted = target.rendered(folder / "istiod.yaml")

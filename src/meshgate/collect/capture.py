@@ -10,10 +10,8 @@ import msgspec
 from meshgate import __version__
 from meshgate.collect.errors import ReadError
 from meshgate.collect.reading import Reading
-from meshgate.collect.shadow.programs import Programs
 from meshgate.deadline import Deadline
-from meshgate.probe.plan import Plan
-from meshgate.probe.traffic import Traffic
+from meshgate.settings import Settings
 from meshgate.snapshot.istiod import ProxySync
 from meshgate.snapshot.items import INGRESS, ISTIOD, closure
 from meshgate.snapshot.model import Expectations, Gap, Snapshot
@@ -59,30 +57,8 @@ class Replay:
         return self.snapshot
 
 
-class Access(msgspec.Struct, frozen=True, kw_only=True):
-    """How to reach a cluster and its istiods; times in seconds.
-
-    `istiod_access` is `direct`, `port-forward`, or `auto`: direct from inside the cluster.
-    """
-
-    kubeconfig: str | None = None
-    context: str | None = None
-    request_timeout: float = 30.0
-    istiod_access: str = "auto"
-    istiod_token_file: str | None = None
-    istioctl: str = "istioctl"
-    analyze_timeout: float = 60.0
-    window: float = 5.0
-    retry_after_burst: int = 20
-    probe_rate: float = 500.0
-    traffic: Traffic = Traffic()
-    programs: Programs | None = None
-    pair: Plan = Plan()
-    pair_sample: int = 0
-
-
 def connect(
-    access: Access,
+    settings: Settings,
     expectations: Expectations,
     progress: Progress = lambda words: None,
     deadline: Deadline | None = None,
@@ -90,7 +66,7 @@ def connect(
     """Return a source that reads a cluster; raise NoCluster when none is configured.
 
     Args:
-        access: how to reach the cluster.
+        settings: how to reach the cluster, and what to probe.
         expectations: what the snapshot is judged by.
         progress: is called with what is being read.
         deadline: when the run ends; what is not read by then becomes a Gap.
@@ -100,6 +76,7 @@ def connect(
     from meshgate.collect.kubernetes import Cluster
     from meshgate.collect.readers import Context
 
+    access = settings.access
     cluster = Cluster(
         config=access.kubeconfig,
         context=access.context,
@@ -114,15 +91,7 @@ def connect(
         cluster=cluster,
         transport=transport,
         expectations=expectations,
-        istioctl=access.istioctl,
-        analyze_timeout=access.analyze_timeout,
-        window=access.window,
-        retry_after_burst=access.retry_after_burst,
-        probe_rate=access.probe_rate,
-        traffic=access.traffic,
-        programs=access.programs,
-        pair=access.pair,
-        pair_sample=access.pair_sample,
+        settings=settings,
         progress=progress,
     )
     return Live(context, progress)

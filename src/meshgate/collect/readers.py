@@ -11,6 +11,7 @@ from typing import Any
 
 import msgspec
 
+from meshgate import settings as run_settings
 from meshgate.collect import (
     istioctl,
     istiod,
@@ -65,28 +66,26 @@ MOST_TEMPTED = 3  # pods beside the probe pair
 
 
 class Context(msgspec.Struct, frozen=True, kw_only=True):
-    """What a reader may use: the API server, the way to pods, what the person asked for.
+    """What a reader may use.
 
-    `analyze_timeout`: seconds for one run of istioctl; `window`: seconds over which istiod's own
-    numbers are watched; `probe_rate`: connections a second to the workloads' ports;
-    `retry_after_burst`: requests to a declared target, at the most; `traffic`: what may go through
-    the gateways; `programs`: what an upgrade is tried with in the shadow; `pair`: which pods are
-    made, and how many Services they call of their own accord; `progress`: is told what is done.
+    Attributes:
+        cluster: the API server.
+        transport: the way to istiod and to pods.
+        expectations: what the snapshot is judged by.
+        settings: limits, and what to probe.
+        progress: is called with what is being done.
     """
 
     cluster: Cluster
     transport: istiod.Transport
     expectations: Expectations
-    istioctl: str
-    analyze_timeout: float
-    window: float
-    probe_rate: float
-    retry_after_burst: int = 20
-    traffic: Traffic = Traffic()
-    programs: Programs | None = None
-    pair: Plan = Plan()
-    pair_sample: int = 0
+    settings: run_settings.Settings = run_settings.Settings()
     progress: Callable[[str], None] = lambda words: None
+
+    @property
+    def traffic(self) -> Traffic:
+        """Return what is sent through the gateways."""
+        return Traffic.of(self.settings.ingress, self.expectations.answers)
 
 
 def read_istiod(context: Context, found: Items) -> tuple[IstiodReading, ...]:
@@ -96,7 +95,9 @@ def read_istiod(context: Context, found: Items) -> tuple[IstiodReading, ...]:
 
 def read_metrics(context: Context, found: Items) -> tuple[IstiodMetrics, ...]:
     """What each replica counted within a window."""
-    return istiod_metrics.read(_replicas(context, found), context.transport, context.window)
+    return istiod_metrics.read(
+        _replicas(context, found), context.transport, context.settings.access.window
+    )
 
 
 def _replicas(context: Context, found: Items) -> list[Pod]:
@@ -114,9 +115,9 @@ def read_analysis(context: Context, found: Items) -> Analysis:
     """What `istioctl analyze` says."""
     return istioctl.analyze(
         context.cluster,
-        istioctl=context.istioctl,
+        istioctl=context.settings.access.istioctl,
         istio_namespace=context.expectations.istio_namespace,
-        timeout=context.analyze_timeout,
+        timeout=context.settings.access.analyze_timeout,
     )
 
 
@@ -172,7 +173,9 @@ def read_port_probes(context: Context, found: Items) -> PortProbes:
         for each in chosen(found.pods, found.services, context.expectations)
     ]
     try:
-        found_probes = mtls.ask(targets, identity, root, datetime.now(UTC), context.probe_rate)
+        found_probes = mtls.ask(
+            targets, identity, root, datetime.now(UTC), context.settings.probes.probe_rate
+        )
     except StorageError as error:
         return PortProbes(unsigned=str(error))
     return PortProbes(
@@ -182,7 +185,7 @@ def read_port_probes(context: Context, found: Items) -> PortProbes:
 
 def read_pair(context: Context, found: Items) -> Pair:
     """What two new pods see of the mesh from inside."""
-    plan, asked = context.pair, context.expectations
+    plan, asked = Plan.of(context.settings.probes), context.expectations
     if not plan.image:
         return Pair(skipped_reason="no probe pair was asked for (--probe-pair=IMAGE)")
     if asked.shard and not asked.shard.startswith("0/"):
@@ -200,10 +203,12 @@ def read_pair(context: Context, found: Items) -> Pair:
         for each in found.services
         if each.metadata.namespace not in (plan.namespace, asked.istio_namespace)
     ]
-    sampled = sample(found.pods, others, asked, context.pair_sample)
+    sampled = sample(found.pods, others, asked, context.settings.probes.probe_sample)
     filters = found.retry_filters.filters if found.retry_filters else ()
     throttled = matching_pod_labels(filters, plan.namespace, asked.istio_namespace)[:MOST_TEMPTED]
-    plan = plan._replace(sampled=sampled, throttled=throttled, most=context.retry_after_burst)
+    plan = plan._replace(
+        sampled=sampled, throttled=throttled, most=context.settings.probes.retry_after_burst
+    )
     return probes.ask(context.cluster, plan)
 
 
@@ -234,21 +239,24 @@ def read_retry_filters(context: Context, found: Items) -> RetryFilters:
 
 def read_bursts(context: Context, found: Items) -> tuple[Burst, ...]:
     """What the declared targets answer to a burst."""
-    return burst.ask(context.expectations.retry_after_targets, context.retry_after_burst)
+    return burst.ask(
+        context.expectations.retry_after_targets, context.settings.probes.retry_after_burst
+    )
 
 
 def read_istioctl(context: Context, found: Items) -> str:
     """Which version istioctl is of."""
-    return istioctl.version(context.istioctl, context.analyze_timeout)
+    access = context.settings.access
+    return istioctl.version(access.istioctl, access.analyze_timeout)
 
 
 def read_precheck(context: Context, found: Items) -> Analysis:
     """What `istioctl x precheck` says."""
     return istioctl.precheck(
         context.cluster,
-        istioctl=context.istioctl,
+        istioctl=context.settings.access.istioctl,
         istio_namespace=context.expectations.istio_namespace,
-        timeout=context.analyze_timeout,
+        timeout=context.settings.access.analyze_timeout,
     )
 
 
@@ -276,14 +284,15 @@ def plan_ingress(context: Context, found: Items) -> gateways.Plan:
 
 def read_shadow(context: Context, found: Items) -> Shadow:
     """What the target's istiod would send, and whether the target's Envoy would take it."""
-    if context.programs is None:
+    programs = Programs.of(context.settings)
+    if programs is None:
         return Shadow(skipped_reason=NO_PROGRAMS)
     from meshgate.collect.shadow import simulation  # protobuf's messages take a second to load
 
     namespace = context.expectations.istio_namespace
     with running.asked(context.transport, found, namespace) as current:
         return simulation.simulate_live(
-            context.cluster, current, context.programs, namespace, context.progress
+            context.cluster, current, programs, namespace, context.progress
         )
 
 

@@ -1,5 +1,6 @@
 """Looking again until what is transient has passed, or one shared deadline has."""
 
+import math
 import time
 from collections.abc import Callable, Iterable
 from typing import Protocol
@@ -7,6 +8,7 @@ from typing import Protocol
 import msgspec
 
 from meshgate.collect.capture import Source
+from meshgate.deadline import Deadline
 from meshgate.snapshot.model import KnownProblem, Snapshot
 
 INTERVAL = 2.0
@@ -46,6 +48,7 @@ def settle(
     deadline: float,
     interval: float = INTERVAL,
     watcher: Watcher = lambda waits_for, seconds_left: None,
+    run_ends: Deadline | None = None,
 ) -> Snapshot:
     """Return evidence without transient findings, or the newest at the deadline.
 
@@ -56,9 +59,11 @@ def settle(
 
     Args:
         items: what to read (snapshot/items.py).
-        judge: takes all claims on a capture, without reporting.
-        deadline: seconds from the end of the first look; 0 means to look once.
-        interval: seconds between two looks.
+        judge: runs all checks on a capture, without reporting.
+        deadline: seconds from the end of the first capture; 0 means to capture once.
+        interval: seconds between two captures.
+        watcher: is called with what is waited for.
+        run_ends: the end of the whole run, after which nothing is waited for.
     """
     wanted = frozenset(items)
     snapshot = source.capture(wanted)
@@ -68,7 +73,7 @@ def settle(
     churn = 0
     while source.live:
         state = judge(snapshot)
-        left = end - time.monotonic()
+        left = min(end - time.monotonic(), run_ends.left if run_ends else math.inf)
         new = state.sightings - previous if previous is not None else frozenset()
         churns = bool(new) and new == state.sightings and not state.blocked
         churn = churn + 1 if churns else 0

@@ -1,5 +1,6 @@
 """The mesh in a snapshot: the one argument of a check."""
 
+from collections.abc import Iterable
 from functools import cached_property
 
 from meshgate.facts.controlplane.admission import AdmissionControl
@@ -41,6 +42,7 @@ from meshgate.facts.precheck.release_changes import Changes
 from meshgate.facts.precheck.restart import Restart
 from meshgate.facts.precheck.shadow_upgrade import ShadowUpgrade
 from meshgate.facts.precheck.upgrade_path import Upgrade
+from meshgate.semantics.planned import summary
 from meshgate.snapshot.model import Snapshot
 
 
@@ -52,6 +54,17 @@ class Mesh:
 
     def __repr__(self) -> str:
         return f"<Mesh {self.evidence.snapshot.source}>"
+
+    def notes(self, reads: Iterable[str]) -> tuple[str, ...]:
+        """Return what is noteworthy about evidence that these checks read, and not a finding."""
+        snapshot = self.evidence.snapshot
+        seen = frozenset(reads) & frozenset(snapshot.read)
+        left_out = [
+            self.precheck.left_out if "precheck" in seen else "",
+            self.analysis.left_out if "analysis" in seen else "",
+        ]
+        sent = summary(snapshot.ingress) if "ingress" in reads else ()
+        return (*(each for each in left_out if each), *sent)
 
     @cached_property
     def control_plane(self) -> ControlPlane:

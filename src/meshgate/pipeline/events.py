@@ -1,40 +1,19 @@
 """Events: what happened to an object, told beside it, and still there when the object is gone."""
 
-import re
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-import msgspec
-
 from meshgate.report.short import cut
+from meshgate.settings.reference import ObjectReference
 
 if TYPE_CHECKING:
     from meshgate.collect.kubernetes import Cluster
 
 
-_NAMED = re.compile(r"(?P<namespace>[^/@]+)/(?P<name>[^/@]+)(?:@(?P<uid>[^/@]*))?")
-
-
-class Named(msgspec.Struct, frozen=True):
-    """One object; with `uid` no later one of that name is taken for it."""
-
-    namespace: str
-    name: str
-    uid: str = ""
-
-    @classmethod
-    def parse(cls, text: str) -> "Named":
-        """`namespace/name` or `namespace/name@uid`; raises ValueError."""
-        found = _NAMED.fullmatch(text)
-        if not found:
-            raise ValueError(f"{text!r} is not NAMESPACE/NAME or NAMESPACE/NAME@UID")
-        return cls(found["namespace"], found["name"], found["uid"] or "")
-
-
 def publish_event(
     cluster: "Cluster",
     kind: tuple[str, str],
-    about: Named,
+    about: ObjectReference,
     reason: str,
     message: str,
     at: datetime,

@@ -12,9 +12,10 @@ import msgspec
 
 from meshgate.collect.errors import NoCluster, ReadError
 from meshgate.pipeline import metrics
-from meshgate.pipeline.events import Named, publish_event
+from meshgate.pipeline.events import publish_event
 from meshgate.pipeline.reports import Run, keep
 from meshgate.report.short import Short
+from meshgate.settings.reference import ObjectReference
 
 if TYPE_CHECKING:
     from meshgate.collect.kubernetes import Cluster
@@ -40,7 +41,7 @@ class Targets(msgspec.Struct, frozen=True):
     verdict of one of them.
     """
 
-    job: Named | None = None
+    job: ObjectReference | None = None
     shard: str = ""
     report: str = ""
     keep: int = 5
@@ -117,7 +118,7 @@ class _Publisher:
         verdict = self._verdict
         return Run(self._name, self._at, self._version, verdict.exit, verdict.line, verdict.stages)
 
-    def _annotate(self, job: Named) -> None:
+    def _annotate(self, job: ObjectReference) -> None:
         verdict = self._verdict
         annotations = {
             GATE: OPEN if verdict.open else CLOSED,
@@ -136,7 +137,7 @@ class _Publisher:
         else:
             self._merge(job, annotations)
 
-    def _merge(self, job: Named, annotations: dict[str, str]) -> dict[str, str]:
+    def _merge(self, job: ObjectReference, annotations: dict[str, str]) -> dict[str, str]:
         """Writes these; all that the Job has then."""
         metadata = {"annotations": annotations} | ({"uid": job.uid} if job.uid else {})
         written = self._connect().merge(
@@ -146,7 +147,7 @@ class _Publisher:
         )
         return msgspec.json.decode(written, type=_Annotated).metadata.annotations
 
-    def _annotate_shard(self, job: Named, annotations: dict[str, str]) -> None:
+    def _annotate_shard(self, job: ObjectReference, annotations: dict[str, str]) -> None:
         """Tells this shard's verdict, and what all of them come to as far as they have told."""
         index, _, count = self._targets.shard.partition("/")
         names = [f"{ANNOTATION}shard-{each}" for each in range(int(count))]
@@ -170,7 +171,7 @@ class _Publisher:
             }
             all_told = self._merge(job, common)
 
-    def _event(self, job: Named) -> None:
+    def _event(self, job: ObjectReference) -> None:
         verdict, shard = self._verdict, self._targets.shard
         reason = ("Shard" if shard else "Gate") + ("Open" if verdict.open else "Closed")
         line = f"shard {shard}: {verdict.line}" if shard else verdict.line

@@ -18,10 +18,18 @@ import sys
 import pytest
 
 from meshgate.plugin.controller import Controller
+from meshgate.plugin.ending import refuse
 from meshgate.plugin.html import Page
-from meshgate.plugin.options import add_options, configure
+from meshgate.plugin.options import (
+    add_options,
+    load,
+    prepare_reports,
+    reports_alone,
+    usage_error,
+)
 from meshgate.plugin.settling import ARGUMENTS
 from meshgate.plugin.worker import Worker, basis, mesh, warn
+from meshgate.settings import SettingsError
 
 __all__ = [
     "ARGUMENTS",
@@ -47,10 +55,17 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 @pytest.hookimpl(tryfirst=True)
 def pytest_configure(config: pytest.Config) -> None:
     """Check the options, remove the reports of an earlier run, and register the run."""
-    settings = configure(config)
     if hasattr(config, "workerinput"):
-        config.pluginmanager.register(Worker(config, settings), "meshgate-run")
+        config.pluginmanager.register(Worker(config, load(config)), "meshgate-run")
         return
+    try:
+        settings = load(config)
+    except SettingsError as error:
+        alone = reports_alone(config)
+        prepare_reports(config, alone)
+        refuse(config, alone, str(error))
+        raise usage_error(f"{error}.") from error
+    prepare_reports(config, settings)
     controller = Controller(config, settings)
     config.pluginmanager.register(controller, "meshgate-run")
     config.pluginmanager.register(Page(controller), "meshgate-page")

@@ -49,7 +49,7 @@ class Controller(Worker):
         return dict.fromkeys(row.stage for row in self._selected.values())
 
     @pytest.hookimpl(optionalhook=True)
-    def pytest_configure_node(self, node: Any) -> None:  # noqa: ANN401
+    def pytest_configure_node(self, node: Any) -> None:
         """Send an xdist worker the place of the evidence."""
         chosen = self._settings.run.snapshot or self._snapshot_file
         node.workerinput["meshgate_snapshot"] = str(Path(chosen).absolute())
@@ -96,6 +96,7 @@ class Controller(Worker):
                     lambda snapshot: judge(selected, snapshot),
                     deadline=run.settle,
                     watcher=self._terminal.waiting,
+                    run_ends=source.deadline if isinstance(source, Live) else None,
                 )
             self._save(source, snapshot)
         except NoCluster as error:

@@ -14,7 +14,7 @@ from meshgate.report import json, text
 from meshgate.report.short import Short, broken, short
 from meshgate.settings import Settings
 from meshgate.settings.reference import ObjectReference
-from meshgate.verdict import Gate, Ruling
+from meshgate.verdict import Gate, Ruling, ruling
 
 if TYPE_CHECKING:
     from meshgate.snapshot.model import Snapshot
@@ -98,3 +98,11 @@ class Ending:
         version = known or self._settings.criteria.target_version or ""
         for line in publish(verdict, version, targets, files, lambda: cluster(self._settings)):
             self._terminal.say(f"note {line}")
+
+
+def refuse(config: pytest.Config, settings: Settings, why: str) -> None:
+    """Write and publish that a run did not start, because its settings cannot be used."""
+    ending = Ending(config, settings, Terminal(config))
+    status = int(pytest.ExitCode.USAGE_ERROR)
+    sentence = "GATE CLOSED: nothing was verified"
+    ending.early(ruling([], {}), None, status=status, sentence=sentence, why=why)

@@ -3,7 +3,7 @@
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 
@@ -16,7 +16,7 @@ from meshgate.semantics.declared_answers import missing, read_answers
 from meshgate.semantics.releases import read_support
 from meshgate.settings import Settings
 from meshgate.snapshot.ingress import INSIDE, OUTSIDE, PROBER, Answer, Watch
-from meshgate.snapshot.model import Before, Expectations, KnownProblem, before
+from meshgate.snapshot.model import Before, Expectations, KnownProblem, Snapshot, before
 from meshgate.snapshot.store import UnusableSnapshot, load
 from meshgate.snapshot.upgrade import Support
 from meshgate.suppressions import read_waivers
@@ -62,7 +62,7 @@ def _watch(settings: Settings) -> Watch | None:
     return saved.watch
 
 
-def _load(settings: Settings, location: str) -> Any:  # noqa: ANN401
+def _load(settings: Settings, location: str) -> Snapshot:
     place = SnapshotLocation(location)
     return place.load(cluster(settings) if place.in_cluster else None)
 

@@ -28,17 +28,17 @@ class Page:
         metadata.clear()
 
     @pytest.hookimpl(optionalhook=True)
-    def pytest_html_report_title(self, report: Any) -> None:  # noqa: ANN401
+    def pytest_html_report_title(self, report: Any) -> None:
         """Set the page's title."""
         report.title = "meshgate"
 
     @pytest.hookimpl(optionalhook=True)
-    def pytest_html_results_table_row(self, report: Any, cells: list[str]) -> None:  # noqa: ANN401
+    def pytest_html_results_table_row(self, report: Any, cells: list[str]) -> None:
         """Show a check's id and title in its row."""
         if taken := getattr(report, "meshgate", None):
             cells[1] = html.cell(msgspec.convert(taken, Outcome))
 
     @pytest.hookimpl(optionalhook=True)
-    def pytest_html_results_summary(self, prefix: list[str], summary: Any, postfix: Any) -> None:  # noqa: ANN401
+    def pytest_html_results_summary(self, prefix: list[str], summary: Any, postfix: Any) -> None:
         """Put the verdict on top."""
         prefix.extend(html.summary(self._controller.ruling, self._controller.snapshot))

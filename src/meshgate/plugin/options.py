@@ -3,22 +3,33 @@
 import argparse
 import os
 import shlex
-from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from meshgate.report import text
-from meshgate.settings import TOPICS, Settings, SettingsError, definitions, read_file, resolve
-from meshgate.settings.definition import Setting
+from meshgate.settings import (
+    TOPICS,
+    Reports,
+    Setting,
+    Settings,
+    SettingsError,
+    definitions,
+    read_file,
+    resolve,
+)
 from meshgate.settings.sources import FILE
 
 _JUNIT, _PAGE = "junit.xml", "index.html"
 
 
 def add_options(parser: pytest.Parser) -> None:
-    """Add an option for each setting, in a group for each topic, and hidden former names."""
+    """Add an option for each setting, in a group for each topic, and hidden former names.
+
+    The values are parsed by `load`: an error of argparse would end the run before any report.
+    """
     for name, topic in TOPICS.items():
         title = (topic.__doc__ or "").partition("\n")[0].rstrip(".")
         group = parser.getgroup(f"meshgate-{name}", f"meshgate: {title}")
@@ -36,79 +47,59 @@ def _attributes(topic: str, setting: Setting) -> dict[str, Any]:
     shared: dict[str, Any] = {"dest": _dest(topic, setting), "default": None}
     if setting.switch:
         return {**shared, "action": "store_true"}
-    shared |= {"type": _parser(setting), "metavar": setting.metavar or f"{{{','.join(setting.choices)}}}"}
+    shared["metavar"] = setting.metavar or "|".join(setting.choices)
     return {**shared, "action": "append"} if setting.repeated else shared
-
-
-def _parser(setting: Setting) -> Callable[[str], Any]:
-    """Return the parser of an option's value, with its own message as the usage error."""
-
-    def parse(given: str) -> Any:  # noqa: ANN401
-        try:
-            return setting.value(given)
-        except ValueError as error:
-            raise argparse.ArgumentTypeError(str(error)) from error
-
-    return parse
 
 
 def _dest(topic: str, setting: Setting) -> str:
     return f"meshgate_{topic}_{setting.name}"
 
 
-def configure(config: pytest.Config) -> Settings:
-    """Return the settings of this run; raise UsageError for settings that cannot be used.
-
-    In the process that decides, it also checks that the reports can be written and removes those
-    of an earlier run, which would pass for this one's.
-    """
-    try:
-        settings = resolve(_given(config), _file(config))
-    except SettingsError as error:
-        raise usage_error(f"{error}.") from error
-    if not hasattr(config, "workerinput"):
-        _check_job(settings)
-        if settings.reports.reports:
-            folder = Path(settings.reports.reports)
-            config.option.xmlpath = str(folder / _JUNIT)
-            config.option.htmlpath = str(folder / _PAGE)
-        if not config.option.collectonly:
-            _remove(report_files(config, settings).values())
+def load(config: pytest.Config) -> Settings:
+    """Return the settings of this run; raise SettingsError for settings that cannot be used."""
+    settings = resolve(_given(config), _file(config))
+    words = shlex.split(os.environ.get("PYTEST_ADDOPTS", ""))
+    if settings.reports.job and words[::2] != ["-p"] * len(words[::2]):
+        raise SettingsError(
+            f"PYTEST_ADDOPTS={' '.join(words)} may deselect checks, which a gate's Job does not "
+            "allow: unset it"
+        )
     return settings
 
 
-def _given(config: pytest.Config) -> dict[str, dict[str, Any]]:
-    given: dict[str, dict[str, Any]] = {}
-    for name, topic in TOPICS.items():
-        for each in definitions(topic):
-            value = config.getoption(_dest(name, each))
+def reports_alone(config: pytest.Config) -> Settings:
+    """Return the settings of the reports, where the others cannot be used."""
+    chosen: dict[str, Any] = {}
+    for each in definitions(Reports):
+        with suppress(ValueError):
+            value = config.getoption(_dest("reports", each))
             if value is not None:
-                value = tuple(value) if each.repeated else value
-                given.setdefault(name, {})[each.name] = value
-    return given
+                chosen[each.name] = each.value(value)
+    return Settings(reports=Reports(**chosen))
 
 
-def _file(config: pytest.Config) -> dict[str, dict[str, Any]]:
-    if named := config.getoption("--settings"):
-        return read_file(Path(named))
-    beside = (config.inipath or config.rootpath / "pytest.ini").parent / FILE
-    return read_file(beside) if beside.is_file() else {}
+def prepare_reports(config: pytest.Config, settings: Settings) -> None:
+    """Remove the reports of an earlier run, which would pass for this one's.
 
-
-def _check_job(settings: Settings) -> None:
-    """Raise UsageError in a Job for options of pytest that come from its environment."""
-    words = shlex.split(os.environ.get("PYTEST_ADDOPTS", ""))
-    if settings.reports.job and words[::2] != ["-p"] * len(words[::2]):
-        raise usage_error(
-            f"PYTEST_ADDOPTS={' '.join(words)} may deselect checks, which a gate's Job does not "
-            "allow: unset it."
-        )
-
-
-def usage_error(message: str) -> pytest.UsageError:
-    """Return the error that ends the run with exit 4; pytest prints it as the last lines."""
-    last = text.last_line("GATE CLOSED: nothing was verified", int(pytest.ExitCode.USAGE_ERROR))
-    return pytest.UsageError(f"{message}\n{last}")
+    Raises UsageError where a report cannot be written.
+    """
+    if settings.reports.reports:
+        folder = Path(settings.reports.reports)
+        config.option.xmlpath = str(folder / _JUNIT)
+        config.option.htmlpath = str(folder / _PAGE)
+    if config.option.collectonly:
+        return
+    for file in report_files(config, settings).values():
+        try:
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.unlink(missing_ok=True)
+            if not os.access(file.parent, os.W_OK):
+                raise PermissionError(f"no permission to write in {file.parent}")
+        except OSError as error:
+            raise usage_error(
+                f"cannot write the report {file}: {error}. Name another directory with --reports, "
+                "or another file with --json, --html or --junitxml."
+            ) from error
 
 
 def report_files(config: pytest.Config, settings: Settings) -> dict[str, Path]:
@@ -127,15 +118,34 @@ def snapshot_file(settings: Settings) -> Path:
     return Path(settings.run.save_snapshot or folder / "snapshot.json.gz")
 
 
-def _remove(files: Any) -> None:  # noqa: ANN401
-    for file in files:
-        try:
-            file.parent.mkdir(parents=True, exist_ok=True)
-            file.unlink(missing_ok=True)
-            if not os.access(file.parent, os.W_OK):
-                raise PermissionError(f"no permission to write in {file.parent}")
-        except OSError as error:
-            raise usage_error(
-                f"cannot write the report {file}: {error}. Name another directory with --reports, "
-                "or another file with --json, --html or --junitxml."
-            ) from error
+def usage_error(message: str) -> pytest.UsageError:
+    """Return the error that ends the run with exit 4; pytest prints it as the last lines."""
+    last = text.last_line("GATE CLOSED: nothing was verified", int(pytest.ExitCode.USAGE_ERROR))
+    return pytest.UsageError(f"{message}\n{last}")
+
+
+def _given(config: pytest.Config) -> dict[str, dict[str, Any]]:
+    given: dict[str, dict[str, Any]] = {}
+    for name, topic in TOPICS.items():
+        for each in definitions(topic):
+            value = config.getoption(_dest(name, each))
+            if value is not None:
+                given.setdefault(name, {})[each.name] = _value(each, value)
+    return given
+
+
+def _value(setting: Setting, given: Any) -> Any:
+    """Return the value of an option; raise SettingsError for one that is not allowed."""
+    if setting.switch:
+        return given
+    try:
+        return tuple(map(setting.value, given)) if setting.repeated else setting.value(given)
+    except ValueError as error:
+        raise SettingsError(f"{setting.flag}: {error}") from error
+
+
+def _file(config: pytest.Config) -> dict[str, dict[str, Any]]:
+    if named := config.getoption("--settings"):
+        return read_file(Path(named))
+    beside = (config.inipath or config.rootpath / "pytest.ini").parent / FILE
+    return read_file(beside) if beside.is_file() else {}

@@ -1,4 +1,4 @@
-"""Every check on one capture, without reporting: what may resolve by itself, and what never will."""
+"""Every check on one capture, without reporting: what may resolve by itself, and what cannot."""
 
 from collections.abc import Iterable, Mapping
 

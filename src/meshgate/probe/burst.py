@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 import httpx
 
 from meshgate.deadline import bounded
-from meshgate.probe.target import Target
+from meshgate.settings.target import Target
 from meshgate.snapshot.retry_after import Burst
 
 TIMEOUT = 10.0  # seconds for one answer

@@ -12,7 +12,6 @@ import warnings
 from collections.abc import Callable
 from contextlib import closing, suppress
 from http.client import HTTPConnection, HTTPException
-from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
@@ -27,6 +26,7 @@ from meshgate.probe.traffic import Traffic
 from meshgate.semantics.certificates import described
 from meshgate.semantics.declared_answers import VARIABLE
 from meshgate.semantics.listeners import VERSIONS
+from meshgate.settings import Ingress
 from meshgate.snapshot.ingress import PROBER, Exchange, Expected, Request
 from meshgate.snapshot.redact import text
 from meshgate.snapshot.wire import Certificate
@@ -249,7 +249,7 @@ class _Attempt:
 HTTP1, HTTP2, ANY = ("http/1.1",), ("h2",), ("h2", "http/1.1")
 
 
-def _context(alpn: list[str], identity: Path | None = None) -> ssl.SSLContext:
+def _context(alpn: list[str], identity: str | None = None) -> ssl.SSLContext:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE  # whatever is served is recorded
@@ -271,7 +271,7 @@ def _only(version: str) -> ssl.SSLContext:
     return context
 
 
-def _trusting(ca: Path | None, identity: Path | None) -> ssl.SSLContext:
+def _trusting(ca: str | None, identity: str | None) -> ssl.SSLContext:
     context = ssl.create_default_context()
     context.check_hostname = False  # facts compare the names
     if ca:
@@ -281,7 +281,7 @@ def _trusting(ca: Path | None, identity: Path | None) -> ssl.SSLContext:
     return context
 
 
-def unusable(traffic: Traffic) -> str:
+def unusable(traffic: Ingress) -> str:
     """Return why requests cannot be sent with these settings, or nothing."""
     try:
         _trusting(traffic.ca, None)

@@ -2,6 +2,8 @@
 
 from typing import NamedTuple
 
+from meshgate.settings import Probes
+
 
 class Plan(NamedTuple):
     """The pods to create, and what they call besides each other.
@@ -23,3 +25,13 @@ class Plan(NamedTuple):
     throttled: tuple[dict[str, str], ...] = ()
     most: int = 20
     seconds: float = 60.0
+
+    @classmethod
+    def of(cls, settings: Probes) -> "Plan":
+        """Return the plan of these settings; what is called by itself is added by the reader."""
+        return cls(
+            image=settings.probe_pair,
+            namespace=settings.probe_namespace,
+            declared=settings.probe_call,
+            seconds=settings.probe_deadline,
+        )

@@ -68,7 +68,7 @@ class Setting:
         return self.parse(text)
 
 
-def setting(default: Any, flag: str, help: str, **more: Any) -> Any:  # noqa: ANN401
+def setting(default: Any, flag: str, help: str, **more: Any) -> Any:
     """Return the field of a topic that is a setting.
 
     Args:

@@ -40,7 +40,7 @@ def read_file(path: Path) -> dict[str, dict[str, Any]]:
     return found
 
 
-def _checked(path: Path, setting: Setting, value: Any) -> Any:  # noqa: ANN401
+def _checked(path: Path, setting: Setting, value: Any) -> Any:
     if setting.switch:
         if not isinstance(value, bool):
             raise SettingsError(f"{path}: {setting.key} must be true or false")
@@ -84,7 +84,6 @@ def _check(settings: Settings) -> None:
     if settings.run.snapshot:
         for flag, given, why in (
             ("--context", settings.access.context, "names a cluster"),
-            ("--kubeconfig", settings.access.kubeconfig, "names a cluster"),
             ("--dry-run", settings.run.dry_run, "plans requests to a cluster"),
             ("--save-baseline", settings.run.save_baseline, "saves what is read from a cluster"),
         ):

@@ -4,16 +4,18 @@ import json
 import tempfile
 import time
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import msgspec
 import pytest
 
-from meshgate.collect.capture import Access, Live, Replay, connect
+from meshgate.collect.capture import Live, Replay, connect
 from meshgate.collect.istiod import MONITORING_PORT
 from meshgate.collect.kubernetes import NoCluster
 from meshgate.deadline import Deadline
+from meshgate.settings import Access, Settings
 from meshgate.snapshot import items
 from meshgate.snapshot.istiod import ProxySync
 from meshgate.snapshot.items import OFFLINE_BUNDLE, closure
@@ -46,8 +48,8 @@ LISTS = frozenset({"namespaces", "pods", "deployments", "envoy_filters"})
 class Estate:
     """A cluster with one istiod, and a source that reads it."""
 
-    def __init__(self, api: Server, replica: Server, source: Live, access: Access) -> None:
-        self.access = access
+    def __init__(self, api: Server, replica: Server, source: Live, settings: Settings) -> None:
+        self.settings = settings
         self.api = api
         self.replica = replica
         self.source = source
@@ -82,7 +84,8 @@ def estate(serve: Serve, tmp_path: Path) -> Estate:
         istioctl=str(fakes.istioctl(tmp_path / "istioctl")),
         window=0.0,
     )
-    return Estate(api, replica, connect(access, Expectations(stale_after=7.0)), access)
+    settings = Settings(access=access)
+    return Estate(api, replica, connect(settings, Expectations(stale_after=7.0)), settings)
 
 
 # --- what was read ------------------------------------------------------------------------------
@@ -209,14 +212,15 @@ def test_an_undecodable_object_is_named_and_the_others_are_kept(estate: Estate) 
 
 
 def test_what_the_deadline_cuts_off_is_a_gap_and_the_rest_is_kept(estate: Estate) -> None:
-    access = msgspec.structs.replace(estate.access, request_timeout=30.0)
+    access = replace(estate.settings.access, request_timeout=30.0)
+    settings = Settings(access=access)
     estate.api.answers["/apis/apps/v1/deployments"] = lambda request: (
         request.left(20),
         answer({}),
     )[1]
     began = time.monotonic()
 
-    seen = connect(access, Expectations(), deadline=Deadline(2.0)).capture(
+    seen = connect(settings, Expectations(), deadline=Deadline(2.0)).capture(
         {"pods", "deployments", "istioctl"}
     )
 
@@ -226,7 +230,7 @@ def test_what_the_deadline_cuts_off_is_a_gap_and_the_rest_is_kept(estate: Estate
 
 
 def test_after_the_deadline_nothing_is_read(estate: Estate) -> None:
-    seen = connect(estate.access, Expectations(), deadline=Deadline(0.0)).capture({"pods"})
+    seen = connect(estate.settings, Expectations(), deadline=Deadline(0.0)).capture({"pods"})
 
     assert seen.read == ()
     assert "deadline passed" in seen.gaps[0].why
@@ -422,7 +426,7 @@ def test_without_a_kubeconfig_there_is_no_source(tmp_path: Path) -> None:
     access = Access(kubeconfig=str(tmp_path / "missing"))
 
     with pytest.raises(NoCluster):
-        connect(access, Expectations())
+        connect(Settings(access=access), Expectations())
 
 
 def test_what_is_read_is_told(serve: Serve, tmp_path: Path) -> None:
@@ -431,6 +435,6 @@ def test_what_is_read_is_told(serve: Serve, tmp_path: Path) -> None:
     tell: Callable[[str], None] = told.append
     access = Access(kubeconfig=str(fakes.kubeconfig(tmp_path / "kubeconfig", api.url)))
 
-    connect(access, Expectations(), tell).capture({"pods", "deployments"})
+    connect(Settings(access=access), Expectations(), tell).capture({"pods", "deployments"})
 
     assert told == ["reading deployments, pods from context fake"]

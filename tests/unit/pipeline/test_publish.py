@@ -10,10 +10,10 @@ import pytest
 
 from meshgate.collect.config_map_store import Missing
 from meshgate.collect.kubernetes import Cluster
-from meshgate.pipeline.events import Named
 from meshgate.pipeline.publish import Targets, publish
 from meshgate.pipeline.reports import Run, fetch, keep, runs
 from meshgate.report.short import LINE, broken, short
+from meshgate.settings.reference import ObjectReference
 from meshgate.snapshot.model import Snapshot
 from meshgate.verdict import Finding, Outcome, Verdict, ruling
 from tests import fakes
@@ -25,7 +25,7 @@ JOB = "/apis/batch/v1/namespaces/istio-system/jobs/control-plane-verification"
 EVENTS = "/api/v1/namespaces/istio-system/events"
 MAPS = "/api/v1/namespaces/istio-system/configmaps"
 PLACE = "configmap://istio-system/reports"
-TARGET = Named("istio-system", "control-plane-verification", "uid-1")
+TARGET = ObjectReference("istio-system", "control-plane-verification", "uid-1")
 
 STAGES = {"CP001": "controlplane", "CP004": "controlplane"}
 LOST = Finding("Pod shop/web", "rejected its Listener configuration")
@@ -291,7 +291,7 @@ def test_a_place_that_is_none_is_told(connect: Any) -> None:
 @pytest.mark.parametrize("text", ["name", "a/b/c", "/x", "a/@uid"])
 def test_a_job_is_named_with_its_namespace(text: str) -> None:
     with pytest.raises(ValueError, match="is not NAMESPACE/NAME"):
-        Named.parse(text)
+        ObjectReference.parse(text)
 
 
 HEALTHY = snapshot()

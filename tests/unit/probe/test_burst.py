@@ -8,7 +8,7 @@ from collections.abc import Callable
 import pytest
 
 from meshgate.probe import burst
-from meshgate.probe.target import Target
+from meshgate.settings.target import Target
 from meshgate.snapshot.retry_after import Burst
 from tests.conftest import Serve
 from tests.fakes import Answer, Request

@@ -1,22 +1,24 @@
-"""What an upgrade is tried with, in the shadow."""
+"""What a shadow upgrade runs, and within which limits."""
 
-from pathlib import Path
+from dataclasses import dataclass
 
-import msgspec
+from meshgate.settings import Settings, Simulation
 
 
-class Programs(msgspec.Struct, frozen=True, kw_only=True):
-    """The target's programs and manifests, and the limits; times in seconds.
+@dataclass(frozen=True, kw_only=True)
+class Programs(Simulation):
+    """The settings of the shadow upgrade, with the version that the programs must have.
 
-    `version`, where it is given, is what they must be of.  `deadline` bounds the whole of it,
-    `timeout` each single step; `memory`, in MiB, each program.
+    Attributes:
+        version: the target version; empty for any.
     """
 
-    istiod: str
-    envoy: str
-    manifests: Path
     version: str = ""
-    timeout: float = 60.0
-    deadline: float = 900.0
-    classes: int = 500
-    memory: int = 2048
+
+    @classmethod
+    def of(cls, settings: Settings) -> "Programs | None":
+        """Return the target's programs; None where the settings name none."""
+        if not settings.simulation.istiod:
+            return None
+        target = settings.criteria.target_version or ""
+        return cls(**vars(settings.simulation), version=target)

@@ -78,7 +78,7 @@ def simulate_live(
 ) -> Shadow:
     """Every class of proxies with the target; raises Unreadable where there is nothing to see."""
     deadline = Deadline(options.deadline)
-    wanted = target.rendered(options.manifests)
+    wanted = target.rendered(Path(options.manifests))
 
     def start(hidden: frozenset[Key]) -> AbstractContextManager[target.Running]:
         return target.running(

@@ -1,0 +1,14 @@
+"""`meshgate`: everything around the gates.  pytest alone gives a verdict.
+
+options.py     settings as options of the commands, and errors as exit codes
+evidence.py    capture, watch, shadow: what needs a mesh
+recordings.py  replay, diff, revisions: what needs a snapshot
+reports.py     last, fetch, index: the reports of earlier runs
+rollout.py     restart: the one command that changes workloads
+reference.py   list, explain, schema, rbac: what meshgate knows of itself
+"""
+
+from meshgate.cli import evidence, recordings, reference, reports, rollout
+from meshgate.cli.options import app
+
+__all__ = ["app", "evidence", "recordings", "reference", "reports", "rollout"]
