@@ -598,5 +598,5 @@ def test_evidence_that_cannot_be_kept_is_a_mistake(
     )
 
     assert run.code == 4, run.out
-    assert "cannot keep the evidence" in run.out
+    assert "cannot save the evidence" in run.out
     assert run.last == "GATE CLOSED: nothing was verified (exit 4: usage error)"

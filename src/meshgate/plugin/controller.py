@@ -80,11 +80,11 @@ class Controller(Worker):
 
     def _capture(self, selected: Checks) -> None:
         run = self._settings.run
-        if not run.snapshot:
-            # an earlier run's evidence must not pass for this one's
-            self._snapshot_file.unlink(missing_ok=True)
         rows = checks().values() if run.save_baseline else selected.values()
         try:
+            if not run.snapshot:
+                # an earlier run's evidence must not pass for this one's
+                self._snapshot_file.unlink(missing_ok=True)
             known = evidence.past(self._settings, selected)
             source = evidence.source(self._settings, known, self._terminal.reading)
             if isinstance(source, Live) and run.dry_run:

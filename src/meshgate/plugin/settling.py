@@ -1,5 +1,6 @@
 """Every check on one capture, without reporting: what may resolve by itself, and what cannot."""
 
+import inspect
 from collections.abc import Iterable, Mapping
 
 import pytest
@@ -84,4 +85,4 @@ def need_all(row: Check, mesh: Mesh) -> None:
 
 
 def _arguments(item: pytest.Function) -> Iterable[str]:
-    return item.fixturenames
+    return inspect.signature(item.obj).parameters
