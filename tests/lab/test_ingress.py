@@ -356,7 +356,7 @@ def tls_route(host: str, backend: str) -> dict[str, Any]:
 @pytest.mark.usefixtures("recovers")
 def test_what_was_answered_otherwise_before(lab: Lab, ingress: Run, tmp_path: Path) -> None:
     kept = tmp_path / "before.json.gz"
-    before = ingress(f"--keep-baseline={kept}", "--settle=30")
+    before = ingress(f"--save-baseline={kept}", "--settle=30")
     assert before.exit == 0, before.output
     lab.kubectl(
         *("patch", "virtualservice", "shop", *SHOP, "--type=json", "-p"),
