@@ -66,7 +66,9 @@ def test_a_baseline_outlives_its_job(verifier: str, lab: Lab, controlplane: Run)
     assert before.exit == 1, before.output
 
     after = controlplane(f"--baseline={BASELINE}", identity=verifier)
-    strict = controlplane(f"--baseline={BASELINE}", "--fail-on-baseline-findings", identity=verifier)
+    strict = controlplane(
+        f"--baseline={BASELINE}", "--fail-on-baseline-findings", identity=verifier
+    )
     replay = lab.pytest("-m", "controlplane", f"--snapshot={after.reports}/snapshot.json.gz")
 
     assert after.exit == 0, after.output
