@@ -1,10 +1,11 @@
 """Validate many proxies' configurations with few starts of Envoy.
 
-Most of what istiod sends to proxies is equal, and a start of Envoy costs as much as a configuration.
-So configurations that fit together become one bootstrap with each distinct resource once.  If Envoy
-accepts it, it would accept each configuration alone.  If it rejects it, nothing is known, and each
-configuration is validated alone.  This is valid because Envoy validates each resource separately,
-whether two resources have the same name or address, and whether references can be resolved:
+Most of what istiod sends to proxies is equal, and a start of Envoy takes as long as validating a
+configuration.  So configurations that fit together become one bootstrap with each distinct resource
+once.  If Envoy accepts it, it would accept each configuration alone.  If it rejects it, nothing is
+known, and each configuration is validated alone.  This is valid because Envoy checks each resource
+separately, whether two resources have the same name or address, and whether references can be
+resolved:
 
 - no resource of a member is omitted, and only listeners' names and addresses change;
 - listeners of one member that share a name or an address stay together and still share them;
