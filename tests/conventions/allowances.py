@@ -58,18 +58,11 @@ UNKNOWN_OPTIONS: frozenset[str] = frozenset()
 INCOMPLETE_PAGES: frozenset[str] = frozenset()
 IDIOMS = frozenset(
     {
-        "CHANGELOG.md",
-        "docs/adopt.md",
-        "docs/adr/0002-dependencies.md",
-        "docs/adr/0004-a-lab-without-docker.md",
-        "docs/adr/0005-the-upgrade-in-the-shadow.md",
         "docs/checks/CP001.md",
         "docs/checks/CP002.md",
         "docs/checks/CP009.md",
         "docs/checks/PC001.md",
         "docs/checks/RA001.md",
-        "docs/security.md",
-        "hooks/README.md",
         "pyproject.toml",
         "src/meshgate/catalogue.py",
         "src/meshgate/cli.py",
