@@ -54,7 +54,7 @@ UNDESCRIBED_PARAMETERS = frozenset(
     }
 )
 UNNAMED_OBJECTS = frozenset({"src/meshgate/facts/precheck/restart.py"})
-UNKNOWN_OPTIONS: frozenset[str] = frozenset()
+UNKNOWN_OPTIONS: frozenset[str] = frozenset({"--shadow-step-timeout"})
 INCOMPLETE_PAGES: frozenset[str] = frozenset()
 IDIOMS = frozenset(
     {

@@ -9,7 +9,7 @@ resolved:
 
 - no resource of a member is omitted, and only listeners' names and addresses change;
 - listeners of one member that share a name or an address stay together and still share them;
-  listeners of different members share neither, so there is no new conflict;
+  listeners of different members share neither, so no new conflict arises;
 - a member joins only if no cluster with the same name differs, and only if neither side names (in
   the encoded bytes) a cluster that only the other side has;
 - Envoy needs only an id and a cluster of the node, which every proxy has.

@@ -73,6 +73,9 @@ def bootstrap(node: Any, clusters: Iterable[bytes], listeners: Iterable[bytes]) 
         node: the proxy's node, a protobuf message.
         clusters: encoded clusters.
         listeners: encoded listeners.
+
+    Returns:
+        An encoded Bootstrap.
     """
     made = bootstrap_pb2.Bootstrap(node=node)
     made.admin.address.pipe.path = "/dev/null"

@@ -131,6 +131,9 @@ def read(api: Api, mesh: Mapping[str, Any], version: str) -> tuple[Proxy, ...]:
         mesh: the target's mesh config.
         version: the target's version.
 
+    Returns:
+        One per pod with a proxy that runs and has an address.
+
     Raises:
         ReadError: pods or nodes cannot be listed.
     """

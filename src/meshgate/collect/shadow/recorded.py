@@ -57,6 +57,9 @@ class RecordedCluster:
             query: its parameters, of which selectors on fields and `watch` are used.
             stream: ignored.
             headers: its headers, of which `Accept` is used.
+
+        Returns:
+            The response, with status 404 for what was not recorded.
         """
         parameters = dict(query or ())
         if path == "/version":

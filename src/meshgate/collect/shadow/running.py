@@ -100,6 +100,9 @@ def asked(
         found: the items that the capture has read (the group `running`).
         istio_namespace: the namespace of istiod.
 
+    Returns:
+        The running mesh, usable inside the block.
+
     Raises:
         ReadError: an istiod could not be read.
     """

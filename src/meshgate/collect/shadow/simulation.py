@@ -306,6 +306,9 @@ def connected(
         proxy: who to connect as.
         timeout: seconds.
 
+    Returns:
+        A context manager of what istiod sends.
+
     Raises:
         NoConfiguration: istiod did not answer in time.
     """

@@ -105,6 +105,9 @@ def findings(shadow: Shadow, different: Difference, accepted: Iterable[str] = ()
         shadow: the result of the simulation.
         different: its changes.
         accepted: globs over `TYPE RESOURCE PATH` of removals that are allowed.
+
+    Returns:
+        Rejections, removals and missing sidecars.
     """
     return [
         *refused(shadow),
@@ -137,6 +140,9 @@ def gone(shadow: Shadow, different: Difference, accepted: tuple[str, ...]) -> It
         shadow: the result of the simulation.
         different: its changes.
         accepted: globs over `TYPE RESOURCE PATH` of removals that are allowed.
+
+    Returns:
+        One finding per object and kind of removal, sorted.
     """
     members = {each.proxies[0]: each.proxies for each in shadow.classes}
     places: defaultdict[tuple[str, str], list[str]] = defaultdict(list)
