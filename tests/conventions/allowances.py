@@ -18,16 +18,9 @@ UNDESCRIBED_PARAMETERS = frozenset(
         "collect/lists.py",
         "collect/retry_after.py",
         "collect/settle.py",
-        "collect/shadow/envoy.py",
-        "collect/shadow/proxies.py",
-        "collect/shadow/recorded.py",
-        "collect/shadow/running.py",
-        "collect/shadow/simulation.py",
-        "collect/shadow/target.py",
         "deadline.py",
         "facts/dataplane/destination_rules.py",
         "facts/dataplane/workload_pods.py",
-        "facts/precheck/shadow_upgrade.py",
         "pipeline/events.py",
         "pipeline/metrics.py",
         "pipeline/publish.py",
@@ -54,7 +47,7 @@ UNDESCRIBED_PARAMETERS = frozenset(
     }
 )
 UNNAMED_OBJECTS = frozenset({"src/meshgate/facts/precheck/restart.py"})
-UNKNOWN_OPTIONS: frozenset[str] = frozenset()
+UNKNOWN_OPTIONS: frozenset[str] = frozenset({"--shadow-step-timeout"})
 INCOMPLETE_PAGES: frozenset[str] = frozenset()
 IDIOMS = frozenset(
     {
@@ -76,22 +69,14 @@ IDIOMS = frozenset(
         "src/meshgate/collect/retry_after.py",
         "src/meshgate/collect/rights.py",
         "src/meshgate/collect/settle.py",
-        "src/meshgate/collect/shadow/batches.py",
-        "src/meshgate/collect/shadow/envoy.py",
-        "src/meshgate/collect/shadow/offline_bundle.py",
         "src/meshgate/collect/shadow/processes.py",
-        "src/meshgate/collect/shadow/proxies.py",
-        "src/meshgate/collect/shadow/simulation.py",
-        "src/meshgate/collect/shadow/target.py",
         "src/meshgate/collect/snapshot_location.py",
         "src/meshgate/facts/controlplane/control_plane.py",
         "src/meshgate/facts/controlplane/node_agents.py",
         "src/meshgate/facts/controlplane/proxies.py",
         "src/meshgate/facts/dataplane/authorization.py",
         "src/meshgate/facts/precheck/istioctl_precheck.py",
-        "src/meshgate/facts/precheck/ownership.py",
         "src/meshgate/facts/precheck/restart.py",
-        "src/meshgate/facts/precheck/shadow_upgrade.py",
         "src/meshgate/pipeline/events.py",
         "src/meshgate/pipeline/index.py",
         "src/meshgate/pipeline/publish.py",
@@ -100,9 +85,7 @@ IDIOMS = frozenset(
         "src/meshgate/probe/pair_manifests.py",
         "src/meshgate/probe/signing.py",
         "src/meshgate/report/index.py",
-        "src/meshgate/report/shadow.py",
         "src/meshgate/semantics/certificates.py",
-        "src/meshgate/semantics/config_diff.py",
         "src/meshgate/semantics/pods.py",
         "src/meshgate/semantics/selectors.py",
         "src/meshgate/semantics/webhooks.py",

@@ -37,18 +37,18 @@ def main(verb: str, *words: str) -> int:
     if verb == "predict":
         folder, file = map(Path, words)
         wanted = target.rendered(folder / "istiod.yaml")
-        with target.running(
-            str(folder / "pilot-discovery"),
-            wanted,
-            source.cluster,
+        launch = target.Launch(
+            program=str(folder / "pilot-discovery"),
+            rendered=wanted,
             istio_namespace=NAMESPACE,
             timeout=60,
-        ) as target_istiod:
+        )
+        with launch.running(source.cluster) as target_istiod:
             found = proxies.read(source.cluster, wanted.mesh(), target_istiod.version)
 
             def predictions() -> Iterator[tuple[Proxy, Any]]:
                 for proxy in found:
-                    with simulation.given(target_istiod, proxy, 60):
+                    with simulation.connected(target_istiod, proxy, 60):
                         yield proxy, resources(target_istiod.config_dump(proxy.key))
 
             file.write_bytes(msgspec.json.encode(_lasting(found, predictions())))

@@ -117,7 +117,8 @@ def test_faults_are_named_until_they_are_fixed(lab: Lab, precheck: Run) -> None:
     for words in (
         f"FAIL PC006 EnvoyFilter shop/old-only: its proxyVersion {OLD_ONLY} matches the running",
         f"FAIL PC007 CustomResourceDefinition {ROUTES}: serves v1beta1, and istiod {NEW} watches",
-        "FAIL PC008 Namespace shop: its pods are injected by istio-revision-tag-default and left-",
+        "FAIL PC008 Namespace shop: 2 webhook configurations inject its pods: "
+        "istio-revision-tag-default and left-",
         "FAIL PC008 MutatingWebhookConfiguration istio-revision-tag-prod: the tag prod points to",
         f"FAIL PC009 Pod payments/{api}: has a sidecar, and no webhook would inject one again",
     ):

@@ -1,4 +1,4 @@
-"""The shadow of an upgrade to the newest release: what would break, with nothing applied."""
+"""The shadow of an upgrade to the newest release: its problems, with nothing applied."""
 
 import gzip
 import json
@@ -162,28 +162,28 @@ ECHO = {
 FAULTS = (
     # a pattern of versions that stops matching
     (patched("lua-gone", "shop", "web", ("HTTP_FILTER", LOST, INBOUND, first(lua("gone.lua")))),
-     "this filter would be gone"),
+     "removes a filter"),
     (patched("cluster-gone", "shop", "client", ("CLUSTER", LOST, OUTBOUND, {"operation": "ADD",
         "value": {"name": "own-cluster", "type": "STATIC", "connect_timeout": "1s"}})),
-     "this cluster would be gone"),
+     "removes a cluster"),
     (patched("listener-gone", "shop", "ledger", ("LISTENER", LOST, OUTBOUND, {"operation": "ADD",
         "value": {"name": "own-listener", "address": SOCKET,
             "filter_chains": [{"filters": [ECHO]}]}})),
-     "this listener would be gone"),
+     "removes a listener"),
     (patched("host-gone", "shop", "client", ("VIRTUAL_HOST", LOST,
         {**OUTBOUND, "routeConfiguration": {"name": "80"}}, {"operation": "ADD", "value": {
             "name": "own-host", "domains": ["own.example.com"],
             "routes": [{"match": {"prefix": "/"}, "direct_response": {"status": 204}}]}})),
-     "this virtual host would be gone"),
+     "removes a virtual host"),
     (patched("headers-gone", "istio-ingress", "istio-ingressgateway", ("VIRTUAL_HOST", LOST,
         {"context": "GATEWAY", "routeConfiguration": {"name": "http.8080"}}, {"operation": "MERGE",
             "value": {"response_headers_to_add": [{"header": {"key": "x-own", "value": "1"}}]}})),
-     "not be set"),
+     "no longer sets"),
     # a place in the order that changes
     (patched("order", "shop", "cache", ("HTTP_FILTER", LOST, INBOUND, first(lua("order.lua"))),
         ("HTTP_FILTER", BROUGHT, {"context": "SIDECAR_INBOUND", "listener": ROUTER},
          {"operation": "INSERT_BEFORE", "value": lua("order.lua")})),
-     "another order"),
+     "reorders filters"),
     # what the new Envoy does not take
     (patched("unknown", "shop", "orders",
         ("HTTP_FILTER", BROUGHT, INBOUND, new_only(UNKNOWN, TYPED))),
@@ -300,7 +300,7 @@ def test_an_injector_that_would_skip_pods_is_reported(old: Lab, tmp_path: Path) 
     failures = [line for line in done.stdout.splitlines() if line.startswith("FAIL ")]
     injection_enabled = ("istio-ingress", "istio-verification-probes", "payments", "shop")
     for namespace in injection_enabled:
-        subject = f"FAIL shadow Namespace {namespace}: the injector of {NEW} would give its pods no"
+        subject = f"FAIL shadow Namespace {namespace}: the injector of {NEW} adds no"
         assert [line for line in failures if line.startswith(subject)], done.stdout
     assert len(failures) == len(injection_enabled), done.stdout
 

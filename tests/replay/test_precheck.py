@@ -143,11 +143,15 @@ FAILED = [
     (a_filter_for_the_old_version, "PC006", "EnvoyFilter shop/retry-after-web: its proxyVersion"),
     (an_image_of_a_retired_registry, "PC010", "Deployment shop/web: uses the image gcr.io/"),
     (routes_of_an_old_version, "PC007", "CustomResourceDefinition httproutes."),
-    (a_second_injector, "PC008", "Namespace istio-ingress: its pods are injected by"),
+    (a_second_injector, "PC008", "Namespace istio-ingress: 2 webhook configurations inject"),
     (a_label_that_is_gone, "PC009", "Pod payments/api-"),
-    (a_filter_that_the_new_envoy_does_not_know, "PC101", "EnvoyFilter shop/unknown: the Envoy of"),
-    (a_filter_that_would_be_gone, "PC102", "EnvoyFilter shop/lua: this filter would be gone"),
-    (an_injector_that_brings_no_sidecar, "PC103", "Namespace shop: the injector of 1.29.1 would"),
+    (
+        a_filter_that_the_new_envoy_does_not_know,
+        "PC101",
+        "EnvoyFilter shop/unknown: Envoy 1.29.1 rejects",
+    ),
+    (a_filter_that_would_be_gone, "PC102", "EnvoyFilter shop/lua: istiod 1.29.1 removes a filter"),
+    (an_injector_that_brings_no_sidecar, "PC103", "Namespace shop: the injector of 1.29.1 adds no"),
 ]
 UNKNOWN = [
     (precheck_not_run, {"PC001"}),
@@ -216,7 +220,7 @@ def test_an_upgrade_that_was_not_tried_in_the_shadow_proves_nothing_of_it(
     required = gate("-m", "precheck", "--require-shadow", f"--snapshot={file}")
 
     assert run.code == 0, run.out
-    assert "the target's programs are not given" in run.out
+    assert any("the target's programs are not given" in line for line in run.lines), run.out
     assert required.code == 10, required.out
 
 

@@ -1,4 +1,4 @@
-"""An upgrade that was tried in the shadow: as lines of plain text, and as a page."""
+"""Report a simulated upgrade as lines of text, and as an HTML page."""
 
 from collections import defaultdict
 from collections.abc import Iterable
@@ -16,9 +16,20 @@ from meshgate.report.html import TEMPLATES
 from meshgate.snapshot.shadow import Change, Shadow
 from meshgate.verdict import Finding
 
+NO_PROBLEM = "no problem"
+
 
 class ShadowReport(NamedTuple):
-    """What both forms say of it."""
+    """The contents of both reports.
+
+    Attributes:
+        shadow: the result of the simulation.
+        findings: what fails a check.
+        unseen: what could not be verified.
+        changed: every change.
+        proxies: how many proxies were simulated.
+        compared: how many resources were compared.
+    """
 
     shadow: Shadow
     findings: list[Finding]
@@ -29,6 +40,7 @@ class ShadowReport(NamedTuple):
 
     @classmethod
     def of(cls, shadow: Shadow, accepted: Iterable[str] = ()) -> "ShadowReport":
+        """Return the report; `accepted` has globs of removals that are allowed."""
         different = difference(shadow)
         return cls(
             shadow,
@@ -41,46 +53,47 @@ class ShadowReport(NamedTuple):
 
     @property
     def verdict(self) -> str:
-        if self.findings:
-            count = len(self.findings)
-            return f"{count} things would break" if count > 1 else "one thing would break"
-        return "not all could be seen" if self.unseen else "nothing would break"
+        """Return the result in words."""
+        if count := len(self.findings):
+            return f"{count} problems" if count > 1 else "1 problem"
+        return "could not be verified completely" if self.unseen else NO_PROBLEM
 
 
-def shadow_lines(told: ShadowReport) -> list[str]:
-    """What breaks, what was not seen, what changes, and the sum of it."""
-    shadow = told.shadow
+def shadow_lines(report: ShadowReport) -> list[str]:
+    """Return findings, what could not be verified, changes, and a summary as the last line."""
+    shadow = report.shadow
     return [
-        *(f"FAIL shadow {each} (fix: {each.remedy})" for each in told.findings),
-        *(f"UNKNOWN shadow {each}" for each in told.unseen),
+        *(f"FAIL shadow {each} (fix: {each.remedy})" for each in report.findings),
+        *(f"UNKNOWN shadow {each}" for each in report.unseen),
         *(
             f"all   {each.change.kind} in {each.places} places: {_place(each.change)}"
-            for each in told.changed.widespread
+            for each in report.changed.widespread
         ),
         *(
             f"some  {change.kind} for {', '.join(names)}: {_place(change)}"
-            for change, names in told.changed.own
+            for change, names in report.changed.partial
             if not broken(change)
         ),
         *(f"pod   {each}" for each in reshaped(shadow)),
-        f"With {shadow.version} {told.verdict} ({told.proxies} proxies in {len(shadow.classes)} "
-        f"classes, {told.compared} resources compared).",
+        f"Upgrade to {shadow.version}: {report.verdict} ({report.proxies} proxies in "
+        f"{len(shadow.classes)} classes, {report.compared} resources compared)",
     ]
 
 
-def shadow_page(told: ShadowReport) -> str:
-    """The same for a person, workload by workload; it needs no network and no other file."""
+def shadow_page(report: ShadowReport) -> str:
+    """Return a standalone HTML page with the same contents, grouped by proxy."""
     some: defaultdict[str, list[Change]] = defaultdict(list)
-    for change, names in told.changed.own:
+    for change, names in report.changed.partial:
         for name in names:
             some[name].append(change)
     return TEMPLATES.get_template("shadow.html.jinja").render(
-        version=told.shadow.version,
-        classes=told.shadow.classes,
-        widespread=told.changed.widespread,
+        version=report.shadow.version,
+        classes=report.shadow.classes,
+        widespread=report.changed.widespread,
         some=dict(sorted(some.items())),
-        verdict=told.verdict,
-        **told._asdict(),
+        verdict=report.verdict,
+        passed=report.verdict == NO_PROBLEM,
+        **report._asdict(),
     )
 
 

@@ -1,4 +1,4 @@
-"""How what a proxy is given differs between two istiods: by resource, by name, by meaning."""
+"""Compare the configurations that two istiods send to a proxy, by resource and by name."""
 
 import json
 import re
@@ -7,7 +7,7 @@ from typing import Any
 
 from meshgate.snapshot.shadow import Change
 
-# a resource's type as people say it, by where istiod's config_dump has it
+# The type of a resource and its path in an entry, by field of istiod's config_dump.
 KINDS = {
     "dynamicActiveClusters": ("cluster", "cluster"),
     "staticClusters": ("cluster", "cluster"),
@@ -18,11 +18,16 @@ KINDS = {
     "ecdsFilters": ("extension", "ecdsFilter"),
 }
 
+# Resources by type and name.
 Resources = Mapping[tuple[str, str], Any]
 
 
 def resources(dump: Any) -> dict[tuple[str, str], Any]:
-    """The resources of istiod's config_dump, by type and name.  Secrets are left out."""
+    """Return the resources of istiod's config_dump by type and name, without secrets.
+
+    Args:
+        dump: the decoded JSON of `/debug/config_dump`.
+    """
     found: dict[tuple[str, str], Any] = {}
     for config in dump.get("configs", ()):
         for field, (kind, path) in KINDS.items():
@@ -35,8 +40,15 @@ def resources(dump: Any) -> dict[tuple[str, str], Any]:
     return found
 
 
-def changes(before: Resources, after: Resources, brought: Mapping[str, str]) -> tuple[Change, ...]:
-    """All differences; `brought` says which object names a filter, route or header of its own."""
+def changes(before: Resources, after: Resources, sources: Mapping[str, str]) -> tuple[Change, ...]:
+    """Return all differences, sorted by resource.
+
+    Args:
+        before: what the running istiod sends.
+        after: what the target's istiod sends.
+        sources: the object (`Kind namespace/name`) that defines a filter, route or header, by the
+            name of the latter.
+    """
     found = [
         Change(
             kind=kind,
@@ -45,7 +57,7 @@ def changes(before: Resources, after: Resources, brought: Mapping[str, str]) -> 
             path=path,
             before=_shown(old),
             after=_shown(new),
-            brought_by=_bringer(path or key[1], old, brought),
+            brought_by=_source(path or key[1], old, sources),
         )
         for key in sorted({*before, *after})
         for kind, path, old, new in _compared(before.get(key), after.get(key), "")
@@ -54,6 +66,13 @@ def changes(before: Resources, after: Resources, brought: Mapping[str, str]) -> 
 
 
 def _compared(old: Any, new: Any, path: str) -> Iterator[tuple[str, str, Any, Any]]:
+    """Yield (kind, path, before, after) of each difference between two JSON values.
+
+    Args:
+        old: the value before; None if there was none.
+        new: the value after; None if there is none.
+        path: the path of both.
+    """
     if old == new:
         return
     if isinstance(old, dict) and isinstance(new, dict):
@@ -68,6 +87,13 @@ def _compared(old: Any, new: Any, path: str) -> Iterator[tuple[str, str, Any, An
 
 
 def _listed(old: list[Any], new: list[Any], path: str) -> Iterator[tuple[str, str, Any, Any]]:
+    """Yield the differences of two lists, whose entries are matched by name.
+
+    Args:
+        old: the list before.
+        new: the list after.
+        path: the path of both.
+    """
     then, now = _named(old), _named(new)
     for name in [*then, *(name for name in now if name not in then)]:
         yield from _compared(then.get(name), now.get(name), f"{path}[{name.translate(_PLAIN)}]")
@@ -77,12 +103,12 @@ def _listed(old: list[Any], new: list[Any], path: str) -> Iterator[tuple[str, st
         yield "reordered", path, moved, moved
 
 
-# in a path brackets and slashes are its own
+# Brackets and slashes separate the parts of a path, so names must not contain them.
 _PLAIN = str.maketrans("[]/", "()|")
 
 
 def _named(entries: list[Any]) -> dict[str, Any]:
-    """The entries by what they are called, so that one more does not shift all the others."""
+    """Return the entries by name, so that an inserted entry does not shift the others."""
     named: dict[str, Any] = {}
     for position, entry in enumerate(entries):
         name = _name(entry) if isinstance(entry, dict) else str(entry)
@@ -93,6 +119,7 @@ def _named(entries: list[Any]) -> dict[str, Any]:
 
 
 def _name(entry: dict[str, Any]) -> str:
+    """Return the `name`, header or filter chain match of an entry; empty if it has none."""
     if "name" in entry:
         return str(entry["name"])
     if header := entry.get("header"):
@@ -102,17 +129,27 @@ def _name(entry: dict[str, Any]) -> str:
     return ""
 
 
-def _bringer(path: str, old: Any, brought: Mapping[str, str]) -> str:
+def _source(path: str, old: Any, sources: Mapping[str, str]) -> str:
+    """Return the object that defines what is at a path; empty if unknown.
+
+    Args:
+        path: the path of the change, or the name of the resource.
+        old: the value before.
+        sources: objects by the names that they define.
+    """
     names = re.findall(r"[^/\[\]]+", path)
     if isinstance(old, dict):
         names.append(_name(old))
     elif isinstance(old, list):
         names += [_name(each) if isinstance(each, dict) else str(each) for each in old]
-    return next((brought[name] for name in reversed(names) if name in brought), "")
+    return next((sources[name] for name in reversed(names) if name in sources), "")
 
 
 def _shown(value: Any) -> str:
-    """A value that can be no secret: a number, a switch, a duration, a constant; else its size."""
+    """Return a value as text if it cannot be a secret, else its size.
+
+    Numbers, booleans, durations and constants cannot be secrets.
+    """
     if value is None:
         return "-"
     if isinstance(value, bool | int | float):

@@ -1,4 +1,4 @@
-"""An upgrade that was tried, as a person reads it: everything is told, and nothing is markup."""
+"""Both reports of a simulated upgrade are complete, and escape markup."""
 
 from html.parser import HTMLParser
 
@@ -37,28 +37,28 @@ class Text(HTMLParser):
 def test_the_lines_say_all_and_the_last_one_sums_it_up() -> None:
     lines = shadow_lines(ShadowReport.of(SEEN))
 
-    assert [line[:5].strip() for line in lines] == ["FAIL", "UNKNO", "all", "some", "With"]
+    assert [line[:5].strip() for line in lines] == ["FAIL", "UNKNO", "all", "some", "Upgra"]
     assert lines[2] == "all   changed in 2 places: cluster a /x 1 -> 2"
     assert lines[3] == "some  added for y: route 80 /y - -> 15s"
-    told = "With 1.29.1 one thing would break (4 proxies in 3 classes, 7 resources compared)."
-    assert lines[4] == told
+    summary = "Upgrade to 1.29.1: 1 problem (4 proxies in 3 classes, 7 resources compared)"
+    assert lines[4] == summary
 
 
 def test_nothing_breaks_only_where_all_was_seen() -> None:
     whole = Shadow(version="1.29.1", classes=(ProxyClass(proxies=("y",), resources=4),))
     blind = Shadow(version="1.29.1", classes=(ProxyClass(proxies=("z",), error="no answer"),))
 
-    assert "nothing would break" in shadow_lines(ShadowReport.of(whole))[-1]
-    assert "not all could be seen" in shadow_lines(ShadowReport.of(blind))[-1]
+    assert "1.29.1: no problem (" in shadow_lines(ShadowReport.of(whole))[-1]
+    assert "could not be verified completely" in shadow_lines(ShadowReport.of(blind))[-1]
 
 
 def test_the_page_says_the_same_and_takes_nothing_for_markup() -> None:
     page = Text(shadow_page(ShadowReport.of(SEEN)))
 
     shown = " ".join(page.words)
-    assert "With 1.29.1 one thing would break" in shown
-    assert "the Envoy of 1.29.1 would refuse listener <in> of x, x2: no <script>" in shown
+    assert "Upgrade to 1.29.1: 1 problem" in shown
+    assert "Envoy 1.29.1 rejects listener <in> of x, x2: no <script>" in shown
     assert "Proxy z: no answer" in shown
     assert "added route 80 /y - 15s" in shown
     assert "script" not in page.elements
-    assert "x x2" in shown  # who stands for whom
+    assert "x x2" in shown  # the class of x

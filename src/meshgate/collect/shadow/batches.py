@@ -1,19 +1,21 @@
-"""Many proxies' configurations in few starts of Envoy, where all of them are well.
+"""Validate many proxies' configurations with few starts of Envoy.
 
-Most of what proxies are given is the same, and a start costs as much as a configuration.  So those
-that fit together are put into one bootstrap, each distinct resource once.  If Envoy takes that, it
-would take each of them alone; if it refuses it, nothing is known and each is asked for alone.  That
-holds because what Envoy looks at when it validates is a resource by itself, whether two have the
-same name or address, and whether what is referred to is there:
+Most of what istiod sends to proxies is equal, and a start of Envoy takes as long as validating a
+configuration.  So configurations that fit together become one bootstrap with each distinct resource
+once.  If Envoy accepts it, it would accept each configuration alone.  If it rejects it, nothing is
+known, and each configuration is validated alone.  This is valid because Envoy checks each resource
+separately, whether two resources have the same name or address, and whether references can be
+resolved:
 
-- nothing of a member is left out, and nothing in it is changed but listeners' names and addresses;
-- listeners of one member that share a name or an address stay together, and share them as before;
-  listeners of different members share neither, so nothing collides that did not;
-- a member joins only where no cluster has its name and is another, and only if it does not name
-  (the bytes are searched) any cluster that others brought and it has not, and they none of its own;
-- of the node Envoy wants no more than an id and a cluster, which every proxy has.
+- no resource of a member is omitted, and only listeners' names and addresses change;
+- listeners of one member that share a name or an address stay together and still share them;
+  listeners of different members share neither, so no new conflict arises;
+- a member joins only if no cluster with the same name differs, and only if neither side names (in
+  the encoded bytes) a cluster that only the other side has;
+- Envoy needs only an id and a cluster of the node, which every proxy has.
 
-What does not fit these rules stays alone: a name that is twice in it, an address that is no IP.
+A configuration that does not meet these rules is validated alone, for example with a name that
+occurs twice or with an address that is not an IP address.
 """
 
 import ipaddress
@@ -26,15 +28,21 @@ from envoy.config.listener.v3 import listener_pb2
 
 from meshgate.collect.shadow.envoy import Assembled, bootstrap
 
-# so that a batch takes a second or two, and one that is refused costs little
+# A batch of this size takes one or two seconds, and a rejected batch costs little.
 _MEMBERS, _BYTES = 32, 16 * 2**20
 
-# listeners that share a name or an address, encoded
+# Encoded listeners that share a name or an address.
 Unit = tuple[bytes, ...]
 
 
 class _Member(msgspec.Struct, frozen=True):
-    """One configuration as a batch sees it; `pieces` is all in it that may name a cluster."""
+    """One configuration as a member of a batch.
+
+    Attributes:
+        clusters: encoded clusters by name.
+        units: its listeners.
+        pieces: every encoded resource, any of which may name a cluster.
+    """
 
     clusters: dict[str, bytes]
     units: tuple[Unit, ...]
@@ -42,7 +50,7 @@ class _Member(msgspec.Struct, frozen=True):
 
 
 class Batch:
-    """Configurations that are validated together; `members` are their positions."""
+    """Configurations that are validated together; `members` has their positions."""
 
     def __init__(self, first: Assembled) -> None:
         self.members: list[int] = []
@@ -53,18 +61,18 @@ class Batch:
         self._bytes = 0
 
     def takes(self, member: _Member) -> bool:
-        """Whether a configuration may join."""
+        """Return whether a configuration may join."""
         if len(self.members) >= _MEMBERS or self._bytes >= _BYTES:
             return False
         known = self._clusters
         if any(known.get(name, body) != body for name, body in member.clusters.items()):
             return False
-        strangers = known.keys() - member.clusters.keys()
-        brought = member.clusters.keys() - known.keys()
-        return not (_named(strangers, member.pieces) or _named(brought, self._pieces))
+        others = known.keys() - member.clusters.keys()
+        added = member.clusters.keys() - known.keys()
+        return not (_named(others, member.pieces) or _named(added, self._pieces))
 
     def add(self, position: int, member: _Member) -> None:
-        """Lets it join."""
+        """Add a configuration; `position` is its position in the caller's list."""
         self.members.append(position)
         self._clusters |= member.clusters
         self._units |= dict.fromkeys(member.units)
@@ -72,12 +80,12 @@ class Batch:
         self._bytes = sum(map(len, self._pieces))
 
     def bootstrap(self) -> bytes:
-        """All of it."""
+        """Return one encoded bootstrap of all members."""
         return bootstrap(self._node, self._clusters.values(), _apart(self._units))
 
 
 def batches(configurations: Sequence[Assembled]) -> tuple[list[Batch], list[int]]:
-    """Those that can be validated together, and the positions of those that cannot."""
+    """Return batches of two or more configurations, and the positions of the others."""
     made: list[Batch] = []
     alone: list[int] = []
     for position, configuration in enumerate(configurations):
@@ -104,18 +112,19 @@ def _member(configuration: Assembled) -> _Member | None:
 
 
 def _named(names: Iterable[str], pieces: Iterable[bytes]) -> bool:
+    """Return whether a name occurs in an encoded resource."""
     wanted = [name.encode() for name in names]
     return any(name in piece for piece in pieces for name in wanted)
 
 
 def _sockets(listener: listener_pb2.Listener) -> list[address_pb2.SocketAddress]:
-    """Its addresses."""
+    """Return all addresses of a listener."""
     also = (each.address for each in listener.additional_addresses)
     return [each.socket_address for each in (listener.address, *also)]
 
 
 def _plain(listener: listener_pb2.Listener) -> bool:
-    """Whether all its addresses are IP addresses."""
+    """Return whether a listener has a name, and all its addresses are IP addresses."""
     if not listener.name:
         return False
     try:
@@ -127,7 +136,7 @@ def _plain(listener: listener_pb2.Listener) -> bool:
 
 
 def _units(bodies: Sequence[bytes], listeners: Sequence[listener_pb2.Listener]) -> Iterator[Unit]:
-    """The listeners of one configuration, those together that share a name or an address."""
+    """Yield the listeners of one configuration, grouped if they share a name or an address."""
     groups: list[tuple[set[str], list[bytes]]] = []
     for body, listener in zip(bodies, listeners, strict=True):
         keys, members = {listener.name}, [body]
@@ -141,7 +150,7 @@ def _units(bodies: Sequence[bytes], listeners: Sequence[listener_pb2.Listener]) 
 
 
 def _apart(units: Iterable[Unit]) -> Iterator[bytes]:
-    """The listeners of all units, so that those of different ones share no name and no address."""
+    """Yield all listeners, renamed so that different units share no name and no address."""
     numbers = count(1)
     for position, unit in enumerate(units):
         moved: dict[str, str] = {}
@@ -156,7 +165,7 @@ def _apart(units: Iterable[Unit]) -> Iterator[bytes]:
 
 
 def _like(address: str, number: int) -> str:
-    """An address of the same family that no other has."""
+    """Return the address with this number, of the same family (IPv4 or IPv6)."""
     if ipaddress.ip_address(address).version == 6:
         return str(ipaddress.IPv6Address("fd00::") + number)
     return str(ipaddress.IPv4Address("10.0.0.0") + number)

@@ -1,4 +1,4 @@
-"""Objects that put what their author wrote into proxies' configuration: who may bring a refusal."""
+"""Objects that add their own content to proxies' configuration and may cause a rejection."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -11,6 +11,7 @@ from meshgate.snapshot.base import Base
 from meshgate.snapshot.items import Kind
 from meshgate.snapshot.kubernetes import Metadata
 
+# The group, resource, namespace and name of an object.
 Key = tuple[str, str, str, str]
 
 
@@ -31,7 +32,14 @@ class _Candidate(Base, frozen=True):
 
 
 class Candidate(msgspec.Struct, frozen=True):
-    """An object that puts what its author wrote into proxies' configuration."""
+    """An object that adds its own content to proxies' configuration.
+
+    Attributes:
+        key: group, resource, namespace and name.
+        subject: `Kind namespace/name`.
+        labels: the labels of the pods that it selects; all pods if empty.
+        names: the filters, routes and headers that it names.
+    """
 
     key: Key
     subject: str
@@ -39,13 +47,13 @@ class Candidate(msgspec.Struct, frozen=True):
     names: frozenset[str]
 
     def reaches(self, proxy: Proxy, root: str) -> bool:
-        """Whether it is about a proxy."""
-        near = self.key[2] in (root, proxy.namespace)
-        return near and self.labels.items() <= proxy.labels.items()
+        """Return whether the object applies to a proxy; `root` is the mesh's root namespace."""
+        in_scope = self.key[2] in (root, proxy.namespace)
+        return in_scope and self.labels.items() <= proxy.labels.items()
 
 
 def candidates(api: Api) -> list[Candidate]:
-    """All of the cluster's."""
+    """Return every candidate of the cluster; raise ReadError if a kind cannot be listed."""
     found = []
     for kind, group, version, resource in (
         ("EnvoyFilter", "networking.istio.io", "v1alpha3", "envoyfilters"),
@@ -69,11 +77,11 @@ def candidates(api: Api) -> list[Candidate]:
 
 
 def _names(value: Any) -> Iterator[str]:
-    """All that a patch gives a name to: filters, routes, headers."""
+    """Yield every name in a patch: of filters, routes and headers."""
     if isinstance(value, dict):
         for key, inner in value.items():
             if key in ("name", "key") and isinstance(inner, str):
-                # the names that every proxy's configuration has say nothing of who brought them
+                # Every proxy's configuration has these names, so they identify no object.
                 if not inner.startswith("envoy.filters.network."):
                     yield inner
             else:

@@ -1,6 +1,6 @@
-"""Whether an Envoy would take a configuration: its own `--mode validate`, on one bootstrap.
+"""Validate a proxy's configuration with Envoy's `--mode validate`, as one static bootstrap.
 
-It opens no port and sends nothing.  What it does not look at: ports in use, certificates, traffic.
+Envoy opens no port and sends nothing.  It does not check ports in use, certificates or traffic.
 """
 
 import re
@@ -39,20 +39,25 @@ _VALIDATE = (
     *("--skip-deprecated-logs", "--concurrency", "1", "-l", "error"),
 )
 
-# what every proxy's own bootstrap has, and configuration refers to
+# Clusters of every proxy's bootstrap, which its configuration refers to.
 _STUBS = ("xds-grpc", "sds-grpc", "prometheus_stats", "agent")
 
 
 class Assembled(msgspec.Struct, frozen=True):
-    """A proxy's configuration with everything put where it is referred to, encoded resource by
-    resource: `clusters` by name, in their order, `listeners` too."""
+    """A proxy's configuration with routes, endpoints and extensions inlined.
+
+    Attributes:
+        node: the proxy's node, a protobuf message.
+        clusters: (name, encoded cluster) in the order in which istiod sends them.
+        listeners: (name, encoded listener) in that order.
+    """
 
     node: Any
     clusters: tuple[tuple[str, bytes], ...]
     listeners: tuple[tuple[str, bytes], ...]
 
     def bootstrap(self, only: Iterable[str] | None = None) -> bytes:
-        """One static bootstrap of all of it, or with no listeners but the named ones."""
+        """Return one encoded static bootstrap with all listeners, or `only` those named."""
         wanted = None if only is None else set(only)
         return bootstrap(
             self.node,
@@ -62,7 +67,16 @@ class Assembled(msgspec.Struct, frozen=True):
 
 
 def bootstrap(node: Any, clusters: Iterable[bytes], listeners: Iterable[bytes]) -> bytes:
-    """One static bootstrap.  It is encoded, since then Envoy alone needs to know what is nested."""
+    """Return one static bootstrap, encoded: then only Envoy needs to know the nested types.
+
+    Args:
+        node: the proxy's node, a protobuf message.
+        clusters: encoded clusters.
+        listeners: encoded listeners.
+
+    Returns:
+        An encoded Bootstrap.
+    """
     made = bootstrap_pb2.Bootstrap(node=node)
     made.admin.address.pipe.path = "/dev/null"
     extension = made.bootstrap_extensions.add(name="envoy.bootstrap.internal_listener")
@@ -80,9 +94,9 @@ def bootstrap(node: Any, clusters: Iterable[bytes], listeners: Iterable[bytes]) 
 
 
 class Assembler:
-    """Puts routes, endpoints and extensions where they are referred to.
+    """Inlines routes, endpoints and extensions where a configuration refers to them.
 
-    Most proxies are given the same clusters: each is put together once, and kept once.
+    Most proxies receive the same clusters, so each is assembled and stored once.
     """
 
     def __init__(self) -> None:
@@ -91,7 +105,7 @@ class Assembler:
         self._made: dict[tuple[bytes, bytes], bytes] = {}
 
     def assembled(self, configuration: Configuration) -> Assembled:
-        """A proxy's whole configuration."""
+        """Return a proxy's whole configuration."""
         found = configuration.resources
         endpoints = {self._load(each): each for each in found[ENDPOINTS]}
         return Assembled(
@@ -101,7 +115,7 @@ class Assembler:
         )
 
     def _load(self, body: bytes) -> str:
-        """The name of a set of endpoints."""
+        """Return the cluster name of an encoded ClusterLoadAssignment."""
         if body not in self._loads:
             load = endpoint_pb2.ClusterLoadAssignment.FromString(body)
             self._loads[body] = load.cluster_name
@@ -167,9 +181,9 @@ class Envoy:
 
     Args:
         program: its path.
-        folder: where bootstraps are put for it.
-        timeout: seconds for one of them.
-        memory: MiB that it may use, 0 for all there is.
+        folder: an existing folder for temporary bootstraps.
+        timeout: seconds for one validation.
+        memory: MiB that it may use; 0 for no limit.
     """
 
     def __init__(self, program: str, folder: Path, timeout: float, memory: int = 0) -> None:
@@ -179,7 +193,10 @@ class Envoy:
         self._memory = memory
 
     def refusal(self, bootstrap: bytes) -> str:
-        """Why it would not take this; nothing where it would.  Raises Unreadable."""
+        """Return why Envoy rejects an encoded bootstrap; empty if it accepts it.
+
+        Raise ReadError if Envoy gives no verdict: it cannot be run, is killed or is too slow.
+        """
         try:
             with NamedTemporaryFile(dir=self._folder, suffix=".pb") as file:
                 file.write(bootstrap)
@@ -190,29 +207,36 @@ class Envoy:
                     check=False,
                     timeout=self._timeout,
                 )
-        except (OSError, subprocess.TimeoutExpired) as error:
+        except subprocess.TimeoutExpired as error:
             raise ReadError(
-                f"cannot have the target's Envoy validate: {error}", "check --envoy"
+                f"the target's Envoy did not finish within {self._timeout:g} s",
+                "raise --shadow-step-timeout",
+            ) from error
+        except OSError as error:
+            raise ReadError(
+                f"cannot run the target's Envoy {self._program}: {error}", "check --shadow-envoy"
             ) from error
         if done.returncode == 0:
             return ""
         if done.returncode == NO_PROGRAM:
             why = done.stderr.decode(errors="replace").strip()
             raise ReadError(
-                f"cannot run the target's Envoy {self._program}: {why}", "name another program"
+                f"cannot run the target's Envoy {self._program}: {why}", "check --shadow-envoy"
             )
         if done.returncode < 0:
             raise ReadError(
                 f"the target's Envoy was ended by signal {-done.returncode}",
-                "give it more memory (--memory; of a gate --shadow-memory)",
+                "raise --shadow-memory",
             )
         return _words((done.stdout + done.stderr).decode(errors="replace"))
 
 
 def _words(output: str) -> str:
-    """Envoy's own reason, without its log's decoration."""
-    told = re.search(r"error initializing configuration '[^']*':(.*)", output, re.DOTALL)
-    # before the name of a constraint stands the whole message that does not keep it
-    # (its first words are one of several, so that nobody relies on them)
-    words = re.sub(r"goo\.gle/debug\w+.*?: (?=Proto )", "", told[1] if told else output, flags=re.S)
+    """Return Envoy's reason without the decoration of its log, at most 400 characters."""
+    reason = re.search(r"error initializing configuration '[^']*':(.*)", output, re.DOTALL)
+    # Envoy prints the whole message before the name of the constraint that it violates.
+    # (protobuf varies the first words of such messages on purpose.)
+    words = re.sub(
+        r"goo\.gle/debug\w+.*?: (?=Proto )", "", reason[1] if reason else output, flags=re.S
+    )
     return " ".join(words.split())[:400] or "no reason given"

@@ -1,7 +1,8 @@
-"""Records what an upgrade can be tried with later, where there is no cluster.
+"""Record what the simulation of an upgrade needs, to run it later without the cluster.
 
-Objects are kept whole, for an istiod reads more of them than any claim; but of a pod only what
-istiod reads, of ConfigMaps and Secrets nothing, of no object what looks like a credential.
+Objects are recorded whole, because istiod reads more of them than any check does.  Exceptions: of
+pods only what istiod reads, nothing of ConfigMaps and Secrets, and nothing that looks like a
+credential.
 """
 
 import hashlib
@@ -25,7 +26,7 @@ from meshgate.snapshot.items import Kind
 from meshgate.snapshot.offline_bundle import Given, Listed, OfflineBundle
 from meshgate.snapshot.redact import REDACTED, is_credential, text
 
-# What is no custom resource: its version and kind.
+# The version and kind of every built-in resource.
 _BUILT_IN = {
     "/configmaps": ("v1", "ConfigMap"),
     "/endpoints": ("v1", "Endpoints"),
@@ -48,7 +49,7 @@ _BUILT_IN = {
     "networking.k8s.io/ingresses": ("v1", "Ingress"),
 }
 
-# The target's own ConfigMaps are shown in place of these, and it is to be written to no other.
+# The target reads its rendered ConfigMaps instead of these, and needs no others.
 _NOTHING = frozenset({"/configmaps"})
 
 _METADATA_ALONE = frozenset(
@@ -64,7 +65,7 @@ _METADATA = (
     *("name", "namespace", "labels", "uid", "generation", "resourceVersion"),
     *("creationTimestamp", "deletionTimestamp", "ownerReferences"),
 )
-# annotations that some istiod reads
+# Annotations that a version of istiod reads.
 _ANNOTATIONS = re.compile(
     r".*istio\.io/.*|gateway\.networking\.k8s\.io/.*|kubernetes\.io/ingress.*"
 )
@@ -72,8 +73,8 @@ _ANNOTATIONS = re.compile(
 _POD = ("hostNetwork", "hostname", "nodeName", "serviceAccountName", "subdomain")
 _POD_STATUS = ("conditions", "hostIP", "phase", "podIP", "podIPs")
 _CONTAINER = ("name", "ports", "restartPolicy")
-# what a proxy tells istiod of itself, and nothing else of its environment
-_TOLD = re.compile(r"ISTIO_META_.*|ISTIO_METAJSON_.*|PROXY_CONFIG")
+# The environment variables that a proxy derives its node metadata from.
+_NODE_VARIABLES = re.compile(r"ISTIO_META_.*|ISTIO_METAJSON_.*|PROXY_CONFIG")
 
 _ONLY_NAMES = frozenset({"imagePullSecret"})
 
@@ -102,13 +103,21 @@ class _Definition(Base, frozen=True):
 
 
 def record(api: Api, running: RunningMesh) -> OfflineBundle:
-    """All of it; raises Unreadable."""
+    """Return everything that a simulation needs.
+
+    Args:
+        api: the cluster's API server.
+        running: what the running istiods send.
+
+    Raises:
+        ReadError: a list cannot be read.
+    """
     cut: set[str] = set()
     listed = dict(_listed(api, cut))
     given: dict[str, tuple[Given, ...]] = {}
     not_given: dict[str, str] = {}
     bodies: dict[str, Any] = {}
-    # at no version and with no mesh config: what is alike so is alike with any
+    # Proxies that are alike without a version and a mesh config are alike with any.
     found = proxies.read(RecordedCluster(listed, ""), {}, "")
     for members in proxies.alike(each for each in found if each.key in running.proxies):
         for proxy in members[: proxies.TRIES]:
@@ -137,6 +146,13 @@ def record(api: Api, running: RunningMesh) -> OfflineBundle:
 
 
 def _given(running: RunningMesh, proxy: str, bodies: dict[str, Any]) -> Iterator[Given]:
+    """Yield the resources of a proxy, and add their bodies by digest.
+
+    Args:
+        running: what the running istiods send.
+        proxy: `pod.namespace`.
+        bodies: receives the bodies.
+    """
     for (type, name), body in running.given(proxy).items():
         kept = _without_variables(_without_secrets(body, lambda: None), lambda: None)
         digest = hashlib.sha256(msgspec.json.encode(kept)).hexdigest()[:32]
@@ -145,6 +161,7 @@ def _given(running: RunningMesh, proxy: str, bodies: dict[str, Any]) -> Iterator
 
 
 def _listed(api: Api, cut: set[str]) -> Iterator[tuple[str, Listed]]:
+    """Yield the objects of each resource; add to `cut` what was recorded incompletely."""
     definitions = api.objects(
         Kind("", "apiextensions.k8s.io", "v1", "customresourcedefinitions", _Definition)
     )
@@ -166,7 +183,7 @@ def _listed(api: Api, cut: set[str]) -> Iterator[tuple[str, Listed]]:
 
 
 def _rank(version: str) -> tuple[int, int, int]:
-    """v1 before v1beta2 before v1alpha3."""
+    """Return a sort key of an API version: v1 ranks above v1beta2, and that above v1alpha3."""
     match = re.fullmatch(r"v(\d+)(?:(alpha|beta)(\d+))?", version)
     if match is None:
         return 0, 0, 0
@@ -175,6 +192,14 @@ def _rank(version: str) -> tuple[int, int, int]:
 
 
 def _kept(key: str, kind: str, whole: dict[str, Any], cut: set[str]) -> dict[str, Any]:
+    """Return the parts of an object that are recorded.
+
+    Args:
+        key: `GROUP/RESOURCE`.
+        kind: its kind.
+        whole: the object.
+        cut: receives the object's name if it is recorded incompletely.
+    """
     metadata = _some(whole["metadata"], _METADATA)
     annotations = whole["metadata"].get("annotations") or {}
     if istios := {name: annotations[name] for name in annotations if _ANNOTATIONS.fullmatch(name)}:
@@ -215,13 +240,13 @@ def _container(container: dict[str, Any]) -> dict[str, Any]:
         kept["env"] = [
             {"name": each["name"], "value": _plain(each["name"], each["value"])}
             for each in container.get("env", ())
-            if "value" in each and _TOLD.fullmatch(each["name"])
+            if "value" in each and _NODE_VARIABLES.fullmatch(each["name"])
         ]
     return kept
 
 
 def _plain(name: str, value: str) -> str:
-    """A variable without what becomes variables of others."""
+    """Return the value of a variable; of PROXY_CONFIG without `proxyMetadata`, which has others."""
     if name != "PROXY_CONFIG" or not value.strip():
         return value
     config = json.loads(value)
@@ -229,28 +254,34 @@ def _plain(name: str, value: str) -> str:
     return json.dumps(config)
 
 
-def _without_secrets(value: Any, told: Callable[[], Any], name: str = "") -> Any:
-    """The same with nothing in it that looks like a credential; `told` is called where some was."""
+def _without_secrets(value: Any, on_cut: Callable[[], Any], name: str = "") -> Any:
+    """Return a value without what looks like a credential.
+
+    Args:
+        value: decoded JSON.
+        on_cut: called whenever something is removed.
+        name: the field that has the value.
+    """
     if isinstance(value, dict):
-        # a header is a key and its value
+        # A header has a field `key` and a field `value`.
         header = str(value.get("key", ""))
         return {
-            key: _without_secrets(each, told, header if key == "value" and header else key)
+            key: _without_secrets(each, on_cut, header if key == "value" and header else key)
             for key, each in value.items()
         }
     if isinstance(value, list):
-        return [_without_secrets(each, told, name) for each in value]
+        return [_without_secrets(each, on_cut, name) for each in value]
     if not isinstance(value, str):
         return value
     secret = value and name not in _ONLY_NAMES and is_credential(name)
     kept = REDACTED if secret else _text(value)
     if kept != value:
-        told()
+        on_cut()
     return kept
 
 
 def _text(value: str) -> str:
-    """Text, which may be JSON, and stays such."""
+    """Return a text without what looks like a credential; JSON stays JSON."""
     if value.startswith(("{", "[")):
         with suppress(ValueError):
             whole = json.loads(value)
@@ -259,18 +290,21 @@ def _text(value: str) -> str:
     return text(value)
 
 
-def _without_variables(value: Any, told: Callable[[], Any]) -> Any:
-    """What runs a Wasm module, without the values of its environment."""
+def _without_variables(value: Any, on_cut: Callable[[], Any]) -> Any:
+    """Return a value without the environment variables of Wasm modules.
+
+    `on_cut` is called whenever one is removed.
+    """
     if isinstance(value, list):
-        return [_without_variables(each, told) for each in value]
+        return [_without_variables(each, on_cut) for each in value]
     if not isinstance(value, dict):
         return value
-    kept = {key: _without_variables(each, told) for key, each in value.items()}
+    kept = {key: _without_variables(each, on_cut) for key, each in value.items()}
     for each in kept.get("env") or ():
         if "value" in each:
             each["value"] = REDACTED
-            told()
+            on_cut()
     if variables := kept.get("keyValues"):
         kept["keyValues"] = dict.fromkeys(variables, REDACTED)
-        told()
+        on_cut()
     return kept

@@ -1,6 +1,6 @@
-"""How a pod's proxy introduces itself to istiod, derived from the pod: no proxy is asked.
+"""Derive the node metadata that a pod's proxy sends to istiod; no proxy is contacted.
 
-What it is made of (environment, arguments, annotations) is used here and kept nowhere.
+The pod's environment, arguments and annotations are used here only, and never stored.
 """
 
 import json
@@ -15,10 +15,10 @@ from meshgate.semantics.workloads import PROXY
 from meshgate.snapshot.base import Base
 from meshgate.snapshot.items import Kind
 
-# how many of a class are asked for until one of them answers
+# How many proxies of a class are tried until one can be simulated.
 TRIES = 3
 
-# each generation of a workload's pods has its own, and no selector names them
+# Labels that differ between revisions of a workload, and that no selector names.
 _GENERATION = frozenset({"controller-revision-hash", "pod-template-hash"})
 
 _PLACE = {
@@ -81,7 +81,17 @@ class _Node(Base, frozen=True):
 
 
 class Proxy(msgspec.Struct, frozen=True):
-    """One pod's proxy, as far as istiod reads what it says of itself."""
+    """One pod's proxy, as istiod identifies it.
+
+    Attributes:
+        name: the pod's name.
+        namespace: the pod's namespace.
+        labels: the pod's labels without those of its revision.
+        id: the node id, `sidecar~IP~POD.NAMESPACE~DOMAIN`.
+        cluster: the node's cluster, `WORKLOAD.NAMESPACE`.
+        metadata: the node metadata.
+        locality: `region`, `zone` and `subZone`, if known.
+    """
 
     name: str
     namespace: str
@@ -93,31 +103,39 @@ class Proxy(msgspec.Struct, frozen=True):
 
     @property
     def key(self) -> str:
-        """As istiod calls it: `pod.namespace`."""
+        """Return istiod's name of the proxy: `pod.namespace`."""
         return f"{self.name}.{self.namespace}"
 
     @property
     def likeness(self) -> str:
-        """The same for two proxies only if nothing tells them apart that istiod reads.
+        """Return a text that two proxies share only if istiod treats them equally.
 
-        Left out are the pod's own name and addresses, and annotations that are not Istio's.
+        It omits the pod's name and addresses, and annotations that are not Istio's.
         """
         own = {"ANNOTATIONS", "INSTANCE_IPS", "ISTIO_VERSION", "NAME", "NODE_NAME"}
-        told = {key: value for key, value in self.metadata.items() if key not in own}
-        told["ANNOTATIONS"] = {
+        shared = {key: value for key, value in self.metadata.items() if key not in own}
+        shared["ANNOTATIONS"] = {
             key: value
             for key, value in self.metadata["ANNOTATIONS"].items()
             if "istio.io/" in key and key != "sidecar.istio.io/status"
         }
         kind = self.id.partition("~")[0]
-        return json.dumps([kind, self.namespace, told, self.locality], sort_keys=True)
+        return json.dumps([kind, self.namespace, shared, self.locality], sort_keys=True)
 
 
 def read(api: Api, mesh: Mapping[str, Any], version: str) -> tuple[Proxy, ...]:
-    """Every running pod's proxy as it would introduce itself at `version`; raises Unreadable.
+    """Return the proxy of every running pod, with the metadata that it sends after the upgrade.
 
     Args:
+        api: the cluster's API server.
         mesh: the target's mesh config.
+        version: the target's version.
+
+    Returns:
+        One per pod with a proxy that runs and has an address.
+
+    Raises:
+        ReadError: pods or nodes cannot be listed.
     """
     nodes = {
         node.metadata.name: node.metadata.labels
@@ -140,12 +158,21 @@ def _proxy(
     mesh: Mapping[str, Any],
     version: str,
 ) -> Proxy:
+    """Return one pod's proxy.
+
+    Args:
+        pod: the pod.
+        container: its container `istio-proxy`.
+        node: the labels of its node.
+        mesh: the target's mesh config.
+        version: the target's version.
+    """
     name, namespace = pod.metadata.name, pod.metadata.namespace
     labels = {key: value for key, value in pod.metadata.labels.items() if key not in _GENERATION}
     variables = {variable.name: variable.value for variable in container.env}
     role = next((word for word in container.args[1:2] if not word.startswith("-")), "sidecar")
     metadata = {
-        **_told(variables),
+        **_environment_metadata(variables),
         "ANNOTATIONS": pod.metadata.annotations,
         "INSTANCE_IPS": ",".join(each.ip for each in pod.status.pod_ips) or pod.status.pod_ip,
         "ISTIO_VERSION": version,
@@ -169,19 +196,19 @@ def _proxy(
     )
 
 
-def _told(variables: Mapping[str, str]) -> dict[str, Any]:
-    """The metadata that the environment gives; a variable that refers to a field has none here."""
-    told: dict[str, Any] = {}
+def _environment_metadata(variables: Mapping[str, str]) -> dict[str, Any]:
+    """Return the metadata in environment variables that have a literal value."""
+    metadata: dict[str, Any] = {}
     for name, value in variables.items():
         if name.startswith("ISTIO_METAJSON_"):
-            told.update(json.loads(value))
+            metadata.update(json.loads(value))
         elif name.startswith("ISTIO_META_") and value:
-            told[name.removeprefix("ISTIO_META_")] = value
-    return told
+            metadata[name.removeprefix("ISTIO_META_")] = value
+    return metadata
 
 
 def _proxy_config(own: str, mesh: Mapping[str, Any]) -> dict[str, Any]:
-    """The mesh's default with what the pod was given over it, as pilot-agent joins them."""
+    """Return the mesh's `defaultConfig` overlaid with the pod's, merged as pilot-agent does."""
     merged = dict(mesh.get("defaultConfig") or {})
     for key, value in (json.loads(own) if own.strip() else {}).items():
         joined = key == "proxyMetadata" and isinstance(value, dict)
@@ -190,7 +217,7 @@ def _proxy_config(own: str, mesh: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def domain(args: Sequence[str]) -> str:
-    """The domain of its names."""
+    """Return the DNS domain in the arguments of a proxy."""
     for word, following in zip(args, (*args[1:], ""), strict=True):
         if word == "--domain":
             return following
@@ -200,6 +227,7 @@ def domain(args: Sequence[str]) -> str:
 
 
 def _locality(labels: Mapping[str, str], node: Mapping[str, str]) -> dict[str, str]:
+    """Return the locality in a pod's label `istio-locality`, else in its node's labels."""
     if own := labels.get("istio-locality"):
         return dict(zip(_PLACE, own.replace(".", "/").split("/"), strict=False))
     found = {
@@ -210,7 +238,7 @@ def _locality(labels: Mapping[str, str], node: Mapping[str, str]) -> dict[str, s
 
 
 def alike(proxies: Iterable[Proxy]) -> list[list[Proxy]]:
-    """The proxies in classes whose members istiod cannot tell apart, each sorted by name."""
+    """Return the proxies in classes that istiod treats equally, each sorted by name."""
     classes: defaultdict[str, list[Proxy]] = defaultdict(list)
     for proxy in sorted(proxies, key=lambda proxy: (proxy.namespace, proxy.name)):
         classes[proxy.likeness].append(proxy)

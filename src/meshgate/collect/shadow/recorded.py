@@ -1,4 +1,4 @@
-"""A recording in the place of a cluster and of its running istiods."""
+"""Serve a snapshot's offline bundle like a cluster and its running istiods."""
 
 import io
 import json
@@ -24,11 +24,11 @@ _METADATA_ONLY = "as=PartialObjectMetadataList"
 
 
 class RecordedCluster:
-    """The API server as it was: lists that never change.
+    """An API server that serves recorded lists, which never change.
 
     Args:
-        listed: its objects by group and resource.
-        version: its own.
+        listed: the objects by `GROUP/RESOURCE`.
+        version: the version of Kubernetes.
     """
 
     def __init__(self, listed: Mapping[str, Listed], version: str) -> None:
@@ -36,7 +36,7 @@ class RecordedCluster:
         self._version = version
 
     def objects(self, kind: Kind) -> tuple[Any, ...]:
-        """All objects of a kind."""
+        """Return all recorded objects of a kind; empty if none was recorded."""
         found = self._listed.get(f"{kind.group}/{kind.resource}", Listed(""))
         return msgspec.convert(found.objects, tuple[kind.type, ...])  # type: ignore[name-defined]
 
@@ -49,19 +49,30 @@ class RecordedCluster:
         stream: bool = False,
         headers: dict[str, str] | None = None,
     ) -> "RecordedAnswer":
-        """What it answers to a read."""
-        asked = dict(query or ())
+        """Return the response to a read, as the API server would.
+
+        Args:
+            method: ignored: the façade forwards only reads.
+            path: the path of the request.
+            query: its parameters, of which selectors on fields and `watch` are used.
+            stream: ignored.
+            headers: its headers, of which `Accept` is used.
+
+        Returns:
+            The response, with status 404 for what was not recorded.
+        """
+        parameters = dict(query or ())
         if path == "/version":
             return RecordedAnswer(200, {"gitVersion": self._version})
         match = _PATH.fullmatch(path)
         listed = self._listed.get(f"{match['group'] or ''}/{match['resource']}") if match else None
         if match is None or listed is None:
             return RecordedAnswer(404, {"kind": "Status", "status": "Failure", "code": 404})
-        if asked.get("watch") in ("1", "true"):
+        if parameters.get("watch") in ("1", "true"):
             return RecordedAnswer(200, None)
         api = f"{match['group']}/{match['version']}" if match["group"] else "v1"
         head = {"kind": listed.kind, "apiVersion": api}
-        found = _selected(listed.objects, match["namespace"] or "", asked)
+        found = _selected(listed.objects, match["namespace"] or "", parameters)
         if match["name"]:
             one = [each for each in found if each["metadata"]["name"] == match["name"]]
             return RecordedAnswer(200, one[0] | head) if one else RecordedAnswer(404, {"code": 404})
@@ -80,19 +91,26 @@ class RecordedCluster:
 
 
 def _selected(
-    objects: Iterable[dict[str, Any]], namespace: str, asked: Mapping[str, str]
+    objects: Iterable[dict[str, Any]], namespace: str, parameters: Mapping[str, str]
 ) -> Iterator[dict[str, Any]]:
-    """Those of a namespace that the selectors leave."""
+    """Yield the objects of a namespace that match the field selector.
+
+    Args:
+        objects: all objects of a kind.
+        namespace: every namespace if empty.
+        parameters: of the request.
+    """
     for each in objects:
         of = each["metadata"].get("namespace", "")
         if namespace in ("", of) and all(
             _field(each, name) == value if equal else _field(each, name) != value
-            for name, equal, value in _terms(asked.get("fieldSelector", ""))
+            for name, equal, value in _terms(parameters.get("fieldSelector", ""))
         ):
             yield each
 
 
 def _terms(selector: str) -> Iterator[tuple[str, bool, str]]:
+    """Yield (field, whether it must be equal, value) of a field selector."""
     for term in filter(None, selector.split(",")):
         name, _, value = term.partition("=")
         yield name.rstrip("!"), not name.endswith("!"), value.removeprefix("=")
@@ -105,7 +123,7 @@ def _field(value: Any, path: str) -> str:
 
 
 class RecordedAnswer:
-    """One answer; a watch (no body) waits until it is shut down, for nothing happens any more."""
+    """One response; a watch has no body and blocks until it is shut down, since nothing changes."""
 
     headers: Mapping[str, str] = {"Content-Type": "application/json"}
 
@@ -121,23 +139,23 @@ class RecordedAnswer:
         self._over.set()
 
     def read(self) -> bytes:
-        """All of it."""
+        """Return the whole body."""
         return self.read1()
 
     def read1(self) -> bytes:
-        """What is there."""
+        """Return what is available."""
         if self._body is None:
             self._over.wait()
             return b""
         return self._body.read()
 
     def shutdown(self) -> None:
-        """Ends a watch."""
+        """End a watch."""
         self._over.set()
 
 
 class RecordedRunningMesh(msgspec.Struct, frozen=True):
-    """What the istiods gave that ran then."""
+    """What the istiods sent that ran at the time of the capture."""
 
     of: OfflineBundle
 
@@ -151,13 +169,16 @@ class RecordedRunningMesh(msgspec.Struct, frozen=True):
 
     def given(self, proxy: str) -> Resources:
         if proxy not in self.of.given:
-            why = self.of.not_given.get(proxy, "it was not looked at then")
-            raise ReadError(f"the recording has nothing of {proxy}: {why}", "capture it again")
+            why = self.of.not_given.get(proxy, "it was not recorded")
+            raise ReadError(
+                f"the snapshot has no configuration of {proxy}: {why}",
+                "repeat `meshgate capture --for-shadow`",
+            )
         bodies = self.of.bodies
         return {(each.type, each.name): bodies[each.body] for each in self.of.given[proxy]}
 
     def injected(self, namespace: str) -> Shape:
         if why := self.of.not_injected.get(namespace):
-            raise ReadError(why, "capture it again")
+            raise ReadError(why, "repeat `meshgate capture --for-shadow`")
         shape: Shape = self.of.injected[namespace]
         return shape

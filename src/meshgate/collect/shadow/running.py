@@ -1,4 +1,4 @@
-"""What runs now: what an upgrade is compared with."""
+"""The running mesh, which the simulation of an upgrade is compared with."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -20,28 +20,39 @@ from meshgate.snapshot.kubernetes import Namespace
 
 
 class RunningMesh(Protocol):
-    """What the running istiods give: to the proxies that are connected, to pods of `enrolled`."""
+    """What the running istiods send to connected proxies, and inject into pods."""
 
     @property
     def proxies(self) -> frozenset[str]:
-        """Every connected proxy, `pod.namespace`."""
+        """Return every connected proxy, `pod.namespace`."""
 
     @property
     def injection_enabled(self) -> tuple[str, ...]:
-        """Every namespace whose labels ask for sidecars."""
+        """Return every injection-enabled namespace."""
 
     def given(self, proxy: str) -> Resources:
-        """A proxy's resources; raises Unreadable."""
+        """Return the configuration of a proxy (`pod.namespace`); raise ReadError if unavailable."""
 
     def injected(self, namespace: str) -> Shape:
-        """What the injector makes of a sample pod there; raises Unreadable."""
+        """Return the shape of an injected sample pod in a namespace.
+
+        Raise ReadError if the injector does not respond.
+        """
 
 
 class LiveRunningMesh(msgspec.Struct, frozen=True):
-    """The running istiods themselves."""
+    """The running istiods.
+
+    Attributes:
+        sessions: the connection to the istiod of each proxy (`pod.namespace`).
+        turn: a lock, since each replica has one connection that only one request may use.
+        namespaces: the injection-enabled namespaces by name.
+        webhooks: Istio's webhooks.
+        dial: connects to a webhook's backend.
+    """
 
     sessions: dict[str, istiod.Session]
-    turn: Lock  # one connection for each replica: who asks waits for who has asked
+    turn: Lock
     namespaces: dict[str, Namespace]
     webhooks: Webhooks
     dial: Callable[[Backend], Any]
@@ -59,8 +70,8 @@ class LiveRunningMesh(msgspec.Struct, frozen=True):
             answer = self.sessions[proxy].get(istiod.config_dump_path(proxy))
         if answer.status != 200:
             raise ReadError(
-                f"the running istiod does not tell {proxy}: {answer.status}",
-                "run in istiod's own namespace with a token of audience istio-ca",
+                f"the running istiod returns no configuration of {proxy}: HTTP {answer.status}",
+                "run meshgate in istiod's namespace with a token of audience istio-ca",
             )
         return resources(msgspec.json.decode(answer.body))
 
@@ -68,21 +79,32 @@ class LiveRunningMesh(msgspec.Struct, frozen=True):
         hooks = self.webhooks.selecting(self.namespaces[namespace])
         backends = self.webhooks.backends(hooks[0]) if hooks else []
         if not backends:
-            raise ReadError("no injector that runs is called for it", "see CP007")
+            raise ReadError(
+                f"no running injector handles pods of {namespace}",
+                "see the findings of check CP007",
+            )
         try:
             return shape(admission.injected(hooks[0], backends[0], namespace, self.dial))
         except (HTTPException, OSError, ValueError) as error:
-            raise ReadError(f"the running injector does not answer: {error}", "") from error
+            raise ReadError(f"the running injector does not respond: {error}", "") from error
 
 
 @contextmanager
 def asked(
     transport: istiod.Transport, found: Items, istio_namespace: str
 ) -> Iterator[LiveRunningMesh]:
-    """The running istiods, asked while the block runs; raises Unreadable.
+    """Connect to the running istiods while the block runs.
 
     Args:
+        transport: the way to istiod's pods.
         found: the items that the capture has read (the group `running`).
+        istio_namespace: the namespace of istiod.
+
+    Returns:
+        The running mesh, usable inside the block.
+
+    Raises:
+        ReadError: an istiod could not be read.
     """
     readings: dict[str, IstiodReading] = {each.pod: each for each in found.istiod}
     if why := [
@@ -90,7 +112,7 @@ def asked(
         for each in readings.values()
         if each.error or each.denied
     ]:
-        raise ReadError(f"istiod cannot be asked: {why[0]}", "see CP002")
+        raise ReadError(f"cannot read from istiod: {why[0]}", "see the findings of check CP002")
     opened: list[istiod.Session] = []
     try:
         sessions: dict[str, istiod.Session] = {}

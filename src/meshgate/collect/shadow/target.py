@@ -1,10 +1,10 @@
-"""The target's istiod as a plain process on loopback, which sees the cluster through the façade.
+"""Run the target's istiod as a local process that reads the cluster through the read-only API.
 
-What decides on configuration (mesh config, injection template, istiod's environment) comes from
-the rendered manifests of the target; every writer and every server that is not needed is off.
+Everything that affects configuration (mesh config, injection template, istiod's environment) comes
+from the target's rendered manifests.  Everything that writes, and every server that is not needed,
+is disabled.  All sockets listen on loopback.
 """
 
-import base64
 import contextlib
 import os
 import re
@@ -13,31 +13,23 @@ import socket
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import httpx
 import msgspec
-import yaml
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
-from cryptography.x509.oid import NameOID
 
 from meshgate.collect.errors import ReadError
 from meshgate.collect.facade import Changed, Facade
 from meshgate.collect.kubernetes import Api
+from meshgate.collect.shadow.manifests import Key, Rendered, placeholder_secrets, rendered
 from meshgate.collect.shadow.processes import guarded
-from meshgate.snapshot.base import Base
-from meshgate.snapshot.items import Kind
-from meshgate.snapshot.kubernetes import Metadata
+from meshgate.deadline import Deadline
 
-# Writers, and what would ask for Secrets: off.  Leader election stays on: it never wins without
-# the right to a Lease, and without it the writers would run.
+# Disable everything that writes or reads Secrets.  Leader election stays enabled: without it the
+# remaining writers would run, and without the right to write a Lease it never succeeds.
 _QUIET = {
     "AMBIENT_ENABLE_STATUS": "false",
     "ENABLE_CA_SERVER": "false",
@@ -65,115 +57,18 @@ _QUIET = {
 }
 
 
-class Rendered(msgspec.Struct, frozen=True):
-    """What the target's manifests say, as far as configuration depends on it."""
-
-    maps: dict[tuple[str, str, str, str], dict[str, Any]]
-    environment: dict[str, str]
-
-    def mesh(self) -> dict[str, Any]:
-        """The mesh config."""
-        for (*_, name), item in self.maps.items():
-            if "sidecar-injector" not in name:
-                return yaml.safe_load(item["data"].get("mesh", "")) or {}
-        return {}
-
-
-def rendered(file: Path) -> Rendered:
-    """Reads what `helm template` or `istioctl manifest generate` printed; raises Unreadable."""
-    remedy = "render the target's chart with the Application's values: `helm template istiod …`"
-    try:
-        objects = [each for each in yaml.safe_load_all(file.read_text()) if each]
-    except (OSError, ValueError, yaml.YAMLError) as error:
-        raise ReadError(f"cannot read the target's manifests: {error}", remedy) from error
-    maps: dict[tuple[str, str, str, str], dict[str, Any]] = {}
-    environment: dict[str, str] = {}
-    for each in objects:
-        kind, metadata = each.get("kind"), each.get("metadata", {})
-        name = metadata.get("name", "")
-        if kind == "ConfigMap" and re.fullmatch(r"istio(-sidecar-injector)?(-[\w-]+)?", name):
-            if {"mesh", "config"} & {*each.get("data", {})}:
-                maps["", "configmaps", metadata.get("namespace", ""), name] = each
-        elif kind == "Deployment" and metadata.get("labels", {}).get("app") == "istiod":
-            for container in each["spec"]["template"]["spec"]["containers"]:
-                environment |= {
-                    variable["name"]: str(variable["value"])
-                    for variable in container.get("env", ())
-                    if "value" in variable
-                }
-    if len(maps) < 2 or not environment:
-        raise ReadError(
-            f"{file} holds no istiod with its ConfigMaps istio and istio-sidecar-injector", remedy
-        )
-    return Rendered(maps, environment)
-
-
-class _Reference(Base, frozen=True):
-    name: str
-    kind: str = "Secret"
-    namespace: str = ""
-
-
-class _Tls(Base, frozen=True):
-    certificate_refs: tuple[_Reference, ...] = ()
-
-
-class _Listener(Base, frozen=True):
-    tls: _Tls = _Tls()
-
-
-class _GatewaySpec(Base, frozen=True):
-    listeners: tuple[_Listener, ...] = ()
-
-
-class _Gateway(Base, frozen=True):
-    metadata: Metadata
-    spec: _GatewaySpec = _GatewaySpec()
-
-
-def stand_ins(api: Api) -> dict[tuple[str, str, str, str], dict[str, Any]]:
-    """An invented Secret for each that a Gateway of the Gateway API names: istiod makes no listener
-    without one, and the real ones are nobody's to read."""
-    gateways = api.objects(
-        Kind("", "gateway.networking.k8s.io", "v1", "gateways", _Gateway, optional=True)
-    )
-    named = {
-        (reference.namespace or gateway.metadata.namespace, reference.name)
-        for gateway in gateways
-        for listener in gateway.spec.listeners
-        for reference in listener.tls.certificate_refs
-        if reference.kind == "Secret"
-    }
-    if not named:
-        return {}
-    certificate, key = (base64.b64encode(pem).decode() for pem in _self_signed())
-    return {
-        ("", "secrets", namespace, name): {
-            "metadata": {"namespace": namespace, "name": name},
-            "type": "kubernetes.io/tls",
-            "data": {"tls.crt": certificate, "tls.key": key},
-        }
-        for namespace, name in named
-    }
-
-
-def _self_signed() -> tuple[bytes, bytes]:
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "stand-in")])
-    now = datetime.now(UTC)
-    certificate = (
-        x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
-        .not_valid_before(now - timedelta(days=1))
-        .not_valid_after(now + timedelta(days=365))
-        .sign(key, hashes.SHA256())
-    )
-    return certificate.public_bytes(Encoding.PEM), key.private_bytes(
-        Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()
-    )
+__all__ = ["Launch", "Rendered", "Running", "rendered"]
 
 
 class Running(msgspec.Struct, frozen=True):
-    """The target's istiod while it runs."""
+    """The target's istiod while it runs.
+
+    Attributes:
+        version: as istiod reports it, such as `1.29.1`.
+        discovery: the address of its gRPC server, `127.0.0.1:PORT`.
+        facade: the API server that it reads.
+        debug: a client of its HTTP server.
+    """
 
     version: str
     discovery: str
@@ -181,84 +76,104 @@ class Running(msgspec.Struct, frozen=True):
     debug: httpx.Client
 
     def review(self, body: bytes) -> bytes:
-        """Its answer to an AdmissionReview of a pod; raises Unreadable."""
+        """Return the injector's response to an AdmissionReview of a pod.
+
+        Raise ReadError if it does not respond.
+        """
         try:
             headers = {"Content-Type": "application/json"}
             answer = self.debug.post("/inject", content=body, headers=headers)
             answer.raise_for_status()
         except httpx.HTTPError as error:
-            raise ReadError(f"the target's injector does not answer: {error}", "") from error
+            raise ReadError(f"the target's injector does not respond: {error}", "") from error
         return answer.content
 
     def config_dump(self, proxy: str) -> Any:
-        """What it says that it gives a proxy that is connected; raises Unreadable."""
+        """Return istiod's config_dump of a connected proxy (`pod.namespace`).
+
+        Raise ReadError if it does not respond.
+        """
         try:
             answer = self.debug.get("/debug/config_dump", params={"proxyID": proxy})
             answer.raise_for_status()
             return msgspec.json.decode(answer.content)
         except (httpx.HTTPError, ValueError) as error:
-            raise ReadError(f"the target's istiod does not tell {proxy}: {error}", "") from error
+            raise ReadError(
+                f"the target's istiod returns no configuration of {proxy}: {error}", ""
+            ) from error
 
 
-@contextmanager
-def running(
-    program: str,
-    target: Rendered,
-    api: Api,
-    *,
-    istio_namespace: str,
-    timeout: float,
-    memory: int = 0,
-    hidden: frozenset[tuple[str, str, str, str]] = frozenset(),
-) -> Iterator[Running]:
-    """Has the target's istiod up while the block runs, and ends it.
+class Launch(msgspec.Struct, frozen=True, kw_only=True):
+    """How to start the target's istiod.
 
-    Raises Unreadable, also where it ended by itself meanwhile.
-
-    Args:
-        hidden: objects of the cluster that it is not to see.
+    Attributes:
+        program: the path of pilot-discovery.
+        rendered: the target's manifests.
+        istio_namespace: the namespace of istiod.
         timeout: seconds within which it must be ready.
-        memory: MiB that it may use, 0 for all there is.
+        memory: MiB that it may use; 0 for no limit.
     """
-    shown = target.maps | stand_ins(api)
-    facade = Facade(api, Changed(shown, hidden))
-    with (
-        facade.serving(),
-        tempfile.TemporaryDirectory(prefix="meshgate-") as home,
-        httpx.Client(trust_env=False, timeout=timeout) as client,
-    ):
-        kubeconfig = Path(home, "kubeconfig")
-        kubeconfig.write_text(facade.kubeconfig())
-        kubeconfig.chmod(0o600)
-        http, discovery, monitoring = _free_ports(3)
-        command = [
-            *(program, "discovery", "--kubeconfig", str(kubeconfig), "-n", istio_namespace),
-            *("--httpAddr", f"127.0.0.1:{http}", "--grpcAddr", f"127.0.0.1:{discovery}"),
-            *("--monitoringAddr", f"127.0.0.1:{monitoring}", "--secureGRPCAddr", ""),
-            *("--httpsAddr", "", "--ctrlz_port", "0", "--log_output_level", "default:warn"),
-        ]
-        log = Path(home, "log")
-        environment = _environment(target.environment, istio_namespace, home)
-        if memory:
-            # it collects its garbage well before it meets the limit
-            environment["GOMEMLIMIT"] = f"{memory * 3 // 4}MiB"
-        if not os.access(program, os.X_OK):
-            raise ReadError(f"there is no program {program}", "name the target's with --istiod")
-        with _process(guarded(command, memory), environment, home, log) as process:
-            client.base_url = httpx.URL(f"http://127.0.0.1:{http}")
-            _await_ready(process, client, facade, log, timeout)
-            version = client.get(f"http://127.0.0.1:{monitoring}/version").text
-            match = re.search(r"\d+\.\d+\.\d+", version)
-            yield Running(
-                match[0] if match else version.strip(), f"127.0.0.1:{discovery}", facade, client
-            )
-            if process.poll() is not None:
-                raise _ended(process, log)
 
+    program: str
+    rendered: Rendered
+    istio_namespace: str
+    timeout: float
+    memory: int = 0
 
-def _environment(rendered: Mapping[str, str], namespace: str, home: str) -> dict[str, str]:
-    given = {"REVISION": "default", "CLUSTER_ID": "Kubernetes", **rendered}
-    return given | _QUIET | {"POD_NAMESPACE": namespace, "HOME": home, "PATH": ""}
+    @contextmanager
+    def running(self, api: Api, hidden: frozenset[Key] = frozenset()) -> Iterator[Running]:
+        """Run the target's istiod while the block runs, and stop it then.
+
+        Args:
+            api: the API server that it reads.
+            hidden: objects of the cluster that it must not read.
+
+        Raises:
+            ReadError: it cannot be started, is not ready in time, or exits early.
+        """
+        shown = self.rendered.maps | placeholder_secrets(api)
+        facade = Facade(api, Changed(shown, hidden))
+        with (
+            facade.serving(),
+            tempfile.TemporaryDirectory(prefix="meshgate-") as home,
+            httpx.Client(trust_env=False, timeout=self.timeout) as client,
+        ):
+            kubeconfig = Path(home, "kubeconfig")
+            kubeconfig.write_text(facade.kubeconfig())
+            kubeconfig.chmod(0o600)
+            http, discovery, monitoring = _free_ports(3)
+            command = [
+                *(self.program, "discovery", "--kubeconfig", str(kubeconfig)),
+                *("-n", self.istio_namespace, "--monitoringAddr", f"127.0.0.1:{monitoring}"),
+                *("--httpAddr", f"127.0.0.1:{http}", "--grpcAddr", f"127.0.0.1:{discovery}"),
+                *("--secureGRPCAddr", "", "--httpsAddr", "", "--ctrlz_port", "0"),
+                *("--log_output_level", "default:warn"),
+            ]
+            log = Path(home, "log")
+            if not os.access(self.program, os.X_OK):
+                raise ReadError(
+                    f"the target's istiod {self.program} does not exist or is not executable",
+                    "pass the path of pilot-discovery as --shadow-istiod",
+                )
+            environment = self._environment(home)
+            with _process(guarded(command, self.memory), environment, home, log) as process:
+                client.base_url = httpx.URL(f"http://127.0.0.1:{http}")
+                _await_ready(process, client, facade, log, self.timeout)
+                version = client.get(f"http://127.0.0.1:{monitoring}/version").text
+                match = re.search(r"\d+\.\d+\.\d+", version)
+                yield Running(
+                    match[0] if match else version.strip(), f"127.0.0.1:{discovery}", facade, client
+                )
+                if process.poll() is not None:
+                    raise _ended(process, log)
+
+    def _environment(self, home: str) -> dict[str, str]:
+        own = {"POD_NAMESPACE": self.istio_namespace, "HOME": home, "PATH": ""}
+        if self.memory:
+            # Go collects garbage well before istiod reaches the limit.
+            own["GOMEMLIMIT"] = f"{self.memory * 3 // 4}MiB"
+        defaults = {"REVISION": "default", "CLUSTER_ID": "Kubernetes"}
+        return defaults | self.rendered.environment | _QUIET | own
 
 
 @contextmanager
@@ -277,7 +192,9 @@ def _process(
                 start_new_session=True,
             )
     except OSError as error:
-        raise ReadError(f"cannot run the target's istiod: {error}", "check --istiod") from error
+        raise ReadError(
+            f"cannot run the target's istiod: {error}", "check --shadow-istiod"
+        ) from error
     with process:
         try:
             yield process
@@ -291,51 +208,63 @@ def _await_ready(
     client: httpx.Client,
     facade: Facade,
     log: Path,
-    limit: float,
+    timeout: float,
 ) -> None:
-    end = time.monotonic() + limit
+    """Return when istiod is ready.
+
+    Args:
+        process: istiod.
+        client: a client of its HTTP server.
+        facade: the API server that it reads.
+        log: its output.
+        timeout: seconds.
+
+    Raises:
+        ReadError: it exited, is not ready in time, or needs what the API server does not provide.
+    """
+    deadline = Deadline(timeout)
     while True:
         with suppress(httpx.HTTPError):
             if client.get("/ready", timeout=1).status_code == 200:
                 return
         if facade.unserved:
             raise ReadError(
-                f"the read-only view does not serve {facade.unserved[0]}, which the target's "
+                f"the read-only API does not serve {facade.unserved[0]}, which the target's "
                 "istiod requests",
                 "report this with the target's version",
             )
         if facade.denied:
             raise ReadError(
                 f"no right to {', '.join(facade.denied)}, which the target's istiod needs",
-                "grant it (`meshgate rbac` prints all that is needed)",
+                "grant it: `meshgate rbac` prints all rights that are needed",
             )
         if process.poll() is not None:
             raise _ended(process, log)
-        if time.monotonic() > end:
+        if deadline.passed:
             raise ReadError(
-                f"the target's istiod was not ready within {limit:g} s: {_last(log)}",
-                "give it more time (--ready-timeout; of a gate --shadow-timeout)",
+                f"the target's istiod was not ready within {timeout:g} s: {_last(log)}",
+                "raise --shadow-step-timeout",
             )
         time.sleep(0.1)
 
 
 def _ended(process: "subprocess.Popen[bytes]", log: Path) -> ReadError:
-    # its own word, or that of the kernel, which says nothing
-    words = log.read_text(errors="replace")
-    starved = re.search(r"fatal error: runtime: (?:out of|cannot allocate) memory", words)
-    if starved or process.returncode == -signal.SIGKILL:
-        remedy = "give it more (--memory; of a gate --shadow-memory)"
-        return ReadError("the target's istiod ran out of the memory that it may use", remedy)
+    # Go reports that it is out of memory; the kernel kills without a message.
+    output = log.read_text(errors="replace")
+    out_of_memory = re.search(r"fatal error: runtime: (?:out of|cannot allocate) memory", output)
+    if out_of_memory or process.returncode == -signal.SIGKILL:
+        return ReadError("the target's istiod ran out of memory", "raise --shadow-memory")
     return ReadError(
-        f"the target's istiod ended with {process.returncode}: {_last(log)}",
-        "are the manifests of the same version as the program?",
+        f"the target's istiod exited with code {process.returncode}: {_last(log)}",
+        "check that the manifests and the program have the same version",
     )
 
 
 def _last(log: Path) -> str:
+    """Return the last error that istiod logged, else its last line."""
     lines = log.read_text(errors="replace").strip().splitlines()
-    told = [line for line in lines if "\terror\t" in line or line.startswith("Error")] or lines
-    return told[-1][:300] if told else "it said nothing"
+    errors = [line for line in lines if "\terror\t" in line or line.startswith("Error")] or lines
+    return errors[-1][:300] if errors else "no output"
 
 
 def _free_ports(count: int) -> list[int]:

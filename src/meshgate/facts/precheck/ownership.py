@@ -1,4 +1,4 @@
-"""Who else wants what an upgrade is about to set: webhooks, revisions, tags, and their managers."""
+"""Conflicts over injection: webhooks, revisions and tags, and the managers of their fields."""
 
 from functools import cached_property
 
@@ -8,12 +8,12 @@ from meshgate.semantics.webhooks import Webhooks, injection_enabled
 from meshgate.snapshot.kubernetes import Namespace
 from meshgate.verdict import Finding, NotApplicable
 
-# its manager is called argocd-controller, and was called argocd-application-controller
+# The managers argocd-controller and, of older versions, argocd-application-controller.
 ARGO = "argocd"
 
 
 class Ownership:
-    """Istio's webhook configurations, and the labels that lead to them."""
+    """Istio's webhook configurations, and the namespace labels that select them."""
 
     def __init__(self, evidence: Evidence) -> None:
         self._evidence = evidence
@@ -25,7 +25,9 @@ class Ownership:
             self._evidence.mutating_webhooks, self._evidence.validating_webhooks, (), ()
         )
         if not found.all:
-            raise NotApplicable("Istio has no webhook here: this is an installation")
+            raise NotApplicable(
+                "Istio has no webhook in this cluster: this is a first installation"
+            )
         return found
 
     @cached_property
@@ -37,22 +39,26 @@ class Ownership:
 
     @property
     def conflicts(self) -> list[Finding]:
-        """Namespaces that two webhooks want, and tags that are, or lead to, no one revision."""
-        return [*self._wanted_twice(), *self._bad_tags()]
+        """Return namespaces that two webhooks inject, and tags without exactly one revision."""
+        return [*self._injected_twice(), *self._bad_tags()]
 
-    def _wanted_twice(self) -> list[Finding]:
+    def _injected_twice(self) -> list[Finding]:
         return [
             Finding(
                 f"Namespace {each.metadata.name}",
-                f"its pods are injected by {' and '.join(sorted(names))}",
+                f"{len(names)} webhook configurations inject its pods: "
+                f"{' and '.join(sorted(names))}",
                 "one webhook configuration that selects it",
-                "delete the one that an older installation left, or relabel the namespace",
+                "delete the webhook configuration of the older installation, or change the labels "
+                f"of the namespace {each.metadata.name}",
+                problem="injected-twice",
+                about=tuple(("webhook", name) for name in sorted(names)),
             )
             for each in injection_enabled(self._evidence.namespaces)
-            if len(names := self._wanted_by(each)) > 1
+            if len(names := self._injected_by(each)) > 1
         ]
 
-    def _wanted_by(self, namespace: Namespace) -> set[str]:
+    def _injected_by(self, namespace: Namespace) -> set[str]:
         return {hook.configuration.metadata.name for hook in self._webhooks.selecting(namespace)}
 
     def _bad_tags(self) -> list[Finding]:
@@ -64,32 +70,40 @@ class Ownership:
                     Finding(
                         subject,
                         f"the tag {hook.tag} has the name of a revision",
-                        "a name of its own",
-                        f"istioctl tag remove {hook.tag}, and set one of another name",
+                        "a tag with a different name",
+                        f"istioctl tag remove {hook.tag}",
+                        problem="tag-named-like-revision",
+                        about=(("tag", hook.tag),),
                     )
                 )
             elif hook.revision not in self._revisions:
                 found.append(
                     Finding(
                         subject,
-                        f"the tag {hook.tag} points to the revision {hook.revision}, whose istiod "
-                        "is gone",
-                        f"one that exists: {', '.join(sorted(self._revisions)) or '(none)'}",
+                        f"the tag {hook.tag} points to the revision {hook.revision}, which has no "
+                        "istiod",
+                        f"an existing revision: {', '.join(sorted(self._revisions)) or '(none)'}",
                         f"istioctl tag set {hook.tag} --revision REVISION --overwrite",
+                        problem="tag-without-istiod",
+                        about=(("revision", hook.revision), ("tag", hook.tag)),
                     )
                 )
         return found
 
     @property
     def ambiguous(self) -> list[Finding]:
-        """Namespaces with both labels: `istio-injection` wins, whatever the revision says."""
+        """Return namespaces with both labels, of which `istio-injection` takes precedence."""
         return [
             Finding(
                 f"Namespace {each.metadata.name}",
-                f"has the labels istio-injection and istio.io/rev={labels['istio.io/rev']}: the "
-                "first wins, so a revision upgrade passes it by",
-                "one of them",
-                "take one of the labels away",
+                "has the labels istio-injection and istio.io/rev="
+                f"{labels['istio.io/rev']}: istio-injection takes precedence, so a revision "
+                "upgrade skips it",
+                "one of the two labels",
+                f"kubectl label namespace {each.metadata.name} istio-injection-, or the same with "
+                "istio.io/rev-",
+                problem="two-injection-labels",
+                about=(("revision", labels["istio.io/rev"]),),
             )
             for each in self._evidence.namespaces
             if (labels := each.metadata.labels).get("istio-injection")
@@ -98,15 +112,16 @@ class Ownership:
 
     @property
     def contested(self) -> list[Finding]:
-        """Fields that istiod sets by itself and that Argo CD holds for its own."""
+        """Return the webhook fields that istiod sets and that Argo CD manages, too."""
         return [
             Finding(
                 subject,
-                f"{manager} manages {field} of its webhooks, which istiod sets by itself: a sync "
-                "takes it back",
-                "istiod alone",
-                "let the Application ignore the field (ignoreDifferences for the group "
-                "admissionregistration.k8s.io, with RespectIgnoreDifferences=true)",
+                f"{manager} manages {field} of its webhooks, which istiod sets: a sync reverts it",
+                "istiod as the only manager",
+                "add the field to ignoreDifferences of the Application (group "
+                "admissionregistration.k8s.io) with RespectIgnoreDifferences=true",
+                problem="managed-by-argocd",
+                about=(("field", field), ("manager", manager)),
             )
             for subject, manager, field in sorted(self._held_by_argo())
         ]
@@ -120,7 +135,7 @@ class Ownership:
             for owned in entry.fields.webhooks.values()
             for field, held in (
                 ("caBundle", owned.client_config.ca_bundle),
-                # istiod turns this one on the validating webhooks alone
+                # istiod sets this field only on validating webhooks.
                 ("failurePolicy", owned.failure_policy if hook.kind.startswith("Val") else None),
             )
             if held is not None

@@ -1,4 +1,4 @@
-"""What an upgrade changes in what proxies are given, and what of it would break them."""
+"""Findings of a simulated upgrade: rejected configuration, removals, and missing sidecars."""
 
 import re
 from collections import defaultdict
@@ -11,69 +11,73 @@ import msgspec
 from meshgate.facts.evidence import Evidence
 from meshgate.facts.precheck.upgrade_path import Upgrade
 from meshgate.semantics.versions import Version
+from meshgate.semantics.workloads import owner
 from meshgate.snapshot.shadow import Change, Shadow
 from meshgate.verdict import CouldNotVerify, Finding, NotApplicable
 
-# What an upgrade may not do to a proxy unasked: the kind of change, the resource's type, and the
-# path without names (a glob); the first row that fits.  All else is told and closes no gate.
+# The changes that fail a check: the kind of change, the type of the resource, the path without
+# names (a glob), and what the target does.  The first row that matches counts.  All other changes
+# are warnings.
 BREAKS = (
-    ("removed", "listener", "", "this listener would be gone"),
-    ("removed", "route", "", "this route configuration would be gone"),
-    ("removed", "cluster", "", "this cluster would be gone"),
-    ("removed", "extension", "", "this extension would be gone"),
-    ("removed", "listener", "*/filterChains[[]]", "this filter chain would be gone"),
-    ("removed", "*", "*/filters[[]]", "this filter would be gone"),
-    ("removed", "*", "*/httpFilters[[]]", "this filter would be gone"),
-    ("removed", "*", "*/listenerFilters[[]]", "this filter would be gone"),
-    ("removed", "route", "*/virtualHosts[[]]", "this virtual host would be gone"),
-    ("removed", "route", "*/routes[[]]", "this route would be gone"),
-    ("removed", "*", "*/transportSocket", "this TLS context would be gone"),
-    ("removed", "*", "*/typedPerFilterConfig/*", "this filter's setting would be gone"),
-    ("removed", "*", "*HeadersToAdd[[]]", "this header would not be set"),
-    ("removed", "*", "*HeadersToAdd", "these headers would not be set"),
-    ("reordered", "listener", "*/filters", "these filters would run in another order"),
-    ("reordered", "listener", "*/httpFilters", "these filters would run in another order"),
-    ("*", "listener", "*/rules/policies*", "this authorization rule would be another"),
+    ("removed", "listener", "", "removes a listener"),
+    ("removed", "route", "", "removes a route configuration"),
+    ("removed", "cluster", "", "removes a cluster"),
+    ("removed", "extension", "", "removes an extension"),
+    ("removed", "listener", "*/filterChains[[]]", "removes a filter chain"),
+    ("removed", "*", "*/filters[[]]", "removes a filter"),
+    ("removed", "*", "*/httpFilters[[]]", "removes a filter"),
+    ("removed", "*", "*/listenerFilters[[]]", "removes a filter"),
+    ("removed", "route", "*/virtualHosts[[]]", "removes a virtual host"),
+    ("removed", "route", "*/routes[[]]", "removes a route"),
+    ("removed", "*", "*/transportSocket", "removes a TLS context"),
+    ("removed", "*", "*/typedPerFilterConfig/*", "removes the setting of a filter"),
+    ("removed", "*", "*HeadersToAdd[[]]", "no longer sets a header"),
+    ("removed", "*", "*HeadersToAdd", "no longer sets any header"),
+    ("reordered", "listener", "*/filters", "reorders filters"),
+    ("reordered", "listener", "*/httpFilters", "reorders filters"),
+    ("*", "listener", "*/rules/policies*", "changes an authorization rule"),
 )
 
 
 class Widespread(msgspec.Struct, frozen=True):
-    """A change that all proxies see which have what it is about: the release's own."""
+    """A change in every class of proxies: a change of the release.  `places` counts it."""
 
     change: Change
     places: int
 
 
 class Difference(msgspec.Struct, frozen=True):
-    """The changes of a whole mesh: the release's own, and those that only some see.
+    """The changes of a whole mesh.
 
-    `own` has the classes' first proxies by change.
+    Attributes:
+        widespread: the changes in every class of proxies.
+        partial: the other changes, each with the first proxies of its classes.
     """
 
     widespread: tuple[Widespread, ...]
-    own: tuple[tuple[Change, tuple[str, ...]], ...]
+    partial: tuple[tuple[Change, tuple[str, ...]], ...]
 
 
 def difference(shadow: Shadow) -> Difference:
-    """Tells what the release changes for all alike from what it changes for some."""
-    seen = [each for each in shadow.classes if not each.error]
+    """Return the changes of all classes, separated into widespread and partial ones."""
+    compared = [each for each in shadow.classes if not each.error]
     by_shape: defaultdict[tuple[str, ...], list[tuple[Change, str]]] = defaultdict(list)
-    for each in seen:
+    for each in compared:
         for change in each.changes:
             by_shape[_shape(change)].append((change, each.proxies[0]))
-    widespread, own = [], []
+    widespread, partial = [], []
     for members in by_shape.values():
-        everywhere = len({proxy for _, proxy in members}) == len(seen) > 1
+        everywhere = len({proxy for _, proxy in members}) == len(compared) > 1
         if everywhere and not broken(members[0][0]):
             widespread.append(Widespread(members[0][0], len(members)))
             continue
         proxies: defaultdict[Change, list[str]] = defaultdict(list)
         for change, proxy in members:
             proxies[change].append(proxy)
-        own += [(change, tuple(sorted(names))) for change, names in proxies.items()]
+        partial += [(change, tuple(sorted(names))) for change, names in proxies.items()]
     return Difference(
         tuple(sorted(widespread, key=lambda each: _shape(each.change))),
-        tuple(sorted(own, key=lambda pair: (_shape(pair[0]), pair[0].resource, pair[1]))),
+        tuple(sorted(partial, key=lambda pair: (_shape(pair[0]), pair[0].resource, pair[1]))),
     )
 
 
@@ -86,7 +90,7 @@ def _nameless(path: str) -> str:
 
 
 def broken(change: Change) -> str:
-    """What a change would break, in words; nothing where it only changes."""
+    """Return what the target does if the change fails a check (see BREAKS); else empty."""
     for kind, type, path, words in BREAKS:
         fits = fnmatchcase(_nameless(change.path), path)
         if fnmatchcase(change.kind, kind) and fnmatchcase(change.type, type) and fits:
@@ -95,7 +99,16 @@ def broken(change: Change) -> str:
 
 
 def findings(shadow: Shadow, different: Difference, accepted: Iterable[str] = ()) -> list[Finding]:
-    """What would break; `accepted` are globs over `TYPE RESOURCE PATH`."""
+    """Return every finding that fails a check.
+
+    Args:
+        shadow: the result of the simulation.
+        different: its changes.
+        accepted: globs over `TYPE RESOURCE PATH` of removals that are allowed.
+
+    Returns:
+        Rejections, removals and missing sidecars.
+    """
     return [
         *refused(shadow),
         *gone(shadow, different, tuple(accepted)),
@@ -104,31 +117,37 @@ def findings(shadow: Shadow, different: Difference, accepted: Iterable[str] = ()
 
 
 def refused(shadow: Shadow) -> Iterator[Finding]:
-    """What the target's Envoy would not take."""
+    """Yield what the target's Envoy rejects."""
     for each in shadow.classes:
         for refusal in each.refusals:
             if refusal.culprits and {*refusal.culprits} <= {*shadow.cut}:
-                continue  # it is not as its author wrote it
+                continue  # the recorded object differs from the real one
             yield Finding(
                 " and ".join(refusal.culprits) or f"Proxy {each.proxies[0]}",
-                f"the Envoy of {shadow.version} would refuse {refusal.part} of "
-                f"{_proxies(each.proxies)}: {refusal.words}",
-                "a configuration that it accepts",
-                "correct or remove the object that causes it, before the upgrade",
+                f"Envoy {shadow.version} rejects {refusal.part} of {_proxies(each.proxies)}: "
+                f"{refusal.words}",
+                "a configuration that the target's Envoy accepts",
+                "correct the object that causes it before the upgrade",
                 problem="rejected-by-envoy",
                 about=(("part", refusal.part),),
             )
 
 
 def gone(shadow: Shadow, different: Difference, accepted: tuple[str, ...]) -> Iterator[Finding]:
-    """What proxies would lose.
+    """Yield what the target removes from proxies, one finding for each object and kind of removal.
 
-    One finding for each object and what it breaks: it may reach many chains of many proxies.
+    Args:
+        shadow: the result of the simulation.
+        different: its changes.
+        accepted: globs over `TYPE RESOURCE PATH` of removals that are allowed.
+
+    Returns:
+        One finding per object and kind of removal, sorted.
     """
     members = {each.proxies[0]: each.proxies for each in shadow.classes}
     places: defaultdict[tuple[str, str], list[str]] = defaultdict(list)
     reached: defaultdict[tuple[str, str], set[str]] = defaultdict(set)
-    for change, firsts in different.own:
+    for change, firsts in different.partial:
         words = broken(change)
         where = f"{change.type} {change.resource} {change.path}".rstrip()
         if words and not any(fnmatchcase(where, pattern) for pattern in accepted):
@@ -139,47 +158,49 @@ def gone(shadow: Shadow, different: Difference, accepted: tuple[str, ...]) -> It
         more = f" and {len(wheres) - 1} more places" if len(wheres) > 1 else ""
         yield Finding(
             subject,
-            f"{words} with {shadow.version}: {wheres[0]}{more}, on "
+            f"istiod {shadow.version} {words}: {wheres[0]}{more}, on "
             f"{_proxies(reached[subject, words])}",
-            "what is there today",
-            f"make {subject} match the new version too, or pass --allow-removal={wheres[0]!r}",
+            "the same configuration as today",
+            f"make {subject} match {shadow.version} too, or pass --allow-removal={wheres[0]!r}",
             problem="removed-from-proxy",
-            about=(("breaks", words),),
+            about=(("change", words),),
         )
 
 
 def _proxies(proxies: Iterable[str]) -> str:
+    """Return up to three names, and how many more there are."""
     names = sorted(proxies)
     return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
 
 
 def unseen(shadow: Shadow) -> list[str]:
-    """What the look did not show, in words."""
+    """Return what the simulation could not verify, one sentence each."""
     return [
         *(f"Proxy {each.proxies[0]}: {each.error}" for each in shadow.classes if each.error),
         *(f"Namespace {each.namespace}: {each.error}" for each in shadow.injections if each.error),
-        *(f"the target's istiod was refused {request}" for request in shadow.refused),
+        *(f"the read-only API denied the target's istiod {request}" for request in shadow.refused),
         *(
-            f"{each} was recorded without what looks like a credential, so it could not be tried"
+            f"{each} was recorded without a possible credential, so it could not be simulated"
             for each in shadow.cut
         ),
     ]
 
 
 def left_out(shadow: Shadow) -> Iterator[Finding]:
-    """Namespaces whose pods the target would give no sidecar."""
+    """Yield the namespaces where the target's injector adds no sidecar to pods."""
     for each in shadow.injections:
         if each.refused:
             yield Finding(
                 f"Namespace {each.namespace}",
-                f"the injector of {shadow.version} would give its pods no sidecar: {each.refused}",
+                f"the injector of {shadow.version} adds no sidecar to its pods: {each.refused}",
                 "a sidecar, as today",
                 "correct the injection template or the values of the target's chart",
+                problem="no-sidecar",
             )
 
 
 def reshaped(shadow: Shadow) -> Iterator[Finding]:
-    """What pods would be given otherwise, one finding for each change."""
+    """Yield every change of injected pods once, with the namespaces that have it."""
     places: defaultdict[tuple[str, ...], list[str]] = defaultdict(list)
     for each in shadow.injections:
         for change in each.changes:
@@ -188,18 +209,20 @@ def reshaped(shadow: Shadow) -> Iterator[Finding]:
         more = f" and {len(namespaces) - 1} more" if len(namespaces) > 1 else ""
         yield Finding(
             f"Namespace {namespaces[0]}{more}",
-            f"with {shadow.version} {path} of an injected pod is {kind}, {before} -> {after}",
+            f"injector {shadow.version}: {path} of a pod is {kind}, {before} -> {after}",
             "",
-            "see whether its workloads can do with it",
+            "check that the workloads support the change",
+            problem="injection-changed",
+            about=(("change", kind), ("path", path)),
         )
 
 
 def changed(shadow: Shadow, different: Difference) -> Iterator[Finding]:
-    """What changes for some proxies and breaks nothing, one finding for each change and value."""
+    """Yield every change of some proxies that fails no check, one finding per change and value."""
     places: defaultdict[tuple[str, ...], list[Change]] = defaultdict(list)
     reached: defaultdict[tuple[str, ...], set[str]] = defaultdict(set)
     members = {each.proxies[0]: each.proxies for each in shadow.classes}
-    for change, firsts in different.own:
+    for change, firsts in different.partial:
         if not broken(change):
             places[_shape(change)].append(change)
             reached[_shape(change)] |= {proxy for first in firsts for proxy in members[first]}
@@ -207,17 +230,23 @@ def changed(shadow: Shadow, different: Difference) -> Iterator[Finding]:
         first, more = changes[0], len(changes) - 1
         yield Finding(
             first.brought_by or f"Proxy {min(reached[shape])}",
-            f"with {shadow.version} {first.type} {first.resource} {first.path} is {first.kind}, "
+            f"istiod {shadow.version}: {first.type} {first.resource} {first.path} is {first.kind}, "
             f"{first.before} -> {first.after}"
             + (f", and in {more} more places" if more else "")
             + f", on {_proxies(reached[shape])}",
             "",
-            "see whether the workload can do with it; nothing is lost by it",
+            "check that the workload supports the change; nothing is removed",
+            problem="configuration-changed",
+            about=(
+                ("change", first.kind),
+                ("path", _nameless(first.path)),
+                ("type", first.type),
+            ),
         )
 
 
 class ShadowUpgrade:
-    """The upgrade as it was tried in the shadow, where it was."""
+    """The findings of the simulated upgrade; NotApplicable if there was no simulation."""
 
     def __init__(self, evidence: Evidence) -> None:
         self._evidence = evidence
@@ -228,14 +257,16 @@ class ShadowUpgrade:
         if shadow.skipped_reason:
             if self._evidence.expectations.require_shadow:
                 raise CouldNotVerify(
-                    shadow.skipped_reason, "name them, or leave out --require-shadow"
+                    shadow.skipped_reason,
+                    "pass --shadow-istiod, --shadow-envoy and --shadow-manifests, or omit "
+                    "--require-shadow",
                 )
             raise NotApplicable(shadow.skipped_reason)
         version = Version.parse(shadow.version)
         if version is None or not target.met_by(version):
             raise CouldNotVerify(
                 f"the simulation used istiod {shadow.version}, and the target is {target}",
-                f"pass the programs and manifests of {target} (--istiod, --envoy, --manifests)",
+                f"pass --shadow-istiod, --shadow-envoy and --shadow-manifests of {target}",
             )
         return shadow
 
@@ -243,38 +274,50 @@ class ShadowUpgrade:
     def _difference(self) -> Difference:
         return difference(self._shadow)
 
-    def _seen(self, found: list[Finding]) -> list[Finding]:
-        """What was found, unless nothing was and not all could be looked at."""
-        blind = unseen(self._shadow)
-        if blind and not found:
-            more = f" and {len(blind) - 1} more" if len(blind) > 1 else ""
-            raise CouldNotVerify(f"{blind[0]}{more}", "look again", transient=True)
-        return found
+    def _complete(self, found: list[Finding]) -> list[Finding]:
+        """Return the findings; raise CouldNotVerify if there are none and something is missing."""
+        missing = unseen(self._shadow)
+        if missing and not found:
+            more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
+            raise CouldNotVerify(
+                f"{missing[0]}{more}", "repeat the simulation of the upgrade", transient=True
+            )
+        return self._with_owners(found)
+
+    def _with_owners(self, found: list[Finding]) -> list[Finding]:
+        """Return the findings with the workload of each proxy, where the snapshot has its pod."""
+        snapshot = self._evidence.snapshot
+        pods = snapshot.pods if "pods" in snapshot.read else None
+        owners = {
+            f"Proxy {each.metadata.name}.{each.metadata.namespace}": owner(each)
+            for each in pods or ()
+        }
+        return [msgspec.structs.replace(each, owner=owners.get(each.subject, "")) for each in found]
 
     @property
     def refused(self) -> list[Finding]:
-        """What the target's Envoy would not take."""
-        return self._seen(list(refused(self._shadow)))
+        """Return what the target's Envoy rejects."""
+        return self._complete(list(refused(self._shadow)))
 
     @property
     def gone(self) -> list[Finding]:
-        """What proxies would lose, as far as nobody accepts that."""
+        """Return what the target removes from proxies, except for allowed removals."""
         accepted = self._evidence.expectations.accepted_losses
-        return self._seen(list(gone(self._shadow, self._difference, accepted)))
+        return self._complete(list(gone(self._shadow, self._difference, accepted)))
 
     @property
     def changed(self) -> list[Finding]:
-        """What some proxies, and not all, would be given otherwise."""
-        return list(changed(self._shadow, self._difference))
+        """Return what the target changes for some proxies without removing anything."""
+        return self._with_owners(list(changed(self._shadow, self._difference)))
 
     @property
     def left_out(self) -> list[Finding]:
-        """Namespaces whose pods would be given no sidecar."""
+        """Return the namespaces where the target's injector adds no sidecar to pods."""
         if not self._shadow.injections:
-            raise NotApplicable("no namespace is enrolled, so nothing is injected")
-        return self._seen(list(left_out(self._shadow)))
+            raise NotApplicable("no namespace is injection-enabled")
+        return self._complete(list(left_out(self._shadow)))
 
     @property
     def reshaped(self) -> list[Finding]:
-        """What an injected pod would be otherwise."""
+        """Return what the target's injector changes in pods."""
         return list(reshaped(self._shadow))

@@ -1,6 +1,6 @@
-"""The target's istiod as a process: what it is made of, and what is told when it does not come up.
+"""The target's istiod as a process: how it starts, and the reasons if it does not.
 
-What it does once it is up is proven in the lab.
+The lab tests what it does while it runs.
 """
 
 import json
@@ -16,7 +16,7 @@ import pytest
 
 from meshgate.collect.errors import ReadError
 from meshgate.collect.kubernetes import Cluster
-from meshgate.collect.shadow.target import Rendered, rendered, running
+from meshgate.collect.shadow.target import Launch, Rendered, rendered
 from tests import fakes
 from tests.conftest import Serve
 from tests.fakes import answer, refusal
@@ -87,14 +87,21 @@ def script(folder: Path, text: str) -> str:
     return str(program)
 
 
+def launch(program: str, manifests: Rendered, timeout: float = 30) -> Launch:
+    """Return how to start a program as istiod."""
+    return Launch(
+        program=program, rendered=manifests, istio_namespace="istio-system", timeout=timeout
+    )
+
+
 def why_not(program: str, manifests: Rendered, cluster: Cluster, timeout: float = 10) -> str:
-    """What is told of a program that does not come up."""
+    """Return the reason if a program does not start."""
     with (
-        pytest.raises(ReadError) as told,
-        running(program, manifests, cluster, istio_namespace="istio-system", timeout=timeout),
+        pytest.raises(ReadError) as raised,
+        launch(program, manifests, timeout).running(cluster),
     ):
         pass
-    return told.value.why
+    return raised.value.why
 
 
 def test_what_configuration_hangs_on_is_taken_from_the_manifests(manifests: Rendered) -> None:
@@ -108,7 +115,7 @@ def test_what_configuration_hangs_on_is_taken_from_the_manifests(manifests: Rend
 def test_manifests_without_an_istiod_are_none(
     objects: tuple[dict[str, Any], ...], written: Written
 ) -> None:
-    with pytest.raises(ReadError, match="holds no istiod"):
+    with pytest.raises(ReadError, match="contains no istiod"):
         rendered(written(*objects))
 
 
@@ -118,7 +125,9 @@ def test_manifests_that_are_not_there(tmp_path: Path) -> None:
 
 
 def test_a_program_that_is_not_there(manifests: Rendered, cluster: Cluster) -> None:
-    assert why_not("/no/such/program", manifests, cluster) == "there is no program /no/such/program"
+    assert why_not("/no/such/program", manifests, cluster) == (
+        "the target's istiod /no/such/program does not exist or is not executable"
+    )
 
 
 def test_a_program_that_ends_is_told_in_its_own_words(
@@ -126,9 +135,9 @@ def test_a_program_that_ends_is_told_in_its_own_words(
 ) -> None:
     program = script(tmp_path, 'echo "Error: function omitNil not defined"; exit 3')
 
-    told = why_not(program, manifests, cluster)
+    why = why_not(program, manifests, cluster)
 
-    assert told == "the target's istiod ended with 3: Error: function omitNil not defined"
+    assert why == "the target's istiod exited with code 3: Error: function omitNil not defined"
 
 
 @pytest.mark.parametrize("words", ["out of memory", "cannot allocate memory"])
@@ -137,9 +146,9 @@ def test_a_program_that_ran_out_of_memory_is_told_so(
 ) -> None:
     program = script(tmp_path, f'echo "fatal error: runtime: {words}"; echo "a trace"; exit 2')
 
-    assert "ran out of the memory" in why_not(program, manifests, cluster)
+    assert "ran out of memory" in why_not(program, manifests, cluster)
     killed = script(tmp_path, "kill -9 $$")
-    assert "ran out of the memory" in why_not(killed, manifests, cluster)
+    assert "ran out of memory" in why_not(killed, manifests, cluster)
 
 
 def test_a_program_that_is_never_ready_is_not_waited_for_forever(
@@ -196,8 +205,7 @@ def test_a_program_that_ends_while_it_is_looked_at_is_told(
     program = script(tmp_path, f'exec {sys.executable} {tmp_path}/server.py "$@"')
 
     def look(*, ends: bool) -> str:
-        limits = {"istio_namespace": "istio-system", "timeout": 30}
-        with running(program, manifests, cluster, **limits) as up:  # type: ignore[arg-type]
+        with launch(program, manifests).running(cluster) as up:
             process = int(up.debug.get("/process").text)
             if ends:
                 with suppress(httpx.HTTPError):
@@ -206,5 +214,5 @@ def test_a_program_that_ends_while_it_is_looked_at_is_told(
         return up.version
 
     assert look(ends=False) == "1.29.1"
-    with pytest.raises(ReadError, match="ended with 3"):
+    with pytest.raises(ReadError, match="exited with code 3"):
         look(ends=True)

@@ -37,7 +37,10 @@ def test_two_configurations_that_want_one_namespace_are_named() -> None:
     (found,) = mesh(mutating_webhooks=(injector(), injector("left-over"))).ownership.conflicts
 
     assert found.subject == "Namespace shop"
-    assert found.seen == "its pods are injected by istio-sidecar-injector and left-over"
+    assert found.seen == (
+        "2 webhook configurations inject its pods: istio-sidecar-injector and left-over"
+    )
+    assert found.problem == "injected-twice"
 
 
 def test_a_tag_that_is_called_like_a_revision() -> None:
@@ -54,7 +57,7 @@ def test_a_tag_that_leads_nowhere() -> None:
     tag = injector("istio-revision-tag-prod", tag="prod", revision="gone")
     (found,) = mesh(namespaces=(), mutating_webhooks=(tag,)).ownership.conflicts
 
-    assert found.seen == "the tag prod points to the revision gone, whose istiod is gone"
+    assert found.seen == "the tag prod points to the revision gone, which has no istiod"
 
 
 def test_both_labels_are_warned_of() -> None:
@@ -90,6 +93,6 @@ def test_others_and_the_injectors_policy_are_not() -> None:
     assert seen.contested == []
 
 
-def test_without_webhooks_it_is_an_installation() -> None:
-    with pytest.raises(NotApplicable, match="an installation"):
+def test_without_webhooks_it_is_a_first_installation() -> None:
+    with pytest.raises(NotApplicable, match="a first installation"):
         mesh(mutating_webhooks=(), validating_webhooks=()).ownership.conflicts  # noqa: B018

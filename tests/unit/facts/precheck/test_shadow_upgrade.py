@@ -8,9 +8,10 @@ import pytest
 from meshgate.facts.mesh import Mesh
 from meshgate.facts.precheck import shadow_upgrade as facts
 from meshgate.facts.precheck.shadow_upgrade import difference, unseen
+from meshgate.snapshot.kubernetes import Owner
 from meshgate.snapshot.shadow import Change, Injection, ProxyClass, Refusal, Shadow
 from meshgate.verdict import CouldNotVerify, Finding, NotApplicable
-from tests.builders import expecting, mesh
+from tests.builders import expecting, mesh, pod
 
 
 def shadow(*classes: ProxyClass, refused: tuple[str, ...] = ()) -> Shadow:
@@ -40,17 +41,17 @@ GONE = {"kind": "removed", "type": "listener", "path": "/filterChains[x]/filters
 def test_what_all_see_alike_is_one_line_with_a_count() -> None:
     wide = [change(resource=name) for name in ("a", "b")]
 
-    told = difference(shadow(proxies("x", changes=tuple(wide)), proxies("y", changes=(wide[0],))))
+    result = difference(shadow(proxies("x", changes=tuple(wide)), proxies("y", changes=(wide[0],))))
 
-    assert [each.places for each in told.widespread] == [3]
-    assert told.own == ()
+    assert [each.places for each in result.widespread] == [3]
+    assert result.partial == ()
 
 
 def test_what_some_see_is_told_for_each() -> None:
-    told = difference(shadow(proxies("x", changes=(change(),)), proxies("y")))
+    result = difference(shadow(proxies("x", changes=(change(),)), proxies("y")))
 
-    assert told.widespread == ()
-    assert told.own == ((change(), ("x",)),)
+    assert result.widespread == ()
+    assert result.partial == ((change(), ("x",)),)
 
 
 def test_a_loss_is_never_the_releases_own_even_if_all_see_it() -> None:
@@ -60,7 +61,7 @@ def test_a_loss_is_never_the_releases_own_even_if_all_see_it() -> None:
     (found,) = findings(seen)
 
     assert found.subject == "EnvoyFilter root/lua"
-    assert "this filter would be gone with 1.29.1: listener a" in found.seen
+    assert "istiod 1.29.1 removes a filter: listener a" in found.seen
     assert found.seen.endswith("on x, x2, y")
 
 
@@ -74,12 +75,12 @@ def test_a_loss_that_somebody_accepts_is_none() -> None:
 @pytest.mark.parametrize(
     ("kind", "type", "path", "words"),
     [
-        ("removed", "cluster", "", "this cluster would be gone"),
-        ("removed", "listener", "/filterChains[a]", "this filter chain would be gone"),
-        ("removed", "listener", "/filterChains[a]/filters[b]/httpFilters[c]", "this filter would"),
-        ("removed", "route", "/virtualHosts[a]/routes[b]", "this route would be gone"),
-        ("changed", "listener", "/f[r]/rules/policies/a/x[0]", "authorization rule would be"),
-        ("reordered", "listener", "/f/httpFilters", "in another order"),
+        ("removed", "cluster", "", "removes a cluster"),
+        ("removed", "listener", "/filterChains[a]", "removes a filter chain"),
+        ("removed", "listener", "/filterChains[a]/filters[b]/httpFilters[c]", "removes a filter"),
+        ("removed", "route", "/virtualHosts[a]/routes[b]", "removes a route"),
+        ("changed", "listener", "/f[r]/rules/policies/a/x[0]", "changes an authorization rule"),
+        ("reordered", "listener", "/f/httpFilters", "reorders filters"),
     ],
 )
 def test_the_table_says_what_breaks(kind: str, type: str, path: str, words: str) -> None:
@@ -103,7 +104,7 @@ def test_a_refusal_names_who_brings_it_and_envoys_words() -> None:
     (found,) = findings(shadow(proxies("x", refusals=(refusal,))))
 
     assert found.subject == "EnvoyFilter a/b"
-    assert found.seen == "the Envoy of 1.29.1 would refuse listener in of x: no such filter"
+    assert found.seen == "Envoy 1.29.1 rejects listener in of x: no such filter"
 
 
 def test_what_was_not_seen_is_told() -> None:
@@ -111,7 +112,7 @@ def test_what_was_not_seen_is_told() -> None:
 
     assert unseen(seen) == [
         "Proxy x: no answer",
-        "the target's istiod was refused POST /api/v1/pods",
+        "the read-only API denied the target's istiod POST /api/v1/pods",
     ]
     assert unseen(shadow(proxies("x"))) == []
 
@@ -157,6 +158,26 @@ def test_where_it_was_not_tried_there_is_nothing_to_say() -> None:
         mesh(**not_tried, **expecting(require_shadow=True)).shadow.gone  # noqa: B018
 
 
+def test_every_finding_has_a_problem_and_the_workload_of_its_proxy() -> None:
+    name = "web-7d9f-x.shop"
+    replicas = Owner(kind="ReplicaSet", name="web-7d9f", controller=True)
+    web = pod("web-7d9f-x", owner=replicas, labels={"pod-template-hash": "7d9f"})
+    gone, other = change(**GONE), change(resource="b")
+    refusal = Refusal(part="listener in", words="no")
+    seen = mesh(
+        pods=(web,),
+        shadow=shadow(proxies(name, changes=(gone, other), refusals=(refusal,)), proxies("y")),
+    ).shadow
+
+    for (found,), problem in (
+        (seen.refused, "rejected-by-envoy"),
+        (seen.gone, "removed-from-proxy"),
+        (seen.changed, "configuration-changed"),
+    ):
+        assert (found.owner, found.problem) == ("Deployment shop/web", problem)
+        assert found.about == tuple(sorted(found.about)) != ()
+
+
 def injected(*injections: Injection) -> Mesh:
     """A mesh of whose namespaces the target's injector was asked."""
     return mesh(shadow=Shadow(version="1.29.1", injections=injections))
@@ -168,7 +189,7 @@ def test_a_namespace_that_would_be_left_out_is_named() -> None:
     (found,) = seen.shadow.left_out
 
     assert found.subject == "Namespace shop"
-    assert found.seen.endswith("would give its pods no sidecar: no template")
+    assert found.seen.endswith("adds no sidecar to its pods: no template")
 
 
 def test_what_an_injected_pod_would_be_otherwise_is_told_once_for_all_namespaces() -> None:
@@ -178,7 +199,7 @@ def test_what_an_injected_pod_would_be_otherwise_is_told_once_for_all_namespaces
     (found,) = injected(*rows).shadow.reshaped
 
     assert found.subject == "Namespace a and 1 more"
-    assert "/initContainers/istio-proxy/env/X of an injected pod is added" in found.seen
+    assert "/initContainers/istio-proxy/env/X of a pod is added" in found.seen
 
 
 def test_an_injection_that_could_not_be_compared_is_no_pass() -> None:
@@ -187,5 +208,5 @@ def test_an_injection_that_could_not_be_compared_is_no_pass() -> None:
 
 
 def test_without_an_enrolled_namespace_there_is_no_injection() -> None:
-    with pytest.raises(NotApplicable, match="no namespace is enrolled"):
+    with pytest.raises(NotApplicable, match="no namespace is injection-enabled"):
         injected().shadow.left_out  # noqa: B018
