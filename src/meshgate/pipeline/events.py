@@ -1,4 +1,4 @@
-"""Events: what happened to an object, told beside it, and still there when the object is gone."""
+"""Create Kubernetes Events about objects; an Event stays after its object is deleted."""
 
 import re
 from datetime import datetime
@@ -16,7 +16,7 @@ _NAMED = re.compile(r"(?P<namespace>[^/@]+)/(?P<name>[^/@]+)(?:@(?P<uid>[^/@]*))
 
 
 class Named(msgspec.Struct, frozen=True):
-    """One object; with `uid` no later one of that name is taken for it."""
+    """One object; with `uid`, a later object of the same name does not match."""
 
     namespace: str
     name: str
@@ -24,7 +24,7 @@ class Named(msgspec.Struct, frozen=True):
 
     @classmethod
     def parse(cls, text: str) -> "Named":
-        """`namespace/name` or `namespace/name@uid`; raises ValueError."""
+        """Return the object of `namespace/name[@uid]`; raise ValueError for other text."""
         found = _NAMED.fullmatch(text)
         if not found:
             raise ValueError(f"{text!r} is not NAMESPACE/NAME or NAMESPACE/NAME@UID")
@@ -41,7 +41,20 @@ def publish_event(
     *,
     warning: bool,
 ) -> None:
-    """Makes one, about an object of that version and kind; raises Unreadable."""
+    """Create an Event.
+
+    Args:
+        cluster: Where it is created.
+        kind: API version and kind of the object, such as `("batch/v1", "Job")`.
+        about: The object.
+        reason: The reason in CamelCase, such as `GateClosed`.
+        message: Text; cut after 1,000 characters.
+        at: When it happened, in UTC.
+        warning: Whether its type is Warning instead of Normal.
+
+    Raises:
+        ReadError: If the API server rejects it.
+    """
     moment = f"{at:%Y-%m-%dT%H:%M:%SZ}"
     event = {
         "apiVersion": "v1",
