@@ -1,23 +1,20 @@
-"""The ConfigMaps of the injectors: which pods they exclude, and which ports bypass sidecars."""
-
-from typing import TYPE_CHECKING
+"""The ConfigMaps of the injectors: which pods, ports and namespaces they exclude."""
 
 import msgspec
 
 from meshgate.collect.errors import ReadError
+from meshgate.collect.readers import Context
 from meshgate.semantics import meshes
 from meshgate.snapshot.base import Base
 from meshgate.snapshot.injector import InjectorConfig
 from meshgate.snapshot.items import Items, Kind
 from meshgate.snapshot.kubernetes import LabelSelector
 
-if TYPE_CHECKING:
-    from meshgate.collect.readers import Context
-
 
 class _Data(Base, frozen=True):
     config: str = ""
     values: str = ""
+    mesh: str = ""
 
 
 class _ConfigMap(Base, frozen=True):
@@ -30,6 +27,10 @@ class _Config(Base, frozen=True):
     policy: str = "enabled"
     never_inject_selector: tuple[LabelSelector, ...] | None = None
     always_inject_selector: tuple[LabelSelector, ...] | None = None
+
+
+class _Mesh(Base, frozen=True):
+    discovery_selectors: tuple[LabelSelector, ...] | None = None
 
 
 class _Proxy(Base, frozen=True):
@@ -50,7 +51,7 @@ _KIND = Kind("configmaps", "", "v1", "configmaps", _ConfigMap)
 _VALUES = msgspec.json.Decoder(_Values)
 
 
-def read(context: "Context", found: Items) -> tuple[InjectorConfig, ...]:
+def read(context: Context, found: Items) -> tuple[InjectorConfig, ...]:
     """Return the configuration of the injector of each revision that has an istiod here.
 
     Raises ReadError if one cannot be read or decoded.
@@ -65,17 +66,20 @@ def read(context: "Context", found: Items) -> tuple[InjectorConfig, ...]:
     return tuple(config for config in configs if config is not None)
 
 
-def _of(context: "Context", namespace: str, revision: str) -> InjectorConfig | None:
+def _of(context: Context, namespace: str, revision: str) -> InjectorConfig | None:
     """Return the configuration of a revision; None if it has no ConfigMap."""
-    name = "istio-sidecar-injector" + ("" if revision == meshes.DEFAULT else f"-{revision}")
-    only = f"metadata.namespace={namespace},metadata.name={name}"
-    maps = context.cluster.objects(msgspec.structs.replace(_KIND, only=only))
-    if not maps:
+    suffix = "" if revision == meshes.DEFAULT else f"-{revision}"
+    injector = _data(context, namespace, f"istio-sidecar-injector{suffix}")
+    istio = _data(context, namespace, f"istio{suffix}")
+    if injector is None and istio is None:
         return None
-    data = maps[0].data
+    injector, istio = injector or _Data(), istio or _Data()
+    name = f"istio-sidecar-injector{suffix}"
     try:
-        config = msgspec.yaml.decode(data.config or "{}", type=_Config)
-        proxy = _VALUES.decode(data.values or "{}").global_.proxy
+        config = msgspec.yaml.decode(injector.config or "{}", type=_Config)
+        proxy = _VALUES.decode(injector.values or "{}").global_.proxy
+        name = f"istio{suffix}"
+        mesh = msgspec.yaml.decode(istio.mesh or "{}", type=_Mesh)
     except (ValueError, msgspec.MsgspecError) as error:
         # not the error's own words: they may quote what was read
         raise ReadError(
@@ -89,4 +93,12 @@ def _of(context: "Context", namespace: str, revision: str) -> InjectorConfig | N
         always=config.always_inject_selector or (),
         excluded_ports=proxy.exclude_inbound_ports,
         included_ports=proxy.include_inbound_ports,
+        discovery=mesh.discovery_selectors or (),
     )
+
+
+def _data(context: Context, namespace: str, name: str) -> _Data | None:
+    """Return what a ConfigMap contains; None if it does not exist."""
+    only = f"metadata.namespace={namespace},metadata.name={name}"
+    maps = context.cluster.objects(msgspec.structs.replace(_KIND, only=only))
+    return maps[0].data if maps else None

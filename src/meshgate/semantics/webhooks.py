@@ -108,6 +108,7 @@ class Webhooks:
         self.injectors = [hook for hook in injectors if hook.revision not in foreign]
         self.validators = [hook for hook in validators if hook.revision not in foreign]
         self._others = [hook for hook in injectors if hook.revision in foreign]
+        self._foreign = foreign
         self._services = {(each.metadata.namespace, each.metadata.name): each for each in services}
         self._slices = list(slices)
 
@@ -156,8 +157,14 @@ class Webhooks:
         return [
             each
             for each in injection_enabled(namespaces)
-            if self.selecting(each) or not any(hook.selects(each) for hook in self._others)
+            if self.selecting(each) or not self._is_foreign(each)
         ]
+
+    def _is_foreign(self, namespace: Namespace) -> bool:
+        labels = namespace.metadata.labels
+        # istio-injection wins over istio.io/rev
+        named = "" if "istio-injection" in labels else labels.get("istio.io/rev", "")
+        return named in self._foreign or any(hook.selects(namespace) for hook in self._others)
 
     def opted_in(
         self, namespaces: Iterable[Namespace], pods: Iterable[Pod]

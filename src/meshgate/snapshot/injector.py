@@ -5,7 +5,7 @@ from meshgate.snapshot.kubernetes import LabelSelector
 
 
 class InjectorConfig(Base, frozen=True):
-    """The ConfigMap `istio-sidecar-injector` of one revision, as far as checks use it.
+    """The ConfigMaps of one revision's injector and mesh config, as far as checks use them.
 
     Attributes:
         revision: the revision whose istiod uses it.
@@ -14,6 +14,8 @@ class InjectorConfig(Base, frozen=True):
         always: selectors of pods that are (alwaysInjectSelector).
         excluded_ports: inbound ports that bypass every sidecar, comma-separated.
         included_ports: the only inbound ports that sidecars handle; empty or `*` for all.
+        discovery: selectors of the namespaces that istiod watches (discoverySelectors of the mesh
+            config); empty for all.
     """
 
     revision: str
@@ -22,3 +24,4 @@ class InjectorConfig(Base, frozen=True):
     always: tuple[LabelSelector, ...] = ()
     excluded_ports: str = ""
     included_ports: str = ""
+    discovery: tuple[LabelSelector, ...] = ()

@@ -19,7 +19,7 @@ REDACTED = "[redacted]"
 FREE_TEXT = frozenset({"message", "last_error", "why", "error", "denied", "distrust", "words"})
 
 # what a credential is called, alone or behind other words: client_secret, x-api-key, accessToken
-_CALLED = r"(?i:password|passwd|secret|token|api[_-]?key|access[_-]?key)"
+_CALLED = r"(?i:password|passwd|secret|token|api[_-]?key|(?:access|private)[_-]?key)"
 _BORDER = r"(?:[._-]|[a-z0-9](?=[A-Z]))"
 _NAME = re.compile(rf"(?:.*{_BORDER})?{_CALLED}")
 

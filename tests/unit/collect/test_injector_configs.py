@@ -64,6 +64,16 @@ def test_what_is_used_is_kept(read: Read) -> None:
     )
 
 
+def test_the_mesh_config_says_which_namespaces_istiod_watches(read: Read) -> None:
+    mesh = "discoverySelectors:\n- matchLabels: {mesh: a}\ntrustDomain: planted\n"
+
+    assert read({"istio": {"mesh": mesh}}) == (
+        InjectorConfig(revision="default", discovery=(LabelSelector(match_labels={"mesh": "a"}),)),
+    )
+    with pytest.raises(ReadError, match=r"ConfigMap istio-system/istio$"):
+        read({"istio": {"mesh": "discoverySelectors: planted"}})
+
+
 def test_each_revision_has_its_own(read: Read) -> None:
     maps = {"istio-sidecar-injector-1-29-1": {"config": "policy: disabled", "values": "{}"}}
     canary = istiod("istiod-canary", revision="1-29-1")

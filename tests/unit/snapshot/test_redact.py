@@ -39,6 +39,7 @@ CREDENTIALS = {
     "a password in JSON": (f'{{"password": "{SECRET} and more"}}', f"{SECRET} and more"),
     "a password in quotes": (f"passwd: '{SECRET} and more'", f"{SECRET} and more"),
     "a parameter": (f"?api_key={SECRET}&page=2", SECRET),
+    "a private key by name": (f"private_key: {SECRET}", SECRET),
     "a key with spaces": (f"access-key = {SECRET}, region=eu", SECRET),
     "a client secret": (f"client_secret={SECRET}", SECRET),
     "a word within a word": (f"clientSecret: {SECRET}", SECRET),

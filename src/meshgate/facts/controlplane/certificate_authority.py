@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from datetime import timedelta
 
 from meshgate.facts.evidence import Evidence
-from meshgate.semantics import meshes, workloads
+from meshgate.semantics import injector, meshes, workloads
 from meshgate.semantics.certificates import described, fingerprint, parse, remaining
 from meshgate.semantics.webhooks import Webhooks
 from meshgate.snapshot.wire import Certificate, Signature
@@ -201,12 +201,19 @@ class Authority:
 
     @property
     def _concerned(self) -> list[str]:
-        """Namespaces of this mesh that enable injection, or that contain a proxy."""
+        """Namespaces of this mesh that enable injection, or that contain a proxy.
+
+        istiod writes no ConfigMap where discoverySelectors leave a namespace out.
+        """
         foreign = meshes.foreign_revisions(self._evidence.pods, self._namespace)
         webhooks = Webhooks(self._evidence.mutating_webhooks, (), (), (), foreign)
         enabled = webhooks.injection_enabled(self._evidence.namespaces)
         return sorted(
-            {each.metadata.name for each in enabled}
+            {
+                each.metadata.name
+                for each in enabled
+                if injector.discovers(self._evidence.injector_configs, each)
+            }
             | {
                 pod.metadata.namespace
                 for pod in self._evidence.pods

@@ -3,11 +3,13 @@
 from datetime import timedelta
 from typing import Any
 
+import msgspec
 import pytest
 
 from meshgate.facts.mesh import Mesh
 from meshgate.semantics.certificates import distrust, fingerprint, parse, remaining
-from meshgate.snapshot.kubernetes import LabelSelector
+from meshgate.snapshot.injector import InjectorConfig
+from meshgate.snapshot.kubernetes import Annotations, LabelSelector
 from meshgate.snapshot.wire import Certificate, Signing
 from meshgate.verdict import CouldNotVerify, Finding, NotApplicable
 from tests import builders
@@ -69,6 +71,44 @@ def test_a_namespace_of_another_mesh_has_other_roots() -> None:
 
     assert mesh(**two, pods=(builders.istiod(), istiod)).authority.split_trust == []
     assert len(mesh(**two, pods=(builders.istiod(),)).authority.split_trust) == 1
+
+
+def test_a_namespace_that_names_another_mesh_needs_no_webhook_to_be_known_by() -> None:
+    theirs = build.namespace("team-b", rev="mesh-b")
+    istiod = builders.istiod("b-1", namespace="istio-system-b", revision="mesh-b")
+    found = mesh(namespaces=(theirs,), pods=(builders.istiod(), istiod))
+
+    assert found.authority.split_trust == []
+    with pytest.raises(NotApplicable, match="no namespace"):
+        _ = found.admission.uninjected
+    # without an istiod elsewhere the revision is ours
+    assert mesh(namespaces=(theirs,), pods=(builders.istiod(),)).authority.split_trust
+
+
+def test_a_namespace_outside_discovery_selectors_has_no_root() -> None:
+    watched = LabelSelector(match_labels={"mesh": "a"})
+    enabled = build.namespace("sandbox", injection="enabled")
+    only: dict[str, Any] = {
+        "namespaces": (enabled,),
+        "pods": (builders.istiod(),),
+        "injector_configs": (InjectorConfig(revision="default", discovery=(watched,)),),
+    }
+
+    assert mesh(**only).authority.split_trust == []
+    # a proxy cannot start there
+    proxy = builders.sidecar(namespace="sandbox", annotations=Annotations(revision="default"))
+    assert mesh(**{**only, "pods": (builders.istiod(), proxy)}).authority.split_trust
+    # another revision watches everything
+    every = (*only["injector_configs"], InjectorConfig(revision="1-29-1"))
+    assert mesh(**{**only, "injector_configs": every}).authority.split_trust
+    # one of the selectors matches
+    labeled = msgspec.structs.replace(
+        enabled,
+        metadata=msgspec.structs.replace(
+            enabled.metadata, labels={"istio-injection": "enabled", "mesh": "a"}
+        ),
+    )
+    assert mesh(**{**only, "namespaces": (labeled,)}).authority.split_trust
 
 
 def test_a_token_that_istiod_refuses_proves_nothing() -> None:
