@@ -1,1 +1,1 @@
-"""What is written into the cluster around the gates: verdicts that outlive their pods, restarts."""
+"""Write to the cluster around the gates: publish verdicts and reports, restart workloads."""

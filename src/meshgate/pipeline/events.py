@@ -1,4 +1,4 @@
-"""Events: what happened to an object, told beside it, and still there when the object is gone."""
+"""Create Kubernetes Events about objects; an Event stays after its object is deleted."""
 
 from datetime import datetime
 from typing import TYPE_CHECKING
@@ -20,7 +20,20 @@ def publish_event(
     *,
     warning: bool,
 ) -> None:
-    """Makes one, about an object of that version and kind; raises Unreadable."""
+    """Create an Event.
+
+    Args:
+        cluster: Where it is created.
+        kind: API version and kind of the object, such as `("batch/v1", "Job")`.
+        about: The object.
+        reason: The reason in CamelCase, such as `GateClosed`.
+        message: Text; cut after 1,000 characters.
+        at: When it happened, in UTC.
+        warning: Whether its type is Warning instead of Normal.
+
+    Raises:
+        ReadError: If the API server rejects it.
+    """
     moment = f"{at:%Y-%m-%dT%H:%M:%SZ}"
     event = {
         "apiVersion": "v1",

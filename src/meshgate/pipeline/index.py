@@ -1,4 +1,4 @@
-"""Looks through a place for the runs that were kept there, and leaves one page over them."""
+"""Find the stored runs below a location, and write one page that lists them."""
 
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
@@ -12,19 +12,25 @@ from meshgate.report.json import decode
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-# what a run leaves: a folder that has one of these is the folder of a run
+# A folder with one of these files is the folder of a run.
 FILES = ("verdict.json", "index.html", "junit.xml", "snapshot.json.gz")
 PAGE = "index.html"
 
 
 def index(place: str, last: int) -> tuple[list[Entry], str]:
-    """Writes `index.html` into the place; what was found, and where the page is.
+    """Write `index.html` into the location.
 
     Args:
-        place: a folder, or a URL that fsspec knows.
-        last: how many runs of each gate the page links to.
+        place: A folder, or a URL that fsspec supports.
+        last: How many runs of each gate the page links to.
 
-    Raises Unreadable, OSError, ValueError.
+    Returns:
+        The runs by folder, and the location of the page.
+
+    Raises:
+        ReadError: If fsspec is not installed.
+        OSError: If the storage cannot be read or written.
+        ValueError: If there are no reports.
     """
     try:
         from fsspec.core import url_to_fs  # noqa: PLC0415 - an extra
@@ -36,7 +42,7 @@ def index(place: str, last: int) -> tuple[list[Entry], str]:
     files.invalidate_cache()
     found = sorted(_runs(files, root), key=lambda each: each.folder)
     if not found:
-        raise ValueError(f"there is no report below {place}: nothing is not a page of open gates")
+        raise ValueError(f"no reports below {place}")
     target = f"{root.rstrip('/')}/{PAGE}"
     with files.open(target, "wb") as out:
         out.write(page(found, datetime.now(UTC), last).encode())
@@ -48,18 +54,18 @@ def _runs(files: Any, root: str) -> "Iterator[Entry]":
     folders: dict[str, set[str]] = {}
     for path in files.find(root):
         folder, _, name = path.removeprefix(base).rpartition("/")
-        # the page itself is at the top
+        # the page itself is directly in the root
         if folder and name in FILES:
             folders.setdefault(folder, set()).add(name)
     for folder, names in folders.items():
         link = f"{folder}/{PAGE}" if PAGE in names else ""
         if "verdict.json" not in names:
-            why = "the run ended before it had a verdict"
+            why = "the run ended before its verdict"
             yield Entry(folder, page=link, why=why)
             continue
         try:
             read = decode(files.cat_file(f"{base}{folder}/verdict.json"))
         except msgspec.MsgspecError as error:
-            yield Entry(folder, page=link, why=f"its verdict.json cannot be read: {error}")
+            yield Entry(folder, page=link, why=f"cannot read its verdict.json: {error}")
         else:
             yield Entry(folder, read, link)

@@ -1,4 +1,4 @@
-"""The last verdict of each stage for Prometheus: a textfile, or a Pushgateway."""
+"""Export the last verdict of each stage to Prometheus: a text file, or a Pushgateway."""
 
 from collections.abc import Iterable
 from datetime import datetime
@@ -9,9 +9,18 @@ from meshgate.report.short import Short
 
 
 def push_metrics(verdict: Short, at: datetime, target: str) -> None:
-    """Writes `target`, a file or a Pushgateway's URL; raises OSError."""
+    """Write or push the metrics of a run.
+
+    Args:
+        verdict: The verdict, with the gate of each stage.
+        at: When it was evaluated, in UTC.
+        target: A file, or the URL of a Pushgateway.
+
+    Raises:
+        OSError: If the file or the Pushgateway does not accept them.
+    """
     if target.startswith(("http://", "https://")):
-        # a group a stage: a run of one leaves what the others said
+        # one group per stage: a run of one stage keeps the metrics of the others
         for stage in verdict.stages:
             registry = _registry(verdict, at, [stage])
             pushadd_to_gateway(target, "meshgate", registry, {"stage": stage}, timeout=10)
@@ -22,9 +31,9 @@ def push_metrics(verdict: Short, at: datetime, target: str) -> None:
 def _registry(verdict: Short, at: datetime, stages: Iterable[str]) -> CollectorRegistry:
     registry = CollectorRegistry()
     for name, help, value in (
-        ("meshgate_gate_open", "1 if the stage's gate opened", None),
-        ("meshgate_exit_code", "what the stage's run ended with", verdict.exit),
-        ("meshgate_verdict_timestamp_seconds", "when the stage was judged", at.timestamp()),
+        ("meshgate_gate_open", "1 if the gate of the stage is open", None),
+        ("meshgate_exit_code", "exit code of the stage's last run", verdict.exit),
+        ("meshgate_verdict_timestamp_seconds", "time of the stage's last verdict", at.timestamp()),
     ):
         gauge = Gauge(name, help, ["stage"], registry=registry)
         for stage in stages:

@@ -1,6 +1,6 @@
-"""A verdict where people look for it after the pod is gone: its Job, an Event, reports, metrics.
+"""Publish a verdict so that it stays after the pod: its Job, an Event, reports, metrics.
 
-What cannot be published is told, and changes nothing: the verdict and the exit code stand.
+A failure to publish is reported and does not change the verdict or the exit code.
 """
 
 from collections.abc import Callable, Iterator
@@ -35,10 +35,15 @@ class _Annotated(msgspec.Struct, frozen=True):
 
 
 class Targets(msgspec.Struct, frozen=True):
-    """Where a verdict is published to; what is empty is left out.
+    """Where a verdict is published; empty targets are skipped.
 
-    `job` is the one that this run is of.  `shard`: `I/N`, where it has N pods and this run is the
-    verdict of one of them.
+    Attributes:
+        job: The Job of this run.
+        shard: `I/N` if the Job has N pods and this run is the pod with index I.
+        report: Where the files are stored: `configmap://NAMESPACE/NAME`, a folder or a URL.
+        keep: How many runs are stored.
+        url: A link to the report; `{run}` and `{job}` are replaced.
+        metrics: A file, or the URL of a Pushgateway.
     """
 
     job: ObjectReference | None = None
@@ -50,7 +55,7 @@ class Targets(msgspec.Struct, frozen=True):
 
     @property
     def any(self) -> bool:
-        """Whether there is anything to do."""
+        """Return whether there is a target."""
         return bool(self.job or self.report or self.metrics)
 
 
@@ -61,7 +66,18 @@ def publish(
     files: dict[str, Path],
     connect: "Callable[[], Cluster]",
 ) -> list[str]:
-    """Publishes what it can; a line for each thing that it could not."""
+    """Publish a verdict to every target.
+
+    Args:
+        verdict: The verdict.
+        version: The target version of the upgrade, or empty.
+        targets: Where it is published.
+        files: The files of the report by name; missing files are skipped.
+        connect: Returns the cluster; raises NoCluster.
+
+    Returns:
+        One line for each target that failed.
+    """
     return list(_Publisher(verdict, version, targets, files, connect).run())
 
 
@@ -100,7 +116,7 @@ class _Publisher:
                 yield f"could not publish {what}: {error.why} (fix: {error.remedy})"
             except NoCluster as error:
                 yield f"could not publish {what}: no cluster ({error})"
-            except Exception as error:  # whatever it is, the verdict is to be heard
+            except Exception as error:  # other targets still need the verdict
                 words = " ".join(str(error).split())
                 yield f"could not publish {what}: {type(error).__name__}: {words}"
 
@@ -138,7 +154,7 @@ class _Publisher:
             self._merge(job, annotations)
 
     def _merge(self, job: ObjectReference, annotations: dict[str, str]) -> dict[str, str]:
-        """Writes these; all that the Job has then."""
+        """Patch the Job, and return all its annotations."""
         metadata = {"annotations": annotations} | ({"uid": job.uid} if job.uid else {})
         written = self._connect().merge(
             f"/apis/batch/v1/namespaces/{job.namespace}/jobs/{job.name}",
@@ -148,18 +164,20 @@ class _Publisher:
         return msgspec.json.decode(written, type=_Annotated).metadata.annotations
 
     def _annotate_shard(self, job: ObjectReference, annotations: dict[str, str]) -> None:
-        """Tells this shard's verdict, and what all of them come to as far as they have told."""
+        """Write the verdict of this shard, and the combined verdict of all shards so far."""
         index, _, count = self._targets.shard.partition("/")
         names = [f"{ANNOTATION}shard-{each}" for each in range(int(count))]
         own = names[int(index)]
-        all_told = self._merge(job, {own: f"{annotations[GATE]}: {self._verdict.line}"})
-        told: list[str] = []
-        # another shard may write between our two: whoever writes last has seen all
-        while told != (told := [all_told.get(name, "") for name in names]):
-            closed = next((name for name in names if all_told.get(name, "").startswith(CLOSED)), "")
-            missing = told.count("")
+        published = self._merge(job, {own: f"{annotations[GATE]}: {self._verdict.line}"})
+        verdicts: list[str] = []
+        # another shard may write between the two patches: the last one to write has read all
+        while verdicts != (verdicts := [published.get(name, "") for name in names]):
+            closed = next(
+                (name for name in names if published.get(name, "").startswith(CLOSED)), ""
+            )
+            missing = verdicts.count("")
             if closed:
-                line = all_told[closed].partition(": ")[2]
+                line = published[closed].partition(": ")[2]
             elif missing:
                 line = f"GATE CLOSED so far: {missing} of {count} shards have no verdict"
             else:
@@ -169,7 +187,7 @@ class _Publisher:
                 GATE: CLOSED if closed or missing else OPEN,
                 VERDICT: line,
             }
-            all_told = self._merge(job, common)
+            published = self._merge(job, common)
 
     def _event(self, job: ObjectReference) -> None:
         verdict, shard = self._verdict, self._targets.shard

@@ -1,4 +1,4 @@
-"""A run's files in a place that outlives its pod: ConfigMaps, or storage that fsspec knows."""
+"""Store the files of a run outside its pod: in ConfigMaps, or storage that fsspec supports."""
 
 import io
 import tarfile
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class Run(msgspec.Struct, frozen=True):
-    """One line of the index: a run, and under which name its files are kept."""
+    """One entry of the index: a run, and the name of its stored files."""
 
     name: str
     at: datetime
@@ -30,49 +30,74 @@ class Run(msgspec.Struct, frozen=True):
 def keep(
     place: str, run: Run, files: dict[str, Path], cluster: "Cluster | None", last: int = 5
 ) -> str:
-    """Keeps the files that exist, and the index of the `last` runs; says where.
+    """Store the files that exist, and update the index.
 
-    Raises Unreadable, OSError, ValueError.
+    Args:
+        place: `configmap://NAMESPACE/NAME`, a folder or a URL.
+        run: The entry of the run.
+        files: The files by name.
+        cluster: The cluster, required for ConfigMaps.
+        last: How many runs are kept; older ones are deleted.
+
+    Returns:
+        The location of the files.
+
+    Raises:
+        ReadError: If the cluster or the storage is not available.
+        OSError: If a file cannot be read or written.
+        ValueError: If the location is not valid.
     """
     if not place.startswith(SCHEME):
         return _store(f"{place.rstrip('/')}/{run.name}", files)
-    shelf, name = _shelf(place, cluster)
-    shelf.keep(f"{name}-{run.name}", _packed(files))
-    runs = [run, *(each for each in _runs(shelf, name) if each.name != run.name)]
-    # files come before the line that names them, and go after it
-    shelf.write(name, {"runs": msgspec.json.encode(runs[:last]).decode(), "latest": run.line})
+    store, name = _open(place, cluster)
+    store.keep(f"{name}-{run.name}", _packed(files))
+    runs = [run, *(each for each in _runs(store, name) if each.name != run.name)]
+    # files are written before their entry in the index, and deleted after it
+    store.write(name, {"runs": msgspec.json.encode(runs[:last]).decode(), "latest": run.line})
     for each in runs[last:]:
-        shelf.drop(f"{name}-{each.name}")
+        store.drop(f"{name}-{each.name}")
     return f"{place}-{run.name}"
 
 
 def runs(place: str, cluster: "Cluster | None") -> tuple[Run, ...]:
-    """The index, the latest first; empty where nothing was ever kept."""
-    shelf, name = _shelf(place, cluster)
-    return _runs(shelf, name)
+    """Return the stored runs, the latest first; empty if nothing was stored."""
+    store, name = _open(place, cluster)
+    return _runs(store, name)
 
 
 def fetch(place: str, run: str, folder: Path, cluster: "Cluster | None") -> None:
-    """Writes a run's files into a folder; raises Missing, Damaged, Unreadable, OSError."""
-    shelf, name = _shelf(place, cluster)
-    with tarfile.open(fileobj=io.BytesIO(shelf.take(f"{name}-{run}")), mode="r:gz") as archive:
+    """Write the files of a run into a folder.
+
+    Args:
+        place: `configmap://NAMESPACE/NAME`.
+        run: The name of the run.
+        folder: Where the files are written.
+        cluster: The cluster.
+
+    Raises:
+        Missing, Damaged: If the files are not stored, or not completely.
+        ReadError: If the cluster is not available.
+        OSError: If the folder cannot be written.
+    """
+    store, name = _open(place, cluster)
+    with tarfile.open(fileobj=io.BytesIO(store.take(f"{name}-{run}")), mode="r:gz") as archive:
         archive.extractall(folder, filter="data")
 
 
-def _shelf(place: str, cluster: "Cluster | None") -> tuple[ConfigMapStore, str]:
+def _open(place: str, cluster: "Cluster | None") -> tuple[ConfigMapStore, str]:
     namespace, name = config_map(place)
     if cluster is None:
         raise ReadError(f"{place} needs a cluster", "name one with --kubeconfig and --context")
     return ConfigMapStore(cluster, namespace), name
 
 
-def _runs(shelf: ConfigMapStore, name: str) -> tuple[Run, ...]:
+def _runs(store: ConfigMapStore, name: str) -> tuple[Run, ...]:
     try:
-        return msgspec.json.decode(shelf.read(name)["runs"], type=tuple[Run, ...])
+        return msgspec.json.decode(store.read(name)["runs"], type=tuple[Run, ...])
     except Missing:
         return ()
     except KeyError as error:
-        raise ValueError(f"the ConfigMap {name} is no index of reports: name another") from error
+        raise ValueError(f"ConfigMap {name} does not contain an index of reports") from error
 
 
 def _packed(files: dict[str, Path]) -> bytes:
@@ -86,7 +111,7 @@ def _packed(files: dict[str, Path]) -> bytes:
 
 def _store(folder: str, files: dict[str, Path]) -> str:
     try:
-        import fsspec  # noqa: PLC0415 - an extra: most keep their reports in the cluster
+        import fsspec  # noqa: PLC0415 - an extra
     except ImportError as error:
         raise ReadError(
             f"{folder} needs fsspec", "install meshgate[storage] and the storage's own package"

@@ -1,7 +1,7 @@
-"""Restarts what has a sidecar, one workload at a time; stops at the first that does not come back.
+"""Restart workloads with sidecars one at a time; stop at the first that does not become available.
 
-It changes one annotation of a pod template, as `kubectl rollout restart` does, and deletes nothing.
-What runs the wanted proxy already is left alone: so a run that stopped is resumed by another.
+A restart changes one annotation of the pod template, like `kubectl rollout restart`.  Workloads
+that run the target version already are skipped, so the next run continues where one stopped.
 """
 
 import time
@@ -27,7 +27,7 @@ Say = Callable[[str], None]
 
 
 class Stopped(Exception):
-    """A workload that did not come back, or may not be touched; the message says what to do."""
+    """A workload was not restarted or did not become available; the message says what to do."""
 
 
 class _RollingUpdate(Base, frozen=True):
@@ -48,7 +48,7 @@ class _Spec(Base, frozen=True):
 
 
 class _Status(Base, frozen=True):
-    """Of all three kinds: each fills in its own fields."""
+    """The status of all three kinds; each kind sets some of the fields."""
 
     observed_generation: int = 0
     replicas: int = 0
@@ -83,7 +83,7 @@ class _Pods(msgspec.Struct, frozen=True):
 
 
 class Workload(msgspec.Struct, frozen=True):
-    """A Deployment, StatefulSet or DaemonSet; `path` is where the API has it."""
+    """A Deployment, StatefulSet or DaemonSet; `path` is its path in the API."""
 
     kind: str
     path: str
@@ -95,13 +95,13 @@ class Workload(msgspec.Struct, frozen=True):
 
     @property
     def restartable(self) -> bool:
-        """Whether a changed template alone makes new pods."""
+        """Return whether a change of the template replaces the pods."""
         spec = self.object.spec
         return not spec.paused and spec.update_strategy.type != "OnDelete"
 
     @property
     def never_fewer(self) -> bool:
-        """Whether its rollout takes no pod away before another is available."""
+        """Return whether its rollout deletes a pod only after a new one is available."""
         spec = self.object.spec
         if self.kind != "Deployment" or spec.strategy.type != "RollingUpdate":
             return False
@@ -112,7 +112,7 @@ class Workload(msgspec.Struct, frozen=True):
 
     @property
     def rolled_out(self) -> bool:
-        """Whether every pod is of the present template, and available."""
+        """Return whether every pod has the current template and is available."""
         metadata, spec, status = self.object.metadata, self.object.spec, self.object.status
         if status.observed_generation < metadata.generation:
             return False
@@ -135,16 +135,28 @@ _KINDS = (
 def restart(
     cluster: "Cluster", version: str, *, timeout: float, say: Say, interval: float = 2.0
 ) -> int:
-    """Restarts all that runs another proxy than `version`; how many were.
+    """Restart every workload with a sidecar of another version.
 
-    Raises Stopped, Unreadable.
+    Args:
+        cluster: The cluster.
+        version: The target version, such as `1.31.0`.
+        timeout: Seconds that one workload may take.
+        say: Called with each line of progress.
+        interval: Seconds between two reads of a status.
+
+    Returns:
+        The number of restarted workloads.
+
+    Raises:
+        Stopped: If a workload cannot be restarted or does not become available.
+        ReadError: If the cluster is not available.
     """
     wanted = Version.parse(version)
     if wanted is None:
-        raise Stopped(f"{version!r} is no version: name one like 1.29.1")
+        raise Stopped(f"{version!r} is not a version such as 1.31.0")
     runner = _Runner(cluster, wanted, timeout, say, interval)
     todo = runner.todo()
-    say(f"{len(todo)} workloads run another proxy than {wanted}")
+    say(f"{len(todo)} workloads run another proxy version than {wanted}")
     for number, workload in enumerate(todo, 1):
         say(f"[{number}/{len(todo)}] {workload}")
         runner.restart(workload)
@@ -162,7 +174,7 @@ class _Runner:
         self._interval = interval
 
     def todo(self) -> list[Workload]:
-        """What is to be restarted, in a fixed order; raises Stopped before anything is touched."""
+        """Return the workloads to restart in a fixed order; raise Stopped if one cannot be."""
         pods = self._pods("/api/v1/pods")
         excluded = {
             each.metadata.name
@@ -176,45 +188,45 @@ class _Runner:
             if not behind:
                 continue
             if metadata.namespace in excluded or metadata.annotations.get(EXCLUDED) == "false":
-                self._say(f"{workload} is excluded by {EXCLUDED}=false: restart it by hand")
+                self._say(f"{workload} is excluded by {EXCLUDED}=false: restart it manually")
                 continue
             todo.append(workload)
         if fixed := [str(each) for each in todo if not each.restartable]:
             raise Stopped(
-                f"{', '.join(fixed)}: paused, or of the strategy OnDelete, so a new template makes "
-                f"no new pods. Do: restart by hand, or exclude by the annotation {EXCLUDED}=false"
+                f"{', '.join(fixed)}: paused or with strategy OnDelete, so a changed template "
+                f"replaces no pods (fix: restart manually, or exclude with {EXCLUDED}=false)"
             )
         return todo
 
     def restart(self, workload: Workload) -> None:
-        """Restarts one and waits until it is back, on the wanted proxy."""
+        """Restart one workload, and wait until it is available with the target version."""
         if not workload.rolled_out:
-            # not ours to break further: what is down stays up as far as it is
-            self._wait(workload, "is not well before its restart")
+            # a restart could make an unavailable workload worse
+            self._wait(workload, "is not available before its restart")
         self._wait_for_budgets(workload)
         at = f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}"
         template = {"metadata": {"annotations": {"kubectl.kubernetes.io/restartedAt": at}}}
         right = f"patch {workload.kind.lower()}s.apps"
         self._cluster.merge(workload.path, {"spec": {"template": template}}, right=right)
-        self._wait(workload, "did not come back")
+        self._wait(workload, "is not available after its restart")
         metadata = workload.object.metadata
         pods = self._pods(f"/api/v1/namespaces/{metadata.namespace}/pods")
         old = [pod.metadata.name for pod in _of(workload, pods) if self._behind(pod)]
         if old:
             raise Stopped(
-                f"{workload} came back, and Pod {old[0]} still runs another proxy than "
-                f"{self._wanted}. Do: look which revision its namespace asks for, then sync again"
+                f"{workload} is available, but Pod {old[0]} still runs another proxy version "
+                f"than {self._wanted} (fix: correct the namespace's revision label, sync again)"
             )
 
     def _wait(self, workload: Workload, otherwise: str) -> None:
         self._until(
             lambda: self._fresh(workload).rolled_out,
-            f"{workload} {otherwise} within {self._timeout:.0f} s; nothing after it was touched. "
-            "Do: `kubectl rollout status` and its pods' events say why; then sync again",
+            f"{workload} {otherwise} within {self._timeout:.0f} s; no later workload was "
+            "restarted (fix: read the events of its pods, then sync again)",
         )
 
     def _wait_for_budgets(self, workload: Workload) -> None:
-        """Takes no pod away that a PodDisruptionBudget keeps: a rollout itself does not ask."""
+        """Wait until the PodDisruptionBudgets allow a disruption; a rollout ignores them."""
         if workload.never_fewer:
             return
         namespace = workload.object.metadata.namespace
@@ -230,8 +242,8 @@ class _Runner:
 
         self._until(
             allowed,
-            f"a PodDisruptionBudget allows {workload} no disruption, for {self._timeout:.0f} s; it "
-            "was not touched. Do: more replicas, or another budget; then sync again",
+            f"{workload} was not restarted: a PodDisruptionBudget allowed no disruption for "
+            f"{self._timeout:.0f} s (fix: add replicas or change the budget, then sync again)",
         )
 
     def _until(self, done: Callable[[], bool], otherwise: str) -> None:
@@ -247,7 +259,7 @@ class _Runner:
         return msgspec.structs.replace(workload, object=msgspec.json.decode(body, type=_Object))
 
     def _behind(self, pod: Pod) -> bool:
-        """Whether it has a sidecar of another version."""
+        """Return whether the pod has a sidecar of another version."""
         images = [
             each.image
             for each in (*pod.spec.init_containers, *pod.spec.containers)

@@ -1,1 +1,1 @@
-"""What people and machines are shown: observers of the same outcomes."""
+"""Reports for people and programs, all from the same outcomes."""

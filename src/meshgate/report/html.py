@@ -1,6 +1,6 @@
-"""The verdict as a page: what stands above pytest-html's own table of the tests.
+"""The verdict as HTML, above pytest-html's table of tests.
 
-Everything in it is escaped by the template engine; the page needs no network and no other file.
+The template engine escapes all values; the page loads nothing from the network or other files.
 """
 
 from collections.abc import Iterable
@@ -43,7 +43,7 @@ class ShownCheck(NamedTuple):
 
     @property
     def sentence(self) -> str:
-        """What is wrong where it failed, else its title."""
+        """Return what is wrong if the check failed, else its title."""
         failed = self.outcome.verdict is Verdict.FAIL
         return self.row.failure if failed and self.row.failure else self.row.title
 
@@ -109,7 +109,7 @@ def summary(ruling: Ruling, snapshot: Snapshot | None) -> Iterable[str]:
 
 
 def cell(outcome: Outcome) -> str:
-    """What a row of pytest-html's table is about."""
+    """Return the cell of pytest-html's table that names the check."""
     row = check(outcome.check)
     return f'<td class="col-testId">{escape(row.id)} {escape(row.title)}</td>'
 

@@ -1,4 +1,4 @@
-"""One page over the reports of many runs: which gates are open, closed, or silent."""
+"""One page about the reports of many runs: gates that are open, closed or without a verdict."""
 
 from collections.abc import Iterable, Sequence
 from datetime import datetime
@@ -12,7 +12,7 @@ from meshgate.report.json import Report
 
 
 class Entry(msgspec.Struct, frozen=True):
-    """The folder of one run, as it was found; `why` says why it has no verdict."""
+    """The folder of one run; `why` is the reason if it has no verdict."""
 
     folder: str
     report: Report | None = None
@@ -21,34 +21,34 @@ class Entry(msgspec.Struct, frozen=True):
 
     @property
     def place(self) -> str:
-        """Where its runs are: the folder above."""
+        """Return the parent folder, which contains the runs of one gate."""
         return self.folder.rpartition("/")[0] or "."
 
     @property
     def run(self) -> str:
-        """Its own name there."""
+        """Return the name of the run in that folder."""
         return self.folder.rpartition("/")[2]
 
     @property
     def state(self) -> str:
-        """Silence is no good news: what has no verdict is not open."""
+        """Return open, closed or silent; a run without a verdict is never open."""
         return self.report.gate if self.report else "silent"
 
     @property
     def stages(self) -> str:
-        """The stages that it ran."""
+        """Return the stages of the run."""
         checks = self.report.checks if self.report else ()
         return ", ".join(dict.fromkeys(each.stage for each in checks))
 
     @property
     def wrong(self) -> tuple[str, ...]:
-        """The ids of the checks that closed it."""
+        """Return the ids of the checks that closed the gate."""
         checks = self.report.checks if self.report else ()
         return tuple(each.id for each in checks if each.verdict in ("fail", "could not verify"))
 
 
 class GateHistory(NamedTuple):
-    """A gate of a cluster: the latest run, and those before."""
+    """A gate of a cluster: the latest run, and the earlier ones."""
 
     name: str
     latest: Entry
@@ -56,7 +56,7 @@ class GateHistory(NamedTuple):
 
 
 def histories(entries: Iterable[Entry]) -> list[GateHistory]:
-    """By place; a run without a verdict counts as the latest, since nobody knows when it was."""
+    """Return the gates by folder; a run without a verdict has no time and counts as the latest."""
     found = []
     ordered = sorted(entries, key=lambda each: (each.place, each.run))
     for name, runs in groupby(ordered, key=lambda each: each.place):
@@ -71,7 +71,16 @@ def _age(entry: Entry) -> tuple[bool, float, str]:
 
 
 def page(entries: Sequence[Entry], made: datetime, last: int) -> str:
-    """The page, whole; `last` runs of each place."""
+    """Return the HTML page.
+
+    Args:
+        entries: The runs.
+        made: When the page is written, in UTC.
+        last: How many runs of each gate are linked.
+
+    Returns:
+        The complete document.
+    """
     return TEMPLATES.get_template("index.html.jinja").render(
         histories=histories(entries), made=made, last=last
     )

@@ -1,4 +1,4 @@
-"""A verdict in one line and in a page, for what holds little: annotations, Events, metrics."""
+"""A verdict as one line and as a short text, for annotations, Events and metrics."""
 
 from collections.abc import Iterable
 
@@ -43,7 +43,7 @@ def short(verdict: Ruling, exit: int, sentence: str) -> Short:
     )
     worst = [line for line in failures if line.startswith(("FAIL", "UNKNOWN", " "))][:2]
     stages = {check(each.check).stage for each in verdict.outcomes}
-    # closed by something that is not in the catalogue: then no stage is open either
+    # closed by a test that is not in the catalogue: no stage is open then
     believed = not verdict.reason and (exit == Gate.OPEN or verdict.gate is not Gate.OPEN)
     return Short(
         exit,

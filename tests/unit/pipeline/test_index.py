@@ -40,7 +40,7 @@ def keep(folder: Path, outcome: Outcome = OPEN, day: int = 2) -> None:
     (folder / "index.html").write_text("a report")
 
 
-def test_the_latest_run_of_each_gate_says_how_it_stands(meshgate: Meshgate, tmp_path: Path) -> None:
+def test_the_page_shows_the_latest_run_of_each_gate(meshgate: Meshgate, tmp_path: Path) -> None:
     keep(tmp_path / "all/eu/control-plane/b", OPEN, day=2)
     keep(tmp_path / "all/eu/control-plane/a", CLOSED, day=3)
     keep(tmp_path / "all/us/control-plane/a", OPEN)
@@ -61,7 +61,7 @@ def test_the_latest_run_of_each_gate_says_how_it_stands(meshgate: Meshgate, tmp_
     assert 'href="eu/control-plane/b/index.html"' in page
 
 
-def test_all_that_are_open_are_good_news(meshgate: Meshgate, tmp_path: Path) -> None:
+def test_it_succeeds_if_all_gates_are_open(meshgate: Meshgate, tmp_path: Path) -> None:
     keep(tmp_path / "all/eu/control-plane/a")
 
     assert meshgate("index", "all").code == 0
@@ -84,13 +84,13 @@ def test_a_run_without_a_verdict_is_not_open(meshgate: Meshgate, tmp_path: Path,
     assert "no verdict" in (tmp_path / "all/index.html").read_text()
 
 
-def test_nothing_is_no_page_of_open_gates(meshgate: Meshgate, tmp_path: Path) -> None:
+def test_a_folder_without_reports_is_an_error(meshgate: Meshgate, tmp_path: Path) -> None:
     (tmp_path / "all").mkdir()
 
     run = meshgate("index", "all")
 
     assert run.code == 4, run.out
-    assert "there is no report below all" in run.out
+    assert "no reports below all" in run.out
     assert not (tmp_path / "all/index.html").exists()
 
 

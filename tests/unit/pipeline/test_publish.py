@@ -86,7 +86,7 @@ def sent(api: Server, path: str) -> Any:
     return json.loads(body)
 
 
-def test_the_job_says_its_verdict(api: Server, connect: Any) -> None:
+def test_the_job_has_the_verdict(api: Server, connect: Any) -> None:
     told = publish(CLOSED, "1.29.1", Targets(job=TARGET), {}, connect)
 
     assert told == []
@@ -155,7 +155,7 @@ def test_a_job_of_shards_is_open_only_when_all_are(
     assert shared.annotations["meshgate/exit"] == "0"
 
 
-def test_a_shard_that_closes_is_not_taken_back_by_another(
+def test_a_closed_shard_keeps_the_gate_closed(
     shared: Shared, publish_event: Callable[[Any, str], None]
 ) -> None:
     publish_event(CLOSED, "0/2")
@@ -191,7 +191,7 @@ def test_a_link_leads_to_the_report_of_this_run(api: Server, connect: Any) -> No
     assert sent(api, EVENTS)["type"] == "Normal"
 
 
-def test_what_is_long_is_cut_visibly() -> None:
+def test_long_text_is_cut_with_an_ellipsis() -> None:
     many = Finding("Pod shop/web", "x" * 5000, remedy="y" * 5000)
     verdict = ruling([Outcome("CP004", Verdict.FAIL, (many,))], STAGES)
 
@@ -201,7 +201,7 @@ def test_what_is_long_is_cut_visibly() -> None:
     assert found.line.endswith("…")
 
 
-def test_what_fails_is_told_before_what_only_warns() -> None:
+def test_failures_come_before_warnings() -> None:
     outcome = Outcome("CP004", Verdict.FAIL, (LOST,), warnings=(Finding("Pod shop/web", "slow"),))
     verdict = ruling([outcome], STAGES)
 
@@ -211,18 +211,20 @@ def test_what_fails_is_told_before_what_only_warns() -> None:
     assert found.page.index("FAIL CP004") < found.page.index("WARN CP004")
 
 
-def test_a_run_that_was_broken_off_opens_no_stage() -> None:
+def test_an_interrupted_run_opens_no_stage() -> None:
     assert broken("GATE CLOSED: no cluster", 4, ["ingress"]).stages == {"ingress": False}
     assert not broken("GATE CLOSED", 4, []).open
 
 
-def test_a_stage_is_open_only_if_the_run_is_believed() -> None:
+def test_no_stage_is_open_if_another_test_failed() -> None:
     assert CLOSED.stages == {"controlplane": False}
     assert OPEN.stages == {"controlplane": True}
     assert short(GOOD, 1, "a test that is in no catalogue failed").stages == {"controlplane": False}
 
 
-def test_the_reports_of_the_last_runs_come_back(held: Held, connect: Any, tmp_path: Path) -> None:
+def test_the_reports_of_the_last_runs_can_be_fetched(
+    held: Held, connect: Any, tmp_path: Path
+) -> None:
     page = tmp_path / "index.html"
     for number in range(3):
         page.write_text(f"<p>{number}</p>")
@@ -272,7 +274,7 @@ def test_metrics_are_pushed(serve: Serve, connect: Any) -> None:
     ("verb", "what"),
     [("PATCH", "no right to patch jobs.batch control-plane"), ("POST", "no right to create")],
 )
-def test_what_cannot_be_published_is_told(held: Held, connect: Any, verb: str, what: str) -> None:
+def test_a_failed_publication_is_reported(held: Held, connect: Any, verb: str, what: str) -> None:
     held.no = lambda request: refusal(403, "forbidden") if request.verb == verb else None
 
     told = publish(CLOSED, "", Targets(job=TARGET), {}, connect)
@@ -282,7 +284,7 @@ def test_what_cannot_be_published_is_told(held: Held, connect: Any, verb: str, w
     assert what in line
 
 
-def test_a_place_that_is_none_is_told(connect: Any) -> None:
+def test_an_invalid_location_is_reported(connect: Any) -> None:
     (line,) = publish(CLOSED, "", Targets(report="configmap://x"), {}, connect)
 
     assert "is not configmap://NAMESPACE/NAME" in line

@@ -124,10 +124,10 @@ def test_all_kinds_are_restarted_in_order(world: World, run: Any) -> None:
     said = run()
 
     assert world.patched == ["api", "web", "cache", "agent"]
-    assert said[0] == "4 workloads run another proxy than 1.29.1"
+    assert said[0] == "4 workloads run another proxy version than 1.29.1"
 
 
-def test_what_is_done_and_what_has_no_sidecar_is_left_alone(world: World, run: Any) -> None:
+def test_workloads_that_are_current_or_without_sidecar_are_skipped(world: World, run: Any) -> None:
     world.has("done", proxy=NEW)
     world.has("plain", proxy="")
     world.has("web")
@@ -138,7 +138,7 @@ def test_what_is_done_and_what_has_no_sidecar_is_left_alone(world: World, run: A
     assert world.patched == ["web"]
 
 
-def test_what_is_excluded_is_left_alone_and_named(world: World, run: Any) -> None:
+def test_an_excluded_workload_is_skipped_and_named(world: World, run: Any) -> None:
     world.has("web", annotations={"meshgate/restart": "false"})
 
     said = run()
@@ -156,14 +156,14 @@ def test_a_namespace_can_be_excluded(world: World, run: Any) -> None:
     assert world.patched == []
 
 
-def test_the_first_that_does_not_come_back_stops_it_and_it_is_resumed(
-    world: World, run: Any
-) -> None:
+def test_it_stops_at_an_unavailable_workload_and_continues_there(world: World, run: Any) -> None:
     for name in ("a", "b", "c"):
         world.has(name)
     world.lost = {"b"}
 
-    with pytest.raises(Stopped, match="Deployment shop/b did not come back within"):
+    with pytest.raises(
+        Stopped, match="Deployment shop/b is not available after its restart within"
+    ):
         run()
     assert world.patched == ["a", "b"]
 
@@ -174,25 +174,27 @@ def test_the_first_that_does_not_come_back_stops_it_and_it_is_resumed(
     assert world.patched == ["a", "b", "b", "c"]
 
 
-def test_what_comes_back_on_the_old_proxy_stops_it(world: World, run: Any) -> None:
+def test_it_stops_at_a_workload_that_keeps_the_old_proxy(world: World, run: Any) -> None:
     world.has("a")
     world.has("b")
     world.comes_back_as = OLD
 
-    with pytest.raises(Stopped, match=r"shop/a came back, and Pod a-1 still runs another proxy"):
+    with pytest.raises(
+        Stopped, match=r"shop/a is available, but Pod a-1 still runs another proxy version"
+    ):
         run()
 
     assert world.patched == ["a"]
 
 
-def test_what_is_not_well_before_is_not_touched(world: World, run: Any) -> None:
+def test_an_unavailable_workload_is_not_restarted(world: World, run: Any) -> None:
     world.has("a")
     world.workloads["/apis/apps/v1/namespaces/shop/deployments/a"]["status"]["readyReplicas"] = 0
     world.workloads["/apis/apps/v1/namespaces/shop/deployments/a"]["status"][
         "availableReplicas"
     ] = 0
 
-    with pytest.raises(Stopped, match="is not well before its restart"):
+    with pytest.raises(Stopped, match="is not available before its restart"):
         run()
 
     assert world.patched == []
@@ -201,13 +203,13 @@ def test_what_is_not_well_before_is_not_touched(world: World, run: Any) -> None:
 @pytest.mark.parametrize(
     "more", [{"paused": True}, {"kind": "StatefulSet", "updateStrategy": {"type": "OnDelete"}}]
 )
-def test_what_no_template_restarts_stops_it_before_anything(
+def test_a_workload_without_rollout_stops_it_before_any_restart(
     world: World, run: Any, more: dict[str, Any]
 ) -> None:
     world.has("a")
     world.has("b", **more)
 
-    with pytest.raises(Stopped, match="restart by hand"):
+    with pytest.raises(Stopped, match="restart manually"):
         run()
 
     assert world.patched == []
@@ -225,7 +227,7 @@ BUDGET = {
     [({}, ["a"]), ({"rollingUpdate": {"maxUnavailable": 1}}, []), ({"type": "Recreate"}, [])],
     ids=["surges", "takes one away", "takes all away"],
 )
-def test_a_disruption_budget_is_honoured(
+def test_it_waits_for_disruption_budgets(
     world: World, run: Any, strategy: dict[str, Any], patched: list[str]
 ) -> None:
     world.has("a", strategy=strategy)
@@ -234,16 +236,18 @@ def test_a_disruption_budget_is_honoured(
     if patched:
         run()
     else:
-        with pytest.raises(Stopped, match="a PodDisruptionBudget allows Deployment shop/a no"):
+        with pytest.raises(
+            Stopped, match="Deployment shop/a was not restarted: a PodDisruptionBudget allowed no"
+        ):
             run()
 
     assert world.patched == patched
 
 
-def test_a_word_that_is_no_version_restarts_nothing(world: World, run: Any) -> None:
+def test_an_invalid_version_restarts_nothing(world: World, run: Any) -> None:
     world.has("a")
 
-    with pytest.raises(Stopped, match="'newest' is no version"):
+    with pytest.raises(Stopped, match="'newest' is not a version"):
         run("newest")
 
     assert world.patched == []
