@@ -62,15 +62,17 @@ def test_a_missing_permission_closes_the_gate(verifier: str, lab: Lab, controlpl
 
 def test_a_baseline_outlives_its_job(verifier: str, lab: Lab, controlplane: Run) -> None:
     lab.apply(_lost_virtual_service())
-    before = controlplane(f"--keep-baseline={BASELINE}", identity=verifier)
+    before = controlplane(f"--save-baseline={BASELINE}", identity=verifier)
     assert before.exit == 1, before.output
 
     after = controlplane(f"--baseline={BASELINE}", identity=verifier)
-    strict = controlplane(f"--baseline={BASELINE}", "--old-findings-fail", identity=verifier)
+    strict = controlplane(
+        f"--baseline={BASELINE}", "--fail-on-baseline-findings", identity=verifier
+    )
     replay = lab.pytest("-m", "controlplane", f"--snapshot={after.reports}/snapshot.json.gz")
 
     assert after.exit == 0, after.output
-    assert "VirtualService shop/lost: [so before this upgrade] IST0101" in after.output
+    assert "VirtualService shop/lost: [pre-existing (in the baseline)] IST0101" in after.output
     assert replay.exit == 0, replay.output
     assert strict.exit == 1, strict.output
 
@@ -78,7 +80,7 @@ def test_a_baseline_outlives_its_job(verifier: str, lab: Lab, controlplane: Run)
 def test_a_baseline_that_may_not_be_saved(verifier: str, lab: Lab, controlplane: Run) -> None:
     lab.kubectl("delete", "role", "istio-verification-reports", "-n", REPORTS)
 
-    stage = controlplane(f"--keep-baseline={BASELINE}", identity=verifier)
+    stage = controlplane(f"--save-baseline={BASELINE}", identity=verifier)
 
     assert stage.exit == 4, stage.output
     assert f"no right to create and update configmaps in {REPORTS}" in stage.output

@@ -71,7 +71,8 @@ def test_one_of_two_replicas_that_is_not_ready(lab: Lab, controlplane: Run) -> N
 
     assert stage.exit == 1
     assert stage.first.startswith(
-        "FAIL CP001 Deployment istio-system/istiod: 2 of 2 replicas are updated, 1 available"
+        "FAIL CP001 Deployment istio-system/istiod: is not rolled out: 2 of 2 replicas "
+        "updated, 1 available"
     ), stage.output
     assert any(
         line.startswith("FAIL CP002 Pod istio-system/istiod-") and "not PodScheduled" in line
@@ -92,7 +93,7 @@ def test_a_frozen_proxy_goes_stale(lab: Lab, controlplane: Run) -> None:
     stage = controlplane("--stale-after=6", "--settle=60")
 
     assert stage.exit == 1
-    assert stage.first.startswith(f"FAIL CP005 Pod {pod}: has not answered a "), stage.output
+    assert stage.first.startswith(f"FAIL CP005 Pod {pod}: is STALE: "), stage.output
 
 
 def test_a_proxy_that_rejects_its_configuration(lab: Lab, controlplane: Run) -> None:

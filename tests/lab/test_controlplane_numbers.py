@@ -64,7 +64,7 @@ def test_an_istiod_that_is_near_its_limit_and_one_that_was_killed_for_it(
             break
 
     assert killed.exit == 1, killed.output
-    assert "since the rollout" in line(killed, "FAIL CP014 Pod istio-system/istiod-")
+    assert "was OOMKilled" in line(killed, "FAIL CP014 Pod istio-system/istiod-")
 
 
 def test_services_hosts_and_subsets_that_conflict(lab: Lab, controlplane: Run) -> None:

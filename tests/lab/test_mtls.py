@@ -246,7 +246,9 @@ def test_faulty_sidecars(lab: Lab, dataplane: Run) -> None:
 
     assert stage.exit == 1
     assert stage.first.startswith("FAIL DP001 Pod shop/bare-"), stage.output
-    assert "has no sidecar, though its namespace and labels ask for one" in stage.first
+    assert (
+        "has no sidecar, although its namespace and labels select it for injection" in stage.first
+    )
     found(stage, "DP002", "Pod shop/pinned-", f"its sidecar is {OLD}: its image is pinned")
     found(stage, "DP004", "Pod shop/past-", "excludeInboundPorts: 8080")
     found(stage, "DP004", "Pod shop/uncaptured-", "includeInboundPorts")
@@ -335,7 +337,7 @@ def test_a_network_policy_that_blocks_probes_is_named(let_nobody_in: str, datapl
     assert stage.exit == 10, stage.output
     (line,) = [line for line in stage.failures if line.startswith("UNKNOWN DP004")]
     assert f"Pod {let_nobody_in} port 8080 does not answer" in line
-    assert "NetworkPolicy shop/nobody selects it" in stage.output
+    assert "NetworkPolicy shop/nobody, which selects it" in stage.output
 
 
 def test_shards_together_see_the_same_as_one_run(lab: Lab, dataplane: Run) -> None:

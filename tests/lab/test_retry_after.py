@@ -111,11 +111,11 @@ def test_responses_without_retry_after_are_each_named(check: Run, lab: Lab) -> N
 
     assert stage.exit == 1, stage.output
     wire = [line.removeprefix("FAIL RA003 ") for line in stage.failures if "RA003" in line]
-    assert [line.split("; ")[0] for line in wire] == [
+    assert [line.partition(" (expected ")[0] for line in wire] == [
         f"Target {silent}: does not answer: [Errno 111] Connection refused",
         f"Target {targets['/']}: answers 200 after 3 requests",
-        f"Target {targets['/denied']}: answers 403: an AuthorizationPolicy, or the application, "
-        "denies us",
+        f"Target {targets['/denied']}: answers 403: an AuthorizationPolicy or the application "
+        "denies the verifier",
         f"Target {targets['/status/429']}: answers 429 with Retry-After 'soon', which is neither a "
         "number of seconds nor an HTTP date",
         f"Target {targets['/status/503']}: answers 503 without Retry-After",

@@ -49,7 +49,7 @@ def test_an_upgrade_in_place(lab: Lab, gates: Gates, old: str, new: str, tmp_pat
     lab.kubectl("patch", "statefulset", "cache", "-n", "shop", "-p", ON_DELETE)
     gates.all_open(old)
     saved = tmp_path / "before.json.gz"
-    ready = gates.precheck(new, f"--keep-baseline={saved}")
+    ready = gates.precheck(new, f"--save-baseline={saved}")
     assert ready.exit == 0, ready.output
     baseline = f"--baseline={saved}"
 
@@ -100,7 +100,7 @@ def test_an_upgrade_by_revision_with_a_tag(
     lab: Lab, gates: Gates, old: str, new: str, tmp_path: Path
 ) -> None:
     saved = tmp_path / "before.json.gz"
-    ready = gates.precheck(new, f"--keep-baseline={saved}")
+    ready = gates.precheck(new, f"--save-baseline={saved}")
     assert ready.exit == 0, ready.output
     baseline = f"--baseline={saved}"
 

@@ -65,15 +65,35 @@ class Derived(NamedTuple):
 
 def bound(topology: GatewayTopology, listener: Listener) -> list[VirtualService]:
     """Return the VirtualServices that a listener's gateway uses, in Istio's order of merging."""
-    here = f"{listener.namespace}/{listener.name}"
-    serving = topology.namespaces_of(listener) or {listener.namespace}
-    found = [
-        each
-        for each in topology.lists.virtual_services
-        if here in {gateway_name(name, each.metadata.namespace) for name in each.spec.gateways}
-        and _exported(each, serving)
-    ]
+    serving = _serving(topology, listener)
+    found = [each for each in _naming(topology, listener) if _exported(each, serving)]
     return sorted(found, key=_age)
+
+
+def not_exported(topology: GatewayTopology, listener: Listener) -> list[VirtualService]:
+    """Return those that name a listener's gateway but whose exportTo hides them from it.
+
+    Only those are returned that share a host with the listener.  A gateway sees what is exported to
+    the namespace that its pods run in.
+    """
+    serving = _serving(topology, listener)
+    return [
+        each
+        for each in _naming(topology, listener)
+        if not _exported(each, serving)
+        and hosts(listener.hosts_for(each.metadata.namespace), each.spec.hosts)
+    ]
+
+
+def _naming(topology: GatewayTopology, listener: Listener) -> Iterator[VirtualService]:
+    here = f"{listener.namespace}/{listener.name}"
+    for each in topology.lists.virtual_services:
+        if here in {gateway_name(name, each.metadata.namespace) for name in each.spec.gateways}:
+            yield each
+
+
+def _serving(topology: GatewayTopology, listener: Listener) -> Iterable[str]:
+    return topology.namespaces_of(listener) or {listener.namespace}
 
 
 def _age(service: VirtualService) -> tuple[str, str]:

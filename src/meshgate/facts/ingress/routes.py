@@ -6,6 +6,7 @@ from meshgate.facts.ingress.gateways import IngressGateways
 from meshgate.semantics.gateway_policies import policies_of
 from meshgate.semantics.listeners import Listener
 from meshgate.semantics.requests import hidden_routes
+from meshgate.semantics.virtual_services import not_exported
 from meshgate.snapshot.ingress import PROBER, Exchange, Request
 from meshgate.snapshot.istio import AuthorizationPolicy
 from meshgate.verdict import CouldNotVerify, Finding, NotApplicable
@@ -54,7 +55,7 @@ class RouteAnswers:
                 ambiguous[request.words] = None
             elif finding := self._answer(seen, listener):
                 found.setdefault((finding.subject, request.url), finding)
-        hidden = list(self._hidden())
+        hidden = [*self._hidden(), *self._not_exported()]
         if ambiguous and not (found or hidden):
             raise CouldNotVerify(
                 f"{len(ambiguous)} requests got 404, and the gateway does not show whether it or "
@@ -99,6 +100,29 @@ class RouteAnswers:
                     "put both routes into one VirtualService, the longer path first",
                     problem="hidden-route",
                     about=(("by", by.route), ("host", each.host), ("route", each.rule.route)),
+                )
+
+    def _not_exported(self) -> Iterator[Finding]:
+        topology = self._ingress.topology
+        seen: set[tuple[str, str]] = set()
+        for listener in topology.listeners:
+            if listener.api:
+                continue
+            for service in not_exported(topology, listener):
+                subject = f"VirtualService {service.metadata.namespace}/{service.metadata.name}"
+                if (subject, listener.subject) in seen:
+                    continue
+                seen.add((subject, listener.subject))
+                pods = ", ".join(sorted(topology.namespaces_of(listener))) or listener.namespace
+                yield Finding(
+                    subject,
+                    f"{listener.subject} does not use it: its exportTo is "
+                    f"{', '.join(service.spec.export_to)}, and the gateway's pods are in {pods}",
+                    f"an exportTo that includes {pods}",
+                    f"add {pods} to the exportTo of the VirtualService, or remove the gateway from "
+                    "its list of gateways",
+                    problem="not-exported-to-its-gateway",
+                    about=(("gateway", listener.subject),),
                 )
 
     def _answer(self, seen: Exchange, listener: Listener) -> Finding | None:

@@ -97,3 +97,46 @@ def test_exchanges_of_nowhere_are_not_ours() -> None:
 
     with pytest.raises(NotApplicable):
         _ = routes(ingress=sent).unanswered
+
+
+@pytest.mark.parametrize(
+    ("exported", "seen"),
+    [
+        ((), False),
+        (("*",), False),
+        ((build.NAMESPACE,), False),
+        ((".", build.NAMESPACE), False),
+        ((".",), True),
+        (("payments",), True),
+    ],
+)
+def test_a_service_that_is_not_exported_to_its_gateway(
+    exported: tuple[str, ...], seen: bool
+) -> None:
+    service = build.virtual_service()
+    named = msgspec.structs.replace(
+        service, spec=msgspec.structs.replace(service.spec, export_to=exported)
+    )
+    lists = {"virtual_services": (named,)}
+    sent = build.traffic(*(build.answered(each) for each in build.requests(**lists)))
+
+    found = routes(**lists, ingress=sent).unanswered
+
+    assert [each.problem for each in found] == ["not-exported-to-its-gateway"] * seen
+    for each in found:
+        assert each.subject == "VirtualService shop/shop"
+        assert f"Gateway {build.NAMESPACE}/front does not use it" in each.seen
+        assert not each.transient
+
+
+def test_a_service_of_other_hosts_needs_no_export_to_the_gateway() -> None:
+    other = build.virtual_service(hosts=("other.example.org",))
+    named = msgspec.structs.replace(
+        other,
+        metadata=msgspec.structs.replace(other.metadata, name="other"),
+        spec=msgspec.structs.replace(other.spec, export_to=(".",)),
+    )
+    lists = {"virtual_services": (build.virtual_service(), named)}
+    sent = build.traffic(*(build.answered(each) for each in build.requests(**lists)))
+
+    assert routes(**lists, ingress=sent).unanswered == []
