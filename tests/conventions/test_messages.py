@@ -20,6 +20,7 @@ from typer.core import TyperGroup
 
 from meshgate import cli
 from meshgate.facts.mesh import Mesh
+from meshgate.settings import TOPICS, definitions
 from meshgate.verdict import CouldNotVerify, NotApplicable
 from tests.conftest import ROOT
 from tests.conventions.allowances import UNKNOWN_OPTIONS, UNNAMED_OBJECTS
@@ -201,7 +202,13 @@ def command_options() -> dict[str, frozenset[str]]:
 
 def unknown_options(text: str) -> set[str]:
     """Return the options in a text that no program of this project has."""
-    known = FOREIGN | pytest_options() | set().union(*command_options().values())
+    former = {
+        name
+        for topic in TOPICS.values()
+        for each in definitions(topic)
+        for name in (*each.aliases, *each.command_aliases)
+    }
+    known = FOREIGN | pytest_options() | former | set().union(*command_options().values())
     return set(OPTION.findall(text)) - known
 
 

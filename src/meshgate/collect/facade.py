@@ -12,15 +12,14 @@ import json
 import re
 import secrets
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, cast
 from urllib.parse import parse_qsl, urlsplit
 
-import msgspec
-
 from meshgate.collect.errors import ReadError
+from meshgate.collect.facade_changes import Changed, ListSelection
 from meshgate.collect.kubernetes import Api, ApiAnswer
 
 # /api/v1/pods, /apis/apps/v1/namespaces/x/deployments/y: no subresource is ever matched
@@ -70,62 +69,6 @@ _NO_SECRETS = {
     "metadata": {"resourceVersion": "1"},
     "items": [],
 }
-
-
-class Changed(msgspec.Struct, frozen=True):
-    """What a program is to see other than it is: the future, while nothing is applied.
-
-    Keys are (group, resource, namespace, name).  `replaced` objects are there as they are given
-    here, whatever the cluster has; `hidden` ones are not there.
-    """
-
-    replaced: Mapping[tuple[str, str, str, str], dict[str, Any]] = {}
-    hidden: frozenset[tuple[str, str, str, str]] = frozenset()
-
-    def touches(self, kind: tuple[str, str]) -> bool:
-        """Whether any object of a kind is changed."""
-        return any(key[:2] == kind for key in (*self.replaced, *self.hidden))
-
-    def single(self, kind: tuple[str, str], namespace: str, name: str) -> dict[str, Any] | None:
-        """The object that stands for another one, if any."""
-        return self.replaced.get((*kind, namespace, name))
-
-    def listing(self, kind: tuple[str, str], page: Any, asked: "Asked") -> Any:
-        """A list as it is to be seen."""
-        items = [item for item in page.get("items") or () if not self.concerns(kind, item)]
-        version = page.get("metadata", {}).get("resourceVersion", "1")
-        last = not page.get("metadata", {}).get("continue")
-        for (*of, namespace, name), item in self.replaced.items():
-            if last and tuple(of) == kind and asked.fits(namespace, name):
-                items.append(item | {"metadata": item["metadata"] | {"resourceVersion": version}})
-        return page | {"items": items}
-
-    def concerns(self, kind: tuple[str, str], item: Any) -> bool:
-        """Whether the cluster's object is not to be seen."""
-        metadata = item.get("metadata", {})
-        key = (*kind, metadata.get("namespace", ""), metadata.get("name", ""))
-        return key in self.replaced or key in self.hidden
-
-
-class Asked(msgspec.Struct, frozen=True):
-    """Of which objects a list is: a namespace, a name, or all."""
-
-    namespace: str
-    fields: str
-    labels: str
-
-    def fits(self, namespace: str, name: str) -> bool:
-        """Whether an object belongs to the list."""
-        wanted = {"metadata.name": name, "metadata.namespace": namespace}
-        return (
-            self.namespace in ("", namespace)
-            and not self.labels
-            and all(
-                wanted.get(field) == value
-                for field, _, value in (row.partition("=") for row in self.fields.split(",") if row)
-                if not field.endswith("!")
-            )
-        )
 
 
 class Facade:
@@ -315,7 +258,9 @@ class _Handler(BaseHTTPRequestHandler):
         """None of the cluster's: at the most those that were invented for this view."""
         if asked.get("watch") not in _TRUE:
             namespace = (match and match["namespace"]) or ""
-            of = Asked(namespace, asked.get("fieldSelector", ""), asked.get("labelSelector", ""))
+            of = ListSelection(
+                namespace, asked.get("fieldSelector", ""), asked.get("labelSelector", "")
+            )
             self._json(200, self._facade.changed.listing(("", "secrets"), _NO_SECRETS, of))
             return
         self._start(200, _JSON)
@@ -379,7 +324,9 @@ class _Handler(BaseHTTPRequestHandler):
         if name and (single := self._facade.changed.single(kind, namespace, name)):
             self._json(200, single)
             return
-        of = Asked(namespace, asked.get("fieldSelector", ""), asked.get("labelSelector", ""))
+        of = ListSelection(
+            namespace, asked.get("fieldSelector", ""), asked.get("labelSelector", "")
+        )
         with self._upstream(match.string, query, _JSON, (match["root"], *kind)) as answer:
             if answer is None:
                 return

@@ -35,7 +35,13 @@ class Ending:
         self._files = report_files(config, settings)
 
     def complete(self, verdict: Ruling, snapshot: "Snapshot | None", status: int) -> None:
-        """Write and publish the verdict of a run whose checks all ran."""
+        """Write and publish the verdict of a run whose checks all ran.
+
+        Args:
+            verdict: the run's.
+            snapshot: the evidence.
+            status: the exit code.
+        """
         json.write(json.report(verdict, snapshot), self._files["verdict.json"])
         *lines, last = text.ruling_lines(verdict)
         for line in text.wrapped(lines):
@@ -101,7 +107,13 @@ class Ending:
 
 
 def refuse(config: pytest.Config, settings: Settings, why: str) -> None:
-    """Write and publish that a run did not start, because its settings cannot be used."""
+    """Write and publish that a run did not start, because its settings cannot be used.
+
+    Args:
+        config: pytest's.
+        settings: where the reports go; the others may be defaults.
+        why: what is wrong with the settings.
+    """
     ending = Ending(config, settings, Terminal(config))
     status = int(pytest.ExitCode.USAGE_ERROR)
     sentence = "GATE CLOSED: nothing was verified"

@@ -70,6 +70,11 @@ def _load(settings: Settings, location: str) -> Snapshot:
 def source(settings: Settings, known: Past, progress: Callable[[str], None]) -> Source:
     """Return the recording or the cluster that the settings name.
 
+    Args:
+        settings: the run's.
+        known: what is known from before.
+        progress: is called with what is being read.
+
     Raises:
         NoCluster: if neither is named.
         ValueError: if the settings cannot be used.
@@ -96,7 +101,13 @@ def source(settings: Settings, known: Past, progress: Callable[[str], None]) -> 
 
 
 def recording(file: Path, settings: Settings, known: Past | None = None) -> Replay:
-    """Return a recording that is judged by these settings; raise UnusableSnapshot."""
+    """Return a recording that is judged by these settings; raise UnusableSnapshot.
+
+    Args:
+        file: a snapshot.
+        settings: the run's.
+        known: what is known from before.
+    """
     snapshot = load(file)
     return Replay(snapshot, expectations(settings, snapshot.expectations, known or Past()))
 
@@ -108,6 +119,9 @@ def expectations(settings: Settings, otherwise: Expectations, known: Past) -> Ex
         settings: what the user set.
         otherwise: what applies where the user set nothing: the default, or the recording's.
         known: what is known from before.
+
+    Returns:
+        The criteria that the settings name, and `otherwise` for the rest.
     """
     criteria, probes, ingress = settings.criteria, settings.probes, settings.ingress
     given = {

@@ -54,7 +54,13 @@ def problems(selected: Checks, mesh: Mesh) -> tuple[KnownProblem, ...]:
 
 
 def run_check(item: pytest.Item, row: Check, mesh: Mesh) -> Outcome:
-    """Return the outcome of one check; it is never raised."""
+    """Return the outcome of one check; it is never raised.
+
+    Args:
+        item: the test.
+        row: its row of the catalogue.
+        mesh: the capture.
+    """
     if not isinstance(item, pytest.Function) or not ARGUMENTS.issuperset(_arguments(item)):
         # needs more than evidence: it runs once, in its turn
         return Outcome(row.id, Verdict.NOT_APPLICABLE)

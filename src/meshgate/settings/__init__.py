@@ -6,18 +6,9 @@ To add a setting, add a field to its topic and use it.
 """
 
 from meshgate.settings.definition import Setting, definition, definitions, option
+from meshgate.settings.probing import Ingress, Probes, Simulation
 from meshgate.settings.sources import SettingsError, read_file, resolve
-from meshgate.settings.topics import (
-    TOPICS,
-    Access,
-    Criteria,
-    Ingress,
-    Probes,
-    Reports,
-    Run,
-    Settings,
-    Simulation,
-)
+from meshgate.settings.topics import TOPICS, Access, Criteria, Reports, Run, Settings
 
 __all__ = [
     "TOPICS",

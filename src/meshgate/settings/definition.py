@@ -76,6 +76,9 @@ def setting(default: Any, flag: str, help: str, **more: Any) -> Any:
         flag: its option.
         help: what it does, without the default.
         more: the other attributes of Setting.
+
+    Returns:
+        A dataclass field with that default.
     """
     found = Setting(flag=flag, help=help, **more)
     return dataclasses.field(default=default, metadata={_KEY: found})
@@ -96,7 +99,13 @@ def definition(topic: type, name: str) -> Setting:
 
 
 def option(topic: type, name: str, value: str = "") -> str:
-    """Return the option as a remedy names it, `--flag` or `--flag=VALUE`."""
+    """Return the option as a remedy names it, `--flag` or `--flag=VALUE`.
+
+    Args:
+        topic: the setting's topic.
+        name: its field.
+        value: the value to show; the placeholder if empty.
+    """
     found = definition(topic, name)
     shown = value or found.metavar
     return found.flag if found.switch else f"{found.flag}={shown}"

@@ -11,7 +11,8 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from meshgate.collect.facade import Changed, Facade
+from meshgate.collect.facade import Facade
+from meshgate.collect.facade_changes import Changed
 from meshgate.collect.kubernetes import Cluster
 from tests import fakes
 from tests.builders import as_api, pod

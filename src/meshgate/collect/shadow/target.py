@@ -22,7 +22,8 @@ import httpx
 import msgspec
 
 from meshgate.collect.errors import ReadError
-from meshgate.collect.facade import Changed, Facade
+from meshgate.collect.facade import Facade
+from meshgate.collect.facade_changes import Changed
 from meshgate.collect.kubernetes import Api
 from meshgate.collect.shadow.manifests import Key, Rendered, placeholder_secrets, rendered
 from meshgate.collect.shadow.processes import guarded

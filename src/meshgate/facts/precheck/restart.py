@@ -113,7 +113,7 @@ class Restart:
                 subject,
                 "nothing creates this pod again: a restart of the workloads does not reach it"
                 if kind == "Pod"
-                else f"its pods belong to a {kind}, which `kubectl rollout restart` cannot restart",
+                else f"its pods belong to a {kind}, which kubectl cannot restart",
                 "a restart that replaces all its pods",
                 f"delete and create {subject} again with the target's sidecar"
                 if kind == "Pod"

@@ -1,0 +1,243 @@
+"""Settings of what is probed and simulated: workloads, gateways, the upgrade."""
+
+from dataclasses import dataclass
+
+from meshgate.settings import values
+from meshgate.settings.definition import setting
+from meshgate.snapshot.ingress import VANTAGES
+
+
+@dataclass(frozen=True, kw_only=True)
+class Probes:
+    """Connections to workloads, and the pods that stage D creates."""
+
+    exclude_port: tuple[str, ...] = setting(
+        (),
+        "--exclude-port",
+        "ports not to connect to, as a glob (legacy/*:*, *:9090)",
+        metavar="NAMESPACE/WORKLOAD:PORT",
+        parse=values.port_pattern,
+        repeated=True,
+    )
+    sample: int | None = setting(
+        None,
+        "--sample",
+        "connect to N ports of each workload; 0 for all",
+        metavar="N",
+        parse=values.count,
+    )
+    shard: str | None = setting(
+        None,
+        "--shard",
+        "connect only to this share of the ports, 0/N to (N-1)/N",
+        metavar="I/N",
+        parse=values.shard,
+    )
+    probe_rate: float = setting(
+        500.0,
+        "--probe-rate",
+        "connections per second to workloads; 0 for no limit",
+        metavar="N",
+        parse=values.rate,
+    )
+    probe_pair: str = setting(
+        "",
+        "--probe-pair",
+        "create two pods of this image that call each other and Services; it needs Python",
+        metavar="IMAGE",
+    )
+    probe_namespace: str = setting(
+        "istio-verification-probes",
+        "--probe-namespace",
+        "namespace of these pods, labeled for injection",
+        metavar="NAME",
+    )
+    probe_call: tuple[str, ...] = setting(
+        (),
+        "--probe-call",
+        "http://SERVICE.NAMESPACE[:PORT]/PATH that they call with OPTIONS and that must answer",
+        metavar="URL",
+        parse=values.service_url,
+        repeated=True,
+    )
+    probe_sample: int = setting(
+        3,
+        "--probe-sample",
+        "number of other HTTP Services that they call; these only warn",
+        metavar="N",
+        parse=values.count,
+    )
+    probe_deadline: float = setting(
+        60.0,
+        "--probe-deadline",
+        "total time of these pods, in each capture",
+        metavar="SECONDS",
+        parse=values.seconds,
+    )
+    require_retry_after: bool | None = setting(
+        None,
+        "--require-retry-after",
+        "fail if no EnvoyFilter adds Retry-After",
+    )
+    retry_after_target: tuple[str, ...] = setting(
+        (),
+        "--retry-after-target",
+        "URL that must answer a short burst of GET requests with 429 or 503 and Retry-After",
+        metavar="URL[ via HOST:PORT]",
+        parse=values.target,
+        repeated=True,
+    )
+    retry_after_burst: int = setting(
+        20,
+        "--retry-after-burst",
+        "maximum number of requests to each of these URLs",
+        metavar="N",
+        parse=values.count,
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ingress:
+    """Requests through the gateways."""
+
+    urls: tuple[str, ...] = setting(
+        (),
+        "--ingress-url",
+        "address that clients outside the cluster use",
+        metavar="[NS/SERVICE=]URL",
+        repeated=True,
+    )
+    vantage: tuple[str, ...] = setting(
+        (),
+        "--vantage",
+        "where requests must have been sent from (inside, and what the other options add)",
+        choices=VANTAGES,
+        repeated=True,
+    )
+    resolver: str = setting(
+        "",
+        "--ingress-resolver",
+        "DNS server that resolves the public names for requests from outside",
+        metavar="ADDRESS[:PORT]",
+    )
+    prober: str = setting(
+        "",
+        "--ingress-prober",
+        "remote prober with the API of Prometheus' blackbox exporter",
+        metavar="URL",
+    )
+    identity: str | None = setting(
+        None,
+        "--ingress-client-cert",
+        "client certificate for mutual TLS listeners: certificate, chain and key (PEM)",
+        metavar="FILE",
+    )
+    expect: str | None = setting(
+        None,
+        "--expect",
+        "declared requests and the answers that they must get (YAML)",
+        metavar="FILE",
+    )
+    ca: str | None = setting(
+        None,
+        "--ingress-ca",
+        "root certificates that the gateways' certificates must chain to (PEM)",
+        metavar="FILE",
+    )
+    proxy_protocol: bool = setting(
+        False, "--ingress-proxy-protocol", "send the PROXY protocol header to the gateways"
+    )
+    rate: float = setting(
+        200.0, "--ingress-rate", "requests per second", metavar="N", parse=values.rate
+    )
+    limit: int = setting(
+        5000, "--ingress-limit", "maximum number of requests", metavar="N", parse=values.count
+    )
+    deadline: float = setting(
+        60.0,
+        "--ingress-deadline",
+        "total time of all requests, in each capture",
+        metavar="SECONDS",
+        parse=values.seconds,
+    )
+    timeout: float = setting(
+        5.0,
+        "--ingress-timeout",
+        "total time of one request",
+        metavar="SECONDS",
+        parse=values.seconds,
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Simulation:
+    """The shadow upgrade: the target's programs, and their limits."""
+
+    istiod: str = setting(
+        "",
+        "--shadow-istiod",
+        "the target's pilot-discovery",
+        metavar="PROGRAM",
+        command_aliases=("--istiod",),
+    )
+    envoy: str = setting(
+        "",
+        "--shadow-envoy",
+        "the target's envoy",
+        metavar="PROGRAM",
+        command_aliases=("--envoy",),
+    )
+    manifests: str = setting(
+        "",
+        "--shadow-manifests",
+        "the target's istiod as `helm template` renders it",
+        metavar="FILE",
+        command_aliases=("--manifests",),
+    )
+    timeout: float = setting(
+        60.0,
+        "--shadow-step-timeout",
+        "total time of a single step",
+        metavar="SECONDS",
+        parse=values.seconds,
+        aliases=("--shadow-timeout",),
+        command_aliases=("--ready-timeout",),
+    )
+    deadline: float = setting(
+        900.0,
+        "--shadow-deadline",
+        "total time of the shadow upgrade",
+        metavar="SECONDS",
+        parse=values.seconds,
+        command_aliases=("--deadline",),
+    )
+    classes: int = setting(
+        500,
+        "--shadow-classes",
+        "maximum number of classes of proxies",
+        metavar="N",
+        parse=values.count,
+        command_aliases=("--classes",),
+    )
+    memory: int = setting(
+        2048,
+        "--shadow-memory",
+        "MiB that each program may use; 0 for no limit",
+        metavar="MIB",
+        parse=values.count,
+        command_aliases=("--memory",),
+    )
+    require: bool | None = setting(
+        None,
+        "--require-shadow",
+        "the checks of the shadow upgrade are UNKNOWN without its programs",
+    )
+    allow_removal: tuple[str, ...] = setting(
+        (),
+        "--allow-removal",
+        "glob over `TYPE RESOURCE PATH` that proxies may lose by the upgrade",
+        metavar="GLOB",
+        repeated=True,
+        aliases=("--accept-loss",),
+        command_aliases=("--accept",),
+    )
