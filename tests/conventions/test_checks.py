@@ -41,10 +41,12 @@ from tests.builders import (
     HTTP,
     expecting,
     istiod,
+    pod,
     pushed,
     reading,
     retry_filter,
     retry_patch,
+    running,
     sidecar,
     snapshot,
     sync,
@@ -256,6 +258,7 @@ MESHES = {
             ),
         )
     ),
+    "without a sidecar": snapshot(pods=(istiod(), pod("bare", containers=[running("app")]))),
     "silent": snapshot(port_probes=port_probes(port_probe(plain=SILENT))),
     "with a DestinationRule": snapshot(
         pods=(istiod(), sidecar(labels={"app": "web"}, ports=(HTTP,))),

@@ -26,6 +26,7 @@ MODULES = {
 WORLDLY = {
     *("meshgate.collect", "meshgate.probe", "meshgate.pipeline"),
     *("meshgate.plugin", "meshgate.cli"),
+    "meshgate.deadline",  # reads the clock: the contract forbids it to every other module
 }
 
 Lint = Callable[[], "subprocess.CompletedProcess[str]"]
@@ -99,6 +100,7 @@ def test_no_module_escapes_the_contracts() -> None:
     assert layers == MODULES
     assert set(contract("only the plugin")["source_modules"]) == MODULES - {"meshgate.plugin"}
     assert set(contract("only collect,")["source_modules"]) == MODULES - WORLDLY
+    assert "meshgate.deadline" in contract("only collect,")["forbidden_modules"]
 
 
 @pytest.mark.parametrize(

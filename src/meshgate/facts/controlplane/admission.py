@@ -6,7 +6,7 @@ from functools import cached_property
 
 from meshgate.facts.controlplane.control_plane import ControlPlane
 from meshgate.facts.evidence import Evidence
-from meshgate.semantics import meshes
+from meshgate.semantics import injector, meshes
 from meshgate.semantics.versions import Version
 from meshgate.semantics.webhooks import OPT_IN_LABELS, SAMPLE_LABELS, Backend, Hook, Webhooks
 from meshgate.semantics.workloads import PROXY
@@ -140,7 +140,10 @@ class AdmissionControl:
         """Namespaces and pods that enable injection but would not get exactly one sidecar."""
         namespaces = self._evidence.namespaces
         samples: list[tuple[Namespace, Mapping[str, str]]] = [
-            (each, SAMPLE_LABELS) for each in self.webhooks.injection_enabled(namespaces)
+            (each, SAMPLE_LABELS)
+            for each in self.webhooks.injection_enabled(namespaces)
+            # istiod serves no namespace that its discoverySelectors leave out
+            if injector.discovers(self._evidence.injector_configs, each)
         ]
         samples += self.webhooks.opted_in(namespaces, self._evidence.pods)
         if not samples:

@@ -116,8 +116,9 @@ class ControlPlane:
         ]
 
     def _is_target(self, deployment: Deployment) -> bool:
-        """Whether a Deployment is at the target version, or on its way there."""
-        assert self.target is not None
+        """Return whether a Deployment is at the target version, or on its way there."""
+        if self.target is None:
+            return False
         if version := image_version(deployment):
             return self.target.met_by(version)
         return any(self.target.met_by(version) for version in self.versions(deployment))

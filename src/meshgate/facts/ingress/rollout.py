@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from meshgate.facts.controlplane.control_plane import ControlPlane
 from meshgate.facts.ingress.gateways import IngressGateways
-from meshgate.semantics import pods, workloads
+from meshgate.semantics import meshes, pods, workloads
 from meshgate.semantics.listeners import Listener
 from meshgate.semantics.versions import Target, Version
 from meshgate.semantics.webhooks import Webhooks
@@ -39,6 +39,8 @@ class GatewayRollout:
                 found |= dict.fromkeys(_rollout(deployment))
             for pod in replicas:
                 found |= dict.fromkeys(self._pod(pod, unknown))
+        for pod in self._unselected:
+            found |= dict.fromkeys(self._version(pod, unknown))
         if unknown and not found:
             names = ", ".join(sorted(unknown))
             raise CouldNotVerify(
@@ -62,6 +64,30 @@ class GatewayRollout:
                 problem="not-ready",
                 owner=owner,
             )
+        yield from self._version(pod, unknown)
+
+    @property
+    def _unselected(self) -> list[Pod]:
+        """The running gateway pods of this mesh that no Gateway selects, such as an egress gateway.
+
+        They are proxies as well, and only here does anything look at their version.
+        """
+        topology = self._ingress.topology
+        selected = {pods.name(pod) for each in topology.listeners for pod in topology.pods_of(each)}
+        foreign = meshes.foreign_revisions(self._evidence.pods, self._control_plane.namespace)
+        return [
+            pod
+            for pod in self._evidence.pods
+            if workloads.is_active(pod)
+            and workloads.proxy(pod) is not None
+            and workloads.is_gateway(pod)
+            and not workloads.is_ambient_proxy(pod)
+            and not meshes.is_foreign(pod, foreign)
+            and pods.name(pod) not in selected
+        ]
+
+    def _version(self, pod: Pod, unknown: set[str]) -> Iterator[Finding]:
+        owner = workloads.owner(pod)
         runs, expected = self._runs(pod), self._expected(pod)
         if runs is None:
             unknown.add(pods.name(pod))

@@ -95,6 +95,8 @@ def test_a_namespace_outside_discovery_selectors_has_no_root() -> None:
     }
 
     assert mesh(**only).authority.split_trust == []
+    with pytest.raises(NotApplicable, match="no namespace"):
+        _ = mesh(**only).admission.uninjected
     # a proxy cannot start there
     proxy = builders.sidecar(namespace="sandbox", annotations=Annotations(revision="default"))
     assert mesh(**{**only, "pods": (builders.istiod(), proxy)}).authority.split_trust

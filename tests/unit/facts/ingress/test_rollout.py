@@ -3,8 +3,10 @@
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from meshgate.facts.ingress.rollout import GatewayRollout
+from meshgate.snapshot.kubernetes import Annotations, Pod
 from meshgate.verdict import Finding, NotApplicable
 from tests import builders
 from tests import ingress_builders as build
@@ -44,3 +46,21 @@ def test_a_mesh_without_gateways() -> None:
 )
 def test_a_gateway_that_is_not_complete(lists: dict[str, Any], words: str) -> None:
     assert words in told(rollout(**lists).unfinished)
+
+
+def test_a_gateway_pod_that_no_gateway_selects_has_a_version_as_well() -> None:
+    def egress(version: str, **changes: Any) -> Pod:
+        pod = build.gateway_pod(version=version, labels={"istio": "egress"}, **changes)
+        return replace(pod, metadata=replace(pod.metadata, name="egress-1"))
+
+    def found(*pods: Pod) -> list[Finding]:
+        return rollout(pods=(builders.istiod(), build.gateway_pod(), *pods)).unfinished
+
+    (old,) = found(egress("1.26.0"))
+    assert (old.subject, old.problem) == ("Pod ways/egress-1", "wrong-version")
+    assert found(egress(builders.VERSION)) == []
+    # nothing leads to it: whether it is Ready is its owner's business
+    assert found(egress(builders.VERSION, ready=False)) == []
+    # another mesh's
+    other = builders.istiod("b-1", namespace="istio-system-b", revision="mesh-b")
+    assert found(other, egress("1.26.0", annotations=Annotations(revision="mesh-b"))) == []
