@@ -10,7 +10,7 @@ from tests.lab.rights import VERIFIER, grant
 
 def pytest_configure(config: pytest.Config) -> None:
     """Declare the marker of the tests that only `make test-lab-all` runs."""
-    config.addinivalue_line("markers", "every_release: needs more than the two newest releases")
+    config.addinivalue_line("markers", "every_release: only `make test-lab-all` runs it")
 
 
 @pytest.fixture(scope="session")

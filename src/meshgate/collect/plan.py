@@ -49,7 +49,7 @@ ANALYZE_READS = (
     *_ISTIO_READS,
     ("", ("configmaps", "namespaces", "nodes", "pods", "services")),
     ("apps", ("deployments",)),
-    ("gateway.networking.k8s.io", ("gateways", "grpcroutes", "httproutes", "listenersets")),
+    ("gateway.networking.k8s.io", ("gateways", "grpcroutes", "httproutes")),
 )
 
 # What an istiod reads to make configuration, where it may write nothing.
