@@ -135,7 +135,8 @@ def test_a_mesh_without_any_filter_of_the_kind(check: Run, lab: Lab) -> None:
     assert "none of the 1 EnvoyFilters is about Retry-After" in silent.output
     assert strict.exit == 1, strict.output
     assert strict.first.startswith(
-        "FAIL RA001 EnvoyFilters: none of the 1 is about Retry-After (expected at least one)"
+        "FAIL RA001 EnvoyFilters: none of the 1 is about Retry-After (expected at least one "
+        "(--require-retry-after))"
     ), strict.output
 
 

@@ -57,6 +57,7 @@ GROUPS = frozenset(
 
 # Secrets of any group, and subresources of a namespace, which look like resources in it
 _NEVER = frozenset({"secrets", "status", "finalize"})
+_LEASE = re.compile(r"/apis/coordination\.k8s\.io/[^/]+/namespaces/[^/]+/leases(/|$)")
 
 _LONGEST_REVIEW = 64 * 1024
 _ACCESS_REVIEWS = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews"
@@ -100,8 +101,15 @@ class Facade:
 
     @property
     def unserved(self) -> tuple[str, ...]:
-        """Every read that was not passed on: the program may wait for it for ever."""
-        return tuple(request for request in self.refused if request.startswith("GET "))
+        """Every read that was not passed on, on which the program may wait forever.
+
+        Leases are not among them: an istiod that cannot become the leader works without one.
+        """
+        return tuple(
+            request
+            for request in self.refused
+            if request.startswith("GET ") and not _LEASE.search(request)
+        )
 
     @property
     def denied(self) -> tuple[str, ...]:

@@ -341,6 +341,17 @@ def test_what_is_not_on_the_list_is_refused_and_kept(
     assert api.requests == []
 
 
+def test_a_program_does_not_wait_for_a_lease(client: Client, facade: Facade, api: Server) -> None:
+    path = "/apis/coordination.k8s.io/v1/namespaces/istio-system/leases/istio-leader"
+
+    status, _ = client.ask(path)
+
+    assert status == 403
+    assert facade.refused == (f"GET {path}",)
+    assert facade.unserved == ()
+    assert api.requests == []
+
+
 def test_a_streamed_list_is_not_served(client: Client, facade: Facade, api: Server) -> None:
     status, _ = client.ask("/api/v1/pods?watch=1&sendInitialEvents=true")
 
