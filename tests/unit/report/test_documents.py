@@ -89,4 +89,4 @@ def test_a_case_that_does_not_apply_keeps_its_reason(gate: Gate) -> None:
     run = gate(f"--snapshot={ROOT}/demo/healthy.json.gz", "-k", "declared_target")
 
     (skipped,) = ElementTree.parse(run.folder / "reports/junit.xml").iter("skipped")
-    assert "no target was declared" in skipped.attrib["message"]
+    assert "no target is declared" in skipped.attrib["message"]

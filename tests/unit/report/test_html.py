@@ -49,14 +49,14 @@ def test_the_verdict_and_all_that_is_wrong_are_told() -> None:
 def test_where_nothing_better_is_said_the_hint_is() -> None:
     told = words(page(Outcome("CP001", Verdict.FAIL, findings=(Finding("Pod a/b", "is red"),))))
 
-    assert "fix kubectl -n istio-system rollout status deployment istiod" in told
+    assert "fix kubectl -n istio-system rollout status deployment/istiod" in told
 
 
 def test_a_check_that_is_not_well_brings_its_page() -> None:
     told = page(Outcome("CP001", Verdict.UNKNOWN, why="no right"), Outcome("CP002", Verdict.PASS))
 
     assert "About CP001" in told
-    assert "<strong>Why it matters.</strong>" in told
+    assert "<h2>Why it matters</h2>" in told
     assert "About CP002" not in told
 
 
