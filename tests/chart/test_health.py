@@ -174,7 +174,7 @@ def hydrated(source: Any = HYDRATED, phase: str = "Hydrated") -> Any:
 
 
 OLD_REVISION = ("Deployment", "istiod-1-30-4", True)
-FAILED = hook("control-plane-verification", "Failed", "GATE CLOSED: 1 of 12 claims failed")
+FAILED = hook("control-plane-verification", "Failed", "GATE CLOSED: 1 of 12 checks failed")
 NEEDS = {"gate.meshgate/control-plane-verification": "required"}
 
 
@@ -185,7 +185,7 @@ NEEDS = {"gate.meshgate/control-plane-verification": "required"}
         (the_application("Running"), "Progressing", ""),
         (the_application("Terminating"), "Progressing", ""),
         (the_application(operation={"sync": {}}), "Progressing", "about to start"),
-        (the_application("Failed", hooks=(FAILED,)), "Degraded", "control-plane-verification: The"),
+        (the_application("Failed", hooks=(FAILED,)), "Degraded", "control-plane-verification: GATE CLOSED"),
         (the_application("Error"), "Degraded", "completed unsuccessfully"),
         # a commit that was refused and taken back; and one that left something behind
         (the_application("Failed", result=OLD, annotations=NEEDS), "Healthy", ""),
