@@ -185,7 +185,11 @@ NEEDS = {"gate.meshgate/control-plane-verification": "required"}
         (the_application("Running"), "Progressing", ""),
         (the_application("Terminating"), "Progressing", ""),
         (the_application(operation={"sync": {}}), "Progressing", "about to start"),
-        (the_application("Failed", hooks=(FAILED,)), "Degraded", "control-plane-verification: GATE CLOSED"),
+        (
+            the_application("Failed", hooks=(FAILED,)),
+            "Degraded",
+            "control-plane-verification: GATE CLOSED",
+        ),
         (the_application("Error"), "Degraded", "completed unsuccessfully"),
         # a commit that was refused and taken back; and one that left something behind
         (the_application("Failed", result=OLD, annotations=NEEDS), "Healthy", ""),

@@ -252,6 +252,12 @@ def pushes_take_a_minute(recording: Recording) -> None:
 
 def keys_cannot_be_fetched(recording: Recording) -> None:
     numbers(recording)["after"]["pilot_jwks_resolver_network_fetch_fail_total"] = 4
+    recording["requestAuthentications"] = [
+        {
+            "metadata": {"name": "login", "namespace": "shop"},
+            "spec": {"jwtRules": [{"jwksUri": "https://id.example.com/keys"}]},
+        }
+    ]
 
 
 def killed_for_its_memory(recording: Recording) -> None:

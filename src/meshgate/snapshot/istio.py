@@ -227,6 +227,19 @@ class PeerAuthentication(Base, frozen=True):
     spec: PeerAuthenticationSpec = PeerAuthenticationSpec()
 
 
+class JwtRule(Base, frozen=True):
+    jwks_uri: str = ""
+
+
+class RequestAuthenticationSpec(Base, frozen=True):
+    jwt_rules: tuple[JwtRule, ...] = ()
+
+
+class RequestAuthentication(Base, frozen=True):
+    metadata: Metadata
+    spec: RequestAuthenticationSpec = RequestAuthenticationSpec()
+
+
 class ClientTls(Base, frozen=True):
     mode: str = ""
 

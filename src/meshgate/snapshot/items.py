@@ -20,6 +20,7 @@ from meshgate.snapshot.istio import (
     EnvoyFilter,
     Gateway,
     PeerAuthentication,
+    RequestAuthentication,
     ServiceEntry,
     VirtualService,
     WorkloadEntry,
@@ -163,6 +164,10 @@ class Items(Base, frozen=True):
     authorization_policies: Annotated[
         tuple[AuthorizationPolicy, ...],
         Listed(SECURITY, "authorizationpolicies", ("v1", "v1beta1"), optional=True),
+    ] = ()
+    request_authentications: Annotated[
+        tuple[RequestAuthentication, ...],
+        Listed(SECURITY, "requestauthentications", ("v1", "v1beta1"), optional=True),
     ] = ()
     gateways: Annotated[
         tuple[Gateway, ...],

@@ -124,16 +124,25 @@ class Numbers:
     def _keys(self, pod: Pod, metrics: IstiodMetrics) -> Iterator[Finding]:
         """Report key sets (JWKS) that istiod cannot fetch: proxies then reject every token.
 
-        The counter names no URI and only grows.  Failures count if no fetch ever succeeded, or if
-        there were as many as one key set causes that is retried all the time.
+        The counter names no URI and only grows.  Failures count if a RequestAuthentication still
+        has a jwksUri, and no fetch ever succeeded, or there were as many failures as one key set
+        causes that is retried all the time.
         """
+        users = [
+            f"{each.metadata.namespace}/{each.metadata.name}"
+            for each in self._evidence.request_authentications
+            if any(rule.jwks_uri for rule in each.spec.jwt_rules)
+        ]
+        if not users:
+            return
         failed = metrics.after.get(JWKS_FAILURES, 0.0)
         retries = (self._evidence.snapshot.taken.timestamp() - metrics.after[STARTED]) / JWKS_RETRY
         if failed and (not metrics.after.get(JWKS_FETCHES) or failed >= retries / 2):
             yield Finding(
                 pods.name(pod),
                 f"could not fetch a key set (JWKS) {failed:.0f} times since it started: proxies "
-                "reject every token of that issuer",
+                "reject every token of that issuer, which one of these RequestAuthentications "
+                f"names: {', '.join(sorted(users))}",
                 "every jwksUri reachable from istiod",
                 "kubectl get requestauthentications -A -o yaml | grep -E 'issuer|jwksUri', and "
                 f"kubectl -n {pod.metadata.namespace} logs {pod.metadata.name} | grep -i jwks",

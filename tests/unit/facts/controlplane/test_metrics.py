@@ -7,12 +7,14 @@ import msgspec
 import pytest
 
 from meshgate.facts.controlplane.metrics import Numbers, quantity
+from meshgate.snapshot.istio import JwtRule, RequestAuthentication, RequestAuthenticationSpec
 from meshgate.snapshot.istiod import Conflict, Conflicts, IstiodMetrics
 from meshgate.snapshot.kubernetes import (
     Container,
     ContainerState,
     ContainerStatus,
     Limits,
+    Metadata,
     Pod,
     Resources,
     Terminated,
@@ -66,6 +68,12 @@ FAILED, FETCHED = (
 )
 
 
+JWT = RequestAuthentication(
+    metadata=Metadata(name="login", namespace="shop"),
+    spec=RequestAuthenticationSpec(jwt_rules=(JwtRule(jwks_uri="https://id.example.com/keys"),)),
+)
+
+
 @pytest.mark.parametrize(
     ("failed", "fetched", "minutes", "findings"),
     [(0, 0, 600, 0), (3, 0, 600, 1), (3, 2, 600, 0), (590, 2, 600, 1), (0, 9, 600, 0)],
@@ -80,10 +88,21 @@ def test_key_sets_that_cannot_be_fetched(
         FETCHED: fetched,
     }
 
-    found = facts(numbers(before=counted)).push_errors
+    found = facts(numbers(before=counted), request_authentications=(JWT,)).push_errors
 
     assert len(found) == findings
     assert all("JWKS" in each.seen and not each.transient for each in found)
+    assert all("shop/login" in each.seen for each in found)
+
+
+def test_failures_of_a_key_set_that_nothing_names_any_more_are_history() -> None:
+    counted = {"process_start_time_seconds": AT.timestamp() - 600, FAILED: 9.0}
+    inline = RequestAuthentication(
+        metadata=Metadata(name="inline", namespace="shop"),
+        spec=RequestAuthenticationSpec(jwt_rules=(JwtRule(),)),
+    )
+
+    assert facts(numbers(before=counted), request_authentications=(inline,)).push_errors == []
 
 
 def test_a_series_that_was_not_there_was_at_nothing() -> None:
