@@ -27,6 +27,9 @@ from controlplane import kubeconfig
 from meshgate.collect.kubernetes import Cluster
 from meshgate.collect.shadow import proxies, simulation, target
 from meshgate.collect.shadow.envoy import Envoy
+from meshgate.collect.shadow.manifests import rendered
+from meshgate.collect.shadow.validation import SimulatedClass, Validator
+from meshgate.deadline import Deadline
 from meshgate.semantics.config_diff import changes, resources
 from meshgate.snapshot.shadow import ProxyClass
 
@@ -93,17 +96,17 @@ class Watch:
 def simulate_live(config: Path, folder: Path) -> tuple[int, Watch]:
     """Every class once, two at a time, as `meshgate shadow` does; "validated" is no sum."""
     watch, cluster = Watch(), Cluster(config=str(config))
-    wanted = target.rendered(folder / "istiod.yaml")
-    starting = target.running(
-        str(folder / "pilot-discovery"),
-        wanted,
-        cluster,
+    wanted = rendered(folder / "istiod.yaml")
+    launch = target.Launch(
+        program=str(folder / "pilot-discovery"),
+        rendered=wanted,
         istio_namespace=simulated.SYSTEM,
         timeout=120,
         memory=2048,
     )
+    starting = launch.running(cluster)
     with tempfile.TemporaryDirectory() as place:
-        validator = Envoy(str(folder / "envoy"), Path(place), 60)
+        envoy = Envoy(str(folder / "envoy"), Path(place), 60)
         with watch.step("istiod ready"):
             running = starting.__enter__()
         try:
@@ -113,9 +116,9 @@ def simulate_live(config: Path, folder: Path) -> tuple[int, Watch]:
 
             kept: dict[bytes, bytes] = {}
 
-            def each(members: list[proxies.Proxy]) -> simulation.Look:
+            def each(members: list[proxies.Proxy]) -> SimulatedClass:
                 with watch.step("configuration"):
-                    asking = simulation.given(running, members[0], 60)
+                    asking = simulation.connected(running, members[0], 60)
                     configuration = asking.__enter__()
                 with watch.step("its dump"):
                     after = resources(running.config_dump(members[0].key))
@@ -125,14 +128,14 @@ def simulate_live(config: Path, folder: Path) -> tuple[int, Watch]:
                 if different:
                     raise SystemExit(f"{members[0].key}: {different}")
                 seen = ProxyClass(proxies=(members[0].key,), resources=len(after))
-                return simulation.Look(seen, simulation.once(configuration, kept))
+                return SimulatedClass(seen, simulation.deduplicated(configuration, kept))
 
             with ThreadPoolExecutor(2) as pool:
                 looks = list(pool.map(each, classes))
         finally:
             starting.__exit__(None, None, None)
         with watch.step("validated"):
-            judged = simulation.judged(validator, looks, simulation.Deadline(600))
+            judged = Validator(envoy, Deadline(600)).validated(looks)
         if bad := [each for each in judged if each.refusals or each.error]:
             raise SystemExit(f"{bad[0]}")
     return len(classes), watch

@@ -226,15 +226,7 @@ class Simulation:
             resources=len({*before, *after}),
             changes=changes(before, after, sources),
         )
-        return SimulatedClass(result, self._deduplicated(configuration))
-
-    def _deduplicated(self, configuration: ads.Configuration) -> ads.Configuration:
-        """Return the configuration with equal resources of all classes stored once."""
-        found = {
-            type_url: tuple(self._kept.setdefault(body, body) for body in bodies)
-            for type_url, bodies in configuration.resources.items()
-        }
-        return ads.Configuration(configuration.node, found)
+        return SimulatedClass(result, deduplicated(configuration, self._kept))
 
     def _attribute_rejections(
         self,
@@ -294,6 +286,15 @@ def _with_culprits(result: ProxyClass, culprits: dict[tuple[str, str], list[str]
         for each in result.refusals
     )
     return msgspec.structs.replace(result, refusals=refusals)
+
+
+def deduplicated(configuration: ads.Configuration, kept: dict[bytes, bytes]) -> ads.Configuration:
+    """Return the configuration with equal resources of all classes stored once, in `kept`."""
+    found = {
+        type_url: tuple(kept.setdefault(body, body) for body in bodies)
+        for type_url, bodies in configuration.resources.items()
+    }
+    return ads.Configuration(configuration.node, found)
 
 
 def connected(
