@@ -151,7 +151,7 @@ def test_a_precheck_that_closes_changes_nothing(
     assert "FAIL PC006 EnvoyFilter shop/only-old" in istiod.messages["control-plane-precheck"]
     # and it is no secret that this version has no verdict
     assert istiod.gates["control-plane-last-verdict"] == "Succeeded"
-    assert "NO VERDICT of 1.29.1" in log(lab, "control-plane-last-verdict")
+    assert "NO VERDICT for 1.29.1" in log(lab, "control-plane-last-verdict")
     assert before.items() <= versions(lab, argo, ISTIOD).items()
     assert everything <= pods(lab, "istio-system", "istio-ingress", *WORKLOADS)
 

@@ -68,7 +68,7 @@ def test_the_generated_roles_publish_a_verdict(lab: Lab, job: str, tmp_path: Pat
     last = lab.run(MESHGATE, "last", PLACE, "--target-version=9.9.9")
     other = lab.run(MESHGATE, "last", PLACE, f"--target-version={NEW}")
     assert (last.returncode, other.returncode) == (1, 10), last.stdout + other.stdout
-    assert f"NO VERDICT of {NEW}" in other.stdout
+    assert f"NO VERDICT for {NEW}" in other.stdout
     run = annotations["meshgate/report"].removeprefix(f"{PLACE}-")
     fetched = lab.run(MESHGATE, "fetch", PLACE, run, str(tmp_path))
     assert fetched.returncode == 0, fetched.stderr
