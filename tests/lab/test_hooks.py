@@ -167,7 +167,7 @@ def test_a_restart_stops_at_the_first_workload_that_fails(lab: Lab) -> None:
 
     # this istiod injects proxies of its own version, whatever the target is
     assert done.returncode == 1, done.stderr
-    assert f"still runs another proxy than {OLD}" in done.stderr
+    assert f"still runs another proxy version than {OLD}" in done.stderr
     new = [
         each["metadata"]["name"]
         for each in lab.get("pods", "-A")["items"]
@@ -184,4 +184,4 @@ def test_a_restart_has_nothing_to_do_twice(lab: Lab) -> None:
     done = lab.run(MESHGATE, "restart", f"--target-version={NEW}", identity=RESTARTER)
 
     assert done.returncode == 0, done.stderr
-    assert f"0 workloads run another proxy than {NEW}" in done.stderr
+    assert f"0 workloads run another proxy version than {NEW}" in done.stderr
