@@ -37,7 +37,7 @@ RUN /opt/build/bin/pip wheel --quiet --no-deps --no-build-isolation --wheel-dir 
  && /opt/meshgate/bin/pip uninstall --quiet --yes setuptools pip
 # Envoy's messages that no proxy's configuration is assembled from, nor what these import.
 RUN cd /opt/meshgate/lib/python3*/site-packages && /opt/meshgate/bin/python -P -c 'import pathlib, sys; \
-import meshgate.collect.shadow.trial; loaded = {getattr(module, "__file__", None) for module in sys.modules.values()}; \
+import meshgate.collect.shadow.simulation; loaded = {getattr(module, "__file__", None) for module in sys.modules.values()}; \
 trees = ("cel", "envoy", "google", "opencensus", "opentelemetry", "udpa", "xds"); \
 [file.unlink() for tree in trees for file in pathlib.Path(tree).rglob("*.py") if str(file.absolute()) not in loaded]'
 # What is in it now, by name and version, in CycloneDX: from what is installed, not from what was asked for.
