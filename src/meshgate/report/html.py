@@ -51,7 +51,9 @@ class ShownCheck(NamedTuple):
     def page(self) -> Markup:
         """Return its page as markup, without the title."""
         _, _, body = self.row.text.partition("\n")
-        return Markup(_MARKDOWN.render(body))  # noqa: S704  # made from our own pages
+        # its sections are below the heading of the check
+        rendered = _MARKDOWN.render(body).replace("h2>", "h4>")
+        return Markup(rendered)  # noqa: S704  # made from our own pages
 
     def of(self, *, suppressed: bool) -> tuple[Finding, ...]:
         """Return its warnings that are suppressed, or those that are not."""

@@ -56,7 +56,7 @@ def test_a_check_that_is_not_well_brings_its_page() -> None:
     told = page(Outcome("CP001", Verdict.UNKNOWN, why="no right"), Outcome("CP002", Verdict.PASS))
 
     assert "About CP001" in told
-    assert "<h2>Why it matters</h2>" in told
+    assert "<h4>Why it matters</h4>" in told
     assert "About CP002" not in told
 
 
