@@ -4,19 +4,16 @@ import inspect
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import wraps
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Annotated, Any, Literal
 
 import typer
 
 from meshgate.collect.config_map_store import Damaged, Missing
 from meshgate.collect.errors import NoCluster, ReadError
-from meshgate.settings import TOPICS, Settings, SettingsError, definitions, resolve
+from meshgate.settings import TOPICS, SettingsError, definitions, resolve
 from meshgate.settings.definition import Setting
 from meshgate.snapshot.store import UnusableSnapshot
 from meshgate.verdict import Gate
-
-if TYPE_CHECKING:
-    from meshgate.collect.kubernetes import Cluster
 
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode=None)
 
@@ -136,13 +133,6 @@ def _parser(setting: Setting) -> Callable[[str], Any]:
 def say(words: str) -> None:
     """Print a line about the command itself, which is not its result."""
     typer.echo(words, err=True)
-
-
-def cluster(settings: Settings) -> "Cluster":
-    """Return the cluster; raise NoCluster where none is configured."""
-    from meshgate.collect.kubernetes import Cluster  # a second to load: only where it is needed
-
-    return Cluster(config=settings.access.kubeconfig, context=settings.access.context)
 
 
 @contextmanager

@@ -5,7 +5,8 @@ from typing import Annotated
 
 import typer
 
-from meshgate.cli.options import CLUSTER, app, cluster, errors, say, with_settings
+from meshgate.cli.options import CLUSTER, app, errors, say, with_settings
+from meshgate.collect.capture import cluster
 from meshgate.pipeline import reports
 from meshgate.pipeline.index import index as index_all
 from meshgate.report.index import histories

@@ -4,7 +4,8 @@ from typing import Annotated
 
 import typer
 
-from meshgate.cli.options import CLUSTER, app, cluster, errors, say, with_settings
+from meshgate.cli.options import CLUSTER, app, errors, say, with_settings
+from meshgate.collect.capture import cluster
 from meshgate.pipeline.restart import Stopped
 from meshgate.pipeline.restart import restart as restart_all
 from meshgate.settings import Settings

@@ -18,6 +18,7 @@ from meshgate.snapshot.model import Expectations, Gap, Snapshot
 from meshgate.snapshot.redact import redacted
 
 if TYPE_CHECKING:
+    from meshgate.collect.kubernetes import Cluster
     from meshgate.collect.readers import Context
     from meshgate.probe.watch import Stream
 
@@ -57,6 +58,13 @@ class Replay:
         return self.snapshot
 
 
+def cluster(settings: Settings) -> "Cluster":
+    """Return the cluster; raise NoCluster where none is configured."""
+    from meshgate.collect.kubernetes import Cluster  # a second to load: only where it is needed
+
+    return Cluster(config=settings.access.kubeconfig, context=settings.access.context)
+
+
 def connect(
     settings: Settings,
     expectations: Expectations,
@@ -77,18 +85,18 @@ def connect(
     from meshgate.collect.readers import Context
 
     access = settings.access
-    cluster = Cluster(
+    reached = Cluster(
         config=access.kubeconfig,
         context=access.context,
         timeout=access.request_timeout,
         deadline=deadline,
     )
     token = Path(access.istiod_token_file) if access.istiod_token_file else None
-    transport: istiod.Transport = istiod.PortForward(cluster, token, access.request_timeout)
-    if access.istiod_access == "direct" or (access.istiod_access == "auto" and cluster.in_cluster):
+    transport: istiod.Transport = istiod.PortForward(reached, token, access.request_timeout)
+    if access.istiod_access == "direct" or (access.istiod_access == "auto" and reached.in_cluster):
         transport = istiod.Direct(token, access.request_timeout)
     context = Context(
-        cluster=cluster,
+        cluster=reached,
         transport=transport,
         expectations=expectations,
         settings=settings,

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 import msgspec
 import pytest
 
+from meshgate.collect.capture import cluster
 from meshgate.pipeline.publish import Targets, publish
-from meshgate.plugin.evidence import cluster
 from meshgate.plugin.options import report_files, snapshot_file
 from meshgate.plugin.terminal import Terminal
 from meshgate.report import json, text

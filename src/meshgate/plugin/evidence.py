@@ -3,11 +3,11 @@
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import msgspec
 
-from meshgate.collect.capture import Replay, Source, connect
+from meshgate.collect.capture import Replay, Source, cluster, connect
 from meshgate.collect.snapshot_location import SnapshotLocation
 from meshgate.deadline import Deadline
 from meshgate.facts.mesh import Mesh
@@ -21,9 +21,6 @@ from meshgate.snapshot.store import UnusableSnapshot, load
 from meshgate.snapshot.upgrade import Support
 from meshgate.suppressions import read_waivers
 
-if TYPE_CHECKING:
-    from meshgate.collect.kubernetes import Cluster
-
 
 class Past(NamedTuple):
     """A baseline: what was wrong in it, and what it saw; and what a watch saw."""
@@ -31,13 +28,6 @@ class Past(NamedTuple):
     known: tuple[KnownProblem, ...] | None = None
     before: Before | None = None
     watch: Watch | None = None
-
-
-def cluster(settings: Settings) -> "Cluster":
-    """Return the cluster; raise NoCluster where none is configured."""
-    from meshgate.collect.kubernetes import Cluster  # a second to load: only where it is needed
-
-    return Cluster(config=settings.access.kubeconfig, context=settings.access.context)
 
 
 def past(settings: Settings, selected: Checks) -> Past:

@@ -84,6 +84,10 @@ class Before(Base, frozen=True):
     pair: Pair | None = None
 
 
+# The parts of a mesh that somebody may accept as not verified (--accept-unverified).
+EXTERNAL_CA, AMBIENT = "CA", "ambient"
+
+
 class Expectations(Base, frozen=True):
     """What the person asked for, as far as a verdict depends on it; kept so that a replay agrees.
 

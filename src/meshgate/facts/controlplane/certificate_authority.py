@@ -7,6 +7,7 @@ from meshgate.facts.evidence import Evidence
 from meshgate.semantics import injector, meshes, workloads
 from meshgate.semantics.certificates import described, fingerprint, parse, remaining
 from meshgate.semantics.webhooks import Webhooks
+from meshgate.snapshot.model import EXTERNAL_CA
 from meshgate.snapshot.wire import Certificate, Signature
 from meshgate.verdict import CouldNotVerify, Finding, NotApplicable
 
@@ -20,9 +21,6 @@ CONFIG_MAP = "istio-ca-root-cert"
 
 # What gRPC answers where istiod serves no CA.
 NO_CA = "UNIMPLEMENTED"
-
-# The value of --accept-unverified that accepts an external CA.
-CA_ACCEPTED = "CA"
 
 
 class Authority:
@@ -68,7 +66,7 @@ class Authority:
         """
         if not all(each.message.startswith(NO_CA) for each in signatures):
             return
-        if CA_ACCEPTED in self._evidence.expectations.accepted_unverified:
+        if EXTERNAL_CA in self._evidence.expectations.accepted_unverified:
             raise NotApplicable(
                 "istiod's CA is disabled; the external CA was accepted without verification "
                 "(--accept-unverified=CA)"

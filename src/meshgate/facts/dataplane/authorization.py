@@ -8,7 +8,6 @@ from functools import cached_property
 
 from meshgate.facts.dataplane.mtls import MtlsProbes
 from meshgate.facts.dataplane.pod_findings import pod_finding
-from meshgate.facts.dataplane.unverified import AMBIENT
 from meshgate.facts.evidence import Evidence
 from meshgate.semantics import workloads
 from meshgate.semantics.authorization import (
@@ -23,6 +22,7 @@ from meshgate.semantics.authorization import (
 from meshgate.semantics.workloads import Port
 from meshgate.snapshot.istio import AuthorizationPolicy
 from meshgate.snapshot.kubernetes import Pod
+from meshgate.snapshot.model import AMBIENT
 from meshgate.snapshot.mtls import Attempt
 from meshgate.verdict import Finding, NotApplicable
 

@@ -4,11 +4,11 @@ from collections.abc import Iterator
 
 from meshgate.facts.dataplane.mtls import MtlsProbes
 from meshgate.facts.dataplane.pod_findings import pod_finding
-from meshgate.facts.dataplane.unverified import AMBIENT
 from meshgate.facts.evidence import Evidence
 from meshgate.semantics import workloads
 from meshgate.semantics.certificates import remaining
 from meshgate.semantics.workloads import PROXY, Port
+from meshgate.snapshot.model import AMBIENT
 from meshgate.snapshot.mtls import PortProbe
 from meshgate.verdict import CouldNotVerify, Finding
 

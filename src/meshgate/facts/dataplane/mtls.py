@@ -4,13 +4,14 @@ from collections.abc import Iterator
 from functools import cached_property
 
 from meshgate.facts.dataplane.pod_findings import pod_finding
-from meshgate.facts.dataplane.unverified import AMBIENT, EXTERNAL_CA, Unverified
+from meshgate.facts.dataplane.unverified import Unverified
 from meshgate.facts.evidence import Evidence
 from meshgate.semantics import injector, pods, workloads
 from meshgate.semantics.policies import DISABLE, PERMISSIVE, STRICT, Mode, Policies
 from meshgate.semantics.selectors import selects
 from meshgate.semantics.workloads import Port, chosen
 from meshgate.snapshot.kubernetes import Pod
+from meshgate.snapshot.model import AMBIENT, EXTERNAL_CA
 from meshgate.snapshot.mtls import Attempt, PortProbe, PortProbes
 from meshgate.verdict import CouldNotVerify, Finding, NotApplicable
 

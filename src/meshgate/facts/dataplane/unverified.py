@@ -5,10 +5,8 @@ from functools import cached_property
 from meshgate.facts.evidence import Evidence
 from meshgate.semantics import workloads
 from meshgate.snapshot.kubernetes import Pod
+from meshgate.snapshot.model import AMBIENT, EXTERNAL_CA
 from meshgate.verdict import CouldNotVerify, Finding
-
-AMBIENT = "ambient"
-EXTERNAL_CA = "CA"
 
 
 class Unverified:
