@@ -50,14 +50,14 @@ RUN = {
     ".venv/bin/meshgate index reports-of-all": Expected(1, "1 runs of 1 gates"),
     # docs/simulate.md
     (
-        ".venv/bin/meshgate shadow --istiod=./pilot-discovery --envoy=./envoy"
-        " --manifests=target.yaml"
+        ".venv/bin/meshgate shadow --shadow-istiod=./pilot-discovery --shadow-envoy=./envoy"
+        " --shadow-manifests=target.yaml"
     ): NO_CLUSTER,
     ".venv/bin/meshgate capture mesh.json.gz --for-shadow": NO_CLUSTER,
     # with the programs and a recording: tests/lab/test_shadow.py
     (
-        ".venv/bin/meshgate shadow --snapshot=mesh.json.gz --istiod=./pilot-discovery"
-        " --envoy=./envoy --manifests=target.yaml"
+        ".venv/bin/meshgate shadow --snapshot=mesh.json.gz --shadow-istiod=./pilot-discovery"
+        " --shadow-envoy=./envoy --shadow-manifests=target.yaml"
     ): Expected(10, "could not verify: "),
 }
 
