@@ -9,9 +9,13 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from tests.lab.harness import ROOT, Lab
 
 Object = dict[str, Any]
+
+VALUES = "hooks/examples/upgrade/values.yaml"
 
 _SERVER = ("--server=127.0.0.1:18080", "--plaintext")
 
@@ -76,20 +80,20 @@ class Argo:
         self.repository = Path(printed["repository"])
         self.charts = printed["charts"]
 
-    def commit(
-        self,
-        message: str,
-        objects: dict[str, list[Object]],
-        folders: dict[str, Path] | None = None,
-    ) -> None:
-        """Puts files of objects, and folders, into the repository."""
+    def commit(self, message: str, values: Object, folders: dict[str, Path] | None = None) -> None:
+        """Commit the values of the example's chart, and folders.
+
+        Args:
+            message: the commit's.
+            values: what differs from the chart's own values.
+            folders: folders that are copied first, by their path in the repository.
+        """
         for name, source in (folders or {}).items():
             shutil.rmtree(self.repository / name, ignore_errors=True)
             shutil.copytree(source, self.repository / name)
-        for name, items in objects.items():
-            file = self.repository / name
-            file.parent.mkdir(parents=True, exist_ok=True)
-            file.write_text("\n---\n".join(json.dumps(item, indent=1) for item in items) + "\n")
+        file = self.repository / VALUES
+        defaults = yaml.safe_load((ROOT / VALUES).read_text())
+        file.write_text(yaml.safe_dump(defaults | values))
         self._git("add", "--all")
         self._git("commit", "--quiet", "--message", message)
 

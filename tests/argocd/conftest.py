@@ -30,11 +30,12 @@ def argo(lab: Lab, images: dict[str, str]) -> Argo:
         return argo
     checks = ROOT / "hooks/argocd/argocd-cm.yaml"
     lab.kubectl("patch", "configmap/argocd-cm", "-n", "argocd", f"--patch-file={checks}")
-    project, parent = pipeline.example("app-of-apps", argo, OLD)
-    bare: Object = {"stages": [], "before": [], "restart": {"enabled": False}}
-    applications = pipeline.applications(argo, OLD, images[OLD], **bare)
-    chart = {"hooks/meshgate": ROOT / "hooks/meshgate"}
-    argo.commit("Istio without gates", {"hooks/examples/applications.yaml": applications}, chart)
+    project, parent = pipeline.example("app-of-apps", argo)
+    bare: Object = {"stages": [], "before": [], "restart": {"enabled": False}, "verifyNow": False}
+    given = pipeline.values(argo, OLD, images[OLD], **bare)
+    applications = pipeline.rendered(given)
+    folders = ("hooks/meshgate", "hooks/examples/upgrade")
+    argo.commit("Istio without gates", given, {folder: ROOT / folder for folder in folders})
     assert (project["kind"], parent["kind"]) == ("AppProject", "Application")
     lab.apply(project)
     for name in (pipeline.BASE, pipeline.ISTIOD, pipeline.INGRESS):

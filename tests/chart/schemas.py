@@ -2,7 +2,9 @@
 and of Argo CD, as go.sum vouches for them."""
 
 import json
+import os
 import subprocess
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,6 +15,8 @@ from tests.conftest import ROOT
 
 Schema = dict[str, Any]
 
+_VERSIONS = tomllib.loads((ROOT / "ci/lab/versions.toml").read_text())
+_ARGOCD = f"argocd-{_VERSIONS['default_argocd']}"
 NAMES = "{{ .ResourceKind }}{{ .KindSuffix }}.json"  # of the files, in kubeconform's words
 _GROUPS = ("api__v1", "apis__batch__v1", "apis__rbac.authorization.k8s.io__v1")
 _METADATA = {"$ref": "#/components/schemas/io.k8s.apimachinery.pkg.apis.meta.v1.ObjectMeta"}
@@ -37,7 +41,7 @@ def _kubernetes() -> Iterator[tuple[str, str, str, Schema]]:
 
 def _argo_cd() -> Iterator[tuple[str, str, str, Schema]]:
     components = _components(_GROUPS[0])
-    crds = _sources("argocd", "github.com/argoproj/argo-cd/v3") / "manifests/crds"
+    crds = _sources(_ARGOCD, "github.com/argoproj/argo-cd/v3") / "manifests/crds"
     for file in crds.glob("*-crd.yaml"):
         spec = yaml.load(file.read_text(), Loader=yaml.CSafeLoader)["spec"]
         for version in spec["versions"]:
@@ -58,6 +62,7 @@ def _sources(lab: str, module: str) -> Path:
     done = subprocess.run(
         ["go", "mod", "download", "-json", module],
         cwd=ROOT / "ci/lab/go" / lab,
+        env={**os.environ, "GOTOOLCHAIN": "auto"},
         capture_output=True,
         text=True,
         check=False,

@@ -9,15 +9,12 @@ import pytest
 import yaml
 
 from tests.chart import schemas
-from tests.chart.conftest import Render
+from tests.chart.conftest import Helm, Render
 from tests.chart.test_chart import MANIFESTS, SITUATIONS
 from tests.conftest import ROOT
 
 SHOWN = sorted(
-    file
-    for folder in (MANIFESTS, ROOT / "hooks/examples")
-    for file in folder.glob("*.yaml")
-    if file.stem != "kustomization"  # an instruction to a program, no object
+    file for folder in (MANIFESTS, ROOT / "hooks/examples") for file in folder.glob("*.yaml")
 )
 
 Conform = Callable[[str], "subprocess.CompletedProcess[str]"]
@@ -56,13 +53,32 @@ def test_what_is_shown_conforms(conform: Conform, file: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    "words",
+    [
+        (),
+        ("--set-json", 'revisions=[{"revision":"1-31-0","version":"1.31.0"}]'),
+        ("--set-json", 'cluster={"server":null,"name":"eu-1"}', "--set", "prefix=eu-1-"),
+    ],
+)
+def test_the_applications_of_the_example_conform(
+    conform: Conform, helm: Helm, words: tuple[str, ...]
+) -> None:
+    rendered = helm("template", "istio-upgrade", ROOT / "hooks/examples/upgrade", *words)
+
+    done = conform(rendered.stdout)
+
+    assert done.returncode == 0, done.stdout
+    wrong = conform(rendered.stdout.replace("retry: {}", "retries: {}"))
+    assert wrong.returncode == 1
+
+
+@pytest.mark.parametrize(
     ("file", "right", "wrong"),
     [
         ("manifests/ingress", "activeDeadlineSeconds: 600", "activeDeadlineSecond: 600"),
         ("manifests/ingress", "backoffLimit: 0", "backoffLimit: none"),
         ("manifests/rights", "roleRef:", "roleReference:"),
-        ("examples/applications", "retry: {}", "retries: {}"),
-        ("examples/applications", "annotations: {", "annotation: {"),
+        ("examples/app-of-apps", "retry: {}", "retries: {}"),
         ("examples/fleet", "missingkey=error]", "missingkey=error, 1]"),
     ],
 )
