@@ -5,13 +5,13 @@ import shutil
 import subprocess
 import time
 from collections.abc import Callable, Iterable
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from tests.lab.harness import ROOT, Lab
+from tests.lab.harness import ROOT, Lab, until
 
 Object = dict[str, Any]
 
@@ -33,6 +33,10 @@ class Application:
         self.synced: str = status.get("sync", {}).get("status", "")
         self.health: str = status.get("health", {}).get("status", "")
         self.resources: list[Object] = status.get("resources", [])
+        self.conditions: list[Object] = status.get("conditions", [])
+        # the resources of a selective sync
+        request = self.operation.get("operation", {})
+        self.selected: list[Object] = request.get("sync", {}).get("resources", [])
         started = self.operation.get("operation", {}).get("initiatedBy", {})
         self.automated: bool = started.get("automated", False)
 
@@ -97,6 +101,33 @@ class Argo:
         self._git("add", "--all")
         self._git("commit", "--quiet", "--message", message)
 
+    def commit_objects(self, folder: str, objects: Iterable[Object]) -> None:
+        """Commit a folder that contains these objects and nothing else."""
+        place = self.repository / folder
+        shutil.rmtree(place, ignore_errors=True)
+        place.mkdir(parents=True)
+        for number, each in enumerate(objects):
+            (place / f"{number}.json").write_text(json.dumps(each, indent=1))
+        self._git("add", "--all")
+        self._git("commit", "--quiet", "--allow-empty", "--message", folder)
+
+    @property
+    def release(self) -> tuple[int, int]:
+        """Return the running release of Argo CD: (3, 6)."""
+        answer = self.lab.run("labapp", "get", "http://127.0.0.1:18080/api/version").stdout
+        version = json.loads(answer.partition("\n\n")[2])["Version"].removeprefix("v")
+        major, minor, *_ = version.split("+")[0].split(".")
+        return int(major), int(minor)
+
+    @staticmethod
+    def now() -> str:
+        """Return the time as the UI writes it in an approval."""
+        return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+    def until_gone(self, name: str, timeout: float = 180) -> None:
+        """Wait until an Application does not exist."""
+        until(lambda: name not in self.names(), timeout)
+
     def application(self, name: str) -> Application:
         """As it is now."""
         return Application(self.lab.get("-n", "argocd", f"application/{name}"))
@@ -106,13 +137,18 @@ class Argo:
         self.begin(name, only=only)
         return self.until(name, lambda app: app.over)
 
-    def begin(self, name: str, *, only: list[Object] | None = None) -> None:
+    def begin(self, name: str, *, only: list[Object] | None = None, prune: bool = False) -> None:
         """The same, without waiting for its end.
+
+        Args:
+            name: the Application's.
+            only: the resources of a selective sync.
+            prune: whether resources that are not in the repository are deleted.
 
         The old state goes with the same patch: else the new operation can inherit its result.
         """
         self.refresh(name)
-        sync: Object = {"syncStrategy": {"hook": {}}}
+        sync: Object = {"syncStrategy": {"hook": {}}, "prune": prune}
         if only:
             sync["resources"] = only
         operation = {"initiatedBy": {"username": "test"}, "sync": sync}
