@@ -23,14 +23,14 @@ def push_metrics(verdict: Short, at: datetime, target: str, cluster: str = "") -
     if target.startswith(("http://", "https://")):
         # one group per stage: a run of one stage keeps the metrics of the others
         for stage in verdict.stages:
-            registry = _registry(verdict, at, [stage], cluster)
+            found = registry(verdict, at, [stage], cluster)
             group = {"stage": stage} | ({"cluster": cluster} if cluster else {})
-            pushadd_to_gateway(target, "meshgate", registry, group, timeout=10)
+            pushadd_to_gateway(target, "meshgate", found, group, timeout=10)
     else:
-        write_to_textfile(target, _registry(verdict, at, verdict.stages, cluster))
+        write_to_textfile(target, registry(verdict, at, verdict.stages, cluster))
 
 
-def _registry(
+def registry(
     verdict: Short, at: datetime, stages: Iterable[str], cluster: str
 ) -> CollectorRegistry:
     """Return the metrics of these stages; the label `cluster` is there if the cluster has a name.
@@ -42,15 +42,15 @@ def _registry(
         cluster: The cluster's name, or empty.
     """
     labels = {"cluster": cluster} if cluster else {}
-    registry = CollectorRegistry()
+    found = CollectorRegistry()
     for name, help, value in (
         ("meshgate_gate_open", "1 if the gate of the stage is open", None),
         ("meshgate_exit_code", "exit code of the stage's last run", verdict.exit),
         ("meshgate_verdict_timestamp_seconds", "time of the stage's last verdict", at.timestamp()),
     ):
-        gauge = Gauge(name, help, [*labels, "stage"], registry=registry)
+        gauge = Gauge(name, help, [*labels, "stage"], registry=found)
         for stage in stages:
             gauge.labels(**labels, stage=stage).set(
                 verdict.stages[stage] if value is None else value
             )
-    return registry
+    return found
