@@ -39,10 +39,24 @@ def generated() -> dict[Path, str]:
         ROOT / "hooks/meshgate/files/rbac.json": roles(),
         ROOT / "hooks/meshgate/files/rbac-shadow.json": roles(shadow=True),
         ROOT / "hooks/meshgate/files/restart.json": listed([rights.restart_role("istio-restart")]),
+        ROOT / "src/meshgate/cli/argocd.json": argocd_templates(),
         ROOT / "docs/verdict.schema.json": pretty(schema()),
         ROOT / "docs/reference/options.md": reference_page.page(),
         ROOT / "README.md": between(readme, stages()),
     }
+
+
+def argocd_templates() -> str:
+    """Return the files that `meshgate init argocd` writes: {name: text}."""
+    health, examples = ROOT / "hooks/argocd", ROOT / "hooks/examples"
+    chart = sorted(path for path in (examples / "upgrade").rglob("*") if path.is_file())
+    paths = [health / "argocd-cm.yaml", health / "notifications-cm.yaml"]
+    paths += [examples / "app-of-apps.yaml", *chart]
+    found = {}
+    for path in paths:
+        folder = examples if examples in path.parents else health
+        found[str(path.relative_to(folder))] = path.read_text()
+    return pretty(found)
 
 
 def roles(*, shadow: bool = False) -> str:
