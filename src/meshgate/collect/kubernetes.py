@@ -31,6 +31,7 @@ __all__ = ["Api", "ApiAnswer", "Cluster", "NoCluster", "ReadError", "Version"]
 
 T = TypeVar("T")
 
+CLEANUP = 5.0  # seconds after the run's deadline for a request that removes something
 LARGEST = 512 * 1024 * 1024  # bytes of one answer
 _JSON = {"Content-Type": "application/json"}
 TOKENS = Path("/var/run/secrets/kubernetes.io/serviceaccount/token")
@@ -197,7 +198,7 @@ class Cluster:
 
     def delete(self, path: str, *, right: str, query: list[tuple[str, str]] | None = None) -> None:
         """Deletes one object; one that is gone already is no error."""
-        response = self.ask("DELETE", path, query=query)
+        response = self.ask("DELETE", path, query=query, cleanup=True)
         if response.status not in (200, 202, 404):
             raise self._refusal(response, path, right)
 
@@ -223,10 +224,15 @@ class Cluster:
         query: list[tuple[str, str]] | None = None,
         headers: dict[str, str] | None = None,
         body: bytes | None = None,
+        cleanup: bool = False,
     ) -> "Answer":
-        """Send one request and return the whole answer, within the time-out of a request."""
+        """Send one request and return the whole answer, within the time-out of a request.
+
+        With `cleanup` it is sent after the run's deadline too, with CLEANUP seconds.
+        """
         request = self._request(method, path, query, headers)
-        limit = min(self._timeout, self.deadline.left)
+        left = max(self.deadline.left, CLEANUP) if cleanup else self.deadline.left
+        limit = min(self._timeout, left)
         if not limit:
             raise ReadError(*OUT_OF_TIME)
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from meshgate.collect.errors import NoCluster, ReadError
+from meshgate.deadline import bounded
 from meshgate.pipeline import metrics
 from meshgate.pipeline.events import publish_event
 from meshgate.pipeline.reports import Run, keep
@@ -20,6 +21,7 @@ from meshgate.settings.reference import ObjectReference
 if TYPE_CHECKING:
     from meshgate.collect.kubernetes import Cluster
 
+LONGEST = 60.0  # seconds for one target
 ANNOTATION = "meshgate/"
 GATE, VERDICT = f"{ANNOTATION}gate", f"{ANNOTATION}verdict"
 OPEN, CLOSED = "open", "closed"
@@ -111,7 +113,9 @@ class _Publisher:
             steps.append((f"metrics to {self._targets.metrics}", self._measure))
         for what, step in steps:
             try:
-                step()
+                bounded(step, LONGEST, f"publish {what}")
+            except TimeoutError:
+                yield f"could not publish {what}: it took longer than {LONGEST:.0f} s"
             except ReadError as error:
                 yield f"could not publish {what}: {error.why} (fix: {error.remedy})"
             except NoCluster as error:

@@ -32,7 +32,7 @@ def parse(pem: str) -> list[x509.Certificate]:
     """All certificates of a bundle; none where it holds nothing that is one."""
     try:
         return x509.load_pem_x509_certificates(pem.encode())
-    except ValueError:
+    except UNREADABLE:
         return []
 
 
@@ -69,6 +69,15 @@ def distrust(
     Istio's own roots lack what the web's profile asks for, so this is RFC 5280's core: names,
     signatures, dates, and that only a CA signs.
     """
+    try:
+        return _distrust(chain, roots, at)
+    except UNREADABLE as error:
+        return f"a certificate cannot be read: {str(error)[:200] or type(error).__name__}"
+
+
+def _distrust(
+    chain: Sequence[x509.Certificate], roots: Sequence[x509.Certificate], at: datetime
+) -> str:
     if not chain:
         return "no certificate was sent"
     if not roots:
