@@ -16,6 +16,7 @@ from meshgate.pipeline import metrics
 from meshgate.pipeline.events import publish_event
 from meshgate.pipeline.reports import Run, keep
 from meshgate.report.short import Short
+from meshgate.report.visible import visible, visible_parts
 from meshgate.settings.reference import ObjectReference
 
 if TYPE_CHECKING:
@@ -80,7 +81,7 @@ def publish(
     Returns:
         One line for each target that failed.
     """
-    return list(_Publisher(verdict, version, targets, files, connect).run())
+    return list(map(visible, _Publisher(verdict, version, targets, files, connect).run()))
 
 
 class _Publisher:
@@ -159,7 +160,9 @@ class _Publisher:
 
     def _merge(self, job: ObjectReference, annotations: dict[str, str]) -> dict[str, str]:
         """Patch the Job, and return all its annotations."""
-        metadata = {"annotations": annotations} | ({"uid": job.uid} if job.uid else {})
+        metadata = {"annotations": visible_parts(annotations)} | (
+            {"uid": job.uid} if job.uid else {}
+        )
         written = self._connect().merge(
             f"/apis/batch/v1/namespaces/{job.namespace}/jobs/{job.name}",
             {"metadata": metadata},

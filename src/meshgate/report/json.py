@@ -7,6 +7,7 @@ from typing import Any, Literal
 import msgspec
 
 from meshgate.catalogue import check
+from meshgate.report.visible import visible_parts
 from meshgate.snapshot.model import Snapshot
 from meshgate.suppressions import key
 from meshgate.verdict import Finding, Ruling, Verdict
@@ -116,7 +117,7 @@ def report(
         reason: why the run ended without a result of its checks.
     """
     code = int(ruling.gate) if exit is None else exit
-    return Report(
+    document = Report(
         version=VERSION,
         gate="open" if code == 0 else "closed",
         sentence=sentence or ruling.sentence,
@@ -140,6 +141,7 @@ def report(
         target=(snapshot and snapshot.expectations.target_version) or "",
         reason=reason,
     )
+    return visible_parts(document)
 
 
 def write(document: Report, file: Path) -> None:
