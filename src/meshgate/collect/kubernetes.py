@@ -267,7 +267,8 @@ class Cluster:
             auth_settings=["BearerToken"],
         )
         send = self.api.rest_client.pool_manager.request
-        return partial(send, method, url, headers=sent_headers, retries=False)
+        # the client's defaults must not replace the User-Agent of a program behind the facade
+        return partial(send, method, url, headers=sent_headers | (headers or {}), retries=False)
 
     def _retried(self, attempt: Callable[[], T]) -> T:
         """Try again where the connection fails, while our patience lasts.
