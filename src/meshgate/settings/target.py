@@ -23,12 +23,12 @@ class Target(NamedTuple):
             usable = False
         if not usable or "@" in parts.netloc:
             raise ValueError(
-                "not a target: write http(s)://HOST/PATH [via HOST:PORT], without a user"
+                "the value is not a target: write http(s)://HOST/PATH [via HOST:PORT], without a user"
             )
         try:
             port = urlsplit(f"//{address}").port
         except ValueError:
             port = None
         if address and not port:
-            raise ValueError("not a target: the address after `via` is not HOST:PORT")
+            raise ValueError("the value is not a target: the address after `via` is not HOST:PORT")
         return cls(url, address)

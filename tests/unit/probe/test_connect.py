@@ -4,11 +4,12 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
 from meshgate.deadline import Deadline
-from meshgate.probe.resolver import connect, connect_first
+from meshgate.probe.resolver import connect, connect_first, literal
 
 
 @pytest.fixture
@@ -20,9 +21,13 @@ def listening() -> Iterator[int]:
 
 @pytest.fixture
 def slow_resolver(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """A system resolver that does not answer."""
-    released = threading.Event()
-    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: released.wait(60))
+    """A system resolver that does not answer for names."""
+    released, real = threading.Event(), socket.getaddrinfo
+
+    def resolve(host: str, *more: Any, **options: Any) -> Any:
+        return real(host, *more, **options) if literal(host) else released.wait(60)
+
+    monkeypatch.setattr(socket, "getaddrinfo", resolve)
     yield
     released.set()
 
