@@ -68,7 +68,7 @@ def test_every_rule_is_named_by_a_manifest_or_has_no_note(minor: str) -> None:
 @pytest.mark.parametrize("minor", MINORS)
 def test_a_variable_that_a_remedy_names_is_an_opt_out_or_a_parameter(minor: str) -> None:
     for name, rule in ledger()[minor].rule.items():
-        named = set(re.findall(r"[A-Z]+(?:_[A-Z]+)+", rule.do))
+        named = set(re.findall(r"\b[A-Z]+(?:_[A-Z]+)+\b", rule.do))
         assert named <= {*rule.unless, *rule.names}, name
 
 

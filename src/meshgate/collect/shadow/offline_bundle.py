@@ -1,8 +1,8 @@
 """Record what the simulation of an upgrade needs, to run it later without the cluster.
 
 Objects are recorded whole, because istiod reads more of them than any check does.  Exceptions: of
-pods and pod templates only what istiod reads, nothing of ConfigMaps and Secrets, and nothing that looks like a
-credential.
+pods and pod templates only what istiod reads, nothing of ConfigMaps and Secrets, and nothing that
+looks like a credential.
 """
 
 import hashlib

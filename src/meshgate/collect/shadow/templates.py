@@ -26,7 +26,7 @@ class _Name(Base, frozen=True):
 
 
 class _Spec(Base, frozen=True):
-    template: dict[str, Any] = {}
+    template: dict[str, Any] = msgspec.field(default_factory=dict)
 
 
 class _Object(Base, frozen=True):

@@ -116,10 +116,10 @@ def test_the_injector_of_a_release_rejects_what_the_ledger_says(
 ) -> None:
     release = int(program.parts[-3].split("-")[1].split(".")[1])
     manifests = tmp_path / "istiod.yaml"
-    command = [program.parent / "istioctl", "manifest", "generate", "--set", "profile=minimal"]
+    command = [str(program.parent / "istioctl"), "manifest", "generate", "--set", "profile=minimal"]
     charts = program.parents[1] / "manifests"
     with manifests.open("wb") as file:
-        subprocess.run([*command, "--manifests", charts], stdout=file, check=True)
+        subprocess.run([*command, "--manifests", str(charts)], stdout=file, check=True)
     api = cluster(
         workload("web", **{PORT: "9090", CPU: "100m"}),
         workload("port", **{PORT: "metrics"}),

@@ -54,7 +54,12 @@ from meshgate.snapshot.istio import (
     WorkloadEntry,
 )
 from meshgate.snapshot.istio import GatewaySpec as IstioGatewaySpec
-from meshgate.snapshot.kubernetes import Annotations, Metadata, WebhookConfiguration, WebhookMetadata
+from meshgate.snapshot.kubernetes import (
+    Annotations,
+    Metadata,
+    WebhookConfiguration,
+    WebhookMetadata,
+)
 from meshgate.verdict import CouldNotVerify, Finding
 from tests.builders import expecting, istiod, mesh, pod, reading, running, sync
 from tests.upgrade_builders import definition, patch, patched, settings, workload
@@ -555,6 +560,20 @@ def test_compatibility_version_keeps_the_old_behavior(rule: str) -> None:
 
     assert seen(rules()[rule].profile) == []
     assert seen("1.31") != []
+
+
+@pytest.mark.parametrize(
+    "uri",
+    [
+        "http://user@169.254.1.1:8080/keys",
+        "https://[fe80::1]/keys",
+        "https://[fd00:ec2::254]/keys",
+        "http://100.100.100.200",
+        "http://metadata.google.internal/keys",
+    ],
+)
+def test_every_form_of_a_link_local_jwks_uri_is_found(uri: str) -> None:
+    assert len(found(upgraded("1.30.3", "1.30.4", **jwks(uri)), "link-local-jwks")) == 1
 
 
 def test_a_backend_tls_policy_for_a_service_entry_is_compared_by_its_hosts() -> None:

@@ -7,7 +7,7 @@ import pytest
 from meshgate.semantics.releases import read_support, shipped
 from meshgate.snapshot.model import Expectations
 from meshgate.verdict import CouldNotVerify, NotApplicable
-from tests.builders import deployment, expecting, istiod, mesh, reading, sidecar, sync
+from tests.builders import deployment, expecting, mesh, reading, sync
 
 
 def runs(version: str, proxy: str = "1.28.2") -> tuple[object, ...]:

@@ -99,9 +99,6 @@ def shared_host(mesh: Mesh, rule: Rule) -> Iterator[Sign]:
                 )
 
 
-
-
-
 def external_sds(mesh: Mesh, rule: Rule) -> Iterator[Sign]:
     """Yield Istio Gateways that get certificates from an SDS provider."""
     for gateway in mesh.evidence.gateways:

@@ -3,7 +3,6 @@
 import re
 from collections.abc import Iterator
 from ipaddress import ip_address, ip_network
-from urllib.parse import urlsplit
 
 from meshgate.facts.precheck.detections.base import Detection, Mesh, Sign, named
 from meshgate.semantics.releases import Rule
@@ -25,6 +24,7 @@ QUANTITY = re.compile(r"[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([KMGTPE]i|[numkMGTPE]|
 METADATA_ADDRESSES = (ip_network("100.100.100.200/32"), ip_network("fd00:ec2::/32"))
 LINK_LOCAL_MULTICAST = (ip_network("224.0.0.0/24"), ip_network("ff02::/16"))
 METADATA_HOST = "metadata.google.internal"
+URI = re.compile(r"https?://(?:[^/?#@]*@)?(\[[^]]*]|[^/:?#]+)", re.IGNORECASE)
 
 # Characters that Istio did not quote in regular expressions; `*` is its own wildcard.
 _SPECIAL = re.compile(r"[.\[\](){}+?^$|\\]")
@@ -129,10 +129,8 @@ def link_local_jwks(mesh: Mesh, rule: Rule) -> Iterator[Sign]:
 
 
 def _host(uri: str) -> str:
-    try:
-        return urlsplit(uri).hostname or ""
-    except ValueError:
-        return ""
+    match = URI.match(uri)
+    return match[1].strip("[]").lower() if match else ""
 
 
 def _blocked(host: str) -> bool:
