@@ -191,7 +191,7 @@ def test_what_1_29_changed_is_named(tmp_path: Path) -> None:
         assert _line(stage, words)
 
 
-# --- what is put in -----------------------------------------------------------------------------
+# --- the faults ----------------------------------------------------------------------------------
 
 _ON_DELETE = '{"spec": {"updateStrategy": {"type": "OnDelete", "rollingUpdate": null}}}'
 

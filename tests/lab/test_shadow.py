@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.lab.harness import NEW, OLD, Lab, until
-from tests.lab.rights import VERIFIER, grant
+from tests.lab.rights import VERIFIER, grant, requests
 
 MESHGATE = str(Path(sys.executable).with_name("meshgate"))
 
@@ -30,15 +30,6 @@ def shadow(
 ) -> subprocess.CompletedProcess[str]:
     """`meshgate shadow` with a version's programs, as an engineer would call it."""
     return lab.run(MESHGATE, "shadow", *target(lab, version, folder), *words, identity=identity)
-
-
-def api_requests(lab: Lab) -> list[tuple[str, str]]:
-    """Every request that the API server had from the verifier: verb and resource."""
-    events = map(json.loads, lab.verb("node", "cat", "/var/log/audit/audit.log").splitlines())
-    return [
-        (event["verb"], event.get("objectRef", {}).get("resource", event["requestURI"]))
-        for event in events
-    ]
 
 
 def processes(program: Path) -> list[int]:
@@ -65,16 +56,16 @@ def test_the_same_version_changes_nothing(old: Lab, tmp_path: Path) -> None:
 
 def test_on_a_healthy_mesh_nothing_breaks_and_nothing_is_written(old: Lab, tmp_path: Path) -> None:
     grant(old, "--shadow")
-    before = len(api_requests(old))
+    before = len(requests(old))
 
     done = shadow(old, NEW, tmp_path, f"--save={tmp_path}/shadow.json", identity=VERIFIER)
 
     assert done.returncode == 0, done.stdout + done.stderr
     # by the API server's own word
-    requests = api_requests(old)[before:]
-    assert ("list", "envoyfilters") in requests
-    assert {verb for verb, _ in requests} == {"get", "list", "watch"}
-    assert not [resource for _, resource in requests if resource in ("secrets", "leases")]
+    made = requests(old)[before:]
+    assert ("list", "envoyfilters") in {(each.verb, each.resource) for each in made}
+    assert {each.verb for each in made} == {"get", "list", "watch"}
+    assert not [each for each in made if each.resource in ("secrets", "leases")]
     # what the release changes everywhere is one line, and it is the one of its release notes
     (line,) = changed(done)
     assert line.startswith("all ")

@@ -9,8 +9,8 @@ from typing import Any, NamedTuple
 
 import msgspec
 
+from meshgate.collect.api import Api
 from meshgate.collect.errors import ReadError
-from meshgate.collect.kubernetes import Api
 from meshgate.collect.shadow.running import RunningMesh
 from meshgate.collect.shadow.target import Running
 from meshgate.collect.workloads import WORKLOADS

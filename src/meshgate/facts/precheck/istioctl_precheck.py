@@ -7,7 +7,7 @@ from meshgate.semantics.versions import Version
 from meshgate.snapshot.istioctl import AnalysisMessage
 from meshgate.verdict import CouldNotVerify, Finding
 
-# "missing permission to create": whoever applies the upgrade needs it, and meshgate does not
+# "missing permission to create": the person who applies the upgrade needs it, and meshgate does not
 OWN_RIGHTS = "IST0141"
 
 
