@@ -148,7 +148,7 @@ def _blocked(host: str) -> bool:
 
 
 def quantity(mesh: Mesh, rule: Rule) -> Iterator[Sign]:
-    """Yield workloads with an annotation that is no Kubernetes quantity."""
+    """Yield workloads with an annotation that is not a Kubernetes quantity."""
     for each in mesh.evidence.workloads:
         for name in sorted({*rule.names} & each.values.keys()):
             if not QUANTITY.fullmatch(each.values[name]):
