@@ -19,9 +19,9 @@ def target(lab: Lab, version: str, folder: Path) -> list[str]:
     if not folder.joinpath(version).exists():
         lab.verb("target", version, str(folder / version))
     return [
-        f"--istiod={folder}/{version}/pilot-discovery",
-        f"--envoy={folder}/{version}/envoy",
-        f"--manifests={folder}/{version}/istiod.yaml",
+        f"--shadow-istiod={folder}/{version}/pilot-discovery",
+        f"--shadow-envoy={folder}/{version}/envoy",
+        f"--shadow-manifests={folder}/{version}/istiod.yaml",
     ]
 
 
@@ -261,7 +261,7 @@ def test_a_snapshot_gives_the_same_result_as_the_cluster(old: Lab, tmp_path: Pat
     words = [*target(old, NEW, tmp_path), f"--snapshot={tmp_path}/mesh.gz"]
     later, of_another = (
         subprocess.run(
-            [MESHGATE, "shadow", *words, f"--target={version}"],
+            [MESHGATE, "shadow", *words, f"--target-version={version}"],
             check=False,
             capture_output=True,
             text=True,
@@ -272,7 +272,7 @@ def test_a_snapshot_gives_the_same_result_as_the_cluster(old: Lab, tmp_path: Pat
     assert later.returncode == 1, later.stdout + later.stderr
     assert later.stdout == now.stdout
     assert (of_another.returncode, of_another.stdout) == (10, "")
-    assert f"is of {NEW}, and not of {OLD}" in of_another.stderr
+    assert f"has version {NEW}, not {OLD}" in of_another.stderr
     assert len([line for line in now.stdout.splitlines() if line.startswith("FAIL ")]) == 2
     assert CANARY not in gzip.decompress((tmp_path / "mesh.gz").read_bytes()).decode()
 

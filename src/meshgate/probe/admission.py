@@ -109,6 +109,13 @@ def sample_review(namespace: str) -> bytes:
     return msgspec.json.encode(_request(Question("", "pod", namespace)))
 
 
+def pod_review(namespace: str, pod: Mapping[str, Any]) -> bytes:
+    """Return the question about a pod (`metadata` and `spec`) in a namespace."""
+    review = _request(Question("", "pod", namespace))
+    review["request"]["object"] |= pod
+    return msgspec.json.encode(review)
+
+
 def patch_of(answer: bytes) -> list[Any]:
     """Return the JSON patch of an injector's answer; raise ValueError if it has none."""
     response = _ANSWERS.decode(answer).response

@@ -24,6 +24,9 @@ class Annotations(Base, frozen=True):
     )
     ambient: str | None = msgspec.field(default=None, name="ambient.istio.io/redirection")
     dry_run: str | None = msgspec.field(default=None, name="istio.io/dry-run")
+    service_account: str | None = msgspec.field(
+        default=None, name="gateway.istio.io/service-account"
+    )
 
 
 class Owner(Base, frozen=True):
