@@ -23,7 +23,7 @@ class Target(NamedTuple):
             usable = False
         if not usable or "@" in parts.netloc:
             raise ValueError(
-                "the value is not a target: write http(s)://HOST/PATH [via HOST:PORT], without a user"
+                "the value is not a target: write http(s)://HOST/PATH [via HOST:PORT], no user"
             )
         try:
             port = urlsplit(f"//{address}").port
