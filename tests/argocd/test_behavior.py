@@ -326,7 +326,7 @@ def test_a_wave_of_clusters_starts_only_after_healthy_parents(
         "path": "fleet-{{ .wave }}",
         "targetRevision": "main",
     }
-    policy = {"automated": {}, "retry": {}}
+    policy: Object = {"automated": {}, "retry": {}}
     for each in waves:
         wave = each["wave"]
         gate = hook(f"gate-{wave}", "PostSync", "false" if wave == "canary" else "true")

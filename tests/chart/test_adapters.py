@@ -129,7 +129,7 @@ def test_a_component_conforms(tmp_path: Path, schema: str, file: Path) -> None:
     plain.write_text(json.dumps(body))
 
     def check() -> "subprocess.CompletedProcess[str]":
-        words = [sys.executable, "-m", "check_jsonschema", "--builtin-schema", schema, plain]
+        words = [sys.executable, "-m", "check_jsonschema", "--builtin-schema", schema, str(plain)]
         return subprocess.run(words, capture_output=True, text=True, check=False)
 
     assert check().returncode == 0, check().stdout

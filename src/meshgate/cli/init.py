@@ -8,7 +8,7 @@ from typing import Annotated
 import msgspec
 import typer
 
-from meshgate.cli.options import app, say, with_settings
+from meshgate.cli.options import app, say, show, with_settings
 from meshgate.settings import Settings
 
 # What the examples show, and the options replace.
@@ -53,7 +53,7 @@ def argocd(
     for file, text in written.items():
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(text)
-        typer.echo(file)
+        show(str(file))
     say(f"commit {folder}, then run:")
     say(f"kubectl patch configmap argocd-cm -n argocd --patch-file {folder / 'argocd-cm.yaml'}")
     say(f"kubectl apply -f {folder / 'app-of-apps.yaml'}")

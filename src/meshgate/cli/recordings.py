@@ -7,7 +7,7 @@ from pathlib import Path
 
 import typer
 
-from meshgate.cli.options import app
+from meshgate.cli.options import app, show
 from meshgate.report.json import read
 
 
@@ -27,9 +27,9 @@ def diff(before: Path, after: Path) -> None:
         ("gone", then.keys() - now.keys(), then),
     ):
         for each in sorted(keys):
-            typer.echo(f"{title:5} {words[each]}")
+            show(f"{title:5} {words[each]}")
     if then.keys() == now.keys():
-        typer.echo("no new findings, none resolved")
+        show("no new findings, none resolved")
 
 
 def _offenders(snapshot: Path) -> dict[str, str]:

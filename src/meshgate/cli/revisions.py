@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from meshgate.cli.evidence import open_mesh
-from meshgate.cli.options import ISTIOD, app, errors, say, with_settings
+from meshgate.cli.options import ISTIOD, app, errors, say, show, with_settings
 from meshgate.collect.snapshot_location import SnapshotLocation
 from meshgate.facts.mesh import Mesh
 from meshgate.settings import Settings
@@ -44,7 +44,7 @@ def revisions(
         raise typer.Exit(int(Gate.COULD_NOT_VERIFY)) from error
     for revision, names in sorted(users.items()):
         for name in names:
-            typer.echo(f"{revision:12} {name}")
+            show(f"{revision:12} {name}")
     if unused:
         _require_unused(unused, users.get(unused, []), known)
 
