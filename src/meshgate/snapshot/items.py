@@ -39,7 +39,9 @@ from meshgate.snapshot.kubernetes import (
     Service,
     WebhookConfiguration,
 )
+from meshgate.snapshot.mesh_config import MeshConfig
 from meshgate.snapshot.mtls import PortProbes
+from meshgate.snapshot.new_pods import LimitRange, NewPods, ResourceQuota
 from meshgate.snapshot.offline_bundle import OfflineBundle
 from meshgate.snapshot.pair import Pair
 from meshgate.snapshot.retry_after import Burst, RetryFilters
@@ -142,6 +144,8 @@ class Items(Base, frozen=True):
     network_policies: Annotated[
         tuple[NetworkPolicy, ...], Listed("networking.k8s.io", "networkpolicies")
     ] = ()
+    resource_quotas: Annotated[tuple[ResourceQuota, ...], Listed("", "resourcequotas")] = ()
+    limit_ranges: Annotated[tuple[LimitRange, ...], Listed("", "limitranges")] = ()
     nodes: Annotated[tuple[Node, ...], Listed("", "nodes")] = ()
     definitions: Annotated[
         tuple[Definition, ...], Listed("apiextensions.k8s.io", "customresourcedefinitions")
@@ -227,8 +231,14 @@ class Items(Base, frozen=True):
     injector_configs: Annotated[
         tuple[InjectorConfig, ...], Source("injector_configs:read", requires=("pods",))
     ] = ()
+    mesh_configs: Annotated[
+        tuple[MeshConfig, ...], Source("mesh_config:read", requires=("pods",))
+    ] = ()
     admission: Annotated[
         Admission, Source("readers:read_admission", requires=("namespaces", "pods", "@webhooks"))
+    ] = _absent()
+    new_pods: Annotated[
+        NewPods, Source("new_pods:read", requires=("namespaces", "pods", "@webhooks"))
     ] = _absent()
     signing: Annotated[
         Signing, Source("readers:read_signing", requires=("pods", "root_certificates"))

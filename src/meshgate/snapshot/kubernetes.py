@@ -107,10 +107,12 @@ class ContainerStatus(Base, frozen=True):
 
 class Limits(Base, frozen=True):
     memory: str = ""
+    cpu: str = ""
 
 
 class Resources(Base, frozen=True):
     limits: Limits = Limits()
+    requests: Limits = Limits()
 
 
 class ContainerPort(Base, frozen=True):
@@ -125,6 +127,7 @@ class Container(Base, frozen=True):
     image: str = ""
     resources: Resources = Resources()
     ports: tuple[ContainerPort, ...] = ()
+    restart_policy: str = ""
 
 
 class PodSpec(Base, frozen=True):
