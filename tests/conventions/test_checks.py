@@ -28,6 +28,7 @@ from meshgate.snapshot.kubernetes import (
     Controller,
     ControllerSpec,
     ControllerStatus,
+    Job,
     Metadata,
     PodSpec,
     PodTemplate,
@@ -261,6 +262,7 @@ MESHES = {
     ),
     "with a workload that is injected": snapshot(
         new_pods=NewPods(pods=(NewPod(workload="Deployment shop/web", replicas=1, injected=True),)),
+        jobs=(Job(metadata=Metadata(name="export", namespace="shop")),),
         resource_quotas=(ResourceQuota(metadata=Metadata(name="all", namespace="shop")),),
     ),
     "without a sidecar": snapshot(pods=(istiod(), pod("bare", containers=[running("app")]))),

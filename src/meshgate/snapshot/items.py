@@ -32,6 +32,8 @@ from meshgate.snapshot.kubernetes import (
     Deployment,
     DisruptionBudget,
     EndpointSlice,
+    Event,
+    Job,
     Namespace,
     NetworkPolicy,
     Pod,
@@ -130,6 +132,11 @@ class Items(Base, frozen=True):
     deployments: Annotated[tuple[Deployment, ...], Listed("apps", "deployments")] = ()
     stateful_sets: Annotated[tuple[Controller, ...], Listed("apps", "statefulsets")] = ()
     daemon_sets: Annotated[tuple[Controller, ...], Listed("apps", "daemonsets")] = ()
+    jobs: Annotated[tuple[Job, ...], Listed("batch", "jobs")] = ()
+    # why controllers could not create pods
+    creation_events: Annotated[
+        tuple[Event, ...], Listed("", "events", only="reason=FailedCreate")
+    ] = ()
     services: Annotated[tuple[Service, ...], Listed("", "services")] = ()
     endpoint_slices: Annotated[
         tuple[EndpointSlice, ...], Listed("discovery.k8s.io", "endpointslices")

@@ -329,6 +329,37 @@ class Controller(Base, frozen=True):
     status: ControllerStatus | None = None
 
 
+class JobSpec(Base, frozen=True):
+    suspend: bool = False
+    template: PodTemplate = PodTemplate()
+
+
+class JobStatus(Base, frozen=True):
+    active: int = 0
+    conditions: tuple[Condition, ...] = ()
+
+
+class Job(Base, frozen=True):
+    metadata: Metadata
+    spec: JobSpec = JobSpec()
+    status: JobStatus = JobStatus()
+
+
+class InvolvedObject(Base, frozen=True):
+    kind: str = ""
+    namespace: str = ""
+    name: str = ""
+
+
+class Event(Base, frozen=True):
+    """An Event of the API server, which keeps it for an hour by default."""
+
+    metadata: Metadata
+    involved_object: InvolvedObject = InvolvedObject()
+    message: str = ""
+    last_timestamp: datetime | None = None
+
+
 class DisruptionBudgetSpec(Base, frozen=True):
     selector: LabelSelector | None = None
 

@@ -48,6 +48,9 @@ def _from_1(body: Body) -> Body:
         # nor the pods that a restart would create
         read += ["new_pods", "resource_quotas", "limit_ranges"]
         body["newPods"] = {"skippedReason": "meshgate 0.1 recorded this snapshot without them"}
+    if "stateful_sets" in read:
+        # nor Jobs and Events
+        read += ["jobs", "creation_events"]
     if "istiod_metrics" in read:
         # nor who asks istiod for key sets
         read.append("request_authentications")
