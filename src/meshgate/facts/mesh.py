@@ -40,6 +40,7 @@ from meshgate.facts.precheck.envoy_filters import EnvoyFilters
 from meshgate.facts.precheck.gateway_api_crds import GatewayApi
 from meshgate.facts.precheck.istioctl_precheck import Precheck
 from meshgate.facts.precheck.ownership import Ownership
+from meshgate.facts.precheck.proxy_skew import ProxySkew
 from meshgate.facts.precheck.registries import Registries
 from meshgate.facts.precheck.release_changes import Changes
 from meshgate.facts.precheck.restart import Restart
@@ -59,7 +60,7 @@ class Mesh:
         return f"<Mesh {self.evidence.snapshot.source}>"
 
     def notes(self, reads: Iterable[str]) -> tuple[str, ...]:
-        """Return what is noteworthy about evidence that these checks read, and not a finding."""
+        """Return remarks about the evidence of these checks that are not findings."""
         snapshot = self.evidence.snapshot
         seen = frozenset(reads) & frozenset(snapshot.read)
         left_out = [
@@ -72,12 +73,12 @@ class Mesh:
 
     @cached_property
     def control_plane(self) -> ControlPlane:
-        """istiod's Deployments and replicas."""
+        """Istiod's Deployments and replicas."""
         return ControlPlane(self.evidence)
 
     @cached_property
     def numbers(self) -> Numbers:
-        """istiod's metrics."""
+        """Istiod's metrics."""
         return Numbers(self.evidence)
 
     @cached_property
@@ -117,7 +118,7 @@ class Mesh:
 
     @cached_property
     def authority(self) -> Authority:
-        """istiod as certificate authority."""
+        """Istiod as certificate authority."""
         return Authority(self.evidence)
 
     @cached_property
@@ -239,6 +240,11 @@ class Mesh:
     def registries(self) -> Registries:
         """Images in registries that shut down."""
         return Registries(self.evidence)
+
+    @cached_property
+    def proxy_skew(self) -> ProxySkew:
+        """The versions of the proxies, compared with the target."""
+        return ProxySkew(self.evidence)
 
     @cached_property
     def upgrade(self) -> Upgrade:

@@ -23,10 +23,13 @@ class Annotations(Base, frozen=True):
     )
     ambient: str | None = msgspec.field(default=None, name="ambient.istio.io/redirection")
     dry_run: str | None = msgspec.field(default=None, name="istio.io/dry-run")
+    service_account: str | None = msgspec.field(
+        default=None, name="gateway.istio.io/service-account"
+    )
 
 
 class Owner(Base, frozen=True):
-    """What made an object, and makes it anew."""
+    """The owner reference of an object; a controller creates it again."""
 
     kind: str
     name: str
@@ -381,7 +384,7 @@ class NetworkPolicySpec(Base, frozen=True):
 
 
 class NetworkPolicy(Base, frozen=True):
-    """Whom it selects: it may be why a pod does not answer; its rules are not read."""
+    """The pods that it selects, for which it may drop connections; its rules are not read."""
 
     metadata: Metadata
     spec: NetworkPolicySpec = NetworkPolicySpec()

@@ -51,6 +51,9 @@ def _from_1(body: Body) -> Body:
     if "stateful_sets" in read:
         # nor Jobs and Events
         read += ["jobs", "creation_events"]
+    if "definitions" in read:
+        # nor policies for backends
+        read.append("backend_tls_policies")
     if "istiod_metrics" in read:
         # nor who asks istiod for key sets
         read.append("request_authentications")
