@@ -1,6 +1,7 @@
 """Kubernetes objects, with the API's own field names and only the fields that facts use."""
 
 from datetime import datetime
+from typing import Literal
 
 import msgspec
 
@@ -185,11 +186,14 @@ class Deployment(Base, frozen=True):
     status: DeploymentStatus = DeploymentStatus()
 
 
+Operator = Literal["In", "NotIn", "Exists", "DoesNotExist"]
+
+
 class Requirement(Base, frozen=True):
     """One row of a label selector's `matchExpressions`."""
 
     key: str
-    operator: str
+    operator: Operator
     values: tuple[str, ...] = ()
 
 

@@ -9,7 +9,6 @@ contacted.
 
 import tempfile
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from pathlib import Path
 
@@ -29,7 +28,7 @@ from meshgate.collect.shadow.validation import (
     Validator,
     check_deadline,
 )
-from meshgate.deadline import Deadline
+from meshgate.deadline import Deadline, concurrently
 from meshgate.probe import admission, ads
 from meshgate.semantics.config_diff import changes, resources
 from meshgate.semantics.injection import has_sidecar, shape
@@ -149,8 +148,7 @@ class Simulation:
             def compare(members: list[Proxy]) -> SimulatedClass:
                 return self._compared(running, members)
 
-            with ThreadPoolExecutor(PARALLEL) as pool:
-                simulated = list(pool.map(compare, classes))
+            simulated = concurrently(compare, classes, PARALLEL)
             pods = injections(running, self._running_mesh)
             reviews = self._reviewed_templates(running)
             version, refused = running.version, running.facade.refused
