@@ -55,22 +55,22 @@ def hook(name: str, phase: str, command: str) -> Object:
 
 
 @pytest.fixture(scope="module")
-def place(lab: Lab, argo: Argo) -> None:
+def place(lab: Lab, argocd: Argo) -> None:
     """The namespace of the Applications' resources."""
-    del argo
+    del argocd
     lab.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}})
 
 
 @pytest.fixture
-def made(lab: Lab, argo: Argo, place: None) -> Iterator[Made]:
+def made(lab: Lab, argocd: Argo, place: None) -> Iterator[Made]:
     """Commit objects and apply the Application of them; it is removed after the test."""
     names = []
 
     def make(name: str, *objects: Object, policy: Object | None = None, **metadata: Any) -> None:
-        argo.commit_objects(name, objects)
+        argocd.commit_objects(name, objects)
         if name not in names:
             names.append(name)
-        lab.apply(app(argo, name, policy, **metadata))
+        lab.apply(app(argocd, name, policy, **metadata))
 
     yield make
     for name in names:
@@ -84,9 +84,9 @@ def made(lab: Lab, argo: Argo, place: None) -> Iterator[Made]:
 FREE = '{"metadata": {"finalizers": null}}'
 
 
-def app(argo: Argo, name: str, policy: Object | None, **metadata: Any) -> Object:
+def app(argocd: Argo, name: str, policy: Object | None, **metadata: Any) -> Object:
     """Return an Application of a folder in the repository."""
-    source = {"repoURL": f"file://{argo.repository}", "path": name, "targetRevision": "main"}
+    source = {"repoURL": f"file://{argocd.repository}", "path": name, "targetRevision": "main"}
     return {
         "apiVersion": "argoproj.io/v1alpha1",
         "kind": "Application",
@@ -110,14 +110,14 @@ def uid(lab: Lab, job: str) -> str:
     return str(lab.get("-n", NAMESPACE, f"job/{job}")["metadata"]["uid"])
 
 
-def test_self_heal_runs_no_hooks(lab: Lab, argo: Argo, made: Made) -> None:
+def test_self_heal_runs_no_hooks(lab: Lab, argocd: Argo, made: Made) -> None:
     policy = {"automated": {"selfHeal": True}, "retry": {}}
     made("healed", config("healed"), hook("healed", "PostSync", "true"), policy=policy)
-    argo.until("healed", lambda app: app.done)
+    argocd.until("healed", lambda app: app.done)
     before = uid(lab, "healed")
 
     lab.kubectl("-n", NAMESPACE, "patch", "configmap/healed", "-p", '{"data": {"version": "2"}}')
-    argo.until("healed", lambda app: app.done and bool(app.selected), timeout=120)
+    argocd.until("healed", lambda app: app.done and bool(app.selected), timeout=120)
 
     found = lab.get("-n", NAMESPACE, "configmap/healed")
     assert found["data"]["version"] == "1"
@@ -126,14 +126,14 @@ def test_self_heal_runs_no_hooks(lab: Lab, argo: Argo, made: Made) -> None:
     assert shown(lab, "healed")[0] == "Healthy"
 
 
-def test_a_terminated_sync_runs_no_sync_fail_hook(lab: Lab, argo: Argo, made: Made) -> None:
+def test_a_terminated_sync_runs_no_sync_fail_hook(lab: Lab, argocd: Argo, made: Made) -> None:
     jobs = (hook("slow", "PreSync", "sleep 250"), hook("said", "SyncFail", "true"))
     made("terminated", config("terminated"), *jobs)
-    argo.begin("terminated")
-    argo.until("terminated", lambda app: app.gates.get("slow") == "Running")
+    argocd.begin("terminated")
+    argocd.until("terminated", lambda app: app.gates.get("slow") == "Running")
 
-    done = argo.cli("app", "terminate-op", "terminated")
-    ended = argo.until("terminated", lambda app: app.over)
+    done = argocd.cli("app", "terminate-op", "terminated")
+    ended = argocd.until("terminated", lambda app: app.over)
 
     assert done.returncode == 0, done.stderr
     assert ended.phase == "Failed"
@@ -144,13 +144,13 @@ def test_a_terminated_sync_runs_no_sync_fail_hook(lab: Lab, argo: Argo, made: Ma
     assert status == "Degraded", words
 
 
-def test_a_hook_that_vanishes_fails_the_sync(lab: Lab, argo: Argo, made: Made) -> None:
+def test_a_hook_that_vanishes_fails_the_sync(lab: Lab, argocd: Argo, made: Made) -> None:
     made("vanished", config("vanished"), hook("gone", "PreSync", "sleep 250"))
-    argo.begin("vanished")
-    argo.until("vanished", lambda app: app.gates.get("gone") == "Running")
+    argocd.begin("vanished")
+    argocd.until("vanished", lambda app: app.gates.get("gone") == "Running")
 
     lab.kubectl("-n", NAMESPACE, "delete", "job/gone", "--cascade=foreground")
-    ended = argo.until("vanished", lambda app: app.over)
+    ended = argocd.until("vanished", lambda app: app.over)
 
     assert ended.phase == "Failed", ended
     assert "configmap/vanished" not in present(lab, "configmap")
@@ -158,7 +158,7 @@ def test_a_hook_that_vanishes_fails_the_sync(lab: Lab, argo: Argo, made: Made) -
 
 
 def test_a_hook_that_is_deleted_after_the_sync_keeps_no_finalizer(
-    lab: Lab, argo: Argo, made: Made
+    lab: Lab, argocd: Argo, made: Made
 ) -> None:
     annotations = {
         f"{PREFIX}/hook": "PreSync",
@@ -173,22 +173,22 @@ def test_a_hook_that_is_deleted_after_the_sync_keeps_no_finalizer(
     }
     made("watched", config("watched"), watch, hook("judge", "PostSync", "true"))
 
-    assert argo.sync("watched").phase == "Succeeded"
+    assert argocd.sync("watched").phase == "Succeeded"
     # the sync continued beside a Pod that does not end, and deletes it at its own end
-    argo.until("watched", lambda _: "pod/watch" not in present(lab, "pod"), timeout=60)
+    argocd.until("watched", lambda _: "pod/watch" not in present(lab, "pod"), timeout=60)
 
 
 def test_a_dead_validator_is_an_error_of_the_server_side_diff(
-    lab: Lab, argo: Argo, made: Made
+    lab: Lab, argocd: Argo, made: Made
 ) -> None:
     policy = {"retry": {}, "syncOptions": ["ServerSideApply=true"]}
     made("validated", config("validated"), policy=policy)
-    assert argo.sync("validated").done
+    assert argocd.sync("validated").done
     lab.apply(dead_validator())
     try:
         made("validated", config("validated", labels={"new": "label"}), policy=policy)
-        argo.refresh("validated")
-        compared = argo.application("validated")
+        argocd.refresh("validated")
+        compared = argocd.application("validated")
         said = shown(lab, "validated")
         off = {f"{PREFIX}/compare-options": "ServerSideDiff=false"}
         made(
@@ -197,12 +197,12 @@ def test_a_dead_validator_is_an_error_of_the_server_side_diff(
             policy=policy,
             annotations=off,
         )
-        argo.refresh("validated")
-        without = argo.until("validated", lambda app: app.synced == "OutOfSync", timeout=60)
+        argocd.refresh("validated")
+        without = argocd.until("validated", lambda app: app.synced == "OutOfSync", timeout=60)
     finally:
         lab.kubectl("delete", "validatingwebhookconfiguration/dead-validator")
 
-    if argo.release >= (3, 6):  # the default of 3.6 for Applications with ServerSideApply=true
+    if argocd.release >= (3, 6):  # the default of 3.6 for Applications with ServerSideApply=true
         assert compared.synced == "Unknown"
         assert said[0] == "Unknown"
         assert "comparison failed" in said[1]
@@ -238,29 +238,29 @@ def dead_validator() -> Object:
 
 
 def test_what_waits_to_be_pruned_is_healthy_and_goes_when_it_is_confirmed(
-    lab: Lab, argo: Argo, made: Made
+    lab: Lab, argocd: Argo, made: Made
 ) -> None:
     confirm = {"annotations": {f"{PREFIX}/sync-options": "Prune=confirm"}}
     made("soak", config("new"), config("old", **confirm))
-    assert argo.sync("soak").done
+    assert argocd.sync("soak").done
 
     made("soak", config("new"))
-    argo.refresh("soak")
-    waiting = argo.sync("soak")
+    argocd.refresh("soak")
+    waiting = argocd.sync("soak")
     assert (waiting.phase, waiting.synced) == ("Succeeded", "OutOfSync")
     status, words = shown(lab, "soak")
     assert (status, words) == ("Healthy", f"waiting to be pruned: ConfigMap {NAMESPACE}/old")
 
-    argo.begin("soak", prune=True)
-    argo.until("soak", lambda app: "confirmation" in app.message)
+    argocd.begin("soak", prune=True)
+    argocd.until("soak", lambda app: "confirmation" in app.message)
     assert "configmap/old" in present(lab, "configmap")
-    lab.kubectl("-n", "argocd", "annotate", "application/soak", f"{APPROVED}={argo.now()}")
-    assert argo.until("soak", lambda app: app.over).done
+    lab.kubectl("-n", "argocd", "annotate", "application/soak", f"{APPROVED}={argocd.now()}")
+    assert argocd.until("soak", lambda app: app.over).done
     assert "configmap/old" not in present(lab, "configmap")
 
 
 def test_an_application_is_not_deleted_while_its_pre_delete_hook_fails(
-    lab: Lab, argo: Argo, made: Made
+    lab: Lab, argocd: Argo, made: Made
 ) -> None:
     check = hook("unused", "PreDelete", "test ! -e /used/version")
     spec = check["spec"]["template"]["spec"]
@@ -269,21 +269,21 @@ def test_an_application_is_not_deleted_while_its_pre_delete_hook_fails(
     lab.apply(config("used"))
     cascade = {"finalizers": [f"resources-finalizer.{PREFIX}"]}
     made("removed", config("revision"), check, **cascade)
-    assert argo.sync("removed").done
+    assert argocd.sync("removed").done
     assert "job/unused" not in present(lab, "job")
 
     lab.kubectl("-n", "argocd", "delete", "application/removed", "--wait=false")
-    argo.until(
+    argocd.until(
         "removed", lambda app: "PreDelete hook(s) failed" in str(app.conditions), timeout=120
     )
     assert "configmap/revision" in present(lab, "configmap")
 
     lab.kubectl("-n", NAMESPACE, "delete", "configmap/used")
-    argo.until_gone("removed")
+    argocd.until_gone("removed")
     assert "configmap/revision" not in present(lab, "configmap")
 
 
-def test_a_stage_is_verified_again_from_the_menu(lab: Lab, argo: Argo, made: Made) -> None:
+def test_a_stage_is_verified_again_from_the_menu(lab: Lab, argocd: Argo, made: Made) -> None:
     cron = {
         "apiVersion": "batch/v1",
         "kind": "CronJob",
@@ -299,10 +299,10 @@ def test_a_stage_is_verified_again_from_the_menu(lab: Lab, argo: Argo, made: Mad
     spec["volumes"] = [{"name": "tmp", "emptyDir": {}}]
     spec["containers"][0]["volumeMounts"] = [{"name": "tmp", "mountPath": "/tmp"}]
     made("again", cron)
-    assert argo.sync("again").done  # a suspended CronJob is Healthy
+    assert argocd.sync("again").done  # a suspended CronJob is Healthy
 
     words = ("--kind=CronJob", "--resource-name=again")
-    done = argo.cli("app", "actions", "run", "again", "create-job", *words)
+    done = argocd.cli("app", "actions", "run", "again", "create-job", *words)
 
     assert done.returncode == 0, done.stderr
     (started,) = [each for each in present(lab, "job") if each.startswith("job/again-")]
@@ -311,7 +311,7 @@ def test_a_stage_is_verified_again_from_the_menu(lab: Lab, argo: Argo, made: Mad
 
 
 def test_a_wave_of_clusters_starts_only_after_healthy_parents(
-    lab: Lab, argo: Argo, made: Made
+    lab: Lab, argocd: Argo, made: Made
 ) -> None:
     """The example's ApplicationSet with its waves, for two names of this cluster."""
     _, body = yaml.safe_load_all((ROOT / "hooks/examples/fleet.yaml").read_text())
@@ -322,7 +322,7 @@ def test_a_wave_of_clusters_starts_only_after_healthy_parents(
     template["metadata"] = {"name": "fleet-{{ .wave }}", "labels": {"istio-wave": "{{ .wave }}"}}
     template["spec"]["project"] = "default"
     template["spec"]["source"] = {
-        "repoURL": f"file://{argo.repository}",
+        "repoURL": f"file://{argocd.repository}",
         "path": "fleet-{{ .wave }}",
         "targetRevision": "main",
     }
@@ -330,19 +330,19 @@ def test_a_wave_of_clusters_starts_only_after_healthy_parents(
     for each in waves:
         wave = each["wave"]
         gate = hook(f"gate-{wave}", "PostSync", "false" if wave == "canary" else "true")
-        argo.commit_objects(f"child-{wave}", (config(f"child-{wave}"), gate))
-        argo.commit_objects(f"fleet-{wave}", (app(argo, f"child-{wave}", policy),))
+        argocd.commit_objects(f"child-{wave}", (config(f"child-{wave}"), gate))
+        argocd.commit_objects(f"fleet-{wave}", (app(argocd, f"child-{wave}", policy),))
     lab.apply(body)
     try:
-        closed = argo.until("fleet-canary", lambda app: app.health == "Degraded", timeout=240)
-        later = argo.application("fleet-early")
+        closed = argocd.until("fleet-canary", lambda app: app.health == "Degraded", timeout=240)
+        later = argocd.application("fleet-early")
         assert not later.operation, later
         assert closed.phase == "Succeeded"  # only the health check stops the next wave
 
         gate = hook("gate-canary", "PostSync", "true")
-        argo.commit_objects("child-canary", (config("child-canary"), gate))
-        assert argo.sync("child-canary").done
-        argo.until("fleet-early", lambda app: app.done, timeout=240)
+        argocd.commit_objects("child-canary", (config("child-canary"), gate))
+        assert argocd.sync("child-canary").done
+        argocd.until("fleet-early", lambda app: app.done, timeout=240)
     finally:
         lab.kubectl("-n", "argocd", "delete", "applicationset/istio-upgrade", "--wait=false")
         for each in waves:

@@ -173,7 +173,7 @@ def test_revisions_says_who_uses_them(
     unreadable = meshgate("revisions", "/does/not/exist")
 
     assert unknown.code == 4, unknown.out
-    assert "there is no revision 1-28 (known: default)" in unknown.out
+    assert "revision 1-28 does not exist (known: default)" in unknown.out
     assert unreadable.code == 10, unreadable.out
 
 

@@ -28,7 +28,7 @@ def revisions(
     """List what uses each revision: pods, namespaces, tags, and proxies of other clusters and VMs.
 
     Reads the cluster, or a snapshot of `capture`.  With --unused, exits with 1 if something uses
-    that revision, with 4 if there is no such revision, and with 10 if that could not be verified.
+    that revision, with 4 if the revision does not exist, and with 10 if that could not be verified.
     meshgate never removes a revision.
     """
     with errors("verify"):
@@ -58,7 +58,7 @@ def _snapshot(place: str, settings: Settings) -> Snapshot:
 def _require_unused(revision: str, users: list[str], known: frozenset[str]) -> None:
     """Raise Exit unless the revision exists and has no users."""
     if revision not in known:
-        say(f"there is no revision {revision} (known: {', '.join(sorted(known)) or 'none'})")
+        say(f"revision {revision} does not exist (known: {', '.join(sorted(known)) or 'none'})")
         raise typer.Exit(4)
     if users:
         count = "1 object uses" if len(users) == 1 else f"{len(users)} objects use"

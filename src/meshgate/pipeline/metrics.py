@@ -40,6 +40,9 @@ def registry(
         at: When it was evaluated, in UTC.
         stages: The stages to export.
         cluster: The cluster's name, or empty.
+
+    Returns:
+        The registry with three gauges.
     """
     labels = {"cluster": cluster} if cluster else {}
     found = CollectorRegistry()
