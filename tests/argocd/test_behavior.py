@@ -3,7 +3,10 @@
 Each test has an Application and a folder of its own in the repository.
 """
 
+import json
+import os
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -101,8 +104,18 @@ def app(argocd: Argo, name: str, policy: Object | None, **metadata: Any) -> Obje
 
 
 def shown(lab: Lab, name: str) -> tuple[str, str]:
-    """Return the health that our check reports for an Application, with its message."""
-    return health(lab.get("-n", "argocd", f"application/{name}"))
+    """Return the health that our check reports for an Application, with its message.
+
+    With MESHGATE_RECORD=FOLDER, the object is kept there, for tests/chart/test_health.py.
+    """
+    found = lab.get("-n", "argocd", f"application/{name}")
+    if folder := os.environ.get("MESHGATE_RECORD"):
+        argocd = Argo(lab)
+        release = ".".join(map(str, argocd.release))
+        text = json.dumps(found, indent=1).replace(str(argocd.repository), "/mesh")
+        number = len(list(Path(folder).glob(f"{release}-{name}-*")))
+        Path(folder, f"{release}-{name}-{number}.json").write_text(text + "\n")
+    return health(found)
 
 
 def uid(lab: Lab, job: str) -> str:
