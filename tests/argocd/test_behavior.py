@@ -253,8 +253,7 @@ def dead_validator() -> Object:
 def test_what_waits_to_be_pruned_is_healthy_and_goes_when_it_is_confirmed(
     lab: Lab, argocd: Argo, made: Made
 ) -> None:
-    confirm = {"annotations": {f"{PREFIX}/sync-options": "Prune=confirm"}}
-    made("soak", config("new"), config("old", **confirm))
+    made("soak", config("new"), config("old"))
     assert argocd.sync("soak").done
 
     made("soak", config("new"))
@@ -264,6 +263,9 @@ def test_what_waits_to_be_pruned_is_healthy_and_goes_when_it_is_confirmed(
     status, words = shown(lab, "soak")
     assert (status, words) == ("Healthy", f"waiting to be pruned: ConfigMap {NAMESPACE}/old")
 
+    # Argo CD reads the option of the live object, and waits in a sync without pruning too
+    option = f"{PREFIX}/sync-options=Prune=confirm"
+    lab.kubectl("-n", NAMESPACE, "annotate", "configmap/old", option)
     argocd.begin("soak", prune=True)
     argocd.until("soak", lambda app: "confirmation" in app.message)
     assert "configmap/old" in present(lab, "configmap")

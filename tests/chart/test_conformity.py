@@ -1,13 +1,16 @@
 """All that the chart makes and the examples show, held against the schemas of Kubernetes 1.34 and
 Argo CD, strictly: a field that is misspelt would be dropped without a word."""
 
+import json
 import subprocess
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
 import yaml
 
+from meshgate.catalogue import STAGES
 from tests.chart import schemas
 from tests.chart.conftest import Helm, Render
 from tests.chart.test_chart import MANIFESTS, SITUATIONS
@@ -50,6 +53,42 @@ def test_what_is_shown_conforms(conform: Conform, file: Path) -> None:
     done = conform(file.read_text())
 
     assert done.returncode == 0, done.stdout
+
+
+def built(kustomize: Path, folder: Path) -> str:
+    """Return what kustomize builds of a folder."""
+    done = subprocess.run([kustomize, "build", folder], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.mark.parametrize("stage", ["rights", *STAGES])
+def test_a_base_for_kustomize_is_what_the_chart_renders(
+    conform: Conform, kustomize: Path, render: Render, stage: str
+) -> None:
+    text = built(kustomize, ROOT / "hooks/kustomize" / stage)
+    objects = [each for each in yaml.safe_load_all(text) if each]
+
+    assert conform(text).returncode == 0
+    if stage == "rights":
+        words = ("rights",)
+    else:
+        less = "verifyNow=false,syncFail=false,rbac=none,shadow.enabled=false,restart.enabled=false"
+        words = ("in-place-istiod", "--set", f"stages={{{stage}}},{less}")
+    key = partial(json.dumps, sort_keys=True)
+    assert sorted(map(key, objects)) == sorted(map(key, render(*words)))
+
+
+def test_an_overlay_changes_the_version_in_one_place(conform: Conform, kustomize: Path) -> None:
+    text = built(kustomize, ROOT / "hooks/kustomize/example")
+    (job,) = yaml.safe_load_all(text)
+    (container,) = job["spec"]["template"]["spec"]["containers"]
+
+    assert conform(text).returncode == 0
+    assert container["image"] == "registry.example.com/mirror/meshgate:0.1.0-istio1.31.1"
+    assert "--target-version=1.31.1" in container["args"]
+    assert job["metadata"]["annotations"]["meshgate/target-version"] == "1.31.1"
+    assert "1.31.0" not in text
 
 
 @pytest.mark.parametrize(
