@@ -11,6 +11,7 @@ from meshgate.collect import decode
 from meshgate.snapshot.items import KINDS, SOURCES
 from meshgate.snapshot.model import DECODER
 from meshgate.snapshot.redact import redacted
+from meshgate.verdict import Verdict
 from tests.support.checks import Judgement
 from tests.support.fuzzing import camel, corpus, examples, mutated
 
@@ -52,11 +53,13 @@ def test_no_object_of_the_cluster_makes_a_check_crash(random: Random, item: str)
 
 @examples(250)
 @given(random=randoms, item=st.sampled_from(sorted(SOURCES)))
-def test_no_reading_makes_a_check_crash(random: Random, item: str) -> None:
+def test_a_reading_of_ours_that_was_edited_makes_no_report_crash(random: Random, item: str) -> None:
     recording = dict(corpus())
     if recording.get(camel(item)):
         recording[camel(item)] = mutated(recording[camel(item)], random)
 
     found = judged(recording)
 
-    assert found is None or not found.crashes
+    # what no reader writes may make a check UNKNOWN, and nothing else
+    unknown = {each.check for each in found.ruling.of(Verdict.UNKNOWN)} if found else set()
+    assert found is None or {id for id, _ in found.crashes} <= unknown
