@@ -12,19 +12,19 @@ from meshgate.snapshot.items import KINDS, SOURCES
 from meshgate.snapshot.model import DECODER
 from meshgate.snapshot.redact import redacted
 from meshgate.verdict import Verdict
-from tests.support.checks import Judgement
+from tests.support.checks import Judgment
 from tests.support.fuzzing import camel, corpus, examples, mutated
 
 randoms = st.randoms(use_true_random=False)
 
 
-def judged(recording: object) -> Judgement | None:
+def judged(recording: object) -> Judgment | None:
     """Judge a recording as a run does; None for one that cannot be loaded."""
     try:
         snapshot = DECODER.decode(json.dumps(recording))
     except msgspec.ValidationError:
         return None
-    return Judgement(redacted(snapshot))
+    return Judgment(redacted(snapshot))
 
 
 def test_no_check_crashes_on_the_corpus() -> None:
@@ -46,7 +46,7 @@ def test_no_object_of_the_cluster_makes_a_check_crash(random: Random, item: str)
         return  # what is not a list of objects is a gap
     snapshot = DECODER.decode(json.dumps({**corpus(), camel(item): []}))
 
-    found = Judgement(msgspec.structs.replace(snapshot, **{item: page.objects}))
+    found = Judgment(msgspec.structs.replace(snapshot, **{item: page.objects}))
 
     assert not found.crashes
 
