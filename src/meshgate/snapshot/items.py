@@ -106,9 +106,12 @@ GROUPS = {
         "tls_routes",
         "tcp_routes",
         "udp_routes",
+        "@mesh",
     ),
+    # which objects belong to the mesh
+    "mesh": ("namespaces", "pods", "injector_configs"),
     # the running mesh, which an upgrade is compared with
-    "running": ("namespaces", "pods", "@webhooks", "istiod"),
+    "running": ("@mesh", "@webhooks", "istiod"),
 }
 
 
@@ -228,25 +231,29 @@ class Items(Base, frozen=True):
         tuple[InjectorConfig, ...], Source("injector_configs:read", requires=("pods",))
     ] = ()
     admission: Annotated[
-        Admission, Source("readers:read_admission", requires=("namespaces", "pods", "@webhooks"))
+        Admission,
+        Source(
+            "readers:read_admission",
+            requires=("@mesh", "@webhooks"),
+        ),
     ] = _absent()
     signing: Annotated[
         Signing, Source("readers:read_signing", requires=("pods", "root_certificates"))
     ] = _absent()
     retry_filters: Annotated[
-        RetryFilters, Source("readers:read_retry_filters", requires=("pods", "istiod"))
+        RetryFilters, Source("readers:read_retry_filters", requires=("@mesh", "istiod"))
     ] = _absent()
     bursts: Annotated[tuple[Burst, ...], Source("readers:read_bursts")] = ()
     port_probes: Annotated[
         PortProbes,
-        Source("readers:read_port_probes", requires=("pods", "services", "root_certificates")),
+        Source("readers:read_port_probes", requires=("@mesh", "services", "root_certificates")),
     ] = _absent()
     # after istiod, which would otherwise report two proxies that the list of pods does not have
     pair: Annotated[
         Pair,
         Source(
             "readers:read_pair",
-            requires=("namespaces", "pods", "services", "istiod"),
+            requires=("@mesh", "services", "istiod"),
             after=("retry_filters",),
             cleans_up=True,
         ),
