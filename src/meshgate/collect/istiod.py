@@ -7,7 +7,6 @@ from a laptop through a port-forward, which istiod sees as loopback and lets in 
 import re
 import socket
 from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from http.client import HTTPException
@@ -19,16 +18,18 @@ import msgspec
 
 from meshgate.collect.errors import ReadError
 from meshgate.collect.kubernetes import LARGEST, Cluster
-from meshgate.deadline import Deadline, bounded
+from meshgate.deadline import bounded, concurrently
+from meshgate.probe.resolver import connect
 from meshgate.semantics.topology import Entrypoint
 from meshgate.semantics.webhooks import Backend
 from meshgate.snapshot.istiod import IstiodMetrics, IstiodReading, ProxySync
 from meshgate.snapshot.kubernetes import Pod
+from meshgate.snapshot.mesh_config import EffectiveConfig
 
 MONITORING_PORT = 15014
 
 # All that may ever be asked: some of istiod's debug paths change its state (adsz?push=true).
-PATHS = frozenset({"/version", "/debug/syncz", "/debug/push_status", "/metrics"})
+PATHS = frozenset({"/version", "/debug/syncz", "/debug/push_status", "/debug/mesh", "/metrics"})
 
 # The one that takes a name: the configuration that istiod makes for one proxy.
 _CONFIG_DUMP = re.compile(r"/debug/config_dump\?proxyID=[a-z0-9.-]+")
@@ -38,7 +39,7 @@ TOKEN_FILES = (
     Path("/var/run/secrets/kubernetes.io/serviceaccount/token"),
 )
 
-Said = TypeVar("Said", IstiodReading, IstiodMetrics)
+Said = TypeVar("Said", IstiodReading, IstiodMetrics, EffectiveConfig)
 
 
 class Answer(msgspec.Struct, frozen=True):
@@ -55,26 +56,26 @@ class Transport(Protocol):
     sees_the_wire: bool
 
     def session(self, pod: Pod) -> "Session":
-        """Opens a way to one replica; raises Unreadable."""
+        """Open a way to one replica; raise ReadError."""
 
     def dial(self, backend: Backend) -> socket.socket:
-        """Connects to a port of a pod, for a probe; raises OSError, or Unreadable for good."""
+        """Connect to a port of a pod; raise OSError, or ReadError if it is permanent."""
 
     def enter(self, entrypoint: Entrypoint) -> socket.socket:
-        """Connects to a port of a Service; raises OSError, or Unreadable for good."""
+        """Connect to a port of a Service; raise OSError, or ReadError if it is permanent."""
 
     def token(self) -> str | None:
-        """Our token of audience istio-ca, None where none can be expected; raises Unreadable."""
+        """Our token of audience istio-ca, None where none can be expected; raise ReadError."""
 
 
 class Session(Protocol):
-    """A way to one replica."""
+    """A connection to one istiod replica."""
 
     def get(self, path: str) -> Answer:
-        """One GET of a path that may be asked; raises Unreadable when there is no answer."""
+        """Send one GET of an allowed path; raise ReadError without an answer."""
 
     def close(self) -> None:
-        """Ends it."""
+        """Close the session."""
 
 
 class Direct:
@@ -100,21 +101,19 @@ class Direct:
         return _DirectSession(pod, self.token(), self._timeout)
 
     def dial(self, backend: Backend) -> socket.socket:
-        connection = socket.create_connection((backend.address, backend.port), self._timeout)
+        connection = connect(backend.address, backend.port, self._timeout)
         # else each question's body waits 40 ms for the other end to acknowledge its headers
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         return connection
 
     def enter(self, entrypoint: Entrypoint) -> socket.socket:
         if entrypoint.addresses:
-            return socket.create_connection(
-                (entrypoint.addresses[0], entrypoint.port), self._timeout
-            )
+            return connect(entrypoint.addresses[0], entrypoint.port, self._timeout)
         return self.dial(_ready(entrypoint))
 
 
 def _ready(entrypoint: Entrypoint) -> Backend:
-    """An endpoint of a Service whose own address is not to be had, or not from here."""
+    """Return an endpoint of a Service whose own address is not to be had, or not from here."""
     if not entrypoint.backends:
         raise ConnectionRefusedError(
             f"{entrypoint.subject} has no ready endpoint for port {entrypoint.port}"
@@ -152,18 +151,22 @@ class _DirectSession:
         )
 
     def get(self, path: str) -> Answer:
-        within = Deadline(self._timeout)
-        body = bytearray()
-        try:
-            # the time-out of httpx is for each read: slow drips would never end
+        def ask() -> Answer:
+            body = bytearray()
             with self._client.stream("GET", _allowed(path)) as response:
                 for part in response.iter_bytes():
                     body += part
-                    if within.passed or len(body) > LARGEST:
-                        raise _endless(path, self._timeout)
+                    if len(body) > LARGEST:
+                        raise TimeoutError
+            return Answer(response.status_code, bytes(body), _clock(response.headers.get("date")))
+
+        try:
+            # the time-out of httpx is for each read: slow drips would never end
+            return bounded(ask, self._timeout, path)
+        except TimeoutError as error:
+            raise _endless(path, self._timeout) from error
         except httpx.HTTPError as error:
             raise _silent(error) from error
-        return Answer(response.status_code, bytes(body), _clock(response.headers.get("date")))
 
     def close(self) -> None:
         self._client.close()
@@ -242,7 +245,17 @@ def ask_each(
     kind: type[Said],
     ask: Callable[[Pod, Session], Said],
 ) -> tuple[Said, ...]:
-    """Asks every replica, several at a time; one that does not answer has said something too."""
+    """Asks every replica, several at a time; one that does not answer has said something too.
+
+    Args:
+        pods: istiod's replicas.
+        transport: how to reach them.
+        kind: the type of a result; also holds the reason if a replica does not answer.
+        ask: reads one replica.
+
+    Returns:
+        One result for each replica, sorted by pod name.
+    """
     replicas = sorted(pods, key=lambda pod: pod.metadata.name)
 
     def said(pod: Pod) -> Said:
@@ -257,8 +270,7 @@ def ask_each(
                 return kind(pod=pod.metadata.name, error=error.why)
             return kind(pod=pod.metadata.name, denied=f"{error.why}. {error.remedy}")
 
-    with ThreadPoolExecutor(max_workers=8) as pool:
-        return tuple(pool.map(said, replicas))
+    return tuple(concurrently(said, replicas, workers=8))
 
 
 def _ask(pod: Pod, session: Session) -> IstiodReading:
@@ -287,7 +299,7 @@ def _ask(pod: Pod, session: Session) -> IstiodReading:
 
 
 def refusal(path: str, answer: Answer) -> ReadError:
-    """What an answer that is not 200 means, and what to do about it."""
+    """Return what an answer that is not 200 means, and what to do about it."""
     words = answer.body[:200].decode(errors="replace").strip()
     if answer.status == 401:
         return ReadError(
@@ -296,7 +308,7 @@ def refusal(path: str, answer: Answer) -> ReadError:
         )
     if answer.status == 403 and path == "/metrics":
         return ReadError(
-            f"istiod shows its metrics to nobody but itself (403 {words})",
+            f"istiod serves its metrics to itself only (403 {words})",
             "set METRICS_LOCALHOST_ACCESS_ONLY=false on istiod, or verify from a laptop, through "
             "a port-forward",
         )
@@ -324,7 +336,7 @@ def _endless(path: str, seconds: float) -> ReadError:
 
 
 def config_dump_path(proxy: str) -> str:
-    """Where istiod tells the configuration of a proxy (`pod.namespace`)."""
+    """The path where istiod serves the configuration of a proxy (`pod.namespace`)."""
     return f"/debug/config_dump?proxyID={proxy}"
 
 

@@ -4,7 +4,6 @@ Patches and configurations may contain anything: only what is about this header 
 """
 
 from collections.abc import Iterable
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import msgspec
@@ -12,6 +11,7 @@ import msgspec
 from meshgate.collect.errors import ReadError
 from meshgate.collect.istiod import Transport, config_dump_path
 from meshgate.collect.kubernetes import Cluster
+from meshgate.deadline import concurrently
 from meshgate.semantics.header_rules import header_rules
 from meshgate.semantics.meshes import OwnMesh
 from meshgate.semantics.retry_after import reaches
@@ -131,13 +131,13 @@ _DUMPS = msgspec.json.Decoder(_Dump)
 
 
 def given_places(dump: bytes) -> tuple[HeaderRule, ...]:
-    """The places of a config dump; raises ValueError for what is none."""
+    """Return the header rules of a config dump; raise ValueError if it is not one."""
     found: set[HeaderRule] = set()
     for section in _DUMPS.decode(dump).configs:
         for listener in section.dynamic_listeners:
             found.update(header_rules(listener.active_state.listener))
         for route in section.dynamic_route_configs:
-            # inbound routes stand in the listener itself: what is asked for apart is outbound
+            # inbound routes are part of the listener; RDS delivers outbound routes only
             found.update(header_rules(route.route_config, "OUTBOUND"))
         for extension in section.ecds_filters:
             found.update(header_rules(extension.ecds_filter))
@@ -151,7 +151,18 @@ def read(
     own: OwnMesh,
     pods: Iterable[Pod],
 ) -> RetryFilters:
-    """All EnvoyFilters, and the configuration of each proxy that one of them is for."""
+    """All EnvoyFilters, and the configuration of each proxy that one of them is for.
+
+    Args:
+        cluster: the cluster.
+        transport: how to reach istiod.
+        readings: what each istiod replica reported.
+        own: the mesh.
+        pods: all pods.
+
+    Returns:
+        The filters, and the header rules in the configuration of each proxy that they select.
+    """
     written = cluster.objects(msgspec.structs.replace(KINDS["envoy_filters"], type=_Written))
     filters = _filters(written)
     by_proxy = {f"{pod.metadata.name}.{pod.metadata.namespace}": pod for pod in pods}
@@ -166,9 +177,10 @@ def read(
         and (pod := by_proxy.get(proxy.proxy))
         and any(reaches(each, pod, own.root_namespace) for each in filters)
     }
-    with ThreadPoolExecutor(max_workers=4) as pool:
-        given = tuple(pool.map(lambda each: _given(transport, each, wanted[each]), sorted(wanted)))
-    return RetryFilters(seen=len(written), filters=filters, given=given)
+    given = concurrently(
+        lambda each: _given(transport, each, wanted[each]), sorted(wanted), workers=4
+    )
+    return RetryFilters(seen=len(written), filters=filters, given=tuple(given))
 
 
 def _given(transport: Transport, proxy: str, replica: Pod) -> GivenConfig:

@@ -10,7 +10,6 @@ import socket
 import ssl
 import time
 from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 
 import msgspec
@@ -19,6 +18,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
+from meshgate.deadline import concurrently
 from meshgate.probe.pace import Pace
 from meshgate.probe.signing import Identity
 from meshgate.probe.tls import context, pem, served
@@ -64,8 +64,7 @@ def ask(
         StorageError: this system cannot hold the key of `identity` in memory only.
     """
     caller = _Caller(identity, parse(root), at, Pace(rate))
-    with ThreadPoolExecutor(max_workers=WORKERS) as pool:
-        return tuple(pool.map(caller.port_probe, targets))
+    return tuple(concurrently(caller.port_probe, targets, WORKERS))
 
 
 class _Caller:
@@ -78,10 +77,10 @@ class _Caller:
         at: datetime,
         pace: Pace,
     ) -> None:
-        stranger = _stranger(at)
+        unknown = _unknown(at)
         self._roots, self._at, self._pace = roots, at, pace
         self._anonymous = context()
-        self._foreign = _by_protocol(stranger)
+        self._foreign = _by_protocol(unknown)
         self._mesh = _by_protocol((identity.chain, identity.key)) if identity else None
         self._mesh_at_once = None
         if identity:
@@ -206,7 +205,7 @@ def _by_protocol(identity: tuple[bytes, bytes]) -> dict[bool, ssl.SSLContext]:
     }
 
 
-def _stranger(at: datetime) -> tuple[bytes, bytes]:
+def _unknown(at: datetime) -> tuple[bytes, bytes]:
     """Return a self-signed certificate, which no workload trusts, and its key."""
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "meshgate, not of this mesh")])

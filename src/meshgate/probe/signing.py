@@ -9,7 +9,6 @@ import socket
 import threading
 from base64 import urlsafe_b64decode
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import datetime
 from typing import NamedTuple
@@ -19,6 +18,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
+from meshgate.deadline import concurrently
 from meshgate.probe.tls import pem
 from meshgate.semantics.certificates import described, distrust, parse
 from meshgate.snapshot.wire import Signature, Signing
@@ -70,7 +70,7 @@ class _Claims(msgspec.Struct, frozen=True):
 
 
 def credential(token: str) -> Credential:
-    """The token, with the name that it carries; whether that is true is for istiod to say."""
+    """Return the token with the identity that it states; istiod verifies the token."""
     payload = token.split(".")[1] if token.count(".") == 2 else ""
     try:
         claims = msgspec.json.decode(
@@ -82,16 +82,34 @@ def credential(token: str) -> Credential:
 
 
 def ask(replicas: Iterable[Replica], credential: Credential, root: str, at: datetime) -> Signing:
-    """Has every replica sign one request; `root` is the PEM bundle that workloads trust."""
-    with ThreadPoolExecutor(max_workers=8) as pool:
-        signatures = tuple(
-            pool.map(lambda replica: _signature(replica, credential.token, root, at), replicas)
-        )
-    return Signing(identity=credential.identity, signatures=signatures)
+    """Has every replica sign one request; `root` is the PEM bundle that workloads trust.
+
+    Args:
+        replicas: istiod's replicas.
+        credential: the token to authenticate with.
+        root: the roots that the replicas' certificates must lead to.
+        at: the time of the verification.
+
+    Returns:
+        One answer for each replica.
+    """
+    signatures = concurrently(
+        lambda replica: _signature(replica, credential.token, root, at), replicas, workers=8
+    )
+    return Signing(identity=credential.identity, signatures=tuple(signatures))
 
 
 def obtain(replicas: Iterable[Replica], credential: Credential, root: str) -> Identity:
-    """A certificate of the mesh, from the first replica that signs one; raises Refused."""
+    """Return a certificate of the mesh, from the first replica that signs one; raise Refused.
+
+    Args:
+        replicas: istiod's replicas, tried in order.
+        credential: the token to authenticate with.
+        root: the roots that the replicas' certificates must lead to.
+
+    Returns:
+        The certificate chain and its key.
+    """
     reasons: list[str] = []
     for replica in replicas:
         key = ec.generate_private_key(ec.SECP256R1())
@@ -149,7 +167,7 @@ def _signed(
     root: str,
     key: ec.EllipticCurvePrivateKey | None = None,
 ) -> list[str]:
-    """The chain that the CA sent, leaf first, a PEM text each."""
+    """Return the chain that the CA sent, leaf first, a PEM text each."""
     options = [
         ("grpc.ssl_target_name_override", server_name),
         ("grpc.enable_http_proxy", 0),
@@ -170,7 +188,7 @@ def _signed(
 
 
 def _csr(key: ec.EllipticCurvePrivateKey | None) -> bytes:
-    """A signing request; it names nobody, for istiod signs what the token says."""
+    """Return a signing request without a subject: istiod signs the identity of the token."""
     builder = x509.CertificateSigningRequestBuilder().subject_name(x509.Name([]))
     signed = builder.sign(key or ec.generate_private_key(ec.SECP256R1()), hashes.SHA256())
     return signed.public_bytes(serialization.Encoding.PEM)
@@ -191,7 +209,7 @@ def strings(body: bytes) -> Iterator[str]:
         tag, position = _number(body, position)
         length, position = _number(body, position)
         if tag != 0x0A or position + length > len(body):
-            raise ValueError("this is no IstioCertificateResponse")
+            raise ValueError("not an IstioCertificateResponse")
         yield body[position : position + length].decode()
         position += length
 
@@ -213,7 +231,7 @@ def _number(body: Sequence[int], position: int) -> tuple[int, int]:
         shift += 7
         if byte < 0x80:
             return value, position
-    raise ValueError("this is no IstioCertificateResponse")
+    raise ValueError("not an IstioCertificateResponse")
 
 
 # --- gRPC over a socket of ours -----------------------------------------------------------------
@@ -221,7 +239,7 @@ def _number(body: Sequence[int], position: int) -> tuple[int, int]:
 
 @contextmanager
 def _relay(dial: Callable[[], socket.socket]) -> Iterator[int]:
-    """A port on loopback that leads to where `dial` does: gRPC takes addresses, not sockets.
+    """Return a port on loopback that leads to where `dial` does: gRPC takes addresses, not sockets.
 
     What passes here is TLS between gRPC and istiod.
     """

@@ -24,7 +24,7 @@ _NEVER = datetime.fromtimestamp(0, UTC)
 
 @lru_cache(maxsize=64)
 def fingerprint(pem: bytes) -> str:
-    """A short name for a bundle: equal bundles, whatever their white space, have the same."""
+    """Return a short digest of a bundle that ignores white space."""
     return hashlib.sha256(b"".join(pem.split())).hexdigest()[:16]
 
 
@@ -32,7 +32,7 @@ def parse(pem: str) -> list[x509.Certificate]:
     """All certificates of a bundle; none where it holds nothing that is one."""
     try:
         return x509.load_pem_x509_certificates(pem.encode())
-    except ValueError:
+    except UNREADABLE:
         return []
 
 
@@ -68,7 +68,24 @@ def distrust(
 
     Istio's own roots lack what the web's profile asks for, so this is RFC 5280's core: names,
     signatures, dates, and that only a CA signs.
+
+    Args:
+        chain: the certificates, leaf first.
+        roots: the trusted roots.
+        at: the time of the verification.
+
+    Returns:
+        The reason; empty if the chain is trusted.
     """
+    try:
+        return _distrust(chain, roots, at)
+    except UNREADABLE as error:
+        return f"a certificate cannot be read: {str(error)[:200] or type(error).__name__}"
+
+
+def _distrust(
+    chain: Sequence[x509.Certificate], roots: Sequence[x509.Certificate], at: datetime
+) -> str:
     if not chain:
         return "no certificate was sent"
     if not roots:

@@ -7,7 +7,7 @@ from importlib.resources import files
 
 import msgspec
 
-from meshgate.semantics.versions import Version
+from meshgate.semantics.versions import Target, Version
 from meshgate.snapshot.upgrade import Release as SupportedRelease
 from meshgate.snapshot.upgrade import Support
 
@@ -100,9 +100,9 @@ class Fix(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return bool(own) and version[:3] < own[0][:3]
 
     def contained(self, version: Version) -> bool:
-        """Return whether a release of a minor named in `since` has the fix."""
+        """Return whether a release has the fix: a named minor, or one that is newer than all."""
         named = {each[:2] for each in map(Version.parse, self.since) if each is not None}
-        return version[:2] in named and not self.missing(version)
+        return (version[:2] in named or version[:2] > max(named)) and not self.missing(version)
 
 
 class Release(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -139,6 +139,11 @@ def ledger() -> dict[str, Release]:
 def minor(version: Version) -> str:
     """Return `1.31` for every 1.31 patch."""
     return f"{version.major}.{version.minor}"
+
+
+def use_istioctl_of(target: Target) -> str:
+    """Return the remedy for an istioctl, and so an image, of another release than the target."""
+    return f"use the image whose tag has -istio{target}, or pass istioctl {target} with --istioctl"
 
 
 @cache

@@ -21,7 +21,7 @@ from meshgate.snapshot.items import (
 def test_a_source_brings_what_it_requires() -> None:
     assert closure({ISTIOD}) == {ISTIOD, "pods"}
     assert closure({"analysis"}) == {"analysis"}
-    assert closure({"retry_filters"}) == {"retry_filters", "istiod", *GROUPS["mesh"]}
+    assert closure({"retry_filters"}) == {"retry_filters", "istiod", "namespaces", "pods"}
     assert closure(ITEMS) == ITEMS
     assert closure(()) == frozenset()
 
