@@ -267,6 +267,7 @@ spec:
             - --istio-namespace={{ .istioNamespace }}
             - --target-version={{ .targetVersion }}
             - --settle={{ int .settle }}
+            - --deadline={{ sub (int .deadline) 120 }} # the rest is for the image, and for publishing
             {{- with .clusterName }}
             - --cluster-name={{ . }}
             {{- end }}
