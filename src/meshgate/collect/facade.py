@@ -291,10 +291,11 @@ class _Handler(BaseHTTPRequestHandler):
             accept: the media types that the program takes.
             kind: the root of the API, the group and the resource, for a read of objects.
         """
+        # the audit log of the API server names the program
+        program = self.headers.get("User-Agent", "meshgate")
+        headers = {"Accept": accept, "User-Agent": program}
         try:
-            answer = self._facade.api.send(
-                "GET", path, query=query, stream=True, headers={"Accept": accept}
-            )
+            answer = self._facade.api.send("GET", path, query=query, stream=True, headers=headers)
         except ReadError as error:
             self._status(503, "ServiceUnavailable", error.why)
             yield None

@@ -21,6 +21,7 @@ from meshgate.collect import exec_plugins
 from meshgate.collect.answers import Answer, address, is_permanent, refusal, unreachable
 from meshgate.collect.errors import OUT_OF_TIME, NoCluster, ReadError
 from meshgate.collect.lists import Listing, not_kubernetes, read_list, undecodable
+from meshgate.collect.memory_files import keep_in_memory
 from meshgate.collect.port_forward import Forwarded, tunnel
 from meshgate.deadline import Deadline, bounded
 from meshgate.snapshot.base import Base
@@ -30,6 +31,7 @@ __all__ = ["Cluster", "NoCluster", "ReadError", "Version"]
 
 T = TypeVar("T")
 
+CLEANUP = 5.0  # seconds after the run's deadline for a request that removes something
 LARGEST = 512 * 1024 * 1024  # bytes of one answer
 _JSON = {"Content-Type": "application/json"}
 TOKENS = Path("/var/run/secrets/kubernetes.io/serviceaccount/token")
@@ -79,6 +81,7 @@ class Cluster:
             raise NoCluster(f"the kubeconfig cannot be read: {words}") from error
         if exec_plugins.failures:
             raise NoCluster(exec_plugins.failures.pop())
+        keep_in_memory(settings)
         settings.retries = False
         self.api = client.ApiClient(settings)
         self.host = str(settings.host)
@@ -193,7 +196,7 @@ class Cluster:
                 if empty.
             query: the query parameters, in order.
         """
-        response = self.ask("DELETE", path, query=query)
+        response = self.ask("DELETE", path, query=query, cleanup=True)
         if response.status not in (200, 202, 404):
             raise refusal(self.host, response, path, right)
 
@@ -230,6 +233,7 @@ class Cluster:
         query: list[tuple[str, str]] | None = None,
         headers: dict[str, str] | None = None,
         body: bytes | None = None,
+        cleanup: bool = False,
     ) -> Answer:
         """Send one request and return the whole answer, within the time-out of a request.
 
@@ -239,12 +243,14 @@ class Cluster:
             query: the query parameters, in order.
             headers: additional headers.
             body: the request's body.
+            cleanup: whether it is sent after the run's deadline too, with CLEANUP seconds.
 
         Returns:
             The whole response.
         """
         request = self._request(method, path, query, headers)
-        limit = min(self._timeout, self.deadline.left)
+        left = max(self.deadline.left, CLEANUP) if cleanup else self.deadline.left
+        limit = min(self._timeout, left)
         if not limit:
             raise ReadError(*OUT_OF_TIME)
 
@@ -285,7 +291,8 @@ class Cluster:
             auth_settings=["BearerToken"],
         )
         send = self.api.rest_client.pool_manager.request
-        return partial(send, method, url, headers=sent_headers, retries=False)
+        # the client's defaults must not replace the User-Agent of a program behind the facade
+        return partial(send, method, url, headers=sent_headers | (headers or {}), retries=False)
 
     def _retried(self, attempt: Callable[[], T]) -> T:
         """Try again where the connection fails, while our patience lasts.
