@@ -173,6 +173,7 @@ def test_a_hook_job_pulls_it_and_passes(lab: Lab, image: str) -> None:
 def test_it_has_the_istioctl_of_each_release_and_a_tag_with_both_versions(
     lab: Lab, release: str
 ) -> None:
+    grant(lab)
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
 
     image = lab.printed("image", "image", "--istio", release)
