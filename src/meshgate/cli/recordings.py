@@ -1,7 +1,6 @@
-"""Commands that need a snapshot: replay, diff and revisions."""
+"""Commands that need a snapshot: diff and revisions."""
 
 import subprocess
-import sys
 import tempfile
 from pathlib import Path
 from typing import Annotated
@@ -9,18 +8,13 @@ from typing import Annotated
 import typer
 
 from meshgate.cli.options import app, say
+from meshgate.cli.pytest_command import command, environment
 from meshgate.collect.errors import ReadError
 from meshgate.collect.snapshot_location import SnapshotLocation
 from meshgate.facts.mesh import Mesh
 from meshgate.report.json import read
 from meshgate.snapshot.store import UnusableSnapshot
 from meshgate.verdict import CouldNotVerify, Gate
-
-
-@app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
-def replay(context: typer.Context, file: Path) -> None:
-    """Run every check on a recording: `pytest --snapshot=FILE`, from the project's folder."""
-    raise typer.Exit(_pytest(f"--snapshot={file.absolute()}", *context.args).returncode)
 
 
 @app.command()
@@ -47,7 +41,6 @@ def _offenders(snapshot: Path) -> dict[str, str]:
             f"--json={file}",
             f"--junitxml={folder}/junit.xml",
             f"--html={folder}/index.html",
-            capture_output=True,
         )
         if not file.exists():
             typer.echo(done.stdout + done.stderr, err=True)
@@ -66,12 +59,9 @@ def _offenders(snapshot: Path) -> dict[str, str]:
     return found | unknown
 
 
-def _pytest(*arguments: str, capture_output: bool = False) -> "subprocess.CompletedProcess[str]":
+def _pytest(*arguments: str) -> "subprocess.CompletedProcess[str]":
     return subprocess.run(
-        [sys.executable, "-m", "pytest", *arguments],
-        check=False,
-        capture_output=capture_output,
-        text=True,
+        command(list(arguments)), env=environment(), check=False, capture_output=True, text=True
     )
 
 
