@@ -12,7 +12,7 @@ WARNINGS = pytest.StashKey[list[Finding]]()
 
 @pytest.fixture(scope="session")
 def mesh(pytestconfig: pytest.Config) -> Mesh:
-    """The mesh, as this run's one capture shows it."""
+    """Return the mesh, as this run's one capture shows it."""
     return pytestconfig.stash[MESH]
 
 

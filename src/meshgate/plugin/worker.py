@@ -14,7 +14,7 @@ from meshgate.plugin.reporting import usage_error
 from meshgate.plugin.settling import need_all, outcome_of, suppressed
 from meshgate.report import text
 from meshgate.settings import Settings
-from meshgate.verdict import PROVEN, Finding, Outcome, Verdict
+from meshgate.verdict import PASSING, Finding, Outcome, Verdict
 
 
 class Worker:
@@ -65,7 +65,7 @@ class Worker:
         report = yield
         report.meshgate = msgspec.to_builtins(result)  # type: ignore[attr-defined]
         lines = "\n".join(text.outcome_lines(result))
-        if result.verdict in PROVEN:
+        if result.verdict in PASSING:
             # what was raised may be suppressed: then it is not a failure
             report.outcome, report.longrepr = "passed", None
         elif result.verdict is Verdict.NOT_APPLICABLE:

@@ -114,6 +114,9 @@ def report(
         exit: the exit code of the run, where it is not the ruling's.
         sentence: the verdict in words, where it is not the ruling's.
         reason: why the run ended without a result of its checks.
+
+    Returns:
+        The document.
     """
     code = int(ruling.gate) if exit is None else exit
     return Report(
