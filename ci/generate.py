@@ -190,9 +190,7 @@ def main(words: list[str]) -> int:
 
 def _stale(files: Mapping[Path, str]) -> dict[Path, str]:
     return {
-        path: text
-        for path, text in files.items()
-        if not path.is_file() or path.read_text() != text
+        path: text for path, text in files.items() if not path.is_file() or path.read_text() != text
     }
 
 

@@ -42,8 +42,8 @@ def test_the_target_supports_this_kubernetes(mesh: Mesh, warn: Warn) -> None:
 @pytest.mark.check("PC004")
 def test_every_proxy_is_within_the_skew(mesh: Mesh, warn: Warn) -> None:
     """A proxy that is too old may not understand what the new istiod sends."""
-    warn(mesh.upgrade.ahead_for_now)
-    skewed = mesh.upgrade.out_of_skew
+    warn(mesh.proxy_skew.ahead_for_now)
+    skewed = mesh.proxy_skew.out_of_skew
 
     assert not skewed, listed(skewed)
 
@@ -125,6 +125,14 @@ def test_every_enrolled_namespace_would_be_injected(mesh: Mesh, warn: Warn) -> N
     left_out = mesh.shadow.left_out
 
     assert not left_out, listed(left_out)
+
+
+@pytest.mark.check("PC104")
+def test_no_workload_loses_its_pods_to_the_new_injector(mesh: Mesh) -> None:
+    """A pod that the new injector rejects is missing only when its workload restarts."""
+    rejected = mesh.shadow.rejected
+
+    assert not rejected, listed(rejected)
 
 
 if __name__ == "__main__":

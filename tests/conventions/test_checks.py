@@ -240,7 +240,7 @@ MESHES = {
     "on the way to the newest release": snapshot(
         istiod=(reading(version="1.27.0", proxies=[sync(version="1.27.0")]),),
         **upgrade_builders.CONCERNED,
-        **expecting(target_version="1.31.0"),
+        **expecting(target_version="1.31.1"),
     ),
     "without istiod": snapshot(pods=(), istiod=()),
     "asked for a target": snapshot(**expecting(retry_after_targets=("http://web.shop/",))),

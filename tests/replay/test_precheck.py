@@ -105,6 +105,19 @@ def an_injector_that_brings_no_sidecar(recording: Recording) -> None:
     ]
 
 
+def a_template_that_the_new_injector_rejects(recording: Recording) -> None:
+    recording["shadow"]["templates"] = [
+        {"workload": "Deployment shop/api"},
+        {"workload": "Deployment shop/web", "refused": "prometheus.io/port is reserved"},
+    ]
+
+
+def an_injector_that_does_not_answer(recording: Recording) -> None:
+    recording["shadow"]["templates"] = [
+        {"workload": "Deployment shop/web", "error": "the target's injector does not respond"}
+    ]
+
+
 def a_class_that_was_not_seen(recording: Recording) -> None:
     recording["shadow"]["classes"][0]["error"] = "it ended the stream"
 
@@ -152,13 +165,19 @@ FAILED = [
     ),
     (a_filter_that_would_be_gone, "PC102", "EnvoyFilter shop/lua: istiod 1.29.1 removes a filter"),
     (an_injector_that_brings_no_sidecar, "PC103", "Namespace shop: the injector of 1.29.1 adds no"),
+    (
+        a_template_that_the_new_injector_rejects,
+        "PC104",
+        "Deployment shop/web: the injector of 1.29.1 rejects its pods",
+    ),
 ]
 UNKNOWN = [
     (precheck_not_run, {"PC001"}),
-    (an_unknown_target, {"PC003", "PC101", "PC102", "PC103"}),
+    (an_injector_that_does_not_answer, {"PC104"}),
+    (an_unknown_target, {"PC003", "PC101", "PC102", "PC103", "PC104"}),
     (
         a_release_outside_the_ledger,
-        {"PC002", "PC003", "PC005", "PC006", "PC007", "PC101", "PC102", "PC103"},
+        {"PC002", "PC003", "PC005", "PC006", "PC007", "PC101", "PC102", "PC103", "PC104"},
     ),
     (a_class_that_was_not_seen, {"PC101", "PC102", "PC103"}),
 ]

@@ -209,7 +209,7 @@ def read_pair(context: Context, found: Items) -> Pair:
     plan = plan._replace(
         sampled=sampled, throttled=throttled, most=context.settings.probes.retry_after_burst
     )
-    return probes.ask(context.cluster, plan)
+    return probes.ask(context.cluster, plan, context.cluster.deadline)
 
 
 def _root(context: Context, found: Items, credential: signing.Credential) -> str:

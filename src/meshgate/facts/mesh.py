@@ -37,6 +37,7 @@ from meshgate.facts.precheck.envoy_filters import EnvoyFilters
 from meshgate.facts.precheck.gateway_api_crds import GatewayApi
 from meshgate.facts.precheck.istioctl_precheck import Precheck
 from meshgate.facts.precheck.ownership import Ownership
+from meshgate.facts.precheck.proxy_skew import ProxySkew
 from meshgate.facts.precheck.registries import Registries
 from meshgate.facts.precheck.release_changes import Changes
 from meshgate.facts.precheck.restart import Restart
@@ -220,6 +221,11 @@ class Mesh:
     def registries(self) -> Registries:
         """Images in registries that shut down."""
         return Registries(self.evidence)
+
+    @cached_property
+    def proxy_skew(self) -> ProxySkew:
+        """The versions of the proxies, compared with the target."""
+        return ProxySkew(self.evidence)
 
     @cached_property
     def upgrade(self) -> Upgrade:

@@ -13,6 +13,7 @@ entry point (meshgate/autoload.py) loads nothing else.
     controller.py  in the process that decides: capture, verdict, exit code
     ending.py      the reports and the last line of a run, however it ends
     terminal.py    what is printed while it runs
+    signals.py     SIGTERM and SIGINT: an end with reports
     html.py        the page of pytest-html
 """
 
@@ -55,6 +56,7 @@ def pytest_configure(config: pytest.Config) -> None:
     from meshgate.plugin.controller import Controller
     from meshgate.plugin.ending import refuse
     from meshgate.plugin.html import Page
+    from meshgate.plugin.signals import interrupt_on_termination
 
     try:
         settings = load(config)
@@ -65,6 +67,7 @@ def pytest_configure(config: pytest.Config) -> None:
         refuse(config, alone, str(error))
         raise usage_error(f"{error}.") from error
     prepare_reports(config, settings)
+    config.add_cleanup(interrupt_on_termination())
     controller = Controller(config, settings)
     config.pluginmanager.register(selection, "meshgate-selection")
     config.pluginmanager.register(controller, "meshgate-run")

@@ -19,6 +19,7 @@ from meshgate.plugin.fixtures import MESH
 from meshgate.plugin.reporting import snapshot_file, usage_error
 from meshgate.plugin.selection import partial_selection
 from meshgate.plugin.settling import Checks, judge
+from meshgate.plugin.signals import uninterrupted
 from meshgate.plugin.terminal import Terminal
 from meshgate.plugin.worker import Worker, check_of
 from meshgate.settings import Settings
@@ -187,6 +188,10 @@ class Controller(Worker):
         self, session: pytest.Session, exitstatus: int
     ) -> Generator[None, object, object]:
         """Set the exit code, and print the last line."""
+        with uninterrupted():
+            return (yield from self._finish(session, exitstatus))
+
+    def _finish(self, session: pytest.Session, exitstatus: int) -> Generator[None, object, object]:
         result = yield
         if self._config.option.collectonly:
             if self._settings.reports.job:

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from meshgate.report import text
+from meshgate.report.visible import visible
 from meshgate.settings import Settings
 
 _JUNIT, _PAGE = "junit.xml", "index.html"
@@ -54,4 +55,4 @@ def snapshot_file(settings: Settings) -> Path:
 def usage_error(message: str) -> pytest.UsageError:
     """Return the error that ends the run with exit 4; pytest prints it as the last lines."""
     last = text.last_line("GATE CLOSED: nothing was verified", int(pytest.ExitCode.USAGE_ERROR))
-    return pytest.UsageError(f"{message}\n{last}")
+    return pytest.UsageError(f"{visible(message)}\n{last}")

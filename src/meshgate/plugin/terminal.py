@@ -8,6 +8,8 @@ from typing import IO, TYPE_CHECKING
 
 import pytest
 
+from meshgate.report.visible import visible
+
 if TYPE_CHECKING:
     from meshgate.report.live import View
 
@@ -62,14 +64,14 @@ class Terminal:
     def reading(self, words: str) -> None:
         """Show what is being read."""
         if self._view:
-            self._view.reading(words)
+            self._view.reading(visible(words))
         else:
             self.say(words)
 
     def waiting(self, waits_for: tuple[str, ...], seconds_left: float) -> None:
         """Show what the run waits for, and for how many more seconds at most."""
         if self._view:
-            self._view.waiting(waits_for, seconds_left)
+            self._view.waiting(tuple(map(visible, waits_for)), seconds_left)
             return
         more = f" and {len(waits_for) - 1} more" if len(waits_for) > 1 else ""
         self.say(f"waiting, at most {seconds_left:.0f} s, for {waits_for[0]}{more}")
@@ -79,4 +81,4 @@ class Terminal:
         terminal = self._config.pluginmanager.get_plugin("terminalreporter")
         if terminal is not None:
             terminal.ensure_newline()
-            terminal.write_line(words)
+            terminal.write_line(visible(words))

@@ -13,6 +13,7 @@ from meshgate.plugin.fixtures import BASIS, MESH, WARNINGS
 from meshgate.plugin.reporting import usage_error
 from meshgate.plugin.settling import need_all, outcome_of, suppressed
 from meshgate.report import text
+from meshgate.report.visible import visible
 from meshgate.settings import Settings
 from meshgate.verdict import PASSING, Finding, Outcome, Verdict
 
@@ -74,9 +75,10 @@ class Worker:
         else:
             report.outcome = "failed"
             crash = result.verdict is Verdict.UNKNOWN and "crashed" in result.why
-            report.longrepr = f"{lines}\n\n{report.longreprtext}" if crash else lines
+            report.longrepr = f"{lines}\n\n{visible(report.longreprtext)}" if crash else lines
         if result.warnings:
             report.sections.append(("warnings", lines))
+        report.sections = [(name, visible(content)) for name, content in report.sections]
         return report
 
 

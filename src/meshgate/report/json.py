@@ -7,6 +7,7 @@ from typing import Any, Literal
 import msgspec
 
 from meshgate.catalogue import check
+from meshgate.report.visible import visible_parts
 from meshgate.snapshot.model import Snapshot
 from meshgate.suppressions import key
 from meshgate.verdict import Finding, Ruling, Verdict
@@ -119,7 +120,7 @@ def report(
         The document.
     """
     code = int(ruling.gate) if exit is None else exit
-    return Report(
+    document = Report(
         version=VERSION,
         gate="open" if code == 0 else "closed",
         sentence=sentence or ruling.sentence,
@@ -143,6 +144,7 @@ def report(
         target=(snapshot and snapshot.expectations.target_version) or "",
         reason=reason,
     )
+    return visible_parts(document)
 
 
 def write(document: Report, file: Path) -> None:

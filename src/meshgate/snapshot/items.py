@@ -11,7 +11,13 @@ from typing import Annotated, Any, get_args, get_type_hints
 import msgspec
 
 from meshgate.snapshot.base import Base
-from meshgate.snapshot.gateway_api import ApiGateway, GatewayClass, ListenerSet, Route
+from meshgate.snapshot.gateway_api import (
+    ApiGateway,
+    BackendTlsPolicy,
+    GatewayClass,
+    ListenerSet,
+    Route,
+)
 from meshgate.snapshot.ingress import Ingress
 from meshgate.snapshot.injector import InjectorConfig
 from meshgate.snapshot.istio import (
@@ -215,6 +221,10 @@ class Items(Base, frozen=True):
     ] = ()
     udp_routes: Annotated[
         tuple[Route, ...], Listed(GATEWAY_API, "udproutes", ("v1", "v1alpha2"), optional=True)
+    ] = ()
+    # Istio 1.28 and later reads only v1, and earlier releases need an alpha flag for the others
+    backend_tls_policies: Annotated[
+        tuple[BackendTlsPolicy, ...], Listed(GATEWAY_API, "backendtlspolicies", optional=True)
     ] = ()
 
     istiod: Annotated[

@@ -1,6 +1,7 @@
 """Kubernetes objects, with the API's own field names and only the fields that facts use."""
 
 from datetime import datetime
+from typing import Literal
 
 import msgspec
 
@@ -23,6 +24,9 @@ class Annotations(Base, frozen=True):
     )
     ambient: str | None = msgspec.field(default=None, name="ambient.istio.io/redirection")
     dry_run: str | None = msgspec.field(default=None, name="istio.io/dry-run")
+    service_account: str | None = msgspec.field(
+        default=None, name="gateway.istio.io/service-account"
+    )
 
 
 class Owner(Base, frozen=True):
@@ -179,11 +183,14 @@ class Deployment(Base, frozen=True):
     status: DeploymentStatus = DeploymentStatus()
 
 
+Operator = Literal["In", "NotIn", "Exists", "DoesNotExist"]
+
+
 class Requirement(Base, frozen=True):
     """One row of a label selector's `matchExpressions`."""
 
     key: str
-    operator: str
+    operator: Operator
     values: tuple[str, ...] = ()
 
 

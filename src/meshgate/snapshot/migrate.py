@@ -44,6 +44,9 @@ def _from_1(body: Body) -> Body:
     if "mutating_webhooks" in read:
         # nor the injectors' own configuration
         read.append("injector_configs")
+    if "definitions" in read:
+        # nor policies for backends
+        read.append("backend_tls_policies")
     if "istiod_metrics" in read:
         # nor who asks istiod for key sets
         read.append("request_authentications")

@@ -1,5 +1,6 @@
 """verify, demo and replay: pytest with the project's checks, from any directory."""
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -86,10 +87,13 @@ def test_files_in_the_current_directory_change_nothing(started: Gate, elsewhere:
     (elsewhere / "httpx.py").write_text("raise SystemExit('imported')")
     (elsewhere / "pytest.ini").write_text("[pytest]\naddopts = -k nothing")
 
-    run = started(*MESHGATE, "demo", cwd=elsewhere, PYTEST_ADDOPTS="-k nothing")
+    rules = shutil.copytree(ROOT / "examples/checks", elsewhere / "rules")
+
+    run = started(*MESHGATE, "verify", f"--snapshot={HEALTHY}", f"--checks={rules}", cwd=elsewhere,
+                  PYTEST_ADDOPTS="-k nothing")  # fmt: skip
 
     assert run.code == 0, run.out
-    assert len(ran(elsewhere)) == len(checks())
+    assert len(ran(elsewhere)) == len(checks()) + 2
 
 
 def test_a_settings_file_is_read_from_the_current_directory(started: Gate, elsewhere: Path) -> None:
