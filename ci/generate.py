@@ -1,8 +1,9 @@
 """Write the files that follow from the code (`make generate`); --check fails if one is stale.
 
 The roles (hooks/meshgate/files), the schema of verdict.json, the pages of docs/reference, the
-README's table of stages and the output of commands that the pages show need only Python.  hooks/manifests is what helm renders of the chart: it needs Go, and tests/chart
-compares it, so that --check leaves it out.
+README's table of stages and the output of commands that the pages show need only Python.
+hooks/manifests is what helm renders of the chart: it needs Go, and tests/chart compares it, so that
+--check leaves it out.
 """
 
 import os

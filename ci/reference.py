@@ -1,4 +1,4 @@
-"""The generated pages of docs/reference: exit codes, verdict.json, metrics, annotations, the API."""
+"""The generated pages of docs/reference, except the options."""
 
 import inspect
 import tempfile
@@ -77,7 +77,8 @@ def _row(*cells: str) -> str:
 
 def exit_codes() -> Iterator[str]:
     """Yield the table of exit codes."""
-    yield "pytest and `meshgate verify`, `demo` and `replay` end with these codes. Only 0 opens the gate."
+    yield "pytest and `meshgate verify`, `demo` and `replay` end with these codes."
+    yield "Only 0 opens the gate."
     yield ""
     yield "| code | gate | meaning | last line |"
     yield "|---|---|---|---|"
@@ -86,15 +87,15 @@ def exit_codes() -> Iterator[str]:
         ending = last_line(f"GATE {gate.upper()}: …", int(code))
         yield _row(str(int(code)), gate, meaning, f"`{ending}`")
     yield ""
-    yield "Other commands use the same codes: 0, 1 for a problem, 10 if something could not be read,"
-    yield "and 4 for wrong usage."
+    yield "Other commands use the same codes: 0, 1 for a problem, 10 if something could not be"
+    yield "read, and 4 for wrong usage."
 
 
 def verdict() -> Iterator[str]:
     """Yield one table for each type in the schema of verdict.json."""
     found = schema()
-    yield "`reports/verdict.json` is for programs. Its schema is printed by `meshgate schema` and is in"
-    yield "`docs/verdict.schema.json`. `version` increases with each incompatible change."
+    yield "`reports/verdict.json` is for programs. `meshgate schema` prints its schema, which is also"
+    yield "in `docs/verdict.schema.json`. `version` increases with each incompatible change."
     for name, table in found["$defs"].items():
         if "properties" not in table:
             continue
@@ -133,8 +134,8 @@ def metrics() -> Iterator[str]:
         file = Path(folder, "meshgate.prom")
         push_metrics(run, datetime(2026, 1, 2, tzinfo=UTC), str(file))
         exported = file.read_text()
-    yield "`--metrics=FILE|URL` writes them to a text file (node exporter's textfile collector) or pushes"
-    yield "them to a Pushgateway, one group for each stage:"
+    yield "`--metrics=FILE|URL` writes them to a text file (node exporter's textfile collector) or"
+    yield "pushes them to a Pushgateway, one group for each stage:"
     yield ""
     yield from (f"    {line}" for line in exported.splitlines())
 

@@ -18,8 +18,8 @@ def command(words: list[str]) -> list[str]:
     """
     given = any(each.partition("=")[0] == "--settings" for each in words)
     settings = [f"--settings={FILE}"] if Path(FILE).is_file() and not given else []
-    # -P: a file in the current directory must not replace a module; and the conftest.py of a project
-    # that contains custom checks must not change the run
+    # -P: a file in the current directory must not replace a module.  And the conftest.py of a
+    # project that contains custom checks must not change the run.
     pytest = [sys.executable, "-P", "-m", "pytest", "--noconftest"]
     return [*pytest, "-c", str(project.CONFIGURATION), *settings, *words, str(project.CHECKS)]
 
