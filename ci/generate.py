@@ -32,6 +32,8 @@ import reference  # noqa: E402  # beside this file
 # pages that show the output of a command
 SHOWING = ("docs/first-verdict.md",)
 SHOWN = re.compile(r"(<!-- output: (?P<command>.+?) -->\n).*?(<!-- end of output -->)", re.DOTALL)
+# lines of pytest and its plugins that differ from run to run
+CHANGING = re.compile(r"Generated html report| in \d+\.\d+s$")
 SCREENSHOT = ROOT / "docs/images/demo-broken.svg"
 KUBERNETES = "1.34.4"
 NAME = "istio-verification"
@@ -76,7 +78,7 @@ def with_output(text: str) -> str:
 def output(command: str) -> str:
     """Return what a command of meshgate prints; `| tail -N` after it keeps the last N lines.
 
-    Paths of this machine are left out.
+    Paths of this machine and durations are left out.
     """
     words, _, last = command.partition(" | tail -")
     done = subprocess.run(
@@ -89,7 +91,7 @@ def output(command: str) -> str:
         check=False,
     )
     lines = done.stdout.replace(f"{ROOT}/", "").strip().splitlines()
-    lines = [line for line in lines if "Generated html report" not in line]
+    lines = [line for line in lines if not CHANGING.search(line)]
     return "\n".join(lines[-int(last) if last else 0 :])
 
 

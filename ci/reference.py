@@ -94,8 +94,8 @@ def exit_codes() -> Iterator[str]:
 def verdict() -> Iterator[str]:
     """Yield one table for each type in the schema of verdict.json."""
     found = schema()
-    yield "`reports/verdict.json` is for programs. `meshgate schema` prints its schema, which is also"
-    yield "in `docs/verdict.schema.json`. `version` increases with each incompatible change."
+    yield "`reports/verdict.json` is for programs. `meshgate schema` prints its schema, which is"
+    yield "also in `docs/verdict.schema.json`. `version` increases with each incompatible change."
     for name, table in found["$defs"].items():
         if "properties" not in table:
             continue
