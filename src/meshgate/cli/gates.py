@@ -35,7 +35,7 @@ def verify(
 
 
 @app.command()
-@with_words("reports.reports")
+@with_words("reports.reports", "run.checks", "run.only", "run.skip")
 def demo(
     *,
     broken: Annotated[
