@@ -7,7 +7,7 @@ import pytest
 
 from meshgate.facts.mesh import Mesh
 from meshgate.plugin import run_alone
-from meshgate.verdict import Warn, listed
+from meshgate.verdict import Basis, Warn, listed
 
 pytestmark = pytest.mark.precheck
 
@@ -99,6 +99,25 @@ def test_no_image_comes_from_a_registry_that_shuts_down(mesh: Mesh) -> None:
     affected = mesh.registries.affected
 
     assert not affected, listed(affected)
+
+
+@pytest.mark.check("PC011")
+def test_the_next_istiod_can_parse_the_mesh_config(mesh: Mesh, basis: Basis) -> None:
+    """A running istiod keeps what it has; the one that the upgrade starts has only defaults."""
+    basis(len(mesh.mesh_configs.all), "mesh config")
+    unused = mesh.mesh_configs.unused
+
+    assert not unused, listed(unused)
+
+
+@pytest.mark.check("PC012")
+def test_new_pods_would_be_accepted(mesh: Mesh, warn: Warn, basis: Basis) -> None:
+    """A workload whose pods cannot be created is lost by the restart after the upgrade."""
+    basis(len(mesh.new_pods.all), "workload")
+    warn(mesh.new_pods.refused_later)
+    refused = mesh.new_pods.refused
+
+    assert not refused, listed(refused)
 
 
 @pytest.mark.check("PC101")

@@ -56,6 +56,36 @@ def an_image_of_a_retired_registry(recording: Recording) -> None:
             each["spec"]["containers"][0]["image"] = "gcr.io/istio-release/proxyv2:1.29.1"
 
 
+def a_mesh_config_that_cannot_be_parsed(recording: Recording) -> None:
+    recording["meshConfigs"] = [
+        {
+            "revision": "default",
+            "configMap": "ConfigMap istio-system/istio",
+            "unparsable": ['connectTimeout: is a number, not a duration such as "10s"'],
+        }
+    ]
+
+
+def a_mesh_config_that_istiod_does_not_show(recording: Recording) -> None:
+    a_mesh_config_that_cannot_be_parsed(recording)
+    config = recording["meshConfigs"][0]
+    config["unparsable"], config["effective"] = [], [{"pod": "istiod-1", "denied": "401"}]
+
+
+def pods_that_pod_security_refuses(recording: Recording) -> None:
+    for namespace in recording["namespaces"]:
+        if namespace["metadata"]["name"] == "payments":
+            namespace["metadata"]["labels"]["pod-security.kubernetes.io/enforce"] = "baseline"
+    init = {"name": "istio-init", "security": {"capabilities": {"add": ["NET_ADMIN"]}}}
+    pod = {"workload": "Deployment payments/api", "replicas": 1, "containers": [init]}
+    recording["newPods"] = {"pods": [pod]}
+
+
+def pods_of_which_the_injector_says_nothing(recording: Recording) -> None:
+    pod = {"workload": "Deployment payments/api", "replicas": 1, "error": "timed out"}
+    recording["newPods"] = {"pods": [pod]}
+
+
 def routes_of_an_old_version(recording: Recording) -> None:
     for each in recording["definitions"]:
         if each["metadata"]["name"].startswith("httproutes."):
@@ -154,6 +184,8 @@ FAILED = [
     (a_proxy_left_behind, "PC004", "Pod shop/web-"),
     (a_removed_annotation, "PC005", "Deployment shop/web: its pod template has sidecar.istio.io/"),
     (a_filter_for_the_old_version, "PC006", "EnvoyFilter shop/retry-after-web: its proxyVersion"),
+    (a_mesh_config_that_cannot_be_parsed, "PC011", "ConfigMap istio-system/istio: its field"),
+    (pods_that_pod_security_refuses, "PC012", "Deployment payments/api: its new pods violate"),
     (an_image_of_a_retired_registry, "PC010", "Deployment shop/web: uses the image gcr.io/"),
     (routes_of_an_old_version, "PC007", "CustomResourceDefinition httproutes."),
     (a_second_injector, "PC008", "Namespace istio-ingress: 2 webhook configurations inject"),
@@ -173,6 +205,8 @@ FAILED = [
 ]
 UNKNOWN = [
     (precheck_not_run, {"PC001"}),
+    (a_mesh_config_that_istiod_does_not_show, {"PC011"}),
+    (pods_of_which_the_injector_says_nothing, {"PC012"}),
     (an_injector_that_does_not_answer, {"PC104"}),
     (an_unknown_target, {"PC003", "PC101", "PC102", "PC103", "PC104"}),
     (
@@ -188,7 +222,9 @@ def broken(root: Path, recorded: Callable[[Snapshot], Path]) -> Callable[[Break]
     """The healthy recording after one change, as a file."""
 
     def write(change: Break) -> Path:
-        recording = msgspec.json.decode(msgspec.json.encode(load(root / "demo/healthy.json.gz")))
+        recording = msgspec.json.decode(
+            msgspec.json.encode(load(root / "tests/fixtures/schema-1/healthy.json.gz"))
+        )
         change(recording)
         return recorded(msgspec.convert(recording, Snapshot))
 
@@ -196,7 +232,7 @@ def broken(root: Path, recorded: Callable[[Snapshot], Path]) -> Callable[[Break]
 
 
 def test_the_healthy_recording_opens_the_gate(gate: Gate, root: Path) -> None:
-    run = gate("-m", "precheck", f"--snapshot={root}/demo/healthy.json.gz")
+    run = gate("-m", "precheck", f"--snapshot={root}/tests/fixtures/schema-1/healthy.json.gz")
 
     assert run.code == 0, run.out
 
@@ -268,7 +304,7 @@ def test_a_support_matrix_that_is_none_is_wrong_usage(
     (tmp_path / "matrix").write_text("release = 1")
 
     run = gate(
-        *("-m", "precheck", f"--snapshot={root}/demo/healthy.json.gz"),
+        *("-m", "precheck", f"--snapshot={root}/tests/fixtures/schema-1/healthy.json.gz"),
         f"--support-matrix={tmp_path}/matrix",
     )
 
@@ -279,6 +315,6 @@ def test_a_support_matrix_that_is_none_is_wrong_usage(
 def test_what_only_says_that_the_verifier_may_not_install_is_left_out_and_told(
     gate: Gate, root: Path
 ) -> None:
-    run = gate("-m", "precheck", f"--snapshot={root}/demo/healthy.json.gz")
+    run = gate("-m", "precheck", f"--snapshot={root}/tests/fixtures/schema-1/healthy.json.gz")
 
     assert "11 findings of istioctl x precheck (IST0141) were left out" in run.out

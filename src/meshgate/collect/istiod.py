@@ -24,11 +24,12 @@ from meshgate.semantics.topology import Entrypoint
 from meshgate.semantics.webhooks import Backend
 from meshgate.snapshot.istiod import IstiodMetrics, IstiodReading, ProxySync
 from meshgate.snapshot.kubernetes import Pod
+from meshgate.snapshot.mesh_config import EffectiveConfig
 
 MONITORING_PORT = 15014
 
 # All that may ever be asked: some of istiod's debug paths change its state (adsz?push=true).
-PATHS = frozenset({"/version", "/debug/syncz", "/debug/push_status", "/metrics"})
+PATHS = frozenset({"/version", "/debug/syncz", "/debug/push_status", "/debug/mesh", "/metrics"})
 
 # The one that takes a name: the configuration that istiod makes for one proxy.
 _CONFIG_DUMP = re.compile(r"/debug/config_dump\?proxyID=[a-z0-9.-]+")
@@ -38,7 +39,7 @@ TOKEN_FILES = (
     Path("/var/run/secrets/kubernetes.io/serviceaccount/token"),
 )
 
-Said = TypeVar("Said", IstiodReading, IstiodMetrics)
+Said = TypeVar("Said", IstiodReading, IstiodMetrics, EffectiveConfig)
 
 
 class Answer(msgspec.Struct, frozen=True):

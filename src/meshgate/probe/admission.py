@@ -104,6 +104,64 @@ def injected(hook: Hook, backend: Backend, namespace: str, dial: Dial) -> list[A
         return patch_of(http.getresponse().read(LARGEST))
 
 
+class Injection(msgspec.Struct, frozen=True):
+    """What an injector does with one pod: its patch, or why it refuses it or does not answer."""
+
+    patch: tuple[dict[str, Any], ...] = ()
+    refused: str = ""
+    error: str = ""
+
+
+def inject_each(
+    hook: Hook, backend: Backend, pods: Sequence[dict[str, Any]], dial: Dial
+) -> list[Injection]:
+    """Post a review of each pod to an injector's endpoint, over one connection.
+
+    Args:
+        hook: the injector.
+        backend: the endpoint.
+        pods: the objects that the API server would send; each has its namespace.
+        dial: connects to an endpoint.
+
+    Returns:
+        One result for each pod, in their order; nothing is created.
+    """
+    visit = _visit(hook, backend)
+    try:
+        with _shake(_trusting(visit.bundle), visit, dial) as connection:
+            http = HTTPConnection(visit.server_name)
+            http.sock = connection
+            return [_inject(http, hook.path, pod) for pod in pods]
+    except (OSError, ValueError) as error:
+        return [Injection(error=str(error) or type(error).__name__)] * len(pods)
+
+
+def _inject(http: HTTPConnection, path: str, pod: dict[str, Any]) -> Injection:
+    body = msgspec.json.encode(_review_of(pod))
+    try:
+        http.request("POST", path, body=body, headers={"Content-Type": "application/json"})
+        answer = http.getresponse()
+        read = answer.read()
+        if answer.status != 200:
+            words = read[:200].decode(errors="replace").strip()
+            return Injection(error=f"answered {answer.status} {words}".strip())
+        response = _ANSWERS.decode(read).response
+        if not response.allowed:
+            return Injection(refused=response.status.message or "without a reason")
+        patch = msgspec.json.decode(response.patch) if response.patch else []
+        return Injection(patch=tuple(each for each in patch if isinstance(each, dict)))
+    except (OSError, HTTPException, ValueError) as error:
+        return Injection(error=str(error) or type(error).__name__)
+
+
+def _review_of(pod: dict[str, Any]) -> dict[str, Any]:
+    """Return the AdmissionReview of the creation of a pod."""
+    review = _request(Question("", "pod", pod["metadata"]["namespace"]))
+    review["request"]["object"] = pod
+    review["request"]["name"] = ""  # the API server generates it later
+    return review
+
+
 def sample_review(namespace: str) -> bytes:
     """Return the question about a sample pod there."""
     return msgspec.json.encode(_request(Question("", "pod", namespace)))
