@@ -34,9 +34,9 @@ def test_a_namespace_without_a_label_fails() -> None:
 
 def test_a_foreign_host_fails() -> None:
     (shop,) = [each for each in HEALTHY.virtual_services if each.metadata.name == "shop"]
-    misspelt = replace(shop, spec=replace(shop.spec, hosts=("shop.exmaple.com",)))
+    misspelt = replace(shop, spec=replace(shop.spec, hosts=("shop.example.org",)))
 
-    with pytest.raises(AssertionError, match=r"serves shop\.exmaple\.com"):
+    with pytest.raises(AssertionError, match=r"serves shop\.example\.org"):
         public_hosts(replace(HEALTHY, virtual_services=(misspelt,)))
 
 

@@ -174,7 +174,8 @@ def test_a_command_does_what_the_page_says(machine: Machine, command: str) -> No
 
     if command.startswith(".venv/"):
         # in a checkout, with the environment of these tests
-        done = machine.run(command.replace(".venv/bin", str(Path(sys.executable).parent)), cwd=ROOT)
+        there = f"PYTHONPATH={ROOT}/src {command}"
+        done = machine.run(there.replace(".venv/bin", str(Path(sys.executable).parent)), cwd=ROOT)
     else:
         done = machine.run(command)
 

@@ -95,6 +95,9 @@ def outcome_of(
         error: what it raised; None if it returned.
         warnings: the findings that it reported without failing.
         basis: what it counted as its evidence.
+
+    Returns:
+        The outcome, before waivers and the baseline.
     """
     result = outcome(row.id, error, warnings, basis)
     crashed = result.verdict is Verdict.UNKNOWN and not isinstance(error, CouldNotVerify)
