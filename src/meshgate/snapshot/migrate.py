@@ -43,7 +43,7 @@ def _from_1(body: Body) -> Body:
         read += set(expand(GROUPS["routing"])) - set(read) - {gap["item"] for gap in body["gaps"]}
     if "mutating_webhooks" in read:
         # nor the injectors' own configuration, nor the mesh config
-        read += ["injector_configs", "mesh_configs"]
+        read += ["injector_configs", "mesh_configs", "telemetries"]
     if "workloads" in read or "admission" in read:
         # nor the pods that a restart would create
         read += ["new_pods", "resource_quotas", "limit_ranges"]
