@@ -132,8 +132,9 @@ def test_istiod_is_not_killed(mesh: Mesh, warn: Warn) -> None:
 
 
 @pytest.mark.check("CP015")
-def test_no_configuration_conflicts(mesh: Mesh) -> None:
+def test_no_configuration_conflicts(mesh: Mesh, warn: Warn) -> None:
     """istiod keeps the older of two conflicting objects and silently omits the newer one."""
+    warn(mesh.numbers.possibly_conflicting)
     conflicting = mesh.numbers.conflicting
 
     assert not conflicting, listed(conflicting)

@@ -249,6 +249,14 @@ MESHES = {
         **upgrade_builders.CONCERNED,
         **expecting(target_version="1.31.1"),
     ),
+    "with an istiod of an unknown version": snapshot(
+        pods=(
+            msgspec.structs.replace(
+                istiod(), spec=PodSpec(containers=(Container(name="discovery"),))
+            ),
+            sidecar(),
+        )
+    ),
     "without istiod": snapshot(pods=(), istiod=()),
     "asked for a target": snapshot(**expecting(retry_after_targets=("http://web.shop/",))),
     "with a CNI plugin": snapshot(

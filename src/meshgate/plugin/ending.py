@@ -42,7 +42,7 @@ class Ending:
             snapshot: the evidence.
             status: the exit code.
         """
-        json.write(json.report(verdict, snapshot), self._files["verdict.json"])
+        self._write(json.report(verdict, snapshot))
         *lines, last = text.ruling_lines(verdict)
         for line in text.wrapped(lines):
             self._terminal.say(line)
@@ -80,14 +80,17 @@ class Ending:
             sentence=sentence,
             reason=why or sentence.removeprefix("GATE CLOSED: "),
         )
-        try:
-            json.write(document, self._files["verdict.json"])
-        except OSError as error:
-            self._terminal.say(f"note could not write verdict.json: {error}")
+        self._write(document)
         self._publish(broken(f"{last}: {why}" if why else last, status, stages), snapshot)
         self._terminal.release(discard=bool(why))
         if not why:
             self._terminal.say(last)
+
+    def _write(self, document: json.Report) -> None:
+        try:
+            json.write(document, self._files["verdict.json"])
+        except OSError as error:
+            self._terminal.say(f"note could not write verdict.json: {error}")
 
     def _publish(self, verdict: Short, snapshot: "Snapshot | None") -> None:
         reports = self._settings.reports

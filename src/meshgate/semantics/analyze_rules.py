@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from meshgate.semantics.hosts import fully_qualified
+from meshgate.semantics.hosts import DEFAULT_DOMAIN, fully_qualified
 from meshgate.semantics.versions import Version
 from meshgate.snapshot.istio import (
     DestinationRule,
@@ -55,6 +55,7 @@ class Configuration(NamedTuple):
     destination_rules: tuple[DestinationRule, ...] = ()
     gateways: tuple[Gateway, ...] = ()
     service_entries: tuple[ServiceEntry, ...] = ()
+    domain: str = DEFAULT_DOMAIN
 
 
 @cache
@@ -106,7 +107,7 @@ def _subset_without_traffic(origin: str, found: dict[str, str], seen: Configurat
     )
     if rule is None:
         return ""
-    host = fully_qualified(rule.spec.host, rule.metadata.namespace)
+    host = fully_qualified(rule.spec.host, rule.metadata.namespace, seen.domain)
     users = []
     for service in seen.virtual_services:
         routes: tuple[Route, ...] = (*service.spec.http, *service.spec.tls, *service.spec.tcp)
@@ -114,7 +115,8 @@ def _subset_without_traffic(origin: str, found: dict[str, str], seen: Configurat
             to_host = [
                 each
                 for each in route.route
-                if fully_qualified(each.destination.host, service.metadata.namespace) == host
+                if fully_qualified(each.destination.host, service.metadata.namespace, seen.domain)
+                == host
             ]
             if to_host and _is_mirrored(route):
                 return ""  # to which subset is not collected

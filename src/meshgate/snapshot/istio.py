@@ -380,8 +380,15 @@ class AuthorizationPolicy(Base, frozen=True):
     spec: AuthorizationPolicySpec = AuthorizationPolicySpec()
 
 
+class ServiceEntryPort(Base, frozen=True):
+    number: int
+    protocol: str = ""
+
+
 class ServiceEntrySpec(Base, frozen=True):
     hosts: tuple[str, ...] = ()
+    ports: tuple[ServiceEntryPort, ...] = ()
+    addresses: tuple[str, ...] = ()
     export_to: tuple[str, ...] = ()
     resolution: str = ""
 

@@ -72,6 +72,7 @@ class AnalyzeMessages:
             self._evidence.destination_rules,
             self._evidence.gateways,
             self._evidence.service_entries,
+            self._evidence.own_mesh.cluster_domain,
         )
         found = {
             each: self._is_newer(each) or disproof(each, configuration) for each in self._counting
