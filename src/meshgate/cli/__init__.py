@@ -2,13 +2,15 @@
 
 options.py     settings as options of the commands, and errors as exit codes
 evidence.py    capture, watch, shadow: what needs a mesh
-recordings.py  replay, diff, revisions: what needs a snapshot
+recordings.py  replay, diff: what needs a snapshot
+revisions.py   revisions: who uses which revision
 reports.py     last, fetch, index: the reports of earlier runs
 rollout.py     restart: the one command that changes workloads
+init.py        init argocd: the files of a pipeline
 reference.py   list, explain, schema, rbac: what meshgate knows of itself
 """
 
-from meshgate.cli import evidence, recordings, reference, reports, rollout
+from meshgate.cli import evidence, init, recordings, reference, reports, revisions, rollout
 from meshgate.cli.options import app
 
-__all__ = ["app", "evidence", "recordings", "reference", "reports", "rollout"]
+__all__ = ["app", "evidence", "init", "recordings", "reference", "reports", "revisions", "rollout"]
