@@ -37,6 +37,8 @@ CHANGING = re.compile(r"Generated html report| in \d+\.\d+s$")
 SCREENSHOT = ROOT / "docs/images/demo-broken.svg"
 KUBERNETES = "1.34.4"
 NAME = "istio-verification"
+# The bases of hooks/kustomize: a gate alone, without the Jobs that only Argo CD needs.
+KUSTOMIZE = ["--set=targetVersion=1.31.0,verifyNow=false,syncFail=false"]
 BEGIN, END = "<!-- stages: make generate -->", "<!-- end of stages -->"
 
 WHEN = {
@@ -54,6 +56,7 @@ def generated() -> dict[Path, str]:
         ROOT / "hooks/meshgate/files/rbac.json": roles(),
         ROOT / "hooks/meshgate/files/rbac-shadow.json": roles(shadow=True),
         ROOT / "hooks/meshgate/files/restart.json": listed([rights.restart_role("istio-restart")]),
+        ROOT / "src/meshgate/cli/argocd.json": argocd_templates(),
         ROOT / "docs/verdict.schema.json": pretty(schema()),
         ROOT / "docs/reference/options.md": reference_page.page(),
         ROOT / "README.md": between(readme, stages()),
@@ -105,6 +108,19 @@ def screenshot(command: str) -> str:
     image = console.export_svg(title="meshgate", theme=DIMMED_MONOKAI, unique_id="meshgate")
     # its fonts would come from a CDN
     return re.sub(r"@font-face \{.*?\}", "", image, flags=re.DOTALL)
+
+
+def argocd_templates() -> str:
+    """Return the files that `meshgate init argocd` writes: {name: text}."""
+    health, examples = ROOT / "hooks/argocd", ROOT / "hooks/examples"
+    chart = sorted(path for path in (examples / "upgrade").rglob("*") if path.is_file())
+    paths = [health / "argocd-cm.yaml", health / "notifications-cm.yaml"]
+    paths += [examples / "app-of-apps.yaml", *chart]
+    found = {}
+    for path in paths:
+        folder = examples if examples in path.parents else health
+        found[str(path.relative_to(folder))] = path.read_text()
+    return pretty(found)
 
 
 def roles(*, shadow: bool = False) -> str:
@@ -162,20 +178,28 @@ def between(text: str, content: str) -> str:
 
 
 def manifests() -> dict[Path, str]:
-    """Return hooks/manifests as helm renders them from the chart's ci/ values; needs Go."""
+    """Return hooks/manifests and hooks/kustomize as helm renders them from the chart; needs Go."""
     chart, found = ROOT / "hooks/meshgate", {}
     for path in sorted((ROOT / "hooks/manifests").glob("*.yaml")):
-        values = chart / f"ci/{path.stem}-values.yaml"
-        words = ["template", "meshgate", chart, "--values", values, f"--kube-version={KUBERNETES}"]
-        found[path] = subprocess.run(
-            ["go", "tool", "helm", *map(str, words)],
-            cwd=ROOT / "ci/lab/go/helm",
-            env={**os.environ, "GOFLAGS": "-buildvcs=false -trimpath", "CGO_ENABLED": "0"},
-            capture_output=True,
-            text=True,
-            check=True,
-        ).stdout
+        found[path] = rendered("--values", chart / f"ci/{path.stem}-values.yaml")
+    for stage in ("rights", *STAGES):
+        words = KUSTOMIZE if stage == "rights" else [*KUSTOMIZE, f"--set=stages={{{stage}}}"]
+        rights = "--set=rbac=resource" if stage == "rights" else "--set=rbac=none"
+        found[ROOT / f"hooks/kustomize/{stage}/objects.yaml"] = rendered(*words, rights)
     return found
+
+
+def rendered(*words: object) -> str:
+    """Return what helm renders of the chart with these words."""
+    all_words = ["template", "meshgate", ROOT / "hooks/meshgate", *words]
+    return subprocess.run(
+        ["go", "tool", "helm", *map(str, all_words), f"--kube-version={KUBERNETES}"],
+        cwd=ROOT / "ci/lab/go/helm",
+        env={**os.environ, "GOFLAGS": "-buildvcs=false -trimpath", "CGO_ENABLED": "0"},
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
 
 
 def main(words: list[str]) -> int:

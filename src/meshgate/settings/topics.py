@@ -103,6 +103,12 @@ class Access:
     context: str | None = setting(
         None, "--context", "context of the kubeconfig to use", metavar="NAME"
     )
+    cluster_name: str = setting(
+        "",
+        "--cluster-name",
+        "name of the cluster in reports, metrics and annotations (the kubeconfig's context)",
+        metavar="NAME",
+    )
     istiod_access: str = setting(
         "auto",
         "--istiod-access",
