@@ -560,6 +560,8 @@ def test_an_external_ca_can_be_accepted(broken: Broken, gate: Gate) -> None:
         "canary upgrade",
         "CNI",
         "mesh config",
+        "provider",
+        "remote cluster",
         "new pods",
         "injection",
         "resources",
