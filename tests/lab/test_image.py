@@ -241,7 +241,7 @@ def test_the_watch_of_the_chart_sees_a_gateway_replaced(lab: Lab, image: str) ->
     assert lost.exit == 1, lost.output
     assert {line.split()[1] for line in lost.failures} == {"IG011"}, lost.output
     assert "failed while it was watched" in lost.first
-    assert any("a watch that began here has ended" in each for each in events)
+    assert any("an earlier watch has ended" in each for each in events)
 
 
 def _kept(lab: Lab, place: str) -> str:
