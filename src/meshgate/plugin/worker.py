@@ -82,7 +82,7 @@ class Worker:
         warnings: list[Finding] = item.stash.get(_WARNINGS, [])
         mesh = self._evidence()
         counted = item.stash.get(_BASIS, None)
-        result = suppressed(outcome(row.id, raised, warnings, counted), mesh)
+        result = suppressed(outcome(row.id, raised, warnings, counted), row, mesh)
         item.user_properties += _properties(row, result, mesh)
         report = yield
         report.meshgate = msgspec.to_builtins(result)  # type: ignore[attr-defined]
