@@ -101,7 +101,8 @@ class Basis:
         return bool(self._counts) and not any(self._counts.values())
 
     def __str__(self) -> str:
-        return ", ".join(_counted(count, noun) for noun, count in self._counts.items())
+        counts = self._counts.items()
+        return ", ".join(_counted(count, noun) for noun, count in counts if count or self.empty)
 
 
 def _counted(count: int, noun: str) -> str:

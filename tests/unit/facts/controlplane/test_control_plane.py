@@ -1,5 +1,6 @@
 """The control plane: is the rollout whole, of the right version, and does every replica answer?"""
 
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
@@ -488,13 +489,14 @@ ACCEPTED = expecting(accepted_unverified=("istiod",))
 def test_a_control_plane_outside_the_cluster_can_be_accepted() -> None:
     facts = mesh(**EXTERNAL, **ACCEPTED)
 
-    for look in (
+    looks: tuple[Callable[[], object], ...] = (
         lambda: facts.control_plane.unfinished_rollouts,
         lambda: facts.control_plane.silent_replicas,
         lambda: facts.proxies.disconnected,
         lambda: facts.revisions.dangling,
         lambda: facts.numbers.push_errors,
-    ):
+    )
+    for look in looks:
         with pytest.raises(NotApplicable, match="accept-unverified=istiod"):
             look()
 

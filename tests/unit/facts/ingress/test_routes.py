@@ -146,15 +146,16 @@ def test_a_service_of_other_hosts_needs_no_export_to_the_gateway() -> None:
 # --- Kubernetes Ingress --------------------------------------------------------------------------
 
 
+ACCEPTED = expecting(accepted_unverified=("ingress",))
+
+
 def test_routes_of_kubernetes_ingress_are_not_verified_unless_that_is_accepted() -> None:
     alone: dict[str, Any] = {"gateways": (), "virtual_services": (), "ingress": build.traffic()}
 
     with pytest.raises(CouldNotVerify, match="no Gateway selects the gateway Pod ways/front-1"):
         _ = build.mesh(**alone).route_answers.unanswered
     with pytest.raises(NotApplicable, match="accept-unverified=ingress"):
-        _ = build.mesh(
-            **alone, **expecting(accepted_unverified=("ingress",))
-        ).route_answers.unanswered
+        _ = build.mesh(**alone, **ACCEPTED).route_answers.unanswered
 
 
 def test_accepting_kubernetes_ingress_excuses_no_route_of_a_gateway() -> None:
@@ -164,6 +165,5 @@ def test_accepting_kubernetes_ingress_excuses_no_route_of_a_gateway() -> None:
             for each in build.requests()
         )
     )
-    accepted = expecting(accepted_unverified=("ingress",))
 
-    assert build.mesh(ingress=gone, **accepted).route_answers.unanswered
+    assert build.mesh(ingress=gone, **ACCEPTED).route_answers.unanswered
