@@ -101,8 +101,7 @@ class Basis:
         return bool(self._counts) and not any(self._counts.values())
 
     def __str__(self) -> str:
-        counts = self._counts.items()
-        return ", ".join(_counted(count, noun) for noun, count in counts if count or self.empty)
+        return ", ".join(_counted(count, noun) for noun, count in self._counts.items())
 
 
 def _counted(count: int, noun: str) -> str:
