@@ -31,7 +31,7 @@ from meshgate.plugin.options import (
 from meshgate.plugin.settling import ARGUMENTS
 from meshgate.plugin.signals import interrupt_on_termination
 from meshgate.plugin.worker import Worker, basis, mesh, warn
-from meshgate.settings import SettingsError
+from meshgate.settings import Settings, SettingsError
 
 __all__ = [
     "ARGUMENTS",
@@ -54,6 +54,15 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     add_options(parser)
 
 
+def _prepare(config: pytest.Config, settings: Settings) -> None:
+    """Prepare the reports; where one cannot be written, publish that with the others."""
+    try:
+        prepare_reports(config, settings)
+    except pytest.UsageError as error:
+        refuse(config, settings, str(error).partition("\n")[0])
+        raise
+
+
 @pytest.hookimpl(tryfirst=True)
 def pytest_configure(config: pytest.Config) -> None:
     """Check the options, remove the reports of an earlier run, and register the run."""
@@ -63,11 +72,11 @@ def pytest_configure(config: pytest.Config) -> None:
     try:
         settings = load(config)
     except SettingsError as error:
-        alone = reports_alone(config)
-        prepare_reports(config, alone)
-        refuse(config, alone, str(error))
+        settings = reports_alone(config)
+        _prepare(config, settings)
+        refuse(config, settings, str(error))
         raise usage_error(f"{error}.") from error
-    prepare_reports(config, settings)
+    _prepare(config, settings)
     config.add_cleanup(interrupt_on_termination())
     controller = Controller(config, settings)
     config.pluginmanager.register(controller, "meshgate-run")
