@@ -142,8 +142,9 @@ def test_istiod_is_not_killed(mesh: Mesh, warn: Warn, basis: Basis) -> None:
 
 
 @pytest.mark.check("CP015")
-def test_no_configuration_conflicts(mesh: Mesh, basis: Basis) -> None:
+def test_no_configuration_conflicts(mesh: Mesh, warn: Warn, basis: Basis) -> None:
     """istiod keeps the older of two conflicting objects and silently omits the newer one."""
+    warn(mesh.numbers.possibly_conflicting)
     conflicting = mesh.numbers.conflicting
     basis(len(mesh.control_plane.replicas), "istiod replica")
 
@@ -185,6 +186,23 @@ def test_injection_did_not_change(mesh: Mesh, warn: Warn) -> None:
 
     assert not losses, listed(losses)
     warn(mesh.injection_changes.changes)
+
+
+@pytest.mark.check("CP020")
+def test_istiod_reads_every_remote_cluster(mesh: Mesh) -> None:
+    """The services of a cluster that istiod has not read have no endpoints in the others."""
+    unsynced = mesh.mesh_configs.unsynced
+
+    assert not unsynced, listed(unsynced)
+
+
+@pytest.mark.check("CP021")
+def test_every_extension_provider_exists(mesh: Mesh, warn: Warn) -> None:
+    """A CUSTOM policy without its provider denies every request that it matches."""
+    missing = mesh.mesh_configs.missing_providers
+
+    assert not missing, listed(missing)
+    warn(mesh.mesh_configs.missing_telemetry_providers)
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ import pytest
 
 from meshgate.collect.capture import cluster
 from meshgate.pipeline.publish import Targets, publish
-from meshgate.plugin.options import report_files, snapshot_file
+from meshgate.plugin.reporting import report_files, snapshot_file
 from meshgate.plugin.terminal import Terminal
 from meshgate.report import json, text
 from meshgate.report.short import Short, broken, short
@@ -42,7 +42,7 @@ class Ending:
             snapshot: the evidence.
             status: the exit code.
         """
-        json.write(json.report(verdict, snapshot), self._files["verdict.json"])
+        self._write(json.report(verdict, snapshot))
         *lines, last = text.ruling_lines(verdict)
         for line in text.wrapped(lines):
             self._terminal.say(line)
@@ -80,14 +80,20 @@ class Ending:
             sentence=sentence,
             reason=why or sentence.removeprefix("GATE CLOSED: "),
         )
-        try:
-            json.write(document, self._files["verdict.json"])
-        except OSError as error:
-            self._terminal.say(f"note could not write verdict.json: {error}")
+        if not snapshot:
+            name = self._settings.access.cluster_name
+            document = msgspec.structs.replace(document, source=name)
+        self._write(document)
         self._publish(broken(f"{last}: {why}" if why else last, status, stages), snapshot)
         self._terminal.release(discard=bool(why))
         if not why:
             self._terminal.say(last)
+
+    def _write(self, document: json.Report) -> None:
+        try:
+            json.write(document, self._files["verdict.json"])
+        except OSError as error:
+            self._terminal.say(f"note could not write verdict.json: {error}")
 
     def _publish(self, verdict: Short, snapshot: "Snapshot | None") -> None:
         reports = self._settings.reports
@@ -98,6 +104,7 @@ class Ending:
             keep=reports.keep_reports,
             url=reports.report_url,
             metrics=reports.metrics,
+            cluster=self._settings.access.cluster_name,
         )
         files = {**self._files, "snapshot.json.gz": snapshot_file(self._settings)}
         known = snapshot.expectations.target_version if snapshot else None

@@ -65,6 +65,27 @@ class Run:
         "what `meshgate watch` saved: a file or configmap://NAMESPACE/NAME",
         metavar="PLACE",
     )
+    only: tuple[str, ...] = setting(
+        (),
+        "--check",
+        "run only the checks with these ids, separated by commas; globs are allowed (CP004,DP*)",
+        metavar="ID",
+        repeated=True,
+    )
+    skip: tuple[str, ...] = setting(
+        (),
+        "--skip",
+        "do not run the checks with these ids; globs are allowed",
+        metavar="ID",
+        repeated=True,
+    )
+    checks: tuple[str, ...] = setting(
+        (),
+        "--checks",
+        "directory with custom checks, which run in addition to the built-in ones",
+        metavar="DIR",
+        repeated=True,
+    )
     dry_run: bool = setting(
         False,
         "--dry-run",
@@ -81,6 +102,12 @@ class Access:
     )
     context: str | None = setting(
         None, "--context", "context of the kubeconfig to use", metavar="NAME"
+    )
+    cluster_name: str = setting(
+        "",
+        "--cluster-name",
+        "name of the cluster in reports, metrics and annotations (the kubeconfig's context)",
+        metavar="NAME",
     )
     istiod_access: str = setting(
         "auto",

@@ -75,7 +75,8 @@ class KnownProblem(Base, frozen=True):
 class Before(Base, frozen=True):
     """What the baseline saw, as far as checks compare with it; a stage adds what it compares.
 
-    `target_version` is what the baseline was evaluated against when it was captured.
+    `target_version` is what the baseline was evaluated against when it was captured;
+    `analyzed_by` is the version of the istioctl whose analysis it contains.
     """
 
     taken: datetime
@@ -84,6 +85,7 @@ class Before(Base, frozen=True):
     ingress: Ingress | None = None
     pair: Pair | None = None
     new_pods: NewPods | None = None
+    analyzed_by: str = ""
 
 
 # The parts of a mesh that may be accepted as not verified (--accept-unverified).
@@ -177,4 +179,5 @@ def before(baseline: Snapshot) -> Before:
         ingress=baseline.ingress,
         pair=baseline.pair,
         new_pods=baseline.new_pods,
+        analyzed_by=baseline.analysis.istioctl_version if baseline.analysis else "",
     )

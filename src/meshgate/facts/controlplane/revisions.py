@@ -28,6 +28,12 @@ class Revisions:
             meshes.revision(each.metadata.labels) for each in self._control_plane.deployments
         )
 
+    @property
+    def known(self) -> frozenset[str]:
+        """Revisions that have an istiod or are the revision of an injector or a user."""
+        injectors = {hook.revision for hook in self._webhooks.injectors}
+        return self.is_active | injectors | self.users.keys()
+
     @cached_property
     def _webhooks(self) -> Webhooks:
         return Webhooks(self._evidence.mutating_webhooks, (), (), (), self._evidence.own_mesh)
