@@ -63,7 +63,7 @@ ENDINGS = {
     "an interrupt": (HEALTHY, INTERRUPTED, (), 2),
     "a signal": (HEALTHY, TERMINATED, (), 2),
     "a directory that is a file": (HEALTHY, "", (*ONE, "--json=/dev/null/verdict.json"), 4),
-    "an import error": (HEALTHY, "import no_such_module", (), 2),
+    "an import error": (HEALTHY, "import no_such_module", (), 4),
 }
 
 
