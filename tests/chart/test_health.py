@@ -248,7 +248,7 @@ def test_an_application_is_healthy_only_after_its_gates(
 SERVER_SIDE_DIFF = {"3.5": ("Progressing", "OutOfSync"), "3.6": ("Unknown", "comparison failed")}
 RECORDED = {
     "healed": ("Healthy", ""),
-    "terminated": ("Degraded", "terminated"),
+    "terminated": ("Degraded", "slow: Terminated"),
     "vanished": ("Degraded", ""),
     "soak": ("Healthy", "waiting to be pruned: ConfigMap argo-behavior/old"),
     "again": ("Healthy", ""),

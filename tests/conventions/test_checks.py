@@ -20,7 +20,7 @@ from meshgate.catalogue import STAGES, checks
 from meshgate.cli import options as cli
 from meshgate.facts.evidence import Evidence
 from meshgate.facts.mesh import Mesh
-from meshgate.plugin import ARGUMENTS
+from meshgate.plugin.settling import ARGUMENTS
 from meshgate.snapshot.ingress import Answer
 from meshgate.snapshot.istio import (
     AuthorizationPolicy,

@@ -81,7 +81,7 @@ def test_a_word_that_means_nothing_is_a_mistake(
 ) -> None:
     run = meshgate(*arguments)
 
-    assert run.code == 2, run.out
+    assert run.code == 4, run.out
     assert "Traceback" not in run.out
 
 

@@ -1,20 +1,14 @@
-"""Commands that need a snapshot: replay and diff."""
+"""The command that compares two snapshots: diff."""
 
 import subprocess
-import sys
 import tempfile
 from pathlib import Path
 
 import typer
 
 from meshgate.cli.options import app, show
+from meshgate.cli.pytest_command import command, environment
 from meshgate.report.json import read
-
-
-@app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
-def replay(context: typer.Context, file: Path) -> None:
-    """Run every check on a recording: `pytest --snapshot=FILE`, from the project's folder."""
-    raise typer.Exit(_pytest(f"--snapshot={file.absolute()}", *context.args).returncode)
 
 
 @app.command()
@@ -41,7 +35,6 @@ def _offenders(snapshot: Path) -> dict[str, str]:
             f"--json={file}",
             f"--junitxml={folder}/junit.xml",
             f"--html={folder}/index.html",
-            capture_output=True,
         )
         if not file.exists():
             typer.echo(done.stdout + done.stderr, err=True)
@@ -60,10 +53,7 @@ def _offenders(snapshot: Path) -> dict[str, str]:
     return found | unknown
 
 
-def _pytest(*arguments: str, capture_output: bool = False) -> "subprocess.CompletedProcess[str]":
+def _pytest(*arguments: str) -> "subprocess.CompletedProcess[str]":
     return subprocess.run(
-        [sys.executable, "-m", "pytest", *arguments],
-        check=False,
-        capture_output=capture_output,
-        text=True,
+        command(list(arguments)), env=environment(), check=False, capture_output=True, text=True
     )

@@ -8,7 +8,7 @@ import pytest
 
 from meshgate.collect.capture import cluster
 from meshgate.pipeline.publish import Targets, publish
-from meshgate.plugin.options import report_files, snapshot_file
+from meshgate.plugin.reporting import report_files, snapshot_file
 from meshgate.plugin.terminal import Terminal
 from meshgate.report import json, text
 from meshgate.report.short import Short, broken, short
