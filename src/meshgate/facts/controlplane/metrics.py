@@ -51,6 +51,7 @@ class Numbers:
     @property
     def _replicas(self) -> list[tuple[Pod, IstiodMetrics]]:
         """Every running replica with its metrics; raises CouldNotVerify unless all have some."""
+        self._control_plane.need_own()
         running = [pod for pod in self._control_plane.replicas if pod.status.phase == "Running"]
         if not running:
             raise CouldNotVerify(
