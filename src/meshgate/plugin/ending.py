@@ -8,7 +8,7 @@ import pytest
 
 from meshgate.collect.capture import cluster
 from meshgate.pipeline.publish import Targets, publish
-from meshgate.plugin.options import report_files, snapshot_file
+from meshgate.plugin.reporting import report_files, snapshot_file
 from meshgate.plugin.terminal import Terminal
 from meshgate.report import json, text
 from meshgate.report.short import Short, broken, short
@@ -80,6 +80,9 @@ class Ending:
             sentence=sentence,
             reason=why or sentence.removeprefix("GATE CLOSED: "),
         )
+        if not snapshot:
+            name = self._settings.access.cluster_name
+            document = msgspec.structs.replace(document, source=name)
         self._write(document)
         self._publish(broken(f"{last}: {why}" if why else last, status, stages), snapshot)
         self._terminal.release(discard=bool(why))
@@ -101,6 +104,7 @@ class Ending:
             keep=reports.keep_reports,
             url=reports.report_url,
             metrics=reports.metrics,
+            cluster=self._settings.access.cluster_name,
         )
         files = {**self._files, "snapshot.json.gz": snapshot_file(self._settings)}
         known = snapshot.expectations.target_version if snapshot else None
