@@ -102,7 +102,7 @@ def verdict() -> Iterator[str]:
         yield ""
         yield f"## {name}"
         yield ""
-        yield from (table.get("description") or "").splitlines()
+        yield from inspect.cleandoc(table.get("description") or "").splitlines()
         yield ""
         yield "| field | type | required |"
         yield "|---|---|---|"

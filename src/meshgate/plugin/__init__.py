@@ -22,7 +22,7 @@ import sys
 import pytest
 
 from meshgate.plugin.options import add_options, load, reports_alone, selects_checks
-from meshgate.settings import SettingsError
+from meshgate.settings import Settings, SettingsError
 
 
 def run_alone(file: str) -> int:
@@ -35,6 +35,18 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     add_options(parser)
 
 
+def _prepare(config: pytest.Config, settings: Settings) -> None:
+    """Prepare the reports; where one cannot be written, publish that with the others."""
+    from meshgate.plugin.ending import refuse
+    from meshgate.plugin.reporting import prepare_reports
+
+    try:
+        prepare_reports(config, settings)
+    except pytest.UsageError as error:
+        refuse(config, settings, str(error).partition("\n")[0])
+        raise
+
+
 @pytest.hookimpl(tryfirst=True)
 def pytest_configure(config: pytest.Config) -> None:
     """Check the options, remove the reports of an earlier run, and register the run."""
@@ -43,7 +55,7 @@ def pytest_configure(config: pytest.Config) -> None:
     if not selects_checks(config):
         return
     from meshgate.plugin import fixtures
-    from meshgate.plugin.reporting import prepare_reports, usage_error
+    from meshgate.plugin.reporting import usage_error
     from meshgate.plugin.selection import Selection
     from meshgate.plugin.worker import Worker
 
@@ -62,11 +74,11 @@ def pytest_configure(config: pytest.Config) -> None:
         settings = load(config)
         selection = Selection(config, settings)
     except SettingsError as error:
-        alone = reports_alone(config)
-        prepare_reports(config, alone)
-        refuse(config, alone, str(error))
+        settings = reports_alone(config)
+        _prepare(config, settings)
+        refuse(config, settings, str(error))
         raise usage_error(f"{error}.") from error
-    prepare_reports(config, settings)
+    _prepare(config, settings)
     config.add_cleanup(interrupt_on_termination())
     controller = Controller(config, settings)
     config.pluginmanager.register(selection, "meshgate-selection")

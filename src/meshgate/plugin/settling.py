@@ -14,7 +14,15 @@ from meshgate.facts.mesh import Mesh
 from meshgate.report.visible import visible_outcome
 from meshgate.snapshot.model import KnownProblem, Snapshot
 from meshgate.suppressions import known_problems, sighting, suppress, uids
-from meshgate.verdict import Basis, CouldNotVerify, Finding, Outcome, Verdict, outcome
+from meshgate.verdict import (
+    Basis,
+    CouldNotVerify,
+    Finding,
+    Outcome,
+    Verdict,
+    incomplete,
+    outcome,
+)
 
 # The arguments that a check may take: with no other it can run without pytest, to settle.
 ARGUMENTS = frozenset({"mesh", "warn", "basis"})
@@ -78,8 +86,8 @@ def run_check(item: pytest.Item, row: Check, mesh: Mesh) -> Outcome:
         raise
     except BaseException as error:
         # pytest.skip and pytest.fail raise no Exception: they too are the check's result
-        return suppressed(outcome_of(row, error), mesh)
-    return outcome_of(row, None, basis=counted)
+        return suppressed(outcome_of(row, error), row, mesh)
+    return suppressed(outcome_of(row, None, basis=counted), row, mesh)
 
 
 def outcome_of(
@@ -113,9 +121,16 @@ def outcome_of(
     )
 
 
-def suppressed(result: Outcome, mesh: Mesh) -> Outcome:
-    """Return the outcome after waivers and baseline, with control characters made visible."""
-    return visible_outcome(suppress(result, mesh.evidence.snapshot))
+def suppressed(result: Outcome, row: Check, mesh: Mesh) -> Outcome:
+    """Return the outcome after waivers and baseline, with control characters made visible.
+
+    Args:
+        result: of what the check raised.
+        row: the check's row of the catalogue.
+        mesh: the capture; objects of it that nothing could look at are findings.
+    """
+    whole = incomplete(result, mesh.evidence.undecodable(row.reads))
+    return visible_outcome(suppress(whole, mesh.evidence.snapshot))
 
 
 def need_all(row: Check, mesh: Mesh) -> None:

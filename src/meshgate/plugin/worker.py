@@ -61,7 +61,7 @@ class Worker:
         warnings: list[Finding] = item.stash.get(WARNINGS, [])
         mesh = self._evidence()
         counted = item.stash.get(BASIS, None)
-        result = suppressed(outcome_of(row, raised, warnings, counted), mesh)
+        result = suppressed(outcome_of(row, raised, warnings, counted), row, mesh)
         item.user_properties += _properties(row, result, mesh)
         report = yield
         report.meshgate = msgspec.to_builtins(result)  # type: ignore[attr-defined]

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from meshgate.settings import values
 from meshgate.settings.definition import setting
 from meshgate.settings.probing import Ingress, Probes, Simulation
-from meshgate.snapshot.model import AMBIENT, EXTERNAL_CA
+from meshgate.snapshot.model import AMBIENT, EXTERNAL_CA, INGRESS, ISTIOD
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -195,7 +195,7 @@ class Criteria:
         (),
         "--accept-unverified",
         "accept that meshgate cannot verify this part of the mesh; every report says so",
-        choices=(EXTERNAL_CA, AMBIENT),
+        choices=(EXTERNAL_CA, AMBIENT, ISTIOD, INGRESS),
         repeated=True,
     )
     waivers: str | None = setting(

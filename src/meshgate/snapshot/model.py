@@ -89,7 +89,7 @@ class Before(Base, frozen=True):
 
 
 # The parts of a mesh that may be accepted as not verified (--accept-unverified).
-EXTERNAL_CA, AMBIENT = "CA", "ambient"
+EXTERNAL_CA, AMBIENT, ISTIOD, INGRESS = "CA", "ambient", "istiod", "ingress"
 
 
 class Expectations(Base, frozen=True):
@@ -107,7 +107,8 @@ class Expectations(Base, frozen=True):
     `before`: what it saw.  `vantages`: where traffic must have been sent from.  `answers`: what
     declared requests must get.  `watch`: what was sent while the gateways were replaced.
     `accepted_unverified`: parts of the mesh that meshgate cannot verify and that were accepted:
-    `CA` for an external certificate authority, `ambient` for pods in ambient mode.
+    `CA` for an external certificate authority, `ambient` for pods in ambient mode, `istiod` for a
+    control plane outside the cluster, `ingress` for Kubernetes Ingress.
     """
 
     istio_namespace: str = "istio-system"

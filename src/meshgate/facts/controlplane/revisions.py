@@ -93,6 +93,7 @@ class Revisions:
     @property
     def dangling(self) -> list[Finding]:
         """Tags, namespaces and pods of a revision that has no istiod."""
+        self._control_plane.need_own()
         if not self._enabled and not self._running and not self._tags:
             raise NotApplicable("no namespace enables injection, and no pod contains a proxy")
         return [*self._dangling_tags(), *self._dangling_namespaces(), *self._orphans()]
