@@ -10,7 +10,6 @@ load the file that it wrote, so that all checks are judged on the same evidence.
     controller.py  in the process that decides: capture, verdict, exit code
     ending.py      the reports and the last line of a run, however it ends
     terminal.py    what is printed while it runs
-    html.py        the page of pytest-html
 """
 
 import sys
@@ -19,7 +18,6 @@ import pytest
 
 from meshgate.plugin.controller import Controller
 from meshgate.plugin.ending import refuse
-from meshgate.plugin.html import Page
 from meshgate.plugin.options import (
     add_options,
     load,
@@ -68,4 +66,4 @@ def pytest_configure(config: pytest.Config) -> None:
     prepare_reports(config, settings)
     controller = Controller(config, settings)
     config.pluginmanager.register(controller, "meshgate-run")
-    config.pluginmanager.register(Page(controller), "meshgate-page")
+    controller.terminal.attach()

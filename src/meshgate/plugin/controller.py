@@ -31,8 +31,8 @@ class Controller(Worker):
 
     def __init__(self, config: pytest.Config, settings: Settings) -> None:
         super().__init__(config, settings)
-        self._terminal = Terminal(config)
-        self._ending = Ending(config, settings, self._terminal)
+        self.terminal = Terminal(config)
+        self._ending = Ending(config, settings, self.terminal)
         self._selected: dict[str, Check] = {}
         self._outcomes: dict[str, Outcome] = {}
         self._snapshot_file = snapshot_file(settings)
@@ -56,8 +56,12 @@ class Controller(Worker):
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_sessionstart(self) -> None:
-        """Print only the last line with -q, whatever other plugins print."""
-        self._terminal.hold()
+        """Hold back what pytest and its plugins print."""
+        self.terminal.hold()
+
+    def pytest_unconfigure(self) -> None:
+        """Leave standard output as it was, also where no session began."""
+        self.terminal.detach()
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_collection(self, session: pytest.Session) -> Generator[None, object, object]:
@@ -86,16 +90,16 @@ class Controller(Worker):
                 # an earlier run's evidence must not pass for this one's
                 self._snapshot_file.unlink(missing_ok=True)
             known = evidence.past(self._settings, selected)
-            source = evidence.source(self._settings, known, self._terminal.reading)
+            source = evidence.source(self._settings, known, self.terminal.reading)
             if isinstance(source, Live) and run.dry_run:
                 self._print_requests(source)
-            with self._terminal.viewed(self._stages):
+            with self.terminal.viewed(self._stages):
                 snapshot = settle(
                     source,
                     {item for row in rows for item in row.reads},
                     lambda snapshot: judge(selected, snapshot),
                     deadline=run.settle,
-                    watcher=self._terminal.waiting,
+                    watcher=self.terminal.waiting,
                     run_ends=source.deadline if isinstance(source, Live) else None,
                 )
             self._save(source, snapshot)
@@ -115,6 +119,7 @@ class Controller(Worker):
                 f"cannot save the evidence in {self._snapshot_file}: {error}. Name another file "
                 "with --save-snapshot."
             ) from error
+        self.terminal.mark("running the checks")
         self.snapshot = snapshot
         self._config.stash[MESH] = Mesh(snapshot)
 
@@ -128,9 +133,9 @@ class Controller(Worker):
         """Print what would be sent, and end the run: nothing is verified, the gate stays closed."""
         lines, gaps = source.plan_requests()
         for gap in gaps:
-            self._terminal.say(f"could not plan: {gap.why} (fix: {gap.remedy})")
+            self.terminal.say(f"could not plan: {gap.why} (fix: {gap.remedy})")
         for line in lines:
-            self._terminal.say(line)
+            self.terminal.say(line)
         pytest.exit(
             f"dry run: {len(lines)} requests were planned, none was sent",
             returncode=int(Gate.COULD_NOT_VERIFY),
@@ -188,6 +193,7 @@ class Controller(Worker):
                 session.exitstatus = int(Gate.COULD_NOT_VERIFY)
                 self._end_early(session, "GATE CLOSED: --collect-only verifies nothing")
             return result
+        self.terminal.mark("writing the reports")
         if exitstatus in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED):
             if self.ruling.gate is Gate.OPEN and exitstatus != pytest.ExitCode.OK:
                 self._foreign_failure = "pytest reports a failure that is not a check's"

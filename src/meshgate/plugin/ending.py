@@ -1,6 +1,7 @@
 """The reports and the last line of a run, the same verdict in all of them however it ends."""
 
 from collections.abc import Iterable
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -10,7 +11,8 @@ from meshgate.collect.capture import cluster
 from meshgate.pipeline.publish import Targets, publish
 from meshgate.plugin.options import report_files, snapshot_file
 from meshgate.plugin.terminal import Terminal
-from meshgate.report import json, text
+from meshgate.report import html, json, text
+from meshgate.report.run import Run
 from meshgate.report.short import Short, broken, short
 from meshgate.settings import Settings
 from meshgate.settings.reference import ObjectReference
@@ -42,13 +44,14 @@ class Ending:
             snapshot: the evidence.
             status: the exit code.
         """
-        json.write(json.report(verdict, snapshot), self._files["verdict.json"])
-        *lines, last = text.ruling_lines(verdict)
-        for line in text.wrapped(lines):
-            self._terminal.say(line)
+        run = Run(verdict, snapshot)
+        json.write(json.report(run), self._files["verdict.json"])
+        html.write(self._files["index.html"], run, self._terminal.events)
+        self._terminal.result(run)
+        last = text.last_line(verdict.sentence, int(verdict.gate))
         self._publish(short(verdict, status, last), snapshot)
-        self._terminal.release(discard=True)
-        self._terminal.say(last)
+        self._terminal.release(discard=not verdict.reason)
+        self._terminal.last(f"{last}   {_relative(self._files['index.html'])}", verdict.gate)
 
     def early(
         self,
@@ -74,20 +77,21 @@ class Ending:
         if verdict.gate is Gate.OPEN:
             verdict = msgspec.structs.replace(verdict, gate=Gate.COULD_NOT_VERIFY)
         document = json.report(
-            verdict,
-            snapshot,
+            Run(verdict, snapshot),
             exit=status,
             sentence=sentence,
             reason=why or sentence.removeprefix("GATE CLOSED: "),
         )
+        run, page = Run(verdict, snapshot), self._files["index.html"]
         try:
             json.write(document, self._files["verdict.json"])
+            html.write(page, run, self._terminal.events, sentence=why or sentence, exit=status)
         except OSError as error:
-            self._terminal.say(f"note could not write verdict.json: {error}")
+            self._terminal.say(f"note could not write the reports: {error}")
         self._publish(broken(f"{last}: {why}" if why else last, status, stages), snapshot)
         self._terminal.release(discard=bool(why))
         if not why:
-            self._terminal.say(last)
+            self._terminal.last(last, Gate.CLOSED)
 
     def _publish(self, verdict: Short, snapshot: "Snapshot | None") -> None:
         reports = self._settings.reports
@@ -104,6 +108,11 @@ class Ending:
         version = known or self._settings.criteria.target_version or ""
         for line in publish(verdict, version, targets, files, lambda: cluster(self._settings)):
             self._terminal.say(f"note {line}")
+
+
+def _relative(file: Path) -> str:
+    """Return a path from the working directory, if it is below that."""
+    return str(file.relative_to(Path.cwd()) if file.is_relative_to(Path.cwd()) else file)
 
 
 def refuse(config: pytest.Config, settings: Settings, why: str) -> None:

@@ -7,9 +7,9 @@ from typing import Any, Literal
 import msgspec
 
 from meshgate.catalogue import check
-from meshgate.snapshot.model import Snapshot
+from meshgate.report.run import Run
 from meshgate.suppressions import key
-from meshgate.verdict import Finding, Ruling, Verdict
+from meshgate.verdict import Finding, Outcome, Verdict
 
 VERSION: Literal[2] = 2
 SCHEMA = "https://json-schema.org/draft/2020-12/schema"
@@ -37,7 +37,8 @@ class ReportedFinding(msgspec.Struct, frozen=True):
 class ReportedCheck(msgspec.Struct, frozen=True):
     """One check and its result; `why` says why it is unknown or not applicable.
 
-    `basis` is the evidence that the result is based on, such as `14 pods`.
+    `basis` is the evidence that the result is based on, such as `14 pods`; `remedy` is what to do
+    about an unknown result.
     """
 
     id: str
@@ -48,13 +49,25 @@ class ReportedCheck(msgspec.Struct, frozen=True):
     warnings: tuple[ReportedFinding, ...]
     why: str
     basis: str = ""
+    remedy: str = ""
+
+
+class ReportedCause(msgspec.Struct, frozen=True):
+    """One thing to fix: the checks that it closes, and the keys of their findings."""
+
+    title: str
+    checks: tuple[str, ...]
+    findings: tuple[str, ...] = ()
+    why: str = ""
+    remedy: str = ""
 
 
 class Report(msgspec.Struct, frozen=True):
     """The outcomes of one run of meshgate.
 
     `taken` and `source` say when and where the evidence was captured, `target` which version was
-    expected.  `reason` says why a run without a result of its checks ended.
+    expected.  `reason` says why a run without a result of its checks ended.  `causes` is what
+    closes the gate, in the order in which to fix it.
     """
 
     version: Literal[2]
@@ -67,6 +80,7 @@ class Report(msgspec.Struct, frozen=True):
     notes: tuple[str, ...]
     target: str = ""
     reason: str = ""
+    causes: tuple[ReportedCause, ...] = ()
 
 
 class _Claim(msgspec.Struct, frozen=True):
@@ -99,8 +113,7 @@ def schema() -> dict[str, Any]:
 
 
 def report(
-    ruling: Ruling,
-    snapshot: Snapshot | None,
+    run: Run,
     *,
     exit: int | None = None,
     sentence: str = "",
@@ -109,12 +122,12 @@ def report(
     """Return the document of a run.
 
     Args:
-        ruling: the outcomes of its checks.
-        snapshot: the evidence; None where none was captured.
+        run: its outcomes and evidence.
         exit: the exit code of the run, where it is not the ruling's.
         sentence: the verdict in words, where it is not the ruling's.
         reason: why the run ended without a result of its checks.
     """
+    ruling, snapshot = run.ruling, run.snapshot
     code = int(ruling.gate) if exit is None else exit
     return Report(
         version=VERSION,
@@ -133,13 +146,29 @@ def report(
                 warnings=_findings(each.check, each.warnings),
                 why=each.why,
                 basis=each.basis,
+                remedy=_remedy(each),
             )
             for each in ruling.outcomes
         ),
         notes=ruling.notes,
-        target=(snapshot and snapshot.expectations.target_version) or "",
+        target=run.target,
         reason=reason,
+        causes=tuple(
+            ReportedCause(
+                title=each.title,
+                checks=each.checks,
+                findings=tuple(key(member.check, member.finding) for member in each.members),
+                why=each.why,
+                remedy=each.remedy,
+            )
+            for each in run.causes
+        ),
     )
+
+
+def _remedy(outcome: Outcome) -> str:
+    unknown = outcome.verdict is Verdict.UNKNOWN
+    return (outcome.remedy or check(outcome.check).hint) if unknown else ""
 
 
 def write(document: Report, file: Path) -> None:
