@@ -45,9 +45,9 @@ def run_alone(file: str) -> int:
     return int(pytest.main([file, *sys.argv[1:]]))
 
 
-def pytest_addoption(parser: pytest.Parser) -> None:
+def pytest_addoption(parser: pytest.Parser, pluginmanager: pytest.PytestPluginManager) -> None:
     """Add the settings as options."""
-    add_options(parser)
+    add_options(parser, pluginmanager)
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -19,6 +19,7 @@ from meshgate.plugin.options import snapshot_file, usage_error
 from meshgate.plugin.settling import Checks, judge
 from meshgate.plugin.terminal import Terminal
 from meshgate.plugin.worker import MESH, Worker, check_of
+from meshgate.report.causes import NOT_RUN
 from meshgate.settings import Settings
 from meshgate.snapshot.model import Snapshot
 from meshgate.snapshot.store import UnusableSnapshot, save
@@ -165,7 +166,7 @@ class Controller(Worker):
         """Return the verdict; a check that was selected and did not run is UNKNOWN."""
         outcomes = [
             self._outcomes.get(
-                id, Outcome(id, Verdict.UNKNOWN, why="it did not run: the run ended before")
+                id, Outcome(id, Verdict.UNKNOWN, why=f"{NOT_RUN}: the run ended before")
             )
             for id in self._selected
         ]

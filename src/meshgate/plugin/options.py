@@ -4,6 +4,7 @@ import argparse
 import os
 import shlex
 from contextlib import suppress
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -23,17 +24,21 @@ from meshgate.settings import (
 from meshgate.settings.sources import FILE
 
 _JUNIT, _PAGE = "junit.xml", "index.html"
+_HTML = "--html"
 
 
-def add_options(parser: pytest.Parser) -> None:
+def add_options(parser: pytest.Parser, pluginmanager: pytest.PytestPluginManager) -> None:
     """Add an option for each setting, in a group for each topic, and hidden former names.
 
     The values are parsed by `load`: an error of argparse would end the run before any report.
     """
+    taken = _HTML if _has_pytest_html(pluginmanager) else ""
     for name, topic in TOPICS.items():
         title = (topic.__doc__ or "").partition("\n")[0].rstrip(".")
         group = parser.getgroup(f"meshgate-{name}", f"meshgate: {title}")
         for each in definitions(topic):
+            if each.flag == taken:
+                continue
             attributes = _attributes(name, each)
             group.addoption(each.flag, help=each.text.replace("%", "%%"), **attributes)
             for alias in each.aliases:
@@ -41,6 +46,15 @@ def add_options(parser: pytest.Parser) -> None:
     parser.getgroup("meshgate-run").addoption(
         "--settings", metavar="FILE", help=f"file with settings ({FILE} beside pytest.ini)"
     )
+
+
+def _has_pytest_html(pluginmanager: pytest.PytestPluginManager) -> bool:
+    """Return whether pytest-html, where it is installed, has the option --html already."""
+    if pluginmanager.hasplugin("html"):
+        return True
+    installed = find_spec("pytest_html") is not None  # its plugin may be loaded after this one
+    loads = not os.environ.get("PYTEST_DISABLE_PLUGIN_AUTOLOAD")
+    return installed and loads and not pluginmanager.is_blocked("html")
 
 
 def _attributes(topic: str, setting: Setting) -> dict[str, Any]:
@@ -72,7 +86,7 @@ def reports_alone(config: pytest.Config) -> Settings:
     chosen: dict[str, Any] = {}
     for each in definitions(Reports):
         with suppress(ValueError):
-            value = config.getoption(_dest("reports", each))
+            value = _option(config, "reports", each)
             if value is not None:
                 chosen[each.name] = each.value(value)
     return Settings(reports=Reports(**chosen))
@@ -83,10 +97,10 @@ def prepare_reports(config: pytest.Config, settings: Settings) -> None:
 
     Raises UsageError where a report cannot be written.
     """
+    config.option.htmlpath = None  # the page is meshgate's own, also beside pytest-html
     if settings.reports.reports:
         folder = Path(settings.reports.reports)
         config.option.xmlpath = str(folder / _JUNIT)
-        config.option.htmlpath = str(folder / _PAGE)
     if config.option.collectonly:
         return
     for file in report_files(config, settings).values():
@@ -107,7 +121,7 @@ def report_files(config: pytest.Config, settings: Settings) -> dict[str, Path]:
     folder = Path(settings.reports.reports or "reports")
     return {
         _JUNIT: Path(config.option.xmlpath or folder / _JUNIT),
-        _PAGE: Path(getattr(config.option, "htmlpath", None) or folder / _PAGE),
+        _PAGE: Path(settings.reports.html or folder / _PAGE),
         "verdict.json": Path(settings.reports.json or folder / "verdict.json"),
     }
 
@@ -128,10 +142,16 @@ def _given(config: pytest.Config) -> dict[str, dict[str, Any]]:
     given: dict[str, dict[str, Any]] = {}
     for name, topic in TOPICS.items():
         for each in definitions(topic):
-            value = config.getoption(_dest(name, each))
+            value = _option(config, name, each)
             if value is not None:
                 given.setdefault(name, {})[each.name] = _value(each, value)
     return given
+
+
+def _option(config: pytest.Config, topic: str, setting: Setting) -> Any:
+    """Return what was given on the command line; None for nothing."""
+    other = getattr(config.option, "htmlpath", None) if setting.flag == _HTML else None
+    return config.getoption(_dest(topic, setting), other)
 
 
 def _value(setting: Setting, given: Any) -> Any:

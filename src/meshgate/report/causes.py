@@ -43,6 +43,8 @@ STAGE_RANKS = {
 # Problems of stage D that a restart of the workload solves.
 RESTARTS = frozenset({"wrong-version", "no-sidecar", "not-reinjected", "injection-changed"})
 
+NOT_RUN = "it did not run"  # how the reason of a check begins that a run did not reach
+
 CONFIGURATION_KINDS = frozenset(
     {
         "AuthorizationPolicy",
@@ -118,11 +120,9 @@ class Member(NamedTuple):
         row = check(self.check)
         if _UNSCHEDULABLE.search(self.finding.seen):
             return Rank.NODE
-        if row.id in RANKS:
-            return RANKS[row.id]
         if row.stage == "dataplane" and self.finding.problem in RESTARTS:
             return Rank.RESTART
-        return STAGE_RANKS.get(row.stage, Rank.WORKLOAD)
+        return _rank(self.check)
 
     @property
     def sentence(self) -> str:
@@ -323,9 +323,8 @@ def _hint(id: str) -> str:
 
 def _bare(outcome: Outcome) -> Cause:
     """Return the cause of a check that failed without a finding."""
-    row = check(outcome.check)
-    rank = RANKS.get(row.id, STAGE_RANKS.get(row.stage, Rank.WORKLOAD))
-    return Cause(rank, row.id, (row.id,), why=outcome.why, remedy=row.hint)
+    id = outcome.check
+    return Cause(_rank(id), id, (id,), why=outcome.why, remedy=_hint(id))
 
 
 # --- UNKNOWN checks -----------------------------------------------------------------------------
@@ -345,10 +344,14 @@ def _unknown(outcomes: Iterable[Outcome]) -> Iterator[Cause]:
             remedy = "meshgate rbac | kubectl apply -f -"
         rank = Rank.ACCESS
         if reason == group[0].why:
-            row = check(checks[0])
-            rank = RANKS.get(row.id, STAGE_RANKS.get(row.stage, Rank.WORKLOAD))
-            reason = f"{row.id}: not verified"
+            rank = Rank.WORKLOAD if reason.startswith(NOT_RUN) else _rank(checks[0])
+            reason = f"verify {checks[0] if len(checks) == 1 else f'{len(checks)} checks'}"
         yield Cause(rank, reason, checks, why=why, remedy=remedy, unknown=True)
+
+
+def _rank(id: str) -> Rank:
+    row = check(id)
+    return RANKS.get(row.id, STAGE_RANKS.get(row.stage, Rank.WORKLOAD))
 
 
 def _reason(why: str) -> str:
