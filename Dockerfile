@@ -65,7 +65,9 @@ COPY verification verification
 ARG VERSION=0.1.0
 ARG REVISION=unknown
 ARG ISTIO
-RUN mkdir reports && chmod 1777 reports
+# The tag and the label name this release: with another istioctl there is no image.
+RUN test "$(istioctl version --remote=false --short)" = "client version: ${ISTIO}" \
+ && mkdir reports && chmod 1777 reports
 ENV PATH=/opt/meshgate/bin:/usr/local/bin:/usr/bin:/bin HOME=/tmp PYTHONUNBUFFERED=1 \
     PYTHONDONTWRITEBYTECODE=1 PYTHONPYCACHEPREFIX=/opt/meshgate/bytecode \
     PYTEST_DISABLE_PLUGIN_AUTOLOAD=1

@@ -77,7 +77,7 @@ test-lab: setup ## real faults in a real mesh of the newest release, and upgrade
 	  $(BIN)/pytest tests/lab -n $(LABS) --dist loadfile -m "not every_release"
 
 # The files of tests/lab that CI has time for; the others are run by hand with `make test-lab`.
-CI_LAB = access controlplane controlplane_webhooks hooks ingress reported_faults
+CI_LAB = access controlplane controlplane_webhooks hooks ingress mtls reported_faults retry_after
 
 test-lab-ci: setup ## the part of it that CI runs
 	MESHGATE_LAB_RELEASES=$${MESHGATE_LAB_RELEASES-2} \

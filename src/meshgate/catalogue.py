@@ -17,12 +17,12 @@ class Check(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     """One row of the catalogue.
 
     Attributes:
-        title: what is true when the check passes, as a sentence.
-        failure: what is wrong when it fails, as a sentence.
+        title: a sentence that is true when the check passes.
+        failure: a sentence that names the problem when it fails.
         reads: the collected items that it needs; in the file also `@group` (snapshot/items.py).
-        hint: the remedy of a finding that has none of its own.
+        hint: the remedy of findings that do not set one.
         baseline: whether a finding that the baseline has too is only a warning.  False for
-            whatever the upgrade itself is supposed to change.
+            what the upgrade is supposed to change.
     """
 
     id: str
@@ -62,7 +62,7 @@ def _rows(stage: str) -> Iterator[tuple[str, Check]]:
 
 
 def check(id: str) -> Check:
-    """The check of this id; raises ValueError that names the ids there are."""
+    """Return the check of this id; raise ValueError that names the ids there are."""
     try:
         return checks()[id]
     except KeyError:

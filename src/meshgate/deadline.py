@@ -38,6 +38,14 @@ def bounded(call: Callable[[], T], seconds: float, name: str = "call") -> T:
 
     The call runs in a thread.  One that is late is abandoned, and never delays the end of the
     process; what it holds open must end by itself.
+
+    Args:
+        call: the call to run.
+        seconds: its time limit.
+        name: what it does, for the error.
+
+    Returns:
+        The result of the call.
     """
     results: list[T] = []
     errors: list[BaseException] = []

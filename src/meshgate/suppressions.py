@@ -81,6 +81,14 @@ def sighting(id: str, finding: Finding, uid: str = "") -> KnownProblem:
     """Return what identifies a transient finding of this very object from capture to capture.
 
     A finding without a `problem` is identified by its object alone: its text may count seconds.
+
+    Args:
+        id: the check's id.
+        finding: the finding.
+        uid: the object's UID, if known.
+
+    Returns:
+        The identity.
     """
     about = tuple(sorted(finding.about)) if finding.problem else ()
     subject = f"{finding.subject} {uid}".strip()
@@ -168,6 +176,14 @@ def waiver_notes(
     """Return a note for each waiver that is expired, unused, or covers more than one object.
 
     Only for checks that ran: nothing is known of another stage's.
+
+    Args:
+        waivers: all waivers, in the file's order.
+        outcomes: the results of the checks that ran.
+        running: today.
+
+    Returns:
+        The notes.
     """
     ran = {outcome.check: outcome for outcome in outcomes}
     covered: dict[int, set[str]] = {}

@@ -27,7 +27,7 @@ class Verdict(IntEnum):
         }.get(self, self.name.lower())
 
 
-PROVEN = (Verdict.PASS, Verdict.WARN)
+PASSING = (Verdict.PASS, Verdict.WARN)
 
 
 class Gate(IntEnum):
@@ -180,6 +180,9 @@ def outcome(
         error: what it raised; None if it returned.
         warnings: the findings that it reported without failing.
         basis: what it counted as its evidence.
+
+    Returns:
+        The result.
     """
     result = _outcome(check, error, tuple(sorted(warnings)))
     if basis is None:
@@ -271,13 +274,16 @@ def ruling(
         outcomes: one for each check that was selected, whether it ran or not.
         stage_of: the stage of each check by id, in the catalogue's order.
         notes: remarks about the run.
+
+    Returns:
+        The verdict of the run.
     """
     order = {check: position for position, check in enumerate(stage_of)}
     worst = max((each.verdict for each in outcomes), default=Verdict.UNKNOWN)
-    proven = {stage_of[each.check] for each in outcomes if each.verdict in PROVEN}
+    passing = {stage_of[each.check] for each in outcomes if each.verdict in PASSING}
     if any(each.verdict is Verdict.FAIL for each in outcomes):
         gate = Gate.CLOSED
-    elif worst is Verdict.UNKNOWN or proven != {stage_of[each.check] for each in outcomes}:
+    elif worst is Verdict.UNKNOWN or passing != {stage_of[each.check] for each in outcomes}:
         gate = Gate.COULD_NOT_VERIFY
     else:
         gate = Gate.OPEN

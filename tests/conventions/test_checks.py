@@ -52,7 +52,6 @@ from tests.builders import (
     sync,
 )
 from tests.conftest import ROOT
-from tests.conventions.allowances import INCOMPLETE_PAGES
 from tests.mtls_builders import SILENT, destination_rule, port_probe, port_probes, service
 
 FOLDER = ROOT / "verification"
@@ -195,8 +194,6 @@ def test_a_page_has_the_same_sections_as_every_other(id: str) -> None:
 
     found = re.findall(r"^## (.+)$", page, re.MULTILINE)
 
-    if id in INCOMPLETE_PAGES:
-        return
     assert found == SECTIONS
     bodies = re.split(r"^## .+$", page, flags=re.MULTILINE)[1:]
     empty = [name for name, body in zip(found, bodies, strict=True) if len(body.split()) < 4]

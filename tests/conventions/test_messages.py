@@ -23,7 +23,6 @@ from meshgate.facts.mesh import Mesh
 from meshgate.settings import TOPICS, definitions
 from meshgate.verdict import CouldNotVerify, NotApplicable
 from tests.conftest import ROOT
-from tests.conventions.allowances import UNKNOWN_OPTIONS, UNNAMED_OBJECTS
 from tests.conventions.test_checks import CLAIMS, MESHES, arguments
 
 SOURCES = sorted(
@@ -123,7 +122,7 @@ def unnamed(text: str) -> list[str]:
 def test_a_command_that_changes_something_names_its_object(source: Path) -> None:
     found = [command for text in texts(source) for command in unnamed(text)]
 
-    assert found == [] or str(source.relative_to(ROOT)) in UNNAMED_OBJECTS
+    assert found == []
 
 
 @pytest.mark.parametrize("mesh", MESHES)
@@ -216,7 +215,7 @@ def unknown_options(text: str) -> set[str]:
 def test_every_option_in_a_message_exists(source: Path) -> None:
     found = sorted({each for text in texts(source) for each in unknown_options(text)})
 
-    assert [each for each in found if each not in UNKNOWN_OPTIONS] == []
+    assert found == []
 
 
 @each_source
@@ -233,7 +232,7 @@ def test_a_command_of_meshgate_in_a_message_has_its_options(source: Path) -> Non
                 if option not in options
             ]
 
-    assert [each for each in wrong if each not in UNKNOWN_OPTIONS] == []
+    assert wrong == []
 
 
 def test_an_unknown_option_is_found() -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import ROOT
-from tests.conventions.allowances import LONG_CLASSES, LONG_MODULES, UNDESCRIBED_PARAMETERS
+from tests.conventions.allowances import LONG_CLASSES
 
 PACKAGE = ROOT / "src/meshgate"
 MODULES = sorted(PACKAGE.rglob("*.py"))
@@ -27,7 +27,7 @@ def named(module: Path) -> str:
 def test_a_module_has_at_most_400_lines(module: Path) -> None:
     lines = len(module.read_text().splitlines())
 
-    assert lines <= MOST_LINES or named(module) in LONG_MODULES, f"split it: {lines} lines"
+    assert lines <= MOST_LINES, f"split it: {lines} lines"
 
 
 @each_module
@@ -44,15 +44,25 @@ def test_a_class_has_at_most_300_lines(module: Path) -> None:
     assert long == []
 
 
+def test_an_exception_for_a_long_class_is_still_needed() -> None:
+    long = {
+        f"{named(module)}:{node.name}"
+        for module in MODULES
+        for node in ast.walk(ast.parse(module.read_text()))
+        if isinstance(node, ast.ClassDef)
+        and (node.end_lineno or 0) - node.lineno + 1 > MOST_LINES_OF_CLASS
+    }
+
+    assert long >= LONG_CLASSES
+
+
 def undescribed(source: str) -> Iterator[str]:
     """Yield every public function with three or more parameters that its docstring omits.
 
     Functions of pytest's hooks and commands of typer are left out: pytest documents the former,
     and the docstrings of the latter are printed as help texts.
     """
-    for node in ast.walk(ast.parse(source)):
-        if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
-            continue
+    for node in _functions(ast.parse(source)):
         if node.name.startswith(("_", "pytest_")) or _is_command(node):
             continue
         every = [*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs]
@@ -67,12 +77,21 @@ def undescribed(source: str) -> Iterator[str]:
             yield f"{node.name} (line {node.lineno}): Returns"
 
 
-def _is_command(node: ast.FunctionDef | ast.AsyncFunctionDef) -> bool:
+def _functions(tree: ast.Module | ast.ClassDef) -> Iterator[ast.FunctionDef]:
+    # functions inside functions are private; a protocol's `...` may repeat a documented method
+    for node in tree.body:
+        if isinstance(node, ast.ClassDef):
+            yield from _functions(node)
+        elif isinstance(node, ast.FunctionDef) and ast.unparse(node.body[0]) != "...":
+            yield node
+
+
+def _is_command(node: ast.FunctionDef) -> bool:
     names = [ast.unparse(each) for each in node.decorator_list]
     return any(".command(" in name or ".callback(" in name or "fixture" in name for name in names)
 
 
-def _returns(node: ast.FunctionDef | ast.AsyncFunctionDef) -> bool:
+def _returns(node: ast.FunctionDef) -> bool:
     return node.returns is not None and ast.unparse(node.returns) not in ("None", "NoReturn")
 
 
@@ -80,7 +99,7 @@ def _returns(node: ast.FunctionDef | ast.AsyncFunctionDef) -> bool:
 def test_a_function_with_three_parameters_describes_them(module: Path) -> None:
     found = list(undescribed(module.read_text()))
 
-    assert found == [] or named(module) in UNDESCRIBED_PARAMETERS
+    assert found == []
 
 
 def test_an_undescribed_parameter_is_found() -> None:

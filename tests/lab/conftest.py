@@ -55,7 +55,7 @@ def controlplane(lab: Lab) -> Callable[..., Stage]:
 
 @pytest.fixture
 def recovers(lab: Lab, controlplane: Callable[..., Stage]) -> Iterator[None]:
-    """After the test: the fault is taken out, and the same stage passes."""
+    """After the test: remove the fault; the same stage passes."""
     yield
     lab.verb("reset")
     stage = controlplane()

@@ -26,7 +26,7 @@ class Gates:
             f"--shadow-envoy={programs}/envoy",
             f"--shadow-manifests={programs}/istiod.yaml",
         )
-        return self._stage("precheck", target, f"--istioctl=istioctl-{target}", *shadow, *words)
+        return self._stage("precheck", target, *shadow, *words)
 
     def controlplane(self, version: str, *words: str) -> Stage:
         """Stage B, where istiod is to be of `version`."""
@@ -48,6 +48,9 @@ class Gates:
 
     def _stage(self, marker: str, version: str, *words: str) -> Stage:
         grant(self.lab, "--shadow")  # again each time: `lab reset` takes the account away
-        target = (f"--target-version={version}",) if version else ()
+        # an image has the istioctl of its target
+        target = (
+            (f"--target-version={version}", f"--istioctl=istioctl-{version}") if version else ()
+        )
         settle = () if any(word.startswith("--settle=") for word in words) else ("--settle=60",)
         return self.lab.pytest("-m", marker, *target, *settle, *words, identity=VERIFIER)

@@ -5,7 +5,7 @@ import subprocess
 import sys
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from meshgate.collect.rights import PROBES, REPORTS
 from tests.lab.harness import Lab
@@ -26,6 +26,41 @@ def grant(lab: Lab, *options: str) -> None:
         # the namespaces are the lab's own, whatever a test makes of them
         *(each for each in _items(*options) if each["kind"] != "Namespace"),
     )
+
+
+class Request(NamedTuple):
+    """One request of the verifier, or of a program behind its read-only view, in the audit log."""
+
+    program: str
+    verb: str
+    group: str
+    resource: str
+    code: int
+
+
+def requests(lab: Lab) -> list[Request]:
+    """Return every request that the API server answered the verifier, oldest first."""
+    events = map(json.loads, lab.verb("node", "cat", "/var/log/audit/audit.log").splitlines())
+    return [
+        Request(
+            event.get("userAgent", ""),
+            event["verb"],
+            event.get("objectRef", {}).get("apiGroup", ""),
+            event.get("objectRef", {}).get("resource", event["requestURI"]),
+            event.get("responseStatus", {}).get("code", 0),
+        )
+        for event in events
+    ]
+
+
+def granted(*options: str) -> set[tuple[str, str]]:
+    """Return each (API group, resource) that the generated ClusterRole lets the verifier read."""
+    return {
+        (group, resource)
+        for rule in _items(*options)[0]["rules"]
+        for group in rule["apiGroups"]
+        for resource in rule["resources"]
+    }
 
 
 @cache

@@ -1,4 +1,4 @@
-"""Stage B on a real mesh: each fault closes the gate for the right reason, until it is mended."""
+"""Stage B on a real mesh: each fault closes the gate for the right reason, until it is fixed."""
 
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -183,7 +183,7 @@ def _virtual_service(name: str, *, gateway: str) -> dict[str, Any]:
 
 
 def _service_entry(name: str) -> dict[str, Any]:
-    """Something of which istiod tells every sidecar."""
+    """Something that istiod sends to every sidecar."""
     return {
         "apiVersion": "networking.istio.io/v1",
         "kind": "ServiceEntry",

@@ -30,7 +30,7 @@ def failure(stage: Stage, begins: str) -> str:
 
 
 def copy(lab: Lab, kind: str, name: str, new: str, **labels: str) -> dict[str, Any]:
-    """A webhook configuration under another name; nobody but the test tends to it."""
+    """A webhook configuration under another name; only the test changes it."""
     found = lab.get(kind, name)
     kept = {**found["metadata"]["labels"], **labels}
     found["metadata"] = {"name": new, "labels": kept}
@@ -241,9 +241,9 @@ def test_an_istiod_that_does_not_sign(verifier: str, lab: Lab, controlplane: Run
 
 def test_a_namespace_that_trusts_another_root(lab: Lab, controlplane: Run) -> None:
     # a namespace without pods: what is immutable the kubelet reads once for those that it has
-    named = {"name": "astray", "labels": {"istio-injection": "enabled"}}
+    named = {"name": "other-root", "labels": {"istio-injection": "enabled"}}
     lab.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": named})
-    where = ("configmap", "istio-ca-root-cert", "-n", "astray")
+    where = ("configmap", "istio-ca-root-cert", "-n", "other-root")
     lab.kubectl("wait", *where, "--for=create", "--timeout=60s")
     # immutable, so that istiod cannot put it right
     patch = {"data": {"root-cert.pem": root("another CA")}, "immutable": True}
@@ -253,7 +253,7 @@ def test_a_namespace_that_trusts_another_root(lab: Lab, controlplane: Run) -> No
 
     assert stage.exit == 1
     assert "contains other roots than istio-system/istio-ca-root-cert" in failure(
-        stage, "FAIL CP011 ConfigMap astray/istio-ca-root-cert: "
+        stage, "FAIL CP011 ConfigMap other-root/istio-ca-root-cert: "
     )
 
 

@@ -5,6 +5,7 @@ import json
 import re
 import subprocess
 import tarfile
+import tomllib
 from collections.abc import Callable, Iterator
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -13,9 +14,10 @@ import pytest
 import yaml
 
 from meshgate.collect.rights import REPORTS
+from meshgate.report.text import unwrapped
 from meshgate.snapshot.store import load
 from tests.chart.conftest import rendered
-from tests.lab.harness import NEW, ROOT, Lab, gateway_outage, until
+from tests.lab.harness import NEW, OLD, ROOT, VERSIONS, Lab, gateway_outage, until
 from tests.lab.rights import NAMESPACE, VERIFIER, grant
 
 MIB = 2**20
@@ -159,6 +161,41 @@ def test_a_hook_job_pulls_it_and_passes(lab: Lab, image: str) -> None:
     log = _run(lab, image, "pytest", "-m", "controlplane", "--settle=20")
 
     assert "GATE OPEN" in log
+
+
+@pytest.mark.parametrize(
+    "release",
+    [
+        *(pytest.param(each, marks=pytest.mark.every_release) for each in VERSIONS[:-2]),
+        *VERSIONS[-2:],
+    ],
+)
+def test_it_has_the_istioctl_of_each_release_and_a_tag_with_both_versions(
+    lab: Lab, release: str
+) -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
+
+    image = lab.printed("image", "image", "--istio", release)
+
+    tags = lab.run("labapp", "get", "http://127.0.0.1:5000/v2/meshgate/tags/list").stdout
+    assert f'"{project}-istio{release}"' in tags
+    log = _run(lab, image, "istioctl", "version", "--remote=false", "--short")
+    assert log.strip() == f"client version: {release}"
+
+
+def test_an_image_of_another_release_than_the_target_is_reported(lab: Lab) -> None:
+    grant(lab)
+    image = lab.printed("image", "image", "--istio", OLD)
+
+    log = _run(
+        *(lab, image, "pytest", "-m", "controlplane", f"--target-version={NEW}", "--settle=20"),
+        exit=10,
+    )
+
+    (line,) = [each for each in unwrapped(log) if each.startswith("UNKNOWN ")]
+    assert line.startswith("UNKNOWN CP006")
+    assert f"istioctl has the version {OLD}, and the target is {NEW}" in line
+    assert f"use the image whose tag has -istio{NEW}" in line
 
 
 def test_the_shadow_works_with_the_reduced_packages(lab: Lab, image: str) -> None:
@@ -340,8 +377,15 @@ def _contacts(snapshot: Path) -> set[tuple[str, int]]:
     return {(each.pod, each.port) for each in port_probes.probes}
 
 
-def _run(lab: Lab, image: str, *command: str) -> str:
-    """What a pod of this image prints, under the restrictions of a hook Job; it must succeed."""
+def _run(lab: Lab, image: str, *command: str, exit: int = 0) -> str:
+    """Return what a pod of this image prints, under the restrictions of a hook Job.
+
+    Args:
+        lab: where it runs.
+        image: its name in the lab's registry.
+        command: the program and its arguments.
+        exit: the exit code that it must end with.
+    """
     pod = "pod/image-under-test"
     lab.kubectl("delete", "-n", NAMESPACE, pod, "--ignore-not-found")
     lab.apply(_pod(image, command))
@@ -349,7 +393,7 @@ def _run(lab: Lab, image: str, *command: str) -> str:
     lab.kubectl("wait", "-n", NAMESPACE, pod, ended, "--timeout=180s")
     log = lab.kubectl("logs", "-n", NAMESPACE, pod)
     (status,) = lab.get("-n", NAMESPACE, pod)["status"]["containerStatuses"]
-    assert status["state"]["terminated"]["exitCode"] == 0, log
+    assert status["state"]["terminated"]["exitCode"] == exit, log
     return log
 
 

@@ -1,6 +1,6 @@
-"""Stage C on a real mesh: each fault is found, named in a line of its own, and gone after repair.
+"""Stage C on a real mesh: each fault is found, named in its own line, and gone after repair.
 
-Faults that do not touch each other are put in together and found in one run. All have taken effect
+Faults that do not touch each other are applied together and found in one run. All have taken effect
 before it: where one of them cannot heal it looks once, and finds nothing that is still on its way.
 """
 
@@ -51,7 +51,7 @@ def ingress(lab: Lab, verifier: str) -> Run:
 
 @pytest.fixture
 def recovers(lab: Lab, ingress: Run) -> Iterator[None]:
-    """After the test: the fault is taken out, and the same stage passes."""
+    """After the test: remove the fault; the same stage passes."""
     yield
     lab.verb("reset")
     grant(lab)

@@ -1,6 +1,6 @@
-"""check_mtls.py on a real mesh: each fault closes the gate for its own reason, until it is mended.
+"""check_mtls.py on a real mesh: each fault closes the gate for its own reason, until it is fixed.
 
-Faults that do not touch each other are put in together and found in one run, each by its own line.
+Faults that do not touch each other are applied together and found in one run, each by its own line.
 """
 
 import json
@@ -35,7 +35,7 @@ def dataplane(lab: Lab) -> Run:
 
 @pytest.fixture
 def recovers(lab: Lab, dataplane: Run) -> Iterator[None]:
-    """After the test: the faults are taken out, and the same stage passes."""
+    """After the test: remove the faults; the same stage passes."""
     yield
     lab.verb("reset")
     stage = dataplane(settle=30)
@@ -207,7 +207,7 @@ def test_rules_and_policies_that_reject_callers(lab: Lab, dataplane: Run) -> Non
     found(stage, "DP006", "DestinationRule shop/port", "trafficPolicy port 80 sets DISABLE")
     found(stage, "DP007", "Pod shop/web-", "AuthorizationPolicy shop/nobody denies every request")
     found(stage, "DP007", "Pod payments/api-", "AuthorizationPolicy payments/empty denies every")
-    # a denial is no fault of mTLS
+    # a denial is not a fault of mTLS
     assert not any(line.startswith("FAIL DP004") for line in stage.failures), stage.output
 
 

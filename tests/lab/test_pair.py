@@ -38,7 +38,7 @@ def inside(lab: Lab) -> Run:
 
 @pytest.fixture
 def recovers(lab: Lab, inside: Run) -> Iterator[None]:
-    """After the test: the faults are taken out, and the same files pass."""
+    """After the test: remove the faults; the same files pass."""
     yield
     lab.verb("reset")
     stage = inside("--settle=120")
@@ -189,7 +189,7 @@ def test_calls_without_mtls_and_retries_that_are_too_early(lab: Lab, inside: Run
 
 @pytest.mark.usefixtures("recovers")
 def test_a_filter_that_is_not_for_the_new_version(lab: Lab, inside: Run) -> None:
-    # put together only when it is sent, so that nobody can read it beforehand
+    # put together only when it is sent, so that it cannot be read beforehand
     lab.apply(back_off("30s", version=r"^1\.28.*"), loud('so" .. "on'))
 
     stage = inside(files=(RETRY_AFTER,))

@@ -41,7 +41,7 @@ def test_a_healthy_mesh_is_ready_for_the_next_minor_version(precheck: Run) -> No
     stage = precheck()
 
     assert stage.exit == 0, stage.output
-    assert "WARN" not in stage.output
+    assert _unexpected_warnings(stage) == []
     # the shadow alone is not tried: its programs are not given
     passed_over = [line for line in stage.output.splitlines() if line.startswith("n/a")]
     assert [line.split()[1] for line in passed_over] == ["PC101", "PC102", "PC103"], stage.output
@@ -157,19 +157,21 @@ def test_risks_are_warnings(lab: Lab, precheck: Run) -> None:
         assert _line(stage, words)
     fixed = precheck()
     assert fixed.exit == 0, fixed.output
-    assert "WARN" not in fixed.output
+    assert _unexpected_warnings(fixed) == []
 
 
-def test_a_pattern_that_only_go_supports_is_named(lab: Lab, precheck: Run) -> None:
+def test_a_pattern_that_only_go_supports_is_matched_as_istiod_does(lab: Lab, precheck: Run) -> None:
     lab.apply(_filter("posix", f"^1[[:punct:]]{_MINOR}"))
     try:
         stage = precheck()
     finally:
         lab.verb("reset")
 
-    assert stage.exit == 10
-    assert stage.first.startswith("UNKNOWN PC006"), stage.output
-    assert f"EnvoyFilter shop/posix: its proxyVersion ^1[[:punct:]]{_MINOR}" in stage.first
+    assert stage.exit == 1, stage.output
+    assert _line(
+        stage,
+        f"FAIL PC006 EnvoyFilter shop/posix: its proxyVersion ^1[[:punct:]]{_MINOR} matches the",
+    )
 
 
 @pytest.mark.every_release
@@ -189,9 +191,15 @@ def test_what_1_29_changed_is_named(tmp_path: Path) -> None:
         assert _line(stage, words)
 
 
-# --- what is put in -----------------------------------------------------------------------------
+# --- the faults ----------------------------------------------------------------------------------
 
 _ON_DELETE = '{"spec": {"updateStrategy": {"type": "OnDelete", "rollingUpdate": null}}}'
+
+
+def _unexpected_warnings(stage: Stage) -> list[str]:
+    """Return every warning except that the target lacks a fix that the running release has."""
+    warnings = [each for each in stage.output.splitlines() if each.startswith("WARN ")]
+    return [each for each in warnings if f"which {NEW} lacks" not in each]
 
 
 def _line(stage: Stage, begins: str, holds: str = "") -> str:

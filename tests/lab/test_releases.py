@@ -11,7 +11,9 @@ import pytest
 
 from tests.lab.gates import Gates
 from tests.lab.harness import UPGRADES, Lab, Stage, lab_of, until_answered
+from tests.lab.rights import VERIFIER, granted, requests
 from tests.lab.test_mtls import rule
+from tests.lab.test_shadow import shadow
 
 pytestmark = [
     pytest.mark.every_release,
@@ -56,6 +58,31 @@ def test_a_healthy_mesh_opens_every_gate(gates: Gates, release: str, target: str
 
     assert ready.exit == 0, ready.output
     gates.all_open(release)
+
+
+def test_the_generated_roles_allow_every_request(
+    gates: Gates, release: str, target: str, tmp_path: Path
+) -> None:
+    earlier = len(requests(gates.lab))
+
+    # istioctl and istiod of both releases
+    ready = gates.precheck(target)
+    analyzed = gates.controlplane(release)
+    same = shadow(gates.lab, release, tmp_path, identity=VERIFIER)
+
+    assert ready.exit == 0, ready.output
+    assert analyzed.exit == 0, analyzed.output
+    assert same.returncode == 0, same.stdout + same.stderr
+    made = requests(gates.lab)[earlier:]
+    assert [each for each in made if each.code == 403] == []
+    for program, roles in (("istioctl", ()), ("pilot-discovery", ("--shadow",))):
+        read = {
+            (each.group, each.resource)
+            for each in made
+            if each.program.startswith(program) and not each.resource.startswith("/")
+        }
+        assert ("networking.istio.io", "envoyfilters") in read, {each.program for each in made}
+        assert read - granted(*roles) == set()
 
 
 def test_a_fault_closes_stage_a(gates: Gates, release: str, target: str) -> None:

@@ -28,7 +28,7 @@ def check(lab: Lab) -> Callable[..., Stage]:
 
 @pytest.fixture
 def recovers(lab: Lab, check: Run) -> Iterator[None]:
-    """After the test: the faults are taken out, and the same file passes."""
+    """After the test: remove the faults; the same file passes."""
     yield
     lab.verb("reset")
     stage = check()

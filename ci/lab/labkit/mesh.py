@@ -103,7 +103,7 @@ def install_gateway_api(node: Node, built: Built, istio: str) -> None:
     served = max((_bundle_version(json.dumps(each)) for each in installed), default=(0, 0, 0))
     if served < wanted:
         with step(f"Gateway API {'.'.join(map(str, wanted))}"):
-            node.kubectl("apply", "--server-side", "--filename", crds)
+            node.kubectl("apply", "--server-side", "--force-conflicts", "--filename", crds)
 
 
 def _bundle_version(crd: str) -> tuple[int, int, int]:

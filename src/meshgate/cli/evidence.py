@@ -215,7 +215,7 @@ class _Writer:
 
 @contextmanager
 def _failure_event(cluster: "Cluster", pod: ObjectReference | None) -> Iterator[None]:
-    """Publish a failure as an Event of the pod, whose log may be gone before anybody reads it."""
+    """Publish a failure as an Event of the pod, whose log may be deleted before it is read."""
     try:
         yield
     except ReadError as error:

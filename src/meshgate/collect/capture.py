@@ -36,6 +36,14 @@ class Source(Protocol):
         """Evidence that holds at least `items`.
 
         With `previous` only the items of `refresh` are read again, the rest is carried over.
+
+        Args:
+            items: names of items (snapshot/items.py).
+            previous: an earlier capture; only `refresh` is read again, everything else is copied.
+            refresh: the items to read again.
+
+        Returns:
+            A snapshot.
         """
 
 
@@ -55,6 +63,16 @@ class Replay:
     def capture(
         self, items: Iterable[str], previous: Snapshot | None = None, refresh: Iterable[str] = ()
     ) -> Snapshot:
+        """Return at least `items` (see Source).
+
+        Args:
+            items: names of items (snapshot/items.py).
+            previous: an earlier capture; only `refresh` is read again, everything else is copied.
+            refresh: the items to read again.
+
+        Returns:
+            A snapshot.
+        """
         return self.snapshot
 
 
@@ -78,6 +96,9 @@ def connect(
         expectations: what the snapshot is judged by.
         progress: is called with what is being read.
         deadline: when the run ends; what is not read by then becomes a Gap.
+
+    Returns:
+        A source; its cluster and transport are open until the process ends.
     """
     # here, and not above: a replay needs none of the client libraries, which take a second to load
     from meshgate.collect import istiod
@@ -110,7 +131,7 @@ class Live:
 
     Args:
         context: what its readers read with.
-        progress: told in words what is being read.
+        progress: called with a description of what is being read.
     """
 
     live = True
@@ -125,6 +146,16 @@ class Live:
     def capture(
         self, items: Iterable[str], previous: Snapshot | None = None, refresh: Iterable[str] = ()
     ) -> Snapshot:
+        """Return at least `items` (see Source).
+
+        Args:
+            items: names of items (snapshot/items.py).
+            previous: an earlier capture; only `refresh` is read again, everything else is copied.
+            refresh: the items to read again.
+
+        Returns:
+            A snapshot.
+        """
         started = _now()
         wanted = closure(items)
         fresh = wanted if previous is None else closure(refresh) & wanted
@@ -165,7 +196,7 @@ class Live:
         return [*map(str, plan.planned), *skipped], []
 
     def stream(self, slow_after: int) -> "Stream":
-        """The requests that a watch sends, and what was found of them so far."""
+        """Return the requests that a watch sends, and what was found of them so far."""
         from meshgate.collect.readers import plan_ingress
         from meshgate.probe.watch import Stream, watched
 

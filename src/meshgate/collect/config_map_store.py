@@ -14,11 +14,11 @@ PART = 600 * 1024
 
 
 class Missing(Exception):
-    """Nothing is kept under that name."""
+    """No ConfigMap has this name."""
 
 
 class Damaged(Exception):
-    """What is kept there is not what was put there."""
+    """The stored content differs from what was written."""
 
 
 class ConfigMapStore:
@@ -29,8 +29,8 @@ class ConfigMapStore:
         self._namespace = namespace
         self._path = f"/api/v1/namespaces/{namespace}/configmaps"
 
-    def keep(self, name: str, content: bytes) -> None:
-        """Keeps it whole or not at all, in place of what was there; raises Unreadable."""
+    def put(self, name: str, content: bytes) -> None:
+        """Replace the content atomically; raise ReadError."""
         old = self._parts(name)
         digest = hashlib.sha256(content).hexdigest()
         parts = {
@@ -44,8 +44,8 @@ class ConfigMapStore:
         for each in old - parts.keys():
             self._delete(each)
 
-    def take(self, name: str) -> bytes:
-        """What was kept; raises Missing, Damaged, Unreadable."""
+    def get(self, name: str) -> bytes:
+        """Return the content; raise Missing, Damaged or ReadError."""
         try:
             parts, digest = self._found(name)
             content = b"".join(map(base64.b64decode, parts))
@@ -56,7 +56,7 @@ class ConfigMapStore:
         return content
 
     def _found(self, name: str) -> tuple[list[str], str]:
-        """The parts that a head names, as they are written, and the digest of the whole."""
+        """Return the encoded parts that a head names, and the digest of the content."""
         head = self.read(name)
         while True:
             try:
@@ -66,20 +66,20 @@ class ConfigMapStore:
                 before, head = head, self.read(name)
                 if head == before:
                     raise
-                # it was kept anew since its head was read
+                # it was replaced since its head was read
 
-    def drop(self, name: str) -> None:
-        """Takes it away, the head first; what is gone already is no error."""
+    def delete(self, name: str) -> None:
+        """Delete the content, its head first; missing content is not an error."""
         parts = self._parts(name)
         for each in (name, *sorted(parts)):
             self._delete(each)
 
     def write(self, name: str, data: dict[str, str]) -> None:
-        """One ConfigMap of plain text."""
+        """Write one ConfigMap of plain text."""
         self._put(name, data=data)
 
     def read(self, name: str) -> dict[str, str]:
-        """What `write` wrote; raises Missing, Unreadable, KeyError for a foreign one."""
+        """Return what `write` wrote; raise Missing, ReadError, or KeyError for a foreign one."""
         data: dict[str, str] = self._get(name)["data"]
         return data
 

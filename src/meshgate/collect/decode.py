@@ -52,6 +52,14 @@ def page(body: bytes, kind: Any, name: str) -> Page:
     """Decode one page of a list of `name` (`pods`) into structs of the type `kind`.
 
     Raises ValueError for what is not a list at all.
+
+    Args:
+        body: the response, JSON.
+        kind: the type of each object.
+        name: the resource, such as `pods`, for messages.
+
+    Returns:
+        The objects, those that cannot be decoded, and the position of the next page.
     """
     with _DECODERS:
         decoder: msgspec.json.Decoder[Any] = msgspec.json.Decoder(_Page[kind])

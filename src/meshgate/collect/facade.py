@@ -18,9 +18,9 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, cast
 from urllib.parse import parse_qsl, urlsplit
 
+from meshgate.collect.api import Api, ApiAnswer
 from meshgate.collect.errors import ReadError
 from meshgate.collect.facade_changes import Changed, ListSelection
-from meshgate.collect.kubernetes import Api, ApiAnswer
 
 # /api/v1/pods, /apis/apps/v1/namespaces/x/deployments/y: no subresource is ever matched
 _RESOURCE = re.compile(
@@ -127,7 +127,7 @@ class Facade:
 
     @contextmanager
     def passing_on(self, answer: ApiAnswer) -> Iterator[None]:
-        """Keeps an answer of the API server in mind, so that it ends when we do."""
+        """Keep an answer of the API server in mind, so that it ends when we do."""
         with self._lock:
             self._open.add(answer)
         try:
@@ -155,7 +155,7 @@ class Facade:
             return None
 
     def kubeconfig(self) -> str:
-        """A kubeconfig (JSON is YAML) that leads here and nowhere else."""
+        """Return a kubeconfig (JSON is YAML) that leads here and nowhere else."""
         return json.dumps(
             {
                 "apiVersion": "v1",
@@ -168,7 +168,7 @@ class Facade:
 
     @contextmanager
     def serving(self) -> Iterator["Facade"]:
-        """Serves while the block runs; open watches end with it."""
+        """Serve while the block runs; open watches end with it."""
         thread = threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True)
         thread.start()
         try:
@@ -178,7 +178,7 @@ class Facade:
             with self._lock:
                 for answer in self._open:
                     with suppress(OSError, RuntimeError, ValueError):
-                        answer.shutdown()  # whoever waits for an event of a watch stops waiting
+                        answer.shutdown()  # ends watches that wait for an event
             self._server.shutdown()
             self._server.server_close()
             thread.join()
@@ -203,7 +203,7 @@ class _Handler(BaseHTTPRequestHandler):
         return cast(_Server, self.server).facade
 
     def parse_request(self) -> bool:
-        """Turns away whoever does not know this run's address, whatever the verb."""
+        """Reject every request that does not contain this run's secret path, for all verbs."""
         if not super().parse_request():
             return False
         if not self.path.startswith(f"{self._facade.prefix}/"):
@@ -291,10 +291,11 @@ class _Handler(BaseHTTPRequestHandler):
             accept: the media types that the program takes.
             kind: the root of the API, the group and the resource, for a read of objects.
         """
+        # the audit log of the API server names the program
+        program = self.headers.get("User-Agent", "meshgate")
+        headers = {"Accept": accept, "User-Agent": program}
         try:
-            answer = self._facade.api.send(
-                "GET", path, query=query, stream=True, headers={"Accept": accept}
-            )
+            answer = self._facade.api.send("GET", path, query=query, stream=True, headers=headers)
         except ReadError as error:
             self._status(503, "ServiceUnavailable", error.why)
             yield None
@@ -326,7 +327,7 @@ class _Handler(BaseHTTPRequestHandler):
             self._end()
 
     def _pass_changed(self, match: re.Match[str], query: list[tuple[str, str]]) -> None:
-        """An answer of which some objects are other than the cluster's."""
+        """Return an answer of which some objects are other than the cluster's."""
         kind, asked = (match["group"] or "", match["resource"]), dict(query)
         namespace, name = match["namespace"] or "", match["name"]
         if name and (single := self._facade.changed.single(kind, namespace, name)):
@@ -351,7 +352,7 @@ class _Handler(BaseHTTPRequestHandler):
                 self._json(200, self._facade.changed.listing(kind, page, of))
 
     def _events(self, answer: ApiAnswer, kind: tuple[str, str]) -> None:
-        """A watch without the events of what is not to be seen as it is."""
+        """Stream a watch without the events of objects that the façade hides or changes."""
         rest = b""
         while not self._facade.closing.is_set() and (part := answer.read1()):
             *lines, rest = (rest + part).split(b"\n")

@@ -33,26 +33,41 @@ class _Version(Base, frozen=True):
 
 
 def analyze(cluster: Cluster, *, istioctl: str, istio_namespace: str, timeout: float) -> Analysis:
-    """Every namespace analyzed; raises Unreadable when it did not finish or cannot be believed.
+    """Analyze every namespace; raise ReadError when it did not finish or cannot be believed.
 
     Args:
+        cluster: the cluster, read through the read-only façade.
         istioctl: the program's name or path.
+        istio_namespace: istiod's namespace.
         timeout: seconds for the whole of it.
+
+    Returns:
+        The messages of `istioctl analyze`.
     """
     words = ["analyze", "--all-namespaces", f"--istioNamespace={istio_namespace}"]
     return _messages(cluster, istioctl, words, timeout)
 
 
 def precheck(cluster: Cluster, *, istioctl: str, istio_namespace: str, timeout: float) -> Analysis:
-    """What its own version finds in the way of an upgrade to it; raises Unreadable."""
+    """Return what its own version finds in the way of an upgrade to it; raise ReadError.
+
+    Args:
+        cluster: the cluster, read through the read-only façade.
+        istioctl: the program's name or path.
+        istio_namespace: istiod's namespace.
+        timeout: seconds for the whole run.
+
+    Returns:
+        The messages of `istioctl x precheck`.
+    """
     words = ["x", "precheck", f"--istioNamespace={istio_namespace}"]
     return _messages(cluster, istioctl, words, timeout, fails=(1,))
 
 
 def version(istioctl: str, timeout: float) -> str:
-    """Its own version; raises Unreadable."""
+    """Its own version; raise ReadError."""
     with tempfile.TemporaryDirectory(prefix="meshgate-") as home:
-        return _version(_program(istioctl, "tell its version"), _environment(home), timeout)
+        return _version(_program(istioctl, "print its version"), _environment(home), timeout)
 
 
 def _messages(
@@ -127,7 +142,7 @@ def _run(
     missing: Callable[[str], None] = lambda name: None,
     fails: tuple[int, ...] = (),
 ) -> bytes:
-    """What it printed; `fails` are exit codes by which it says no more than what it printed."""
+    """Return the output; exit codes in `fails` mean the same as 0."""
     name = " ".join([Path(command[0]).name, *command[1 : 3 if command[1] == "x" else 2]])
     try:
         process = subprocess.Popen(

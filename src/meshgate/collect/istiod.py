@@ -55,26 +55,26 @@ class Transport(Protocol):
     sees_the_wire: bool
 
     def session(self, pod: Pod) -> "Session":
-        """Opens a way to one replica; raises Unreadable."""
+        """Open a way to one replica; raise ReadError."""
 
     def dial(self, backend: Backend) -> socket.socket:
-        """Connects to a port of a pod, for a probe; raises OSError, or Unreadable for good."""
+        """Connect to a port of a pod; raise OSError, or ReadError if it is permanent."""
 
     def enter(self, entrypoint: Entrypoint) -> socket.socket:
-        """Connects to a port of a Service; raises OSError, or Unreadable for good."""
+        """Connect to a port of a Service; raise OSError, or ReadError if it is permanent."""
 
     def token(self) -> str | None:
-        """Our token of audience istio-ca, None where none can be expected; raises Unreadable."""
+        """Our token of audience istio-ca, None where none can be expected; raise ReadError."""
 
 
 class Session(Protocol):
-    """A way to one replica."""
+    """A connection to one istiod replica."""
 
     def get(self, path: str) -> Answer:
-        """One GET of a path that may be asked; raises Unreadable when there is no answer."""
+        """Send one GET of an allowed path; raise ReadError without an answer."""
 
     def close(self) -> None:
-        """Ends it."""
+        """Close the session."""
 
 
 class Direct:
@@ -114,7 +114,7 @@ class Direct:
 
 
 def _ready(entrypoint: Entrypoint) -> Backend:
-    """An endpoint of a Service whose own address is not to be had, or not from here."""
+    """Return an endpoint of a Service whose own address is not to be had, or not from here."""
     if not entrypoint.backends:
         raise ConnectionRefusedError(
             f"{entrypoint.subject} has no ready endpoint for port {entrypoint.port}"
@@ -242,7 +242,17 @@ def ask_each(
     kind: type[Said],
     ask: Callable[[Pod, Session], Said],
 ) -> tuple[Said, ...]:
-    """Asks every replica, several at a time; one that does not answer has said something too."""
+    """Asks every replica, several at a time; one that does not answer has said something too.
+
+    Args:
+        pods: istiod's replicas.
+        transport: how to reach them.
+        kind: the type of a result; also holds the reason if a replica does not answer.
+        ask: reads one replica.
+
+    Returns:
+        One result for each replica, sorted by pod name.
+    """
     replicas = sorted(pods, key=lambda pod: pod.metadata.name)
 
     def said(pod: Pod) -> Said:
@@ -287,7 +297,7 @@ def _ask(pod: Pod, session: Session) -> IstiodReading:
 
 
 def refusal(path: str, answer: Answer) -> ReadError:
-    """What an answer that is not 200 means, and what to do about it."""
+    """Return what an answer that is not 200 means, and what to do about it."""
     words = answer.body[:200].decode(errors="replace").strip()
     if answer.status == 401:
         return ReadError(
@@ -296,7 +306,7 @@ def refusal(path: str, answer: Answer) -> ReadError:
         )
     if answer.status == 403 and path == "/metrics":
         return ReadError(
-            f"istiod shows its metrics to nobody but itself (403 {words})",
+            f"istiod serves its metrics to itself only (403 {words})",
             "set METRICS_LOCALHOST_ACCESS_ONLY=false on istiod, or verify from a laptop, through "
             "a port-forward",
         )
@@ -324,7 +334,7 @@ def _endless(path: str, seconds: float) -> ReadError:
 
 
 def config_dump_path(proxy: str) -> str:
-    """Where istiod tells the configuration of a proxy (`pod.namespace`)."""
+    """The path where istiod serves the configuration of a proxy (`pod.namespace`)."""
     return f"/debug/config_dump?proxyID={proxy}"
 
 

@@ -22,7 +22,16 @@ METRICS, PUSH_STATUS = "/metrics", "/debug/push_status"
 
 
 def read(pods: Iterable[Pod], transport: Transport, window: float) -> tuple[IstiodMetrics, ...]:
-    """Reads every replica's numbers twice, `window` seconds apart."""
+    """Read every replica's numbers twice, `window` seconds apart.
+
+    Args:
+        pods: istiod's replicas.
+        transport: how to reach them.
+        window: seconds between the two readings.
+
+    Returns:
+        The metrics of each replica.
+    """
     return ask_each(pods, transport, IstiodMetrics, partial(_watch, window=window))
 
 

@@ -6,28 +6,27 @@ carries the requests; its models are not used (20 times the memory, see docs/adr
 
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from functools import partial
-from http.client import HTTPConnection, HTTPException
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol, TypeVar
-from urllib.parse import urlsplit
+from typing import Any, TypeVar
 
 import msgspec
 import urllib3
 from kubernetes import client
 from kubernetes import config as kubeconfig
-from kubernetes.stream import portforward
 from kubernetes.stream.ws_client import PortForward
 
 from meshgate.collect import exec_plugins
-from meshgate.collect.errors import OUT_OF_TIME, NoCluster, NotServed, ReadError
+from meshgate.collect.answers import Answer, address, is_permanent, refusal, unreachable
+from meshgate.collect.errors import OUT_OF_TIME, NoCluster, ReadError
 from meshgate.collect.lists import Listing, not_kubernetes, read_list, undecodable
+from meshgate.collect.port_forward import Forwarded, tunnel
 from meshgate.deadline import Deadline, bounded
 from meshgate.snapshot.base import Base
 from meshgate.snapshot.items import Kind
 
-__all__ = ["Api", "ApiAnswer", "Cluster", "NoCluster", "ReadError", "Version"]
+__all__ = ["Cluster", "NoCluster", "ReadError", "Version"]
 
 T = TypeVar("T")
 
@@ -38,54 +37,6 @@ TOKENS = Path("/var/run/secrets/kubernetes.io/serviceaccount/token")
 
 class Version(Base, frozen=True):
     git_version: str
-
-
-class Answer(NamedTuple):
-    """The whole answer to one request."""
-
-    status: int
-    data: bytes
-
-
-class ApiAnswer(Protocol):
-    """One answer of it, which may come in parts."""
-
-    status: int
-
-    @property
-    def headers(self) -> Mapping[str, str]:
-        """Its headers."""
-
-    def __enter__(self) -> Any: ...
-
-    def __exit__(self, *error: Any) -> Any: ...
-
-    def read(self) -> bytes:
-        """All of it."""
-
-    def read1(self) -> bytes:
-        """What is there; nothing at its end."""
-
-    def shutdown(self) -> None:
-        """Has whoever waits for more wait no longer."""
-
-
-class Api(Protocol):
-    """What is read of a cluster, be it there or recorded."""
-
-    def objects(self, kind: Kind) -> tuple[Any, ...]:
-        """Return all objects of a kind."""
-
-    def send(
-        self,
-        method: str,
-        path: str,
-        *,
-        query: list[tuple[str, str]] | None = None,
-        stream: bool = False,
-        headers: dict[str, str] | None = None,
-    ) -> ApiAnswer:
-        """One request; the raw response."""
 
 
 class Cluster:
@@ -123,7 +74,7 @@ class Cluster:
         except (kubeconfig.ConfigException, OSError) as error:
             raise NoCluster(f"{error}") from error
         except Exception as error:
-            # the loader stumbles over a file that is no kubeconfig in many ways
+            # the loader raises many kinds of errors for a file that is not a kubeconfig
             words = " ".join(f"{type(error).__name__}: {error}".split())
             raise NoCluster(f"the kubeconfig cannot be read: {words}") from error
         if exec_plugins.failures:
@@ -145,7 +96,7 @@ class Cluster:
         return str(context or kubeconfig.list_kube_config_contexts(config)[1]["name"])
 
     def version(self) -> str:
-        """The API server's version, `v1.34.4`."""
+        """Return the API server's version, `v1.34.4`."""
         try:
             return msgspec.json.decode(self.get("/version"), type=Version).git_version
         except (ValueError, RecursionError) as error:
@@ -165,41 +116,86 @@ class Cluster:
     def get(
         self, path: str, *, query: list[tuple[str, str]] | None = None, right: str = ""
     ) -> bytes:
-        """Return the body of one GET; raise ReadError for any other answer."""
+        """Return the body of one GET; raise ReadError for any other answer.
+
+        Args:
+            path: the request's path.
+            query: the query parameters, in order.
+            right: the permission that an error names, such as `list pods`; derived from the path
+                if empty.
+
+        Returns:
+            The body.
+        """
         response = self.ask("GET", path, query=query)
         if response.status == 200:
             return response.data
-        raise self._refusal(response, path, right)
+        raise refusal(self.host, response, path, right)
 
     def put(self, path: str, name: str, value: object, *, right: str) -> None:
-        """Creates or replaces the object `name` of the collection `path`."""
+        """Create or replaces the object `name` of the collection `path`.
+
+        Args:
+            path: the collection's path.
+            name: the object's name.
+            value: the object to write.
+            right: the permission that an error names, such as `list pods`; derived from the path
+                if empty.
+        """
         body = msgspec.json.encode(value)
         response = self.ask("PUT", f"{path}/{name}", headers=_JSON, body=body)
         if response.status == 404:
             response = self.ask("POST", path, headers=_JSON, body=body)
         if response.status not in (200, 201):
-            raise self._refusal(response, f"{path}/{name}", right)
+            raise refusal(self.host, response, f"{path}/{name}", right)
 
     def create(self, path: str, value: object, *, right: str) -> bytes:
-        """Creates an object in the collection `path`; what it is then."""
+        """Create an object in the collection `path`; what it is then.
+
+        Args:
+            path: the collection's path.
+            value: the object to write.
+            right: the permission that an error names, such as `list pods`; derived from the path
+                if empty.
+
+        Returns:
+            The body: the object as it was created.
+        """
         response = self.ask("POST", path, headers=_JSON, body=msgspec.json.encode(value))
         if response.status not in (200, 201):
-            raise self._refusal(response, path, right)
+            raise refusal(self.host, response, path, right)
         return response.data
 
     def merge(self, path: str, change: object, *, right: str) -> bytes:
-        """Changes one object by a merge patch; what it is then."""
+        """Change one object by a merge patch; what it is then.
+
+        Args:
+            path: the request's path.
+            change: the merge patch.
+            right: the permission that an error names, such as `list pods`; derived from the path
+                if empty.
+
+        Returns:
+            The body: the object after the change.
+        """
         headers = {"Content-Type": "application/merge-patch+json"}
         response = self.ask("PATCH", path, headers=headers, body=msgspec.json.encode(change))
         if response.status != 200:
-            raise self._refusal(response, path, right)
+            raise refusal(self.host, response, path, right)
         return response.data
 
     def delete(self, path: str, *, right: str, query: list[tuple[str, str]] | None = None) -> None:
-        """Deletes one object; one that is gone already is no error."""
+        """Delete one object; an object that does not exist is not an error.
+
+        Args:
+            path: the request's path.
+            right: the permission that an error names, such as `list pods`; derived from the path
+                if empty.
+            query: the query parameters, in order.
+        """
         response = self.ask("DELETE", path, query=query)
         if response.status not in (200, 202, 404):
-            raise self._refusal(response, path, right)
+            raise refusal(self.host, response, path, right)
 
     def send(
         self,
@@ -210,7 +206,18 @@ class Cluster:
         stream: bool = True,
         headers: dict[str, str] | None = None,
     ) -> urllib3.BaseHTTPResponse:
-        """Send one request with our credentials and return the response, unread."""
+        """Send one request with our credentials and return the response, unread.
+
+        Args:
+            method: the HTTP method.
+            path: the request's path.
+            query: the query parameters, in order.
+            stream: whether the body is read later, by the caller.
+            headers: additional headers.
+
+        Returns:
+            The response; its body is read later if `stream`.
+        """
         request = self._request(method, path, query, headers)
         connect = urllib3.Timeout(connect=5.0, read=None)
         return self._retried(lambda: request(preload_content=False, timeout=connect))
@@ -223,8 +230,19 @@ class Cluster:
         query: list[tuple[str, str]] | None = None,
         headers: dict[str, str] | None = None,
         body: bytes | None = None,
-    ) -> "Answer":
-        """Send one request and return the whole answer, within the time-out of a request."""
+    ) -> Answer:
+        """Send one request and return the whole answer, within the time-out of a request.
+
+        Args:
+            method: the HTTP method.
+            path: the request's path.
+            query: the query parameters, in order.
+            headers: additional headers.
+            body: the request's body.
+
+        Returns:
+            The whole response.
+        """
         request = self._request(method, path, query, headers)
         limit = min(self._timeout, self.deadline.left)
         if not limit:
@@ -246,7 +264,7 @@ class Cluster:
             return self._retried(lambda: bounded(whole, limit, f"{method} {path}"))
         except TimeoutError as error:
             raise ReadError(
-                f"timed out: the API server {self._address} did not finish its answer to "
+                f"timed out: the API server {address(self.host)} did not finish its answer to "
                 f"{method} {path} within {limit:.3g} s and {LARGEST // 1024**2} MiB",
                 "raise --request-timeout, or check the network to the API server",
                 transient=True,
@@ -267,7 +285,8 @@ class Cluster:
             auth_settings=["BearerToken"],
         )
         send = self.api.rest_client.pool_manager.request
-        return partial(send, method, url, headers=sent_headers, retries=False)
+        # the client's defaults must not replace the User-Agent of a program behind the facade
+        return partial(send, method, url, headers=sent_headers | (headers or {}), retries=False)
 
     def _retried(self, attempt: Callable[[], T]) -> T:
         """Try again where the connection fails, while our patience lasts.
@@ -281,120 +300,34 @@ class Cluster:
             try:
                 return attempt()
             except urllib3.exceptions.HTTPError as error:
-                if self._hopeless(error) or patience.passed:
-                    raise self._unreachable(error) from error
+                if is_permanent(error) or patience.passed:
+                    raise unreachable(self.host, error) from error
                 time.sleep(0.5)
 
-    @staticmethod
-    def _hopeless(error: Exception) -> bool:
-        cause: BaseException | None = error
-        while cause is not None:
-            if isinstance(
-                cause, urllib3.exceptions.SSLError | urllib3.exceptions.NameResolutionError
-            ):
-                return True
-            cause = cause.__cause__ or cause.__context__ or getattr(cause, "reason", None)
-            if not isinstance(cause, BaseException):
-                return False
-        return False
+    def forward(self, namespace: str, pod: str, port: int) -> Forwarded:
+        """Open an HTTP connection to a Pod's port, through a port-forward.
 
-    def _unreachable(self, error: Exception) -> ReadError:
-        reason = getattr(error, "reason", None) or error
-        words = str(reason).split(": ", 1)[-1] if ">: " in str(reason) else str(reason)
-        return ReadError(
-            f"cannot reach the API server {self._address}: {words}",
-            "check --kubeconfig, --context and the network between here and the API server",
-        )
+        Args:
+            namespace: the pod's namespace.
+            pod: the pod's name.
+            port: the pod's port.
 
-    @property
-    def _address(self) -> str:
-        # without user info, path and query: nothing of a credential
-        parts = urlsplit(self.host)
-        return f"{parts.hostname}:{parts.port}" if parts.port else f"{parts.hostname}"
-
-    def _refusal(self, response: "Answer", path: str, right: str) -> ReadError:
-        words = self._words(response)
-        if response.status == 401:
-            return ReadError(
-                f"the API server {self._address} does not accept our credentials (401 {words})",
-                "log in again, or renew the token: it is expired, or of another cluster",
-            )
-        if response.status == 403:
-            needed = right or f"get {path}"
-            return ReadError(
-                f"no right to {needed}: {words}",
-                f"grant `{needed}` (`meshgate rbac` prints all that is needed)",
-            )
-        if response.status == 404:
-            return NotServed(f"the API server does not serve {path}", "install its CRD")
-        return ReadError(
-            f"the API server answered {response.status} to {path}: {words}",
-            "look at the API server's health, then run again",
-            transient=response.status
-            in (410, 429, 500, 502, 503, 504),  # 410: a page that is too old
-        )
-
-    @staticmethod
-    def _words(response: "Answer") -> str:
-        try:
-            return str(msgspec.json.decode(response.data, type=dict[str, Any]).get("message", ""))
-        except ValueError:
-            return response.data[:200].decode(errors="replace").strip()
-
-    def forward(self, namespace: str, pod: str, port: int) -> "Forwarded":
-        """HTTP to a Pod's port, which it sees as a call from its own loopback."""
+        Returns:
+            An HTTP connection to the port, seen by the pod as a connection from its loopback.
+        """
         return Forwarded(self.tunnel(namespace, pod, port), port, self._timeout)
 
     def tunnel(self, namespace: str, pod: str, port: int) -> PortForward:
-        """Opens a port-forward to a Pod's port."""
+        """Open a port-forward to a Pod's port.
+
+        Args:
+            namespace: the pod's namespace.
+            pod: the pod's name.
+            port: the pod's port.
+
+        Returns:
+            The connected stream.
+        """
         with self._count:
             self.requests += 1
-        # portforward() swaps a method of its client while it connects: not one that others share
-        own = client.ApiClient(self.api.configuration)
-        connect = partial(
-            portforward,
-            client.CoreV1Api(own).connect_get_namespaced_pod_portforward,
-            pod,
-            namespace,
-            ports=str(port),
-            _request_timeout=self._timeout,
-        )
-        try:
-            return bounded(connect, min(self._timeout, self.deadline.left), f"forward {pod}")
-        except TimeoutError as error:
-            raise ReadError(
-                f"cannot port-forward to pod {namespace}/{pod}: {error}",
-                "check the network to the API server",
-                transient=True,
-            ) from error
-        except client.ApiException as error:
-            if error.status in (401, 403):
-                raise ReadError(
-                    f"no right to port-forward to pod {namespace}/{pod}: {error.reason}",
-                    f"grant `get pods/portforward` (and `create`) in {namespace}, or run inside "
-                    "the cluster with a token of audience istio-ca (--istiod-access=direct)",
-                ) from error
-            raise ReadError(
-                f"cannot port-forward to pod {namespace}/{pod}: {error.reason}",
-                "is the pod running?",
-                transient=True,
-            ) from error
-
-
-class Forwarded(HTTPConnection):
-    """An HTTP connection through a port-forward; `close` ends both."""
-
-    def __init__(self, tunnel: PortForward, port: int, timeout: float) -> None:
-        super().__init__("localhost", port, timeout=timeout)
-        self._tunnel = tunnel
-        self._forwarded_port = port
-
-    def connect(self) -> None:
-        if error := self._tunnel.error(self._forwarded_port):
-            raise HTTPException(error)
-        self.sock = self._tunnel.socket(self._forwarded_port)
-        self.sock.settimeout(self.timeout)
-
-    def close(self) -> None:
-        super().close()
-        self._tunnel.close()
+        return tunnel(self.api, namespace, pod, port, min(self._timeout, self.deadline.left))

@@ -55,7 +55,17 @@ class Getter(Protocol):
     def get(
         self, path: str, *, query: list[tuple[str, str]] | None = None, right: str = ""
     ) -> bytes:
-        """Return the body of one GET; raise NotServed for a 404, ReadError for other failures."""
+        """Return the body of one GET; raise NotServed for a 404, ReadError for other failures.
+
+        Args:
+            path: the request's path.
+            query: the query parameters, in order.
+            right: the permission that an error names, such as `list pods`; derived from the path
+                if empty.
+
+        Returns:
+            The body.
+        """
 
 
 def read_list(api: Getter, kind: Kind) -> Listing:

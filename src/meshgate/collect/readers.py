@@ -1,7 +1,7 @@
 """The readers of the items that are more than a list of one kind (snapshot/items.py names them).
 
 A reader gets the items that were read before it, among them those that it requires, and returns
-the value of its own item.  It raises ReadError for what it cannot read.
+the item's value.  It raises ReadError for what it cannot read.
 """
 
 from collections.abc import Callable
@@ -89,12 +89,12 @@ class Context(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def read_istiod(context: Context, found: Items) -> tuple[IstiodReading, ...]:
-    """What each replica says of itself and its proxies."""
+    """Return what each replica says of itself and its proxies."""
     return istiod.read(_replicas(context, found), context.transport)
 
 
 def read_metrics(context: Context, found: Items) -> tuple[IstiodMetrics, ...]:
-    """What each replica counted within a window."""
+    """Return what each replica counted within a window."""
     return istiod_metrics.read(
         _replicas(context, found), context.transport, context.settings.access.window
     )
@@ -112,7 +112,7 @@ def _replicas(context: Context, found: Items) -> list[Pod]:
 
 
 def read_analysis(context: Context, found: Items) -> Analysis:
-    """What `istioctl analyze` says."""
+    """Return what `istioctl analyze` says."""
     return istioctl.analyze(
         context.cluster,
         istioctl=context.settings.access.istioctl,
@@ -122,7 +122,7 @@ def read_analysis(context: Context, found: Items) -> Analysis:
 
 
 def read_admission(context: Context, found: Items) -> Admission:
-    """What istiod's webhooks answer to samples."""
+    """Return what istiod's webhooks answer to samples."""
     webhooks = Webhooks(
         mutating=found.mutating_webhooks,
         validating=found.validating_webhooks,
@@ -139,7 +139,7 @@ def read_admission(context: Context, found: Items) -> Admission:
 
 
 def read_signing(context: Context, found: Items) -> Signing:
-    """What istiod's CA makes of a signing request."""
+    """Return what istiod's CA makes of a signing request."""
     token = context.transport.token()
     if token is None:
         return Signing(skipped_reason=UNIDENTIFIED)
@@ -149,7 +149,7 @@ def read_signing(context: Context, found: Items) -> Signing:
 
 
 def read_port_probes(context: Context, found: Items) -> PortProbes:
-    """What the workloads' ports do when they are connected to."""
+    """Return what the workloads' ports do when they are connected to."""
     if not context.transport.sees_the_wire:
         return PortProbes(skipped_reason=NO_WIRE)
     token = context.transport.token()
@@ -184,10 +184,10 @@ def read_port_probes(context: Context, found: Items) -> PortProbes:
 
 
 def read_pair(context: Context, found: Items) -> Pair:
-    """What two new pods see of the mesh from inside."""
+    """Return what two new pods see of the mesh from inside."""
     plan, asked = Plan.of(context.settings.probes), context.expectations
     if not plan.image:
-        return Pair(skipped_reason="no probe pair was asked for (--probe-pair=IMAGE)")
+        return Pair(skipped_reason="the probe pair was not requested (--probe-pair=IMAGE)")
     if asked.shard and not asked.shard.startswith("0/"):
         return Pair(
             skipped_reason=f"this is shard {asked.shard}: the first one makes the probe pair"
@@ -213,7 +213,7 @@ def read_pair(context: Context, found: Items) -> Pair:
 
 
 def _root(context: Context, found: Items, credential: signing.Credential) -> str:
-    """The roots that the workloads of our own namespace trust, or those of istiod's."""
+    """Return the roots that the workloads of our own namespace trust, or those of istiod's."""
     roots = {each.metadata.namespace: each.data.pem for each in found.root_certificates}
     ours = roots.get(credential.namespace)
     return ours or roots.get(context.expectations.istio_namespace) or ""
@@ -238,7 +238,7 @@ def read_retry_filters(context: Context, found: Items) -> RetryFilters:
 
 
 def read_bursts(context: Context, found: Items) -> tuple[Burst, ...]:
-    """What the declared targets answer to a burst."""
+    """Return what the declared targets answer to a burst."""
     return burst.ask(
         context.expectations.retry_after_targets, context.settings.probes.retry_after_burst
     )
@@ -251,7 +251,7 @@ def read_istioctl(context: Context, found: Items) -> str:
 
 
 def read_precheck(context: Context, found: Items) -> Analysis:
-    """What `istioctl x precheck` says."""
+    """Return what `istioctl x precheck` says."""
     return istioctl.precheck(
         context.cluster,
         istioctl=context.settings.access.istioctl,
@@ -266,24 +266,24 @@ def read_settings(context: Context, found: Items) -> tuple[Settings, ...]:
 
 
 def read_workloads(context: Context, found: Items) -> tuple[Workload, ...]:
-    """What a restart would be of."""
+    """Return what a restart would be of."""
     return workloads.read(context.cluster)
 
 
 def read_ingress(context: Context, found: Items) -> Ingress:
-    """What the gateways make of requests to their listeners and routes."""
+    """Return what the gateways make of requests to their listeners and routes."""
     plan = plan_ingress(context, found)
     return gateways.send(plan.planned, plan.vantages, context.traffic, skipped=plan.skipped)
 
 
 def plan_ingress(context: Context, found: Items) -> gateways.Plan:
-    """The requests that would be sent, and where from."""
+    """Return the requests that would be sent, and where from."""
     topology = GatewayTopology(RoutingConfig.of(found))
     return gateways.plan(topology, context.traffic, context.transport.enter)
 
 
 def read_shadow(context: Context, found: Items) -> Shadow:
-    """What the target's istiod would send, and whether the target's Envoy would take it."""
+    """Return what the target's istiod would send, and whether the target's Envoy would take it."""
     programs = Programs.of(context.settings)
     if programs is None:
         return Shadow(skipped_reason=NO_PROGRAMS)
@@ -297,7 +297,7 @@ def read_shadow(context: Context, found: Items) -> Shadow:
 
 
 def read_offline_bundle(context: Context, found: Items) -> OfflineBundle:
-    """All that an upgrade can be tried with where there is no cluster."""
+    """Return everything that an upgrade can be simulated with without a cluster."""
     namespace = context.expectations.istio_namespace
     with running.asked(context.transport, found, namespace) as current:
         return offline_bundle.record(context.cluster, current)

@@ -107,7 +107,7 @@ class Reading:
             except TimeoutError:
                 self._miss(item, ReadError(*OUT_OF_TIME))
             except Exception as error:
-                # input that nobody thought of: it never ends the run
+                # unexpected input: it never ends the run
                 words = " ".join(f"{type(error).__name__}: {error}".split())
                 self._miss(
                     item,

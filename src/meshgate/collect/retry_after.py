@@ -130,13 +130,13 @@ _DUMPS = msgspec.json.Decoder(_Dump)
 
 
 def given_places(dump: bytes) -> tuple[HeaderRule, ...]:
-    """The places of a config dump; raises ValueError for what is none."""
+    """Return the header rules of a config dump; raise ValueError if it is not one."""
     found: set[HeaderRule] = set()
     for section in _DUMPS.decode(dump).configs:
         for listener in section.dynamic_listeners:
             found.update(header_rules(listener.active_state.listener))
         for route in section.dynamic_route_configs:
-            # inbound routes stand in the listener itself: what is asked for apart is outbound
+            # inbound routes are part of the listener; RDS delivers outbound routes only
             found.update(header_rules(route.route_config, "OUTBOUND"))
         for extension in section.ecds_filters:
             found.update(header_rules(extension.ecds_filter))
@@ -150,7 +150,18 @@ def read(
     readings: Iterable[IstiodReading],
     root_namespace: str,
 ) -> RetryFilters:
-    """All EnvoyFilters, and the configuration of each proxy that one of them is for."""
+    """All EnvoyFilters, and the configuration of each proxy that one of them is for.
+
+    Args:
+        cluster: the cluster.
+        transport: how to reach istiod.
+        pods: all pods.
+        readings: what each istiod replica reported.
+        root_namespace: the mesh's root namespace.
+
+    Returns:
+        The filters, and the header rules in the configuration of each proxy that they select.
+    """
     written = cluster.objects(msgspec.structs.replace(KINDS["envoy_filters"], type=_Written))
     filters = _filters(written)
     by_proxy = {f"{pod.metadata.name}.{pod.metadata.namespace}": pod for pod in pods}

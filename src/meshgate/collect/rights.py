@@ -11,7 +11,7 @@ from meshgate.snapshot.items import KINDS
 
 
 def cluster_role(name: str, *, shadow: bool = False) -> dict[str, Any]:
-    """A ClusterRole that reads and does nothing else: no Secret, no subresource.
+    """Return a ClusterRole that reads and does nothing else: no Secret, no subresource.
 
     `shadow`: also what the target's istiod reads, when an upgrade is tried with nothing applied.
     """
@@ -36,7 +36,7 @@ def cluster_role(name: str, *, shadow: bool = False) -> dict[str, Any]:
     }
 
 
-# The Jobs of the gates: their names are what Argo CD's tree tells a failed stage by.
+# The Jobs of the gates: Argo CD's tree shows a failed stage by their names.
 GATES = (
     "control-plane-precheck",
     "control-plane-verification",
@@ -49,7 +49,7 @@ GATES = (
 
 
 def role(name: str, namespace: str) -> dict[str, Any]:
-    """What a verifier may write where the gates run: its verdict on its own Job, Events."""
+    """Return what a verifier may write where the gates run: its verdict on its own Job, Events."""
     return {
         "apiVersion": "rbac.authorization.k8s.io/v1",
         "kind": "Role",
@@ -75,7 +75,7 @@ def reports_namespace(name: str = REPORTS) -> dict[str, Any]:
 
 
 def reports_role(name: str, namespace: str = REPORTS) -> dict[str, Any]:
-    """What keeps them: ConfigMaps of any name, so never where those of others are."""
+    """Return what keeps them: ConfigMaps of any name, so never where those of others are."""
     verbs = ["create", "delete", "get", "update"]
     return {
         "apiVersion": "rbac.authorization.k8s.io/v1",
@@ -94,7 +94,7 @@ def probes_namespace(name: str = PROBES) -> dict[str, Any]:
 
 
 def probes_role(name: str, namespace: str = PROBES) -> dict[str, Any]:
-    """What makes the probe pair, in a namespace of its own: Jobs, and a Service for each."""
+    """Return what makes the probe pair, in a separate namespace: Jobs, and a Service for each."""
     return {
         "apiVersion": "rbac.authorization.k8s.io/v1",
         "kind": "Role",
@@ -107,7 +107,7 @@ def probes_role(name: str, namespace: str = PROBES) -> dict[str, Any]:
 
 
 def restart_role(name: str) -> dict[str, Any]:
-    """What the restart needs in all namespaces: to look, and to change workloads; no deletion."""
+    """Return the role of the restart: read everything it needs, patch workloads, delete nothing."""
     workloads = ["daemonsets", "deployments", "statefulsets"]
     return {
         "apiVersion": "rbac.authorization.k8s.io/v1",

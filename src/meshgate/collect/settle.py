@@ -1,4 +1,4 @@
-"""Looking again until what is transient has passed, or one shared deadline has."""
+"""Capture again until transient findings disappear or a shared deadline passes."""
 
 import math
 import time
@@ -35,7 +35,7 @@ class Unsettled(msgspec.Struct, frozen=True):
 
 
 class Watcher(Protocol):
-    """Is told what is being waited for, and for how many seconds more at the most."""
+    """Called with what the run waits for, and the seconds until it stops waiting."""
 
     def __call__(self, waits_for: tuple[str, ...], seconds_left: float) -> None: ...
 
@@ -58,12 +58,16 @@ def settle(
     same object; the others are the result's `unconfirmed`.
 
     Args:
+        source: the cluster or the recording.
         items: what to read (snapshot/items.py).
         judge: runs all checks on a capture, without reporting.
         deadline: seconds from the end of the first capture; 0 means to capture once.
         interval: seconds between two captures.
         watcher: is called with what is waited for.
         run_ends: the end of the whole run, after which nothing is waited for.
+
+    Returns:
+        The settled snapshot.
     """
     wanted = frozenset(items)
     snapshot = source.capture(wanted)

@@ -31,29 +31,29 @@ class SnapshotLocation:
         self._namespace, self._name = config_map(address) if self.in_cluster else ("", "")
 
     def save(self, snapshot: Snapshot, cluster: "Cluster | None") -> None:
-        """Keeps it whole or not at all; raises Unreadable, OSError."""
+        """Keep it whole or not at all; raise ReadError, OSError."""
         if self.in_cluster:
-            self._shelf(cluster).keep(self._name, pack(snapshot))
+            self._store(cluster).put(self._name, pack(snapshot))
         else:
             save(snapshot, Path(self.address))
 
     def load(self, cluster: "Cluster | None") -> Snapshot:
-        """What is kept there; raises UnusableSnapshot, Unreadable."""
+        """Return the stored snapshot; raise UnusableSnapshot or ReadError."""
         if not self.in_cluster:
             return load(Path(self.address))
         try:
-            packed = self._shelf(cluster).take(self._name)
+            packed = self._store(cluster).get(self._name)
         except Missing as error:
             raise UnusableSnapshot(
                 f"there is no snapshot in {self.address}: capture one first"
             ) from error
         except Damaged as error:
             raise UnusableSnapshot(
-                f"what is in {self.address} is no snapshot, or was changed: capture it again"
+                f"what is in {self.address} is not a snapshot, or was changed: capture it again"
             ) from error
         return unpack(packed, self.address)
 
-    def _shelf(self, cluster: "Cluster | None") -> ConfigMapStore:
+    def _store(self, cluster: "Cluster | None") -> ConfigMapStore:
         if cluster is None:
             raise ReadError(
                 f"{self.address} needs a cluster", "name one with --kubeconfig and --context"

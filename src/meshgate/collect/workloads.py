@@ -58,7 +58,7 @@ WORKLOADS = {
 
 
 def read(cluster: Cluster) -> tuple[Workload, ...]:
-    """All of them; raises Unreadable."""
+    """All of them; raise ReadError."""
     return tuple(
         _workload(kind, each)
         for kind, resource in WORKLOADS.items()

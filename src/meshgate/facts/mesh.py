@@ -56,7 +56,7 @@ class Mesh:
         return f"<Mesh {self.evidence.snapshot.source}>"
 
     def notes(self, reads: Iterable[str]) -> tuple[str, ...]:
-        """Return what is noteworthy about evidence that these checks read, and not a finding."""
+        """Return remarks about the evidence of these checks that are not findings."""
         snapshot = self.evidence.snapshot
         seen = frozenset(reads) & frozenset(snapshot.read)
         left_out = [
@@ -68,12 +68,12 @@ class Mesh:
 
     @cached_property
     def control_plane(self) -> ControlPlane:
-        """istiod's Deployments and replicas."""
+        """Istiod's Deployments and replicas."""
         return ControlPlane(self.evidence)
 
     @cached_property
     def numbers(self) -> Numbers:
-        """istiod's metrics."""
+        """Istiod's metrics."""
         return Numbers(self.evidence)
 
     @cached_property
@@ -98,7 +98,7 @@ class Mesh:
 
     @cached_property
     def authority(self) -> Authority:
-        """istiod as certificate authority."""
+        """Istiod as certificate authority."""
         return Authority(self.evidence)
 
     @cached_property

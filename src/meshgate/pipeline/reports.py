@@ -50,12 +50,12 @@ def keep(
     if not place.startswith(SCHEME):
         return _store(f"{place.rstrip('/')}/{run.name}", files)
     store, name = _open(place, cluster)
-    store.keep(f"{name}-{run.name}", _packed(files))
+    store.put(f"{name}-{run.name}", _packed(files))
     runs = [run, *(each for each in _runs(store, name) if each.name != run.name)]
     # files are written before their entry in the index, and deleted after it
     store.write(name, {"runs": msgspec.json.encode(runs[:last]).decode(), "latest": run.line})
     for each in runs[last:]:
-        store.drop(f"{name}-{each.name}")
+        store.delete(f"{name}-{each.name}")
     return f"{place}-{run.name}"
 
 
@@ -80,7 +80,7 @@ def fetch(place: str, run: str, folder: Path, cluster: "Cluster | None") -> None
         OSError: If the folder cannot be written.
     """
     store, name = _open(place, cluster)
-    with tarfile.open(fileobj=io.BytesIO(store.take(f"{name}-{run}")), mode="r:gz") as archive:
+    with tarfile.open(fileobj=io.BytesIO(store.get(f"{name}-{run}")), mode="r:gz") as archive:
         archive.extractall(folder, filter="data")
 
 

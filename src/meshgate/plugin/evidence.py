@@ -68,6 +68,9 @@ def source(settings: Settings, known: Past, progress: Callable[[str], None]) -> 
     Raises:
         NoCluster: if neither is named.
         ValueError: if the settings cannot be used.
+
+    Returns:
+        The recording, or a connection to the cluster.
     """
     if file := settings.run.snapshot:
         replayed = recording(Path(file), settings, known)
@@ -97,6 +100,9 @@ def recording(file: Path, settings: Settings, known: Past | None = None) -> Repl
         file: a snapshot.
         settings: the run's.
         known: what is known from before.
+
+    Returns:
+        The recording.
     """
     snapshot = load(file)
     return Replay(snapshot, expectations(settings, snapshot.expectations, known or Past()))

@@ -60,6 +60,9 @@ def run_check(item: pytest.Item, row: Check, mesh: Mesh) -> Outcome:
         item: the test.
         row: its row of the catalogue.
         mesh: the capture.
+
+    Returns:
+        The outcome.
     """
     if not isinstance(item, pytest.Function) or not ARGUMENTS.issuperset(_arguments(item)):
         # needs more than evidence: it runs once, in its turn

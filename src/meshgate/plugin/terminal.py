@@ -107,13 +107,13 @@ class Terminal:
 
     @contextmanager
     def viewed(self, stages: Iterable[str]) -> Iterator[None]:
-        """Show what is being done in lines that change in place, if somebody watches."""
+        """Show the progress in lines that change in place, on a terminal."""
         writer = self._config.get_terminal_writer()
         terminal = self._config.pluginmanager.get_plugin("terminalreporter")
         if terminal is None or not terminal.isatty or self._verbosity != 0:
             yield
             return
-        from meshgate.report.live import View  # only where somebody watches
+        from meshgate.report.live import View  # only on a terminal
 
         stream = self._output.stream
         with View(stream, stages, time.monotonic, writer.fullwidth) as self._view:

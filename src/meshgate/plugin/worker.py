@@ -12,7 +12,7 @@ from meshgate.plugin.evidence import recording
 from meshgate.plugin.settling import need_all, suppressed
 from meshgate.report import text
 from meshgate.settings import Settings
-from meshgate.verdict import PROVEN, Basis, Finding, Outcome, Verdict, Warn, outcome
+from meshgate.verdict import PASSING, Basis, Finding, Outcome, Verdict, Warn, outcome
 
 MESH = pytest.StashKey[Mesh]()
 _BASIS = pytest.StashKey[Basis]()
@@ -21,7 +21,7 @@ _WARNINGS = pytest.StashKey[list[Finding]]()
 
 @pytest.fixture(scope="session")
 def mesh(pytestconfig: pytest.Config) -> Mesh:
-    """The mesh, as this run's one capture shows it."""
+    """Return the mesh, as this run's one capture shows it."""
     return pytestconfig.stash[MESH]
 
 
@@ -86,7 +86,7 @@ class Worker:
         report = yield
         report.meshgate = msgspec.to_builtins(result)  # type: ignore[attr-defined]
         lines = "\n".join(text.outcome_lines(result))
-        if result.verdict in PROVEN:
+        if result.verdict in PASSING:
             # what was raised may be suppressed: then it is not a failure
             report.outcome, report.longrepr = "passed", None
         elif result.verdict is Verdict.NOT_APPLICABLE:

@@ -67,7 +67,7 @@ def ask(
     for hook in webhooks.all:
         visits = [_visit(hook, backend) for backend in webhooks.backends(hook)]
         if not hook.webhook.client_config.ca_bundle:
-            continue  # nobody can verify anything by it: the configuration alone says so
+            continue  # it does not verify the certificate: the configuration states this
         for visit in visits:
             plan.setdefault(visit, {})
         for visit, question in _questions(hook, visits, samples, hook in webhooks.validators):
@@ -81,7 +81,17 @@ def ask(
 
 
 def injected(hook: Hook, backend: Backend, namespace: str, dial: Dial) -> list[Any]:
-    """The JSON patch of an injector's endpoint for a sample pod; raises OSError, ValueError."""
+    """Return an injector's JSON patch for a sample pod; raise OSError, ValueError.
+
+    Args:
+        hook: the webhook of an injector.
+        backend: the endpoint to connect to.
+        namespace: the namespace of the sample pod.
+        dial: connects to an endpoint.
+
+    Returns:
+        The JSON patch.
+    """
     visit = _visit(hook, backend)
     with _shake(_trusting(visit.bundle), visit, dial) as connection:
         http = HTTPConnection(visit.server_name)
@@ -92,12 +102,12 @@ def injected(hook: Hook, backend: Backend, namespace: str, dial: Dial) -> list[A
 
 
 def sample_review(namespace: str) -> bytes:
-    """The question about a sample pod there."""
+    """Return the question about a sample pod there."""
     return msgspec.json.encode(_request(Question("", "pod", namespace)))
 
 
 def patch_of(answer: bytes) -> list[Any]:
-    """The JSON patch that an injector answered; raises ValueError, with its words, for none."""
+    """Return the JSON patch of an injector's answer; raise ValueError if it has none."""
     response = _ANSWERS.decode(answer).response
     if not response.allowed:
         raise ValueError(response.status.message or "it is not allowed")
@@ -174,7 +184,7 @@ def _served(connection: ssl.SSLSocket) -> Certificate | None:
 
 
 def _look(visit: Visit, dial: Dial) -> Certificate | None:
-    """What is served, where it is not trusted: for the finding's sake."""
+    """Return what is served, where it is not trusted: for the finding's sake."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE
@@ -253,7 +263,7 @@ def _review(visit: Visit, question: Question, http: HTTPConnection) -> Review:
 
 
 def _added(patch: bytes) -> Iterable[Container]:
-    """The containers that a JSON patch brings, one by one or as a whole list."""
+    """Return the containers that a JSON patch brings, one by one or as a whole list."""
     for row in _PATCHES.decode(patch) if patch else ():
         if row.path.startswith(("/spec/containers", "/spec/initContainers")):
             for value in row.value if isinstance(row.value, list) else [row.value]:
@@ -262,7 +272,7 @@ def _added(patch: bytes) -> Iterable[Container]:
 
 
 def _request(question: Question) -> dict[str, Any]:
-    """The AdmissionReview (v1) that the API server would send for the sample."""
+    """Return the AdmissionReview (v1) that the API server would send for the sample."""
     namespace = question.namespace or "default"
     if question.sample == "pod":
         group, version, kind, resource = "", "v1", "Pod", "pods"

@@ -37,7 +37,17 @@ class Configuration(msgspec.Struct, frozen=True):
 
 
 def node(id: str, cluster: str, metadata: dict[str, Any], locality: dict[str, str]) -> Any:
-    """A proxy as it introduces itself."""
+    """Return a proxy as it introduces itself.
+
+    Args:
+        id: the node id, `sidecar~IP~POD.NAMESPACE~DOMAIN`.
+        cluster: the node's cluster.
+        metadata: the node's metadata.
+        locality: its region, zone and subzone.
+
+    Returns:
+        The Node message.
+    """
     made = base_pb2.Node(id=id, cluster=cluster)
     json_format.ParseDict(metadata, made.metadata)
     json_format.ParseDict(locality, made.locality)
@@ -46,9 +56,17 @@ def node(id: str, cluster: str, metadata: dict[str, Any], locality: dict[str, st
 
 @contextmanager
 def connected(address: str, node: Any, timeout: float) -> Iterator[Configuration]:
-    """A proxy's configuration; the proxy stays connected while the block runs.
+    """Return a proxy's configuration; the proxy stays connected while the block runs.
 
     Raises NoConfiguration when istiod does not answer within `timeout` seconds.
+
+    Args:
+        address: istiod's address, `HOST:PORT`.
+        node: the proxy to pose as.
+        timeout: seconds for each answer.
+
+    Returns:
+        A context manager that yields the configuration.
     """
     options = [("grpc.max_receive_message_length", -1)]
     with grpc.insecure_channel(address, options=options) as channel:
@@ -96,7 +114,7 @@ def _endpoints(clusters: tuple[bytes, ...]) -> list[str]:
 
 
 def _names(listeners: tuple[bytes, ...]) -> tuple[list[str], list[str]]:
-    """The names of the routes and of the extensions that the listeners refer to."""
+    """Return the names of the routes and of the extensions that the listeners refer to."""
     routes, extensions = set(), set()
     for listener in map(listener_pb2.Listener.FromString, listeners):
         for chain in (*listener.filter_chains, listener.default_filter_chain):

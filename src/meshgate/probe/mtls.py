@@ -78,10 +78,10 @@ class _Caller:
         at: datetime,
         pace: Pace,
     ) -> None:
-        stranger = _stranger(at)
+        unknown = _unknown(at)
         self._roots, self._at, self._pace = roots, at, pace
         self._anonymous = context()
-        self._foreign = _by_protocol(stranger)
+        self._foreign = _by_protocol(unknown)
         self._mesh = _by_protocol((identity.chain, identity.key)) if identity else None
         self._mesh_at_once = None
         if identity:
@@ -206,7 +206,7 @@ def _by_protocol(identity: tuple[bytes, bytes]) -> dict[bool, ssl.SSLContext]:
     }
 
 
-def _stranger(at: datetime) -> tuple[bytes, bytes]:
+def _unknown(at: datetime) -> tuple[bytes, bytes]:
     """Return a self-signed certificate, which no workload trusts, and its key."""
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "meshgate, not of this mesh")])

@@ -27,7 +27,7 @@ from meshgate.probe.pair_manifests import (
     service,
 )
 from meshgate.probe.plan import Plan
-from meshgate.semantics.pods import hopeless, statuses, trouble
+from meshgate.semantics.pods import fails_permanently, reason_not_ready, statuses
 from meshgate.semantics.workloads import proxy
 from meshgate.snapshot.base import Base
 from meshgate.snapshot.kubernetes import Metadata, Pod
@@ -201,7 +201,9 @@ class _Asking:
         end = time.monotonic() + self._plan.seconds
         while True:
             found = self._pods()
-            ended = [each.words is not None or hopeless(each.pod) for each in found.values()]
+            ended = [
+                each.words is not None or fails_permanently(each.pod) for each in found.values()
+            ]
             if (len(ended) == len(names(self._plan)) and all(ended)) or time.monotonic() >= end:
                 return found
             time.sleep(INTERVAL)
@@ -247,13 +249,13 @@ class _Asking:
         )
         if reported:
             return seen
-        if hopeless(found.pod) or not any(statuses(found.pod)):
-            return msgspec.structs.replace(seen, unmade=trouble(found.pod))
+        if fails_permanently(found.pod) or not any(statuses(found.pod)):
+            return msgspec.structs.replace(seen, unmade=reason_not_ready(found.pod))
         if found.words is not None:
             return msgspec.structs.replace(
                 seen, unmade=f"it ended with the message {found.words[:200]!r}"
             )
-        words = f"reported nothing within {self._plan.seconds:.0f} s: {trouble(found.pod)}"
+        words = f"reported nothing within {self._plan.seconds:.0f} s: {reason_not_ready(found.pod)}"
         return msgspec.structs.replace(seen, stuck=words)
 
 

@@ -173,7 +173,13 @@ def _of_our_sidecar(response: http.client.HTTPResponse) -> bool:
 
 
 def main(role: str, calls: str = "[]", seconds: str = "30") -> None:
-    """Run as `serve` until stopped, or as `call` once, which writes the report."""
+    """Run as `serve` until stopped, or as `call` once, which writes the report.
+
+    Args:
+        role: `serve` or `call`.
+        calls: the requests to send, JSON.
+        seconds: the time limit for all of them.
+    """
     if role == "serve":
         server().serve_forever()
     seen = call(json.loads(calls), float(seconds))

@@ -70,7 +70,7 @@ class _Claims(msgspec.Struct, frozen=True):
 
 
 def credential(token: str) -> Credential:
-    """The token, with the name that it carries; whether that is true is for istiod to say."""
+    """Return the token with the identity that it states; istiod verifies the token."""
     payload = token.split(".")[1] if token.count(".") == 2 else ""
     try:
         claims = msgspec.json.decode(
@@ -82,7 +82,17 @@ def credential(token: str) -> Credential:
 
 
 def ask(replicas: Iterable[Replica], credential: Credential, root: str, at: datetime) -> Signing:
-    """Has every replica sign one request; `root` is the PEM bundle that workloads trust."""
+    """Has every replica sign one request; `root` is the PEM bundle that workloads trust.
+
+    Args:
+        replicas: istiod's replicas.
+        credential: the token to authenticate with.
+        root: the roots that the replicas' certificates must lead to.
+        at: the time of the verification.
+
+    Returns:
+        One answer for each replica.
+    """
     with ThreadPoolExecutor(max_workers=8) as pool:
         signatures = tuple(
             pool.map(lambda replica: _signature(replica, credential.token, root, at), replicas)
@@ -91,7 +101,16 @@ def ask(replicas: Iterable[Replica], credential: Credential, root: str, at: date
 
 
 def obtain(replicas: Iterable[Replica], credential: Credential, root: str) -> Identity:
-    """A certificate of the mesh, from the first replica that signs one; raises Refused."""
+    """Return a certificate of the mesh, from the first replica that signs one; raise Refused.
+
+    Args:
+        replicas: istiod's replicas, tried in order.
+        credential: the token to authenticate with.
+        root: the roots that the replicas' certificates must lead to.
+
+    Returns:
+        The certificate chain and its key.
+    """
     reasons: list[str] = []
     for replica in replicas:
         key = ec.generate_private_key(ec.SECP256R1())
@@ -149,7 +168,7 @@ def _signed(
     root: str,
     key: ec.EllipticCurvePrivateKey | None = None,
 ) -> list[str]:
-    """The chain that the CA sent, leaf first, a PEM text each."""
+    """Return the chain that the CA sent, leaf first, a PEM text each."""
     options = [
         ("grpc.ssl_target_name_override", server_name),
         ("grpc.enable_http_proxy", 0),
@@ -170,7 +189,7 @@ def _signed(
 
 
 def _csr(key: ec.EllipticCurvePrivateKey | None) -> bytes:
-    """A signing request; it names nobody, for istiod signs what the token says."""
+    """Return a signing request without a subject: istiod signs the identity of the token."""
     builder = x509.CertificateSigningRequestBuilder().subject_name(x509.Name([]))
     signed = builder.sign(key or ec.generate_private_key(ec.SECP256R1()), hashes.SHA256())
     return signed.public_bytes(serialization.Encoding.PEM)
@@ -191,7 +210,7 @@ def strings(body: bytes) -> Iterator[str]:
         tag, position = _number(body, position)
         length, position = _number(body, position)
         if tag != 0x0A or position + length > len(body):
-            raise ValueError("this is no IstioCertificateResponse")
+            raise ValueError("not an IstioCertificateResponse")
         yield body[position : position + length].decode()
         position += length
 
@@ -213,7 +232,7 @@ def _number(body: Sequence[int], position: int) -> tuple[int, int]:
         shift += 7
         if byte < 0x80:
             return value, position
-    raise ValueError("this is no IstioCertificateResponse")
+    raise ValueError("not an IstioCertificateResponse")
 
 
 # --- gRPC over a socket of ours -----------------------------------------------------------------
@@ -221,7 +240,7 @@ def _number(body: Sequence[int], position: int) -> tuple[int, int]:
 
 @contextmanager
 def _relay(dial: Callable[[], socket.socket]) -> Iterator[int]:
-    """A port on loopback that leads to where `dial` does: gRPC takes addresses, not sockets.
+    """Return a port on loopback that leads to where `dial` does: gRPC takes addresses, not sockets.
 
     What passes here is TLS between gRPC and istiod.
     """

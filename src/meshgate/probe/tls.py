@@ -13,7 +13,7 @@ PEER_ALPN = ("istio-peer-exchange", "istio")
 
 
 class StorageError(Exception):
-    """This system cannot hold a private key in memory only."""
+    """The system cannot keep a private key in memory only."""
 
 
 def context(

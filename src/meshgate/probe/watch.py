@@ -79,7 +79,7 @@ class Stream:
             each.result()  # a defect must not vanish in its thread
 
     def _note(self, at: datetime, got: Exchange) -> None:
-        why, slow = trouble(got, self._seen.slow_after)
+        why, slow = problem(got, self._seen.slow_after)
         with self._lock:
             seen = self._seen
             changes: dict[str, object] = {"sent": seen.sent + 1}
@@ -92,7 +92,7 @@ class Stream:
             self._seen = msgspec.structs.replace(seen, **changes)
 
 
-def trouble(got: Exchange, slow_after: int) -> tuple[str, bool]:
+def problem(got: Exchange, slow_after: int) -> tuple[str, bool]:
     """Return what is wrong with an answer, and whether it is only that it was slow."""
     if got.error:
         return f"{got.stage}: {got.error}", False

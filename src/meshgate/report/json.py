@@ -126,6 +126,9 @@ def report(
         exit: the exit code of the run, where it is not the ruling's.
         sentence: the verdict in words, where it is not the ruling's.
         reason: why the run ended without a result of its checks.
+
+    Returns:
+        The document.
     """
     ruling, snapshot = run.ruling, run.snapshot
     code = int(ruling.gate) if exit is None else exit

@@ -1,6 +1,6 @@
-"""What a run is doing, for somebody who watches: lines that change in place, and then are gone.
+"""The progress of a run on a terminal: lines that change in place and disappear at the end.
 
-Where nobody watches (a Job's log) there are plain lines instead, and this is not even loaded.
+Without a terminal (a Job's log) plain lines are printed instead and this is not loaded.
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -61,15 +61,15 @@ class View:
             yield _line(f"  waiting, {left:.0f} s at the most{more}, for {self._waits_for[0]}")
 
     def reading(self, words: str) -> None:
-        """What is being read now."""
+        """Return what is being read now."""
         self._reading = words
 
     def waiting(self, waits_for: tuple[str, ...], seconds_left: float) -> None:
-        """What is being waited for, and for how many seconds more at the most."""
+        """Return what is being waited for, and for how many seconds more at the most."""
         self._waits_for, self._until = waits_for, self._clock() + seconds_left
 
 
 def _line(words: str) -> Text:
-    """One line, whatever an object of the mesh had to say; cut where the terminal ends."""
+    """One line, cut at the terminal's width."""
     printable = "".join(each if each.isprintable() else " " for each in words)
     return Text(printable, no_wrap=True, overflow="ellipsis")

@@ -30,7 +30,16 @@ class Short(msgspec.Struct, frozen=True):
 
 
 def short(verdict: Ruling, exit: int, sentence: str) -> Short:
-    """Return the short form of a complete run; `sentence` is its last line."""
+    """Return the short form of a complete run; `sentence` is its last line.
+
+    Args:
+        verdict: the outcomes.
+        exit: the exit code.
+        sentence: the last line of the run.
+
+    Returns:
+        The short form.
+    """
     failures = _lines(
         msgspec.structs.replace(outcome, warnings=())
         for each in (Verdict.FAIL, Verdict.UNKNOWN)
@@ -58,7 +67,16 @@ def _lines(outcomes: Iterable[Outcome]) -> list[str]:
 
 
 def broken(sentence: str, exit: int, stages: Iterable[str]) -> Short:
-    """Return the short form of a run that ended early: none of its gates is open."""
+    """Return the short form of a run that ended early: none of its gates is open.
+
+    Args:
+        sentence: the last line of the run.
+        exit: the exit code.
+        stages: the stages that were selected.
+
+    Returns:
+        The short form.
+    """
     return Short(
         exit, cut(sentence, LINE), cut(sentence, PAGE), dict.fromkeys(sorted(stages), False)
     )

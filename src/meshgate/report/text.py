@@ -18,7 +18,17 @@ COMMANDS = ("kubectl ", "istioctl ", "meshgate ", "helm ", "pytest ", "argocd ")
 
 
 def finding_line(id: str, finding: Finding, word: str = "FAIL", limit: int | None = None) -> str:
-    """Return `FAIL ID OBJECT: what is wrong (expected …)`, on one line."""
+    """Return `FAIL ID OBJECT: what is wrong (expected …)`, on one line.
+
+    Args:
+        id: the check's id.
+        finding: the finding.
+        word: the verdict.
+        limit: characters after which the finding is cut; None for all.
+
+    Returns:
+        The line.
+    """
     return f"{word} {id} {one_line(str(finding), limit)}"
 
 

@@ -61,7 +61,7 @@ def disproof(message: AnalysisMessage, configuration: Configuration) -> str:
 
 
 def _object(origin: str) -> tuple[str, str]:
-    """The namespace and name in `Kind namespace/name`."""
+    """Return the namespace and name in `Kind namespace/name`."""
     namespace, _, name = origin.partition(" ")[2].partition("/")
     return namespace, name
 
@@ -147,7 +147,7 @@ def _host_exported_to_gateways(origin: str, found: dict[str, str], seen: Configu
 
 
 def _gateway_namespaces(service: VirtualService) -> Iterator[str]:
-    """The namespaces of the gateways that use a VirtualService; empty for the whole mesh."""
+    """Return the namespaces of the gateways that use a VirtualService; empty for the whole mesh."""
     for reference in service.spec.gateways or ("mesh",):
         namespace, slash, _ = reference.partition("/")
         legacy = _LEGACY.fullmatch(reference)

@@ -24,7 +24,7 @@ _NEVER = datetime.fromtimestamp(0, UTC)
 
 @lru_cache(maxsize=64)
 def fingerprint(pem: bytes) -> str:
-    """A short name for a bundle: equal bundles, whatever their white space, have the same."""
+    """Return a short digest of a bundle that ignores white space."""
     return hashlib.sha256(b"".join(pem.split())).hexdigest()[:16]
 
 
@@ -68,6 +68,14 @@ def distrust(
 
     Istio's own roots lack what the web's profile asks for, so this is RFC 5280's core: names,
     signatures, dates, and that only a CA signs.
+
+    Args:
+        chain: the certificates, leaf first.
+        roots: the trusted roots.
+        at: the time of the verification.
+
+    Returns:
+        The reason; empty if the chain is trusted.
     """
     if not chain:
         return "no certificate was sent"

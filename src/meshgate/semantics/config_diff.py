@@ -48,6 +48,9 @@ def changes(before: Resources, after: Resources, sources: Mapping[str, str]) -> 
         after: what the target's istiod sends.
         sources: the object (`Kind namespace/name`) that defines a filter, route or header, by the
             name of the latter.
+
+    Returns:
+        The differences.
     """
     found = [
         Change(

@@ -5,7 +5,7 @@ from typing import Any
 
 from meshgate.semantics.workloads import PROXY
 
-# of a container: what is compared as it is; arguments and values are nobody's to keep
+# of a container: fields that are compared; arguments and values may be secret and are not stored
 _PLAIN = (
     "lifecycle",
     "livenessProbe",
@@ -22,7 +22,7 @@ Shape = dict[str, Any]
 
 
 def shape(patch: Iterable[Any]) -> Shape:
-    """The containers, volumes, labels and annotations that a JSON patch brings, by name."""
+    """Return the containers, volumes, labels and annotations that a JSON patch brings, by name."""
     made: dict[str, Any] = {
         "containers": {},
         "initContainers": {},

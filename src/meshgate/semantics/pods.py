@@ -1,11 +1,11 @@
-"""What a pod's status says, in the words that people use."""
+"""Read a pod's status: whether it is Ready, and the reason if it is not."""
 
 from collections.abc import Iterator
 
 from meshgate.snapshot.kubernetes import ContainerStatus, Pod, Waiting
 
-# What the kubelet says when no waiting mends it: the pod's spec, or the image, must change.
-HOPELESS = frozenset(
+# Reasons of the kubelet that do not resolve by waiting: the pod's spec or image must change.
+PERMANENT_REASONS = frozenset(
     {
         "ErrImagePull",
         "ImagePullBackOff",
@@ -18,12 +18,12 @@ HOPELESS = frozenset(
 
 
 def name(pod: Pod) -> str:
-    """`Pod namespace/name`."""
+    """Return `Pod namespace/name`."""
     return f"Pod {pod.metadata.namespace}/{pod.metadata.name}"
 
 
 def ready(pod: Pod) -> bool:
-    """Whether the kubelet says Ready, and nobody is deleting it."""
+    """Return whether the pod is Ready and is not being deleted."""
     return pod.metadata.deletion_timestamp is None and any(
         condition.type == "Ready" and condition.status == "True"
         for condition in pod.status.conditions
@@ -31,20 +31,20 @@ def ready(pod: Pod) -> bool:
 
 
 def statuses(pod: Pod) -> Iterator[ContainerStatus]:
-    """Of all containers, native sidecars (which are init containers) among them."""
+    """Yield the status of every container, init containers (native sidecars) included."""
     yield from pod.status.init_container_statuses
     yield from pod.status.container_statuses
 
 
 def waiting(pod: Pod) -> Iterator[tuple[ContainerStatus, Waiting]]:
-    """The containers that wait for something other than their turn."""
+    """Yield every container that waits for anything other than its turn, with the reason."""
     for status in statuses(pod):
         if status.state.waiting and status.state.waiting.reason != "PodInitializing":
             yield status, status.state.waiting
 
 
-def trouble(pod: Pod) -> str:
-    """Why a pod is not Ready: the container's own words, else a condition's, else its phase."""
+def reason_not_ready(pod: Pod) -> str:
+    """Return why a pod is not Ready: a container's reason, else a condition, else the phase."""
     for status, why in waiting(pod):
         return f"container {status.name} is in {why.reason}" + (
             f" ({why.message})" if why.message else ""
@@ -56,6 +56,6 @@ def trouble(pod: Pod) -> str:
     return f"is {pod.status.phase or 'in an unknown phase'} and not Ready"
 
 
-def hopeless(pod: Pod) -> bool:
-    """Whether no waiting mends it."""
-    return any(why.reason in HOPELESS for _, why in waiting(pod))
+def fails_permanently(pod: Pod) -> bool:
+    """Return whether a container fails in a way that waiting does not resolve."""
+    return any(why.reason in PERMANENT_REASONS for _, why in waiting(pod))

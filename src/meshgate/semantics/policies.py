@@ -48,7 +48,7 @@ class Policies:
                 self._namespaces.setdefault(policy.metadata.namespace, policy)
 
     def mode(self, pod: Pod, port: int) -> Mode:
-        """What counts for a port of a pod."""
+        """Return what counts for a port of a pod."""
         own = self._own(pod)
         effective = DEFAULT
         for policy in (self._mesh, self._namespaces.get(pod.metadata.namespace), own):

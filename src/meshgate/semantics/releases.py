@@ -7,7 +7,7 @@ from importlib.resources import files
 
 import msgspec
 
-from meshgate.semantics.versions import Version
+from meshgate.semantics.versions import Target, Version
 from meshgate.snapshot.upgrade import Release as SupportedRelease
 from meshgate.snapshot.upgrade import Support
 
@@ -139,6 +139,11 @@ def ledger() -> dict[str, Release]:
 def minor(version: Version) -> str:
     """Return `1.31` for every 1.31 patch."""
     return f"{version.major}.{version.minor}"
+
+
+def use_istioctl_of(target: Target) -> str:
+    """Return the remedy for an istioctl, and so an image, of another release than the target."""
+    return f"use the image whose tag has -istio{target}, or pass istioctl {target} with --istioctl"
 
 
 @cache

@@ -86,7 +86,7 @@ def requests(
 
 
 def _versions(listener: Listener) -> list[PlannedRequest]:
-    """A handshake of each version: all hosts of one server accept the same ones."""
+    """Return a handshake of each version: all hosts of one server accept the same ones."""
     if not listener.terminates:
         return []
     host = concrete(listener.hosts[0] if listener.hosts else "*")

@@ -16,7 +16,16 @@ _GATEWAY_NAME = "gateway.networking.k8s.io/gateway-name"
 
 
 def reaches(each: RetryFilter, pod: Pod, root_namespace: str) -> bool:
-    """Return whether istiod applies the filter to this pod's proxy, before version and context."""
+    """Return whether istiod applies the filter to this pod's proxy, before version and context.
+
+    Args:
+        each: the filter.
+        pod: the pod.
+        root_namespace: the mesh's root namespace; filters there apply to all namespaces.
+
+    Returns:
+        Whether it applies.
+    """
     return selects_labels(each, pod.metadata.namespace, pod.metadata.labels, root_namespace)
 
 

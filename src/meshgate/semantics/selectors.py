@@ -17,7 +17,7 @@ def _holds(row: Requirement, labels: Mapping[str, str]) -> bool:
         case "In":
             return labels.get(row.key) in row.values
         case "NotIn":
-            # holds as well where there is no such label
+            # also true without the label
             return labels.get(row.key) not in row.values
         case "Exists":
             return row.key in labels

@@ -328,7 +328,7 @@ class GatewayTopology:
         return self._services.get(f"{namespace}/{name}") if domain.startswith("svc") else None
 
     def intended_service(self, host: str) -> Service | None:
-        """Return the Service that somebody means by `name.namespace`, which Istio does not know."""
+        """Return the Service that `name.namespace` may refer to, which Istio does not resolve."""
         name, _, namespace = host.partition(".")
         namespace = namespace.removesuffix(".svc")
         if "." in namespace:

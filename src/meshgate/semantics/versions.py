@@ -37,7 +37,7 @@ class Version(NamedTuple):
         """Return the Istio version that an image's tag names.
 
         None for a digest, for a tag without a version, and where a tag could mean more than one
-        thing: `v2.3.1` is somebody's own number.
+        thing: `v2.3.1` may be a private version number.
         """
         tag = image.rpartition("/")[2].partition("@")[0].partition(":")[2]
         if after := _AFTER_ISTIO.search(tag):

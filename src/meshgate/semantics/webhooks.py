@@ -19,7 +19,7 @@ from meshgate.snapshot.kubernetes import (
 INJECTOR = "sidecar-injector.istio.io"
 VALIDATOR = "validation.istio.io"
 
-# The labels of a pod without a choice of its own: its namespace decides whether it is injected.
+# The labels of a pod that does not choose: its namespace decides whether it is injected.
 SAMPLE_LABELS = {"app": "meshgate-sample"}
 
 # The labels of a pod that choose a sidecar, whatever its namespace chooses.
@@ -117,12 +117,12 @@ class Webhooks:
         return [*self.injectors, *self.validators]
 
     def service_of(self, hook: Hook) -> Service | None:
-        """The Service of its clientConfig; None if that does not exist."""
+        """Return the Service of its clientConfig; None if that does not exist."""
         target = hook.service
         return self._services.get((target.namespace, target.name)) if target else None
 
     def backends(self, hook: Hook) -> list[Backend]:
-        """The ready endpoints of its Service, by pod."""
+        """Return the ready endpoints of its Service, by pod."""
         target, service = hook.service, self.service_of(hook)
         if target is None or service is None:
             return []
@@ -149,11 +149,11 @@ class Webhooks:
     def selecting(
         self, namespace: Namespace, labels: Mapping[str, str] = SAMPLE_LABELS
     ) -> list[Hook]:
-        """The injectors that the API server would call for a pod with these labels there."""
+        """Return the injectors that the API server would call for a pod with these labels there."""
         return [hook for hook in self.injectors if hook.selects(namespace, labels)]
 
     def injection_enabled(self, namespaces: Iterable[Namespace]) -> list[Namespace]:
-        """The namespaces whose labels enable injection, without those of other meshes."""
+        """Return the namespaces whose labels enable injection, without those of other meshes."""
         return [
             each
             for each in injection_enabled(namespaces)
@@ -169,7 +169,7 @@ class Webhooks:
     def opted_in(
         self, namespaces: Iterable[Namespace], pods: Iterable[Pod]
     ) -> list[tuple[Namespace, dict[str, str]]]:
-        """The choices that active pods make themselves in namespaces that make none.
+        """Return the choices that active pods make themselves in namespaces that make none.
 
         Returns:
             Each namespace with the labels of such a choice; equal choices once.

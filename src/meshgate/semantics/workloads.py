@@ -173,7 +173,7 @@ def ambient(pod: Pod, namespaces: dict[str, Namespace]) -> bool:
 def ports(pods: Iterable[Pod], services: Iterable[Service]) -> Iterator[Port]:
     """All TCP ports of running pods with a sidecar that a container declares or a Service leads to.
 
-    Istio's own are left out.  What nobody names is taken up by the sidecar too, and not known here.
+    Istio's own ports are omitted, and ports that no object names, although sidecars capture them.
     """
     by_namespace = defaultdict(list)
     for service in services:
@@ -224,7 +224,7 @@ def fronts(service: Service, pod: Pod) -> bool:
 
 
 def target(port: ServicePort, pod: Pod) -> int:
-    """The pod's port behind a Service's; 0 where the pod has none of that name."""
+    """Return the pod's port behind a Service's; 0 where the pod has none of that name."""
     if isinstance(port.target_port, int):
         return port.target_port or port.port
     names = {
@@ -274,10 +274,18 @@ def _numbers(text: str | None) -> set[int]:
 
 
 def chosen(pods: Iterable[Pod], services: Iterable[Service], asked: Expectations) -> list[Port]:
-    """The ports to connect to: what is left of all by exclusion, by sample and by shard.
+    """Return the ports to connect to: what is left of all by exclusion, by sample and by shard.
 
-    A port's shard hangs on its own name alone.  So shards overlap in nothing and miss nothing,
-    whatever else comes or goes between them.
+    A port's shard depends on its key only, so shards neither overlap nor miss a port when other
+    ports appear or disappear.
+
+    Args:
+        pods: all pods.
+        services: all Services.
+        asked: the exclusions, the sample and the shard.
+
+    Returns:
+        The ports, sorted by key.
     """
     kept = [each for each in ports(pods, services) if not _excluded(each, asked.excluded)]
     if asked.sample:
@@ -297,7 +305,7 @@ def in_shard(key: str, shard: str) -> bool:
 
 
 def hashed(key: str) -> int:
-    """A number that hangs on the key alone."""
+    """Return a number that depends on the key only."""
     return int.from_bytes(hashlib.sha256(key.encode()).digest()[:8])
 
 

@@ -72,7 +72,7 @@ def setting(default: Any, flag: str, help: str, **more: Any) -> Any:
     """Return the field of a topic that is a setting.
 
     Args:
-        default: its value where nobody sets it.
+        default: its value if it is not set.
         flag: its option.
         help: what it does, without the default.
         more: the other attributes of Setting.
@@ -105,6 +105,9 @@ def option(topic: type, name: str, value: str = "") -> str:
         topic: the setting's topic.
         name: its field.
         value: the value to show; the placeholder if empty.
+
+    Returns:
+        The option's text.
     """
     found = definition(topic, name)
     shown = value or found.metavar

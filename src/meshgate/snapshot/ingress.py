@@ -22,7 +22,7 @@ class Expected(Base, frozen=True, forbid_unknown_fields=True):
 
 
 class Answer(Base, frozen=True, forbid_unknown_fields=True):
-    """A request that somebody declared, where it is sent from, and what it must get.
+    """A declared request: where it is sent from, and the expected answer.
 
     A `${NAME}` in a header or in `send` stands for what the environment holds; what it is replaced
     by is sent and kept nowhere.  `grpc`: the method that is the path is called, as gRPC calls one,

@@ -34,7 +34,7 @@ class Patch(Base, frozen=True):
 
 
 class ConfigPatch(Base, frozen=True):
-    """One patch of an EnvoyFilter: where, for whom, and the name of what it puts there."""
+    """One patch of an EnvoyFilter: its match, and the name of what it adds."""
 
     apply_to: str = ""
     match: PatchMatch | None = None

@@ -14,7 +14,7 @@ class AnalysisMessage(Base, frozen=True):
 
 
 class Analysis(Base, frozen=True):
-    """A run of one of both: its version, what it said, and what it asked for and was not given."""
+    """A run of `analyze` or `x precheck`: istioctl's version, messages, and refused requests."""
 
     istioctl_version: str
     messages: tuple[AnalysisMessage, ...] = ()

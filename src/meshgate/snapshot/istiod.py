@@ -17,8 +17,10 @@ class SyncState(Base, frozen=True):
 
 
 class ProxySync(Base, frozen=True):
-    """One proxy's line of `/debug/syncz`: `proxy` is `pod.namespace`; keys of `resources` are
-    xDS type URLs.  (pilot/pkg/xds/debug.go, SyncStatus)"""
+    """One proxy's line of `/debug/syncz` (pilot/pkg/xds/debug.go, SyncStatus).
+
+    `proxy` is `pod.namespace`; keys of `resources` are xDS type URLs.
+    """
 
     proxy: str
     proxy_type: str = msgspec.field(default="", name="proxy_type")
@@ -52,7 +54,7 @@ class Conflict(Base, frozen=True):
 
 
 class Conflicts(Base, frozen=True):
-    """`/debug/push_status`, as far as it tells of conflicts: by listener, domain, cluster or host.
+    """`/debug/push_status`, as far as it reports conflicts: by listener, domain, cluster or host.
 
     (pilot/pkg/model/push_context.go)
     """

@@ -113,7 +113,7 @@ GROUPS = {
 
 
 def _absent() -> Any:
-    """The default of an item that is one object: None until it is read.
+    """Return the default of an item that is one object: None until it is read.
 
     Its declared type does not say so: facts get it from Evidence, which raises CouldNotVerify.
     """

@@ -26,7 +26,7 @@ class Annotations(Base, frozen=True):
 
 
 class Owner(Base, frozen=True):
-    """What made an object, and makes it anew."""
+    """The owner reference of an object; a controller creates it again."""
 
     kind: str
     name: str
@@ -347,7 +347,7 @@ class NetworkPolicySpec(Base, frozen=True):
 
 
 class NetworkPolicy(Base, frozen=True):
-    """Whom it selects: it may be why a pod does not answer; its rules are not read."""
+    """The pods that it selects, for which it may drop connections; its rules are not read."""
 
     metadata: Metadata
     spec: NetworkPolicySpec = NetworkPolicySpec()

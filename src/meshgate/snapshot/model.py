@@ -46,7 +46,7 @@ class Gap(Base, frozen=True):
 
 
 class Waiver(Base, frozen=True):
-    """Known findings that somebody accepts, with a reason, until a day.
+    """A known finding that is accepted with a reason until a date.
 
     `subject`, `problem`, `seen` and the values of `about` are globs over the finding's own;
     `subject` is held against both the object and the workload that owns it.
@@ -84,12 +84,12 @@ class Before(Base, frozen=True):
     pair: Pair | None = None
 
 
-# The parts of a mesh that somebody may accept as not verified (--accept-unverified).
+# The parts of a mesh that may be accepted as not verified (--accept-unverified).
 EXTERNAL_CA, AMBIENT = "CA", "ambient"
 
 
 class Expectations(Base, frozen=True):
-    """What the person asked for, as far as a verdict depends on it; kept so that a replay agrees.
+    """The settings that a verdict depends on, stored so that a replay agrees.
 
     `stale_after`: seconds for which a proxy may leave a push unanswered.
     `failure_threshold`: the level from which on a message of analyze fails.
@@ -102,7 +102,7 @@ class Expectations(Base, frozen=True):
     `accepted_losses`: globs of `TYPE RESOURCE PATH` that a proxy may lose by it.
     `before`: what it saw.  `vantages`: where traffic must have been sent from.  `answers`: what
     declared requests must get.  `watch`: what was sent while the gateways were replaced.
-    `accepted_unverified`: parts of the mesh that meshgate cannot verify and somebody accepted:
+    `accepted_unverified`: parts of the mesh that meshgate cannot verify and that were accepted:
     `CA` for an external certificate authority, `ambient` for pods in ambient mode.
     """
 
@@ -166,7 +166,7 @@ DECODER = msgspec.json.Decoder(Snapshot)
 
 
 def before(baseline: Snapshot) -> Before:
-    """What later captures are compared with."""
+    """Return what later captures are compared with."""
     return Before(
         taken=baseline.taken,
         target_version=baseline.expectations.target_version,

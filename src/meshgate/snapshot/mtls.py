@@ -26,8 +26,8 @@ class PortProbe(Base, frozen=True):
     """The four connections to one port of one pod (`namespace/name`).
 
     `plain`: an HTTP request without TLS, None where the port is not known to be HTTP.
-    `anonymous`: TLS without a certificate and without Istio's ALPN, as a stranger comes.
-    `foreign`: as a proxy comes, with a certificate of a CA that nobody here knows.
+    `anonymous`: TLS without a certificate and without Istio's ALPN, as an unknown client sends it.
+    `foreign`: like a proxy's, with a certificate of an untrusted CA.
     `mesh`: as a proxy comes, with a certificate that istiod signed; None where it signed none.
     `chain` is what the sidecar served, leaf first, and `distrust` why that is not good.
     """

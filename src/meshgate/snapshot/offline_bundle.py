@@ -1,4 +1,4 @@
-"""All that an upgrade can be tried with where there is no cluster any more."""
+"""Everything that an upgrade can be simulated with without a cluster."""
 
 from typing import Any
 
@@ -6,15 +6,17 @@ from meshgate.snapshot.base import Base
 
 
 class Listed(Base, frozen=True):
-    """The objects of one resource as the API server has them, without what nobody needs; `kind` is
-    theirs."""
+    """The objects of one resource as the API server has them, without unused fields.
+
+    `kind` is the kind of each object.
+    """
 
     kind: str
     objects: tuple[Any, ...] = ()
 
 
 class Given(Base, frozen=True):
-    """One resource that a proxy is given today; `body` is its place among the bodies."""
+    """One resource that a proxy receives today; `body` is its key in `bodies`."""
 
     type: str
     name: str
@@ -22,10 +24,10 @@ class Given(Base, frozen=True):
 
 
 class OfflineBundle(Base, frozen=True):
-    """What the target's istiod reads, and what today's gives.
+    """What the target's istiod reads, and what the running istiod sends.
 
     `listed` is by group and resource, `/pods`.  `connected` are all proxies of today; of each class
-    that istiod cannot tell apart the first is in `given`, or in `not_given` with the reason.
+    that istiod cannot distinguish the first is in `given`, or in `not_given` with the reason.
     `bodies` has each resource once.  `injected` is by namespace, and so is `not_injected`.  What
     looked like a credential is left out; `cut` names the objects that it was in.
     """

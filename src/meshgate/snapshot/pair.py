@@ -35,8 +35,8 @@ class PeerCall(Base, frozen=True):
 class Peer(Base, frozen=True):
     """One pod of the pair, `a` or `b`, or one beside it, with the image of its sidecar.
 
-    `unmade`: why it could not be run, which says nothing of the mesh; `stuck`: it ran, and told
-    nothing, or its sidecar never let it begin.
+    `unmade`: why it could not be created, which is not evidence about the mesh; `stuck`: it ran
+    without a result, or its sidecar never let it start.
     """
 
     name: str

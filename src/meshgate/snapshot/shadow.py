@@ -31,7 +31,7 @@ class Change(Base, frozen=True):
 
 
 class ProxyClass(Base, frozen=True):
-    """Proxies that nothing tells apart which istiod reads; the first stands for all.
+    """Proxies that are equal in everything that istiod reads; the first represents all.
 
     `resources` counts what was compared; `error` says why nothing could be.
     """

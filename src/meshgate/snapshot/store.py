@@ -1,7 +1,7 @@
 """One snapshot, one file: gzip over a JSON header line and a JSON body (`zcat FILE | tail -1`).
 
 The header names the format, the schema and the body's SHA-256.  The digest finds damage and
-careless edits.  It is not a signature: whoever rewrites the body can rewrite the digest.
+careless edits.  It is not a signature: an attacker who rewrites the body can rewrite the digest.
 """
 
 import gzip

@@ -4,6 +4,7 @@ import http.client
 import json
 import queue
 import threading
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -98,6 +99,16 @@ def test_the_query_is_passed_on(client: Client, api: Server) -> None:
         "limit": ["5"],
         "continue": [""],
     }
+
+
+def test_the_api_server_sees_which_program_requests(facade: Facade, api: Server) -> None:
+    request = urllib.request.Request(
+        f"{facade.url}/api/v1/pods", headers={"User-Agent": "istioctl/1"}
+    )
+    with urllib.request.urlopen(request) as read:
+        read.read()
+
+    assert api.requests[0].headers["user-agent"] == "istioctl/1"
 
 
 @pytest.mark.parametrize(("path", "status"), [("/api/v1/nodes", 404), ("/api/v1/services", 403)])

@@ -155,9 +155,9 @@ def test_whose_a_token_is() -> None:
 
 
 def test_a_response_that_is_cut_off() -> None:
-    with pytest.raises(ValueError, match="no IstioCertificateResponse"):
+    with pytest.raises(ValueError, match="not an IstioCertificateResponse"):
         list(signing.strings(field(b"x" * 300)[:-1]))
-    with pytest.raises(ValueError, match="no IstioCertificateResponse"):
+    with pytest.raises(ValueError, match="not an IstioCertificateResponse"):
         list(signing.strings(b"\x0a\x80"))
     assert list(signing.strings(field(b"x" * 300))) == ["x" * 300]
 

@@ -7,7 +7,7 @@ import msgspec
 
 from meshgate.probe.client import Planned
 from meshgate.probe.traffic import Traffic
-from meshgate.probe.watch import Stream, trouble, watched
+from meshgate.probe.watch import Stream, problem, watched
 from meshgate.snapshot.ingress import Exchange, Request, Watch
 from tests.conftest import Serve
 from tests.fakes import Answer
@@ -50,8 +50,8 @@ def test_every_trouble_is_kept_with_its_reason(serve: Serve) -> None:
 def test_a_grpc_server_that_breaks_off_a_get_is_no_trouble() -> None:
     got = Exchange(request=asked("/", grpc=True), status=503, reason="UF (remote reset)")
 
-    assert trouble(got, 1000) == ("", False)
-    assert trouble(msgspec.structs.replace(got, request=asked("/")), 1000)[0]
+    assert problem(got, 1000) == ("", False)
+    assert problem(msgspec.structs.replace(got, request=asked("/")), 1000)[0]
 
 
 def test_only_what_a_backend_answers_is_watched() -> None:

@@ -32,8 +32,8 @@ def test_a_pod_is_named_with_kind_and_namespace() -> None:
     ],
 )
 def test_only_what_the_pod_or_its_image_must_mend_is_hopeless(reason: str, hopeless: bool) -> None:
-    assert pods.hopeless(pod("web-1", containers=[waiting("app", reason)])) is hopeless
-    assert pods.hopeless(pod("web-1", init=[waiting("init", reason)])) is hopeless
+    assert pods.fails_permanently(pod("web-1", containers=[waiting("app", reason)])) is hopeless
+    assert pods.fails_permanently(pod("web-1", init=[waiting("init", reason)])) is hopeless
 
 
 BACK_OFF = waiting("app", "ImagePullBackOff", "no such image")
@@ -63,7 +63,7 @@ def test_the_trouble_is_told_as_closely_as_it_is_known(
         "web-1", containers=containers, conditions=conditions, phase=phase, ready=False
     )
 
-    assert pods.trouble(push_errors).startswith(words)
+    assert pods.reason_not_ready(push_errors).startswith(words)
 
 
 def test_native_sidecars_count_among_the_containers() -> None:

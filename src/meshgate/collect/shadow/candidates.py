@@ -5,7 +5,7 @@ from typing import Any
 
 import msgspec
 
-from meshgate.collect.kubernetes import Api
+from meshgate.collect.api import Api
 from meshgate.collect.shadow.proxies import Proxy
 from meshgate.snapshot.base import Base
 from meshgate.snapshot.items import Kind

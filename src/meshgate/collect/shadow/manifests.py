@@ -14,8 +14,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from cryptography.x509.oid import NameOID
 
+from meshgate.collect.api import Api
 from meshgate.collect.errors import ReadError
-from meshgate.collect.kubernetes import Api
 from meshgate.snapshot.base import Base
 from meshgate.snapshot.items import Kind
 from meshgate.snapshot.kubernetes import Metadata

@@ -14,8 +14,8 @@ from typing import Any
 
 import msgspec
 
+from meshgate.collect.api import Api
 from meshgate.collect.errors import ReadError
-from meshgate.collect.kubernetes import Api
 from meshgate.collect.plan import SHADOW_READS
 from meshgate.collect.shadow import proxies
 from meshgate.collect.shadow.recorded import RecordedCluster

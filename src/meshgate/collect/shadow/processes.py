@@ -1,20 +1,20 @@
-"""Programs that are started here end when we do, also when we are killed."""
+"""Child processes that end with this one, also if it is killed."""
 
 import os
 import sys
 
-# What a shell exits with where there is no such program.
+# A shell's exit code for a missing program.
 NO_PROGRAM = 127
 
-# Asks the kernel (Linux: PR_SET_PDEATHSIG) for its own end when its parent is gone, and becomes the
-# program.  Not done between fork and exec: gRPC's threads do not take that.
+# Has the kernel kill it when its parent ends (Linux: PR_SET_PDEATHSIG), then becomes the program.
+# Not done between fork and exec: that is unsafe with gRPC's threads.
 _GUARD = """
 import ctypes, os, resource, signal, sys
 parent, no_program, memory, *command = sys.argv[1:]
 prctl = getattr(ctypes.CDLL(None), "prctl", None)
 if prctl:
     prctl(1, signal.SIGKILL)
-if os.getppid() == int(parent):  # else it has gone already, and nobody will tell
+if os.getppid() == int(parent):  # else the parent has ended already
     if int(memory):
         resource.setrlimit(resource.RLIMIT_DATA, (int(memory), int(memory)))
     try:
@@ -26,9 +26,10 @@ if os.getppid() == int(parent):  # else it has gone already, and nobody will tel
 
 
 def guarded(command: list[str], memory: int = 0) -> list[str]:
-    """The command as a process that does not outlive the thread that starts it.
+    """Return the command as a process that does not outlive the thread that starts it.
 
     Args:
+        command: the program and its arguments.
         memory: MiB that it may write to, 0 for all there is.  Its address space is not bounded:
             Go and Envoy reserve much of that.
     """

@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 
-from meshgate.collect.kubernetes import Api
+from meshgate.collect.api import Api
 from meshgate.semantics.workloads import PROXY
 from meshgate.snapshot.base import Base
 from meshgate.snapshot.items import Kind

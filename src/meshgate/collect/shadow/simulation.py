@@ -1,5 +1,7 @@
-"""Simulate an upgrade: the target's istiod generates the configuration of the mesh as it is, the
-target's Envoy validates it, and it is compared with what the running istiod sends.
+"""Simulate an upgrade with the target's programs.
+
+The target's istiod generates the configuration of the mesh, the target's Envoy validates it, and
+it is compared with what the running istiod sends.
 
 Nothing is applied: the target reads the cluster through the read-only API, and no proxy is
 contacted.
@@ -13,8 +15,8 @@ from pathlib import Path
 
 import msgspec
 
+from meshgate.collect.api import Api
 from meshgate.collect.errors import ReadError
-from meshgate.collect.kubernetes import Api
 from meshgate.collect.shadow import envoy, proxies, target
 from meshgate.collect.shadow.candidates import candidates
 from meshgate.collect.shadow.programs import Programs

@@ -21,10 +21,10 @@ from typing import Any
 import httpx
 import msgspec
 
+from meshgate.collect.api import Api
 from meshgate.collect.errors import ReadError
 from meshgate.collect.facade import Facade
 from meshgate.collect.facade_changes import Changed
-from meshgate.collect.kubernetes import Api
 from meshgate.collect.shadow.manifests import Key, Rendered, placeholder_secrets, rendered
 from meshgate.collect.shadow.processes import guarded
 from meshgate.deadline import Deadline

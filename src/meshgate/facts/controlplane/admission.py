@@ -213,7 +213,7 @@ class AdmissionControl:
                 )
 
     def _not_injected(self, review: Review) -> tuple[str, str, bool] | None:
-        """The problem, what is wrong in words, and whether time alone may resolve it."""
+        """Return the problem, what is wrong in words, and whether time alone may resolve it."""
         if review.error:
             return "no-answer", f"got no answer: {review.error}", True
         if not review.allowed:
@@ -336,7 +336,7 @@ def _distrusted(hook: Hook, seen: Handshake) -> Iterator[Finding]:
 
 
 def _choice(labels: Mapping[str, str]) -> str:
-    """The labels that choose an injector, in words."""
+    """Return the labels that choose an injector, in words."""
     return ", ".join(
         f"{key}={labels[key]}" for key in ("istio-injection", *OPT_IN_LABELS) if key in labels
     )

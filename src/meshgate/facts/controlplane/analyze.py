@@ -5,6 +5,8 @@ from functools import cached_property
 
 from meshgate.facts.evidence import Evidence
 from meshgate.semantics.analyze_rules import Configuration, disproof
+from meshgate.semantics.releases import use_istioctl_of
+from meshgate.semantics.versions import Target, Version
 from meshgate.snapshot.istioctl import AnalysisMessage
 from meshgate.verdict import CouldNotVerify, Finding
 
@@ -27,6 +29,7 @@ class AnalyzeMessages:
     @cached_property
     def _messages(self) -> tuple[AnalysisMessage, ...]:
         analysis = self._evidence.analysis
+        self._need_istioctl_of_target(analysis.istioctl_version)
         if analysis.refused:
             raise CouldNotVerify(
                 f"istioctl analyze was refused {len(analysis.refused)} reads, "
@@ -35,6 +38,17 @@ class AnalyzeMessages:
                 f"{analysis.istioctl_version}",
             )
         return tuple(message for message in analysis.messages if not _from_no_secrets(message))
+
+    def _need_istioctl_of_target(self, istioctl: str) -> None:
+        """Raise CouldNotVerify if istioctl has another minor version than the target."""
+        target = Target.parse(self._evidence.expectations.target_version or "")
+        version = Version.parse(istioctl)
+        if target and version and version[:2] != target.version[:2]:
+            raise CouldNotVerify(
+                f"istioctl has the version {istioctl}, and the target is {target}: each minor "
+                "version analyzes different things",
+                use_istioctl_of(target),
+            )
 
     @property
     def left_out(self) -> str:

@@ -62,7 +62,7 @@ class Authority:
         """Raise unless a replica has a CA: with an external one istiod has none.
 
         istio-csr, SPIRE and others replace it (ENABLE_CA_SERVER=false): what they sign is not
-        verified here, so that somebody has to accept that.
+        verified here, and must be accepted explicitly.
         """
         if not all(each.message.startswith(NO_CA) for each in signatures):
             return
@@ -151,13 +151,13 @@ class Authority:
             )
 
     def _owner(self, signature: Signature) -> str:
-        """The Deployment of the replica that signed."""
+        """Return the Deployment of the replica that signed."""
         for pod in self._evidence.pods:
             if (pod.metadata.namespace, pod.metadata.name) == (self._namespace, signature.pod):
                 return workloads.owner(pod)
         return ""
 
-    # --- what is trusted ------------------------------------------------------------------------
+    # --- trust ------------------------------------------------------------------------
 
     @property
     def split_trust(self) -> list[Finding]:

@@ -25,7 +25,7 @@ class ControlPlane:
 
     @cached_property
     def deployments(self) -> list[Deployment]:
-        """istiod's Deployments, by name."""
+        """Istiod's Deployments, by name."""
         return sorted(
             (
                 deployment
@@ -38,7 +38,7 @@ class ControlPlane:
 
     @cached_property
     def replicas(self) -> list[Pod]:
-        """istiod's pods that are neither terminating nor finished, by name."""
+        """Istiod's pods that are neither terminating nor finished, by name."""
         return sorted(
             (
                 pod
@@ -78,11 +78,11 @@ class ControlPlane:
         for pod in running:
             reading = readings.get(pod.metadata.name)
             if reading is None or reading.error:
-                why = reading.error if reading else pods.trouble(pod)
+                why = reading.error if reading else pods.reason_not_ready(pod)
                 raise CouldNotVerify(
                     f"{pods.name(pod)} did not report which proxies are connected to it: {why}",
                     f"kubectl -n {self.namespace} describe pod {pod.metadata.name}",
-                    transient=not pods.hopeless(pod),
+                    transient=not pods.fails_permanently(pod),
                 )
         return list(readings.values())
 
@@ -101,7 +101,7 @@ class ControlPlane:
         return target
 
     def versions(self, deployment: Deployment) -> list[Version]:
-        """The versions that its replicas reported."""
+        """Return the versions that its replicas reported."""
         found = (self._running_version(pod) for pod in self._pods_of(deployment))
         return [version for version in found if version is not None]
 
@@ -136,7 +136,7 @@ class ControlPlane:
         )
 
     def _expected(self, deployment: Deployment) -> Target | None:
-        """The version that its replicas should run: the target's, or the one of its image.
+        """Return the version that its replicas should run: the target's, or the one of its image.
 
         None if neither is known.
         """
@@ -192,7 +192,7 @@ class ControlPlane:
         return f"Deployment {self.namespace}/{deployment.metadata.name}"
 
     def _rollout_of(self, deployment: Deployment) -> Iterator[Finding]:
-        # an old revision at zero is on its way out; whoever still uses it is disconnected
+        # an old revision at zero is being removed; proxies that still use it are disconnected
         if deployment.spec.replicas == 0 and self._is_kept(deployment):
             return iter(())
         return _rollout(deployment, self._pods_of(deployment))
@@ -263,10 +263,10 @@ class ControlPlane:
         if not pods.ready(pod):
             yield Finding(
                 pods.name(pod),
-                pods.trouble(pod),
+                pods.reason_not_ready(pod),
                 "Ready",
                 f"kubectl -n {self.namespace} describe pod {pod.metadata.name}",
-                transient=not pods.hopeless(pod),
+                transient=not pods.fails_permanently(pod),
                 problem="not-ready",
                 owner=workloads.owner(pod),
             )
@@ -306,11 +306,11 @@ def _rollout(deployment: Deployment, replicas: list[Pod]) -> Iterator[Finding]:
             f"kubectl -n {namespace} rollout resume deployment/{name}",
             problem="paused",
         )
-    hopeless = [pod for pod in replicas if pods.hopeless(pod)]
-    for pod in hopeless:
+    failing = [pod for pod in replicas if pods.fails_permanently(pod)]
+    for pod in failing:
         yield Finding(
             pods.name(pod),
-            pods.trouble(pod),
+            pods.reason_not_ready(pod),
             "a running replica",
             "correct the image or its pull secret: "
             f"kubectl -n {namespace} describe pod {pod.metadata.name}",
@@ -319,7 +319,7 @@ def _rollout(deployment: Deployment, replicas: list[Pod]) -> Iterator[Finding]:
         )
     done = min(status.updated_replicas, status.available_replicas)
     current = status.observed_generation >= deployment.metadata.generation
-    if not hopeless and not (current and done == wanted == status.replicas):
+    if not failing and not (current and done == wanted == status.replicas):
         yield Finding(
             subject,
             f"is not rolled out: {status.updated_replicas} of {wanted} replicas updated, "

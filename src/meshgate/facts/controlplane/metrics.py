@@ -68,7 +68,7 @@ class Numbers:
                 f"cannot read the metrics of {pods.name(pod)}: {why}",
                 f"kubectl -n {pod.metadata.namespace} port-forward pod/{pod.metadata.name} 15014 "
                 "and curl localhost:15014/metrics",
-                transient=not pods.hopeless(pod),
+                transient=not pods.fails_permanently(pod),
             )
         return metrics
 

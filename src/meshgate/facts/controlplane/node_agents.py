@@ -65,10 +65,10 @@ class NodeAgents:
         status = each.status
         if status is None:
             raise CouldNotVerify(f"the snapshot has no status of {subject}", "capture it again")
-        hopeless = [
+        failing = [
             pod
             for pod in self._evidence.pods
-            if workloads.owner(pod) == subject and pods.hopeless(pod)
+            if workloads.owner(pod) == subject and pods.fails_permanently(pod)
         ]
         current = status.observed_generation >= each.metadata.generation
         wanted = status.desired_number_scheduled
@@ -79,10 +79,12 @@ class NodeAgents:
                 subject,
                 f"is not rolled out: {status.updated_number_scheduled} of {wanted} pods updated, "
                 f"{status.number_available} available"
-                + (f"; {pods.name(hopeless[0])}: {pods.trouble(hopeless[0])}" if hopeless else ""),
+                + "".join(
+                    f"; {pods.name(pod)}: {pods.reason_not_ready(pod)}" for pod in failing[:1]
+                ),
                 f"{wanted} pods, all updated and available",
                 describe,
-                transient=not hopeless and each.spec.update_strategy.type != "OnDelete",
+                transient=not failing and each.spec.update_strategy.type != "OnDelete",
                 problem="not-rolled-out",
             )
 

@@ -91,7 +91,7 @@ class Proxies:
     def stale(self) -> list[Finding]:
         """Proxies that leave a push unanswered: for too long, or since before the first look.
 
-        STALE for a moment is how every push begins; a push that was answered since is no finding.
+        Every push begins as STALE; a push that was acknowledged since is not a finding.
         """
         limit = self._evidence.expectations.stale_after
         taken, started = self._evidence.snapshot.taken, self._evidence.snapshot.started
@@ -145,7 +145,7 @@ class Proxies:
         return seen
 
     def _candidates(self, pod: Pod) -> str:
-        """The EnvoyFilters that apply to a pod: the most frequent cause of a rejection."""
+        """Return the EnvoyFilters that apply to a pod: the most frequent cause of a rejection."""
         applying = [
             f"{each.metadata.namespace}/{each.metadata.name}"
             for each in self._evidence.envoy_filters
@@ -183,10 +183,10 @@ def _disconnected(pod: Pod) -> Iterator[Finding]:
     elif pod.status.phase == "Running" or any(pods.waiting(pod)):
         yield Finding(
             pods.name(pod),
-            f"its proxy is not running: {pods.trouble(pod)}",
+            f"its proxy is not running: {pods.reason_not_ready(pod)}",
             "a running proxy that is connected to istiod",
             f"kubectl -n {pod.metadata.namespace} describe pod {pod.metadata.name}",
-            transient=not pods.hopeless(pod),
+            transient=not pods.fails_permanently(pod),
             problem="proxy-not-running",
             owner=workloads.owner(pod),
         )

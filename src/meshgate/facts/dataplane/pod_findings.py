@@ -26,7 +26,7 @@ def pod_finding(
         remedy: one command or one sentence.
         problem: the code of the kind of problem.
         transient: whether time alone may resolve it.
-        about: what tells it from the same problem of the same workload.
+        about: what distinguishes it from the same problem of the same workload.
 
     Returns:
         The finding, with the same identity for every pod of the workload.

@@ -261,7 +261,7 @@ def filter_finding(
         remedy: one command or one sentence.
         problem: the code of the kind of problem.
         transient: whether time alone may resolve it.
-        about: what tells it from the same problem of the same filters.
+        about: what distinguishes it from the same problem of the same filters.
 
     Returns:
         The finding, whose subject names all of them.

@@ -225,7 +225,7 @@ class RetryAnswers:
         ]
 
     def _that(self, wanted: Callable[[RetryFilter], bool], does: str) -> list[RetryFilter]:
-        """The filters that do this; raises NotApplicable without one, or without a probe pair."""
+        """Return the filters that do this; raise NotApplicable without one or without a pair."""
         seen = self._evidence.retry_filters
         found = list(filter(wanted, seen.filters))
         if not found:

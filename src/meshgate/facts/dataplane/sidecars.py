@@ -31,7 +31,7 @@ class Sidecars:
 
     @cached_property
     def _with_sidecar(self) -> dict[str, Pod]:
-        """This mesh's active pods with a sidecar, by `pod.namespace`.
+        """Active pods of this mesh with a sidecar, by `pod.namespace`.
 
         Raises NotApplicable if there are none.
         """

@@ -31,7 +31,7 @@ class Unverified:
         ]
 
     def need(self, part: str, *, always: bool = False) -> None:
-        """Raise CouldNotVerify if the mesh has this part and nobody accepted that.
+        """Raise CouldNotVerify if the mesh has this part and it was not accepted.
 
         Args:
             part: AMBIENT.

@@ -184,7 +184,7 @@ class WorkloadPods:
             yield self._unavailable(workload, desired, transient=True)
 
     def _unavailable(self, workload: _Workload, desired: int, *, transient: bool) -> Finding:
-        permanent = any(pods.hopeless(pod) for pod in self._pods.get(workload.name, ()))
+        permanent = any(pods.fails_permanently(pod) for pod in self._pods.get(workload.name, ()))
         return workload.finding(
             "no-available-pods",
             f"none of {desired} pods is available: {self._trouble(workload)}",
@@ -196,5 +196,5 @@ class WorkloadPods:
         found = self._pods.get(workload.name, [])
         waiting = [pod for pod in found if not pods.ready(pod)]
         if waiting:
-            return f"{pods.name(waiting[0])} {pods.trouble(waiting[0])}"
+            return f"{pods.name(waiting[0])} {pods.reason_not_ready(waiting[0])}"
         return "its pods are Ready, but not available yet" if found else "no pod exists"

@@ -57,10 +57,10 @@ class GatewayRollout:
         if not pods.ready(pod):
             yield Finding(
                 pods.name(pod),
-                pods.trouble(pod),
+                pods.reason_not_ready(pod),
                 "Ready",
                 f"kubectl -n {namespace} describe pod {pod.metadata.name}",
-                transient=not pods.hopeless(pod),
+                transient=not pods.fails_permanently(pod),
                 problem="not-ready",
                 owner=owner,
             )

@@ -15,7 +15,7 @@ About = tuple[tuple[str, str], ...]
 
 
 def about(request: Request) -> About:
-    """Return what tells a request from others of the same route."""
+    """Return what distinguishes a request from others of the same route."""
     return (
         ("host", request.host),
         ("method", request.method),
@@ -205,7 +205,7 @@ class RouteAnswers:
         ]
 
     def _denial(self, seen: Exchange, listener: Listener) -> Finding:
-        """Return a denial: of a policy for strangers, or of one whose provider is missing.
+        """Return a denial: by a policy for unknown clients, or by one whose provider is missing.
 
         If the mesh config lacks the provider of a CUSTOM policy, istiod denies everything that the
         policy applies to, in the same words.

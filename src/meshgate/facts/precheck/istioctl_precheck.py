@@ -2,12 +2,12 @@
 
 from meshgate.facts.evidence import Evidence
 from meshgate.facts.precheck.upgrade_path import Upgrade
-from meshgate.semantics.releases import minor
+from meshgate.semantics.releases import use_istioctl_of
 from meshgate.semantics.versions import Version
 from meshgate.snapshot.istioctl import AnalysisMessage
 from meshgate.verdict import CouldNotVerify, Finding
 
-# "missing permission to create": whoever applies the upgrade needs it, and meshgate does not
+# "missing permission to create": the person who applies the upgrade needs it, and meshgate does not
 OWN_RIGHTS = "IST0141"
 
 
@@ -26,7 +26,7 @@ class Precheck:
             raise CouldNotVerify(
                 f"istioctl has the version {precheck.istioctl_version or '(unknown)'}, and the "
                 f"target is {target}: each minor version checks something else",
-                f"pass istioctl {minor(target.version)} with --istioctl",
+                use_istioctl_of(target),
             )
         if precheck.refused:
             raise CouldNotVerify(

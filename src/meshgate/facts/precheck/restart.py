@@ -17,14 +17,14 @@ from meshgate.verdict import Finding, NotApplicable
 
 
 class Restart:
-    """Pods that hold a proxy, and what is in the way of their getting a new one."""
+    """Pods with a proxy that a restart would not replace."""
 
     def __init__(self, evidence: Evidence) -> None:
         self._evidence = evidence
 
     @cached_property
     def _proxied(self) -> list[Pod]:
-        """Pods with a proxy that is not brought up to date by istiod or by a chart of its own."""
+        """Return pods whose proxy neither istiod nor a separate chart updates."""
         found = Proxies(self._evidence).promised
         if not found:
             raise NotApplicable("no pod has a proxy")
@@ -164,7 +164,7 @@ def _obstacle(each: Workload) -> tuple[str, str, str] | None:
     if each.strategy == "OnDelete":
         return (
             "on-delete",
-            "its update strategy is OnDelete: a pod is replaced only when somebody deletes it",
+            "its update strategy is OnDelete: a pod is replaced only after it is deleted",
             f"delete the pods of {_subject(each)} one by one after the upgrade",
         )
     if each.partition:

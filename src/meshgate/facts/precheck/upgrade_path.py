@@ -126,7 +126,7 @@ class Upgrade:
 
     @property
     def wrong_steps(self) -> list[Finding]:
-        """istiods for which the target is neither a patch nor the next minor version."""
+        """Istiods for which the target is neither a patch nor the next minor version."""
         if not self.running:
             raise NotApplicable(self._new)
         self.need_known_target()
@@ -161,7 +161,7 @@ class Upgrade:
 
     @property
     def rollbacks(self) -> list[Finding]:
-        """istiods that are newer than the target, where a rollback is allowed."""
+        """Istiods that are newer than the target, where a rollback is allowed."""
         if not self._evidence.expectations.allow_rollback:
             return []
         return [

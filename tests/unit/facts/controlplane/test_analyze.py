@@ -52,6 +52,16 @@ def test_every_error_is_a_finding_with_its_object_its_code_and_its_page() -> Non
     assert not finding.transient
 
 
+def test_istioctl_of_another_minor_version_than_the_target_is_no_pass() -> None:
+    facts = mesh(**expecting(target_version="1.30.0"))
+
+    with pytest.raises(CouldNotVerify, match=r"version 1\.29\.1, and the target is 1\.30") as error:
+        facts.analysis.errors  # noqa: B018
+
+    assert "-istio1.30.0" in error.value.remedy
+    assert mesh(**expecting(target_version="1.29.4")).analysis.errors == []
+
+
 def test_an_error_of_no_object_is_the_meshes() -> None:
     (finding,) = analysis(message("IST0001", origin="")).errors
 

@@ -96,7 +96,7 @@ def tool(mesh: Mesh, rule: Rule) -> Iterator[Sign]:
 def ambient_reconcile(mesh: Mesh, rule: Rule) -> Iterator[Sign]:
     """Yield ztunnel if the CNI agent does not reconcile pods today.
 
-    The chart always renders the key, so a value of `false` does not mean that somebody chose it.
+    The chart always renders the key, so `false` is not a deliberate choice.
     """
     (name,) = rule.names
     if any(each.cni.get(name) != "true" for each in mesh.settings):
