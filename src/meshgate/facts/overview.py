@@ -75,7 +75,7 @@ def overview(evidence: Evidence) -> Overview | None:
 
 
 def _replica(pod: Pod, reading: IstiodReading | None) -> Replica:
-    state = "Ready" if pods.ready(pod) else pods.trouble(pod)
+    state = "Ready" if pods.ready(pod) else pods.reason_not_ready(pod)
     if reading is None:
         return Replica(pod.metadata.name, "", 0, state)
     return Replica(pod.metadata.name, _version(reading.version), len(reading.proxies), state)

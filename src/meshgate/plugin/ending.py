@@ -46,7 +46,11 @@ class Ending:
         """
         run = Run(verdict, snapshot)
         json.write(json.report(run), self._files["verdict.json"])
-        html.write(self._files["index.html"], run, self._terminal.events)
+        try:
+            html.write(self._files["index.html"], run, self._terminal.events)
+        except Exception as error:
+            # a page that cannot be drawn changes no verdict
+            self._terminal.say(f"note could not write the page: {type(error).__name__}: {error}")
         self._terminal.result(run)
         last = text.last_line(verdict.sentence, int(verdict.gate))
         self._publish(short(verdict, status, last), snapshot)

@@ -41,6 +41,9 @@ def page(
         events: the steps of the run, for its timeline.
         sentence: why a run ended early; empty for one that is complete.
         exit: the exit code, where it is not the verdict's.
+
+    Returns:
+        The complete document.
     """
     style, script = (_source(f"page.{kind}") for kind in ("css", "js"))
     return TEMPLATES.get_template("page.html.jinja").render(
@@ -69,7 +72,15 @@ def write(
     sentence: str = "",
     exit: int | None = None,
 ) -> None:
-    """Write the page to a file; the arguments are those of `page`."""
+    """Write the page.
+
+    Args:
+        file: where.
+        run: the outcomes and the evidence.
+        events: the steps of the run, for its timeline.
+        sentence: why a run ended early; empty for one that is complete.
+        exit: the exit code, where it is not the verdict's.
+    """
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_text(page(run, events, sentence, exit), encoding="utf-8")
 
