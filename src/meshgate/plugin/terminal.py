@@ -1,7 +1,7 @@
 """What is printed: while the run reads and waits, and its result.
 
 pytest's own lines are held back: a run of checks ends with the layout of `report/layout.py`.  They
-are printed where they say more: for other tests, for errors, and with -vv.
+are printed where they say more: for other tests, errors, -vv, --tb, -r and --durations.
 """
 
 import io
@@ -93,8 +93,20 @@ class Terminal:
     def hold(self) -> None:
         """Hold back what pytest and its plugins print."""
         self.detach()
-        if not self._config.option.collectonly and self._verbosity < 2:
+        if not self._pytests_own:
             self._output.hold()
+
+    @property
+    def _pytests_own(self) -> bool:
+        """Return whether options request what pytest itself prints."""
+        option = self._config.option
+        return bool(
+            option.collectonly
+            or self._verbosity > 1
+            or option.durations
+            or option.tbstyle not in ("auto", "no")
+            or set(option.reportchars or "") - set("NfEw")
+        )
 
     def detach(self) -> None:
         """Give standard output back."""
