@@ -20,7 +20,7 @@ from meshgate.snapshot.kubernetes import (
     LabelSelector,
     Metadata,
 )
-from meshgate.snapshot.shadow import Injection, ProxyClass, Shadow
+from meshgate.snapshot.shadow import Injection, ProxyClass, Shadow, TemplateReview
 from meshgate.snapshot.upgrade import (
     BundleAnnotations,
     Definition,
@@ -122,6 +122,7 @@ HEALTHY: dict[str, Any] = {
         version="1.29.1",
         classes=(ProxyClass(proxies=("web-1.shop",), resources=1),),
         injections=(Injection(namespace="shop"),),
+        templates=(TemplateReview(workload="Deployment shop/web"),),
     ),
 }
 

@@ -20,6 +20,7 @@ from meshgate.snapshot.kubernetes import (
     LabelSelector,
     Metadata,
     Namespace,
+    Operator,
     Requirement,
     RootCertificate,
     RootData,
@@ -120,7 +121,7 @@ def namespace(name: str = "shop", **labels: str) -> Namespace:
     return Namespace(metadata=Metadata(name=name, labels=spelled))
 
 
-def row(key: str, operator: str, *values: str) -> Requirement:
+def row(key: str, operator: Operator, *values: str) -> Requirement:
     """A row of a selector."""
     return Requirement(key=key, operator=operator, values=values)
 

@@ -7,7 +7,7 @@ import pytest
 
 from meshgate.facts.mesh import Mesh
 from meshgate.plugin import run_alone
-from meshgate.verdict import Warn, listed
+from meshgate.verdict import Basis, Warn, listed
 
 pytestmark = pytest.mark.controlplane
 
@@ -146,6 +146,34 @@ def test_node_agents_are_rolled_out_and_supported(mesh: Mesh, warn: Warn) -> Non
 
     assert not broken, listed(broken)
     warn(mesh.node_agents.behind)
+
+
+@pytest.mark.check("CP017")
+def test_istiod_uses_its_mesh_config(mesh: Mesh, basis: Basis) -> None:
+    """One field of the wrong type makes istiod ignore all settings of the mesh."""
+    basis(len(mesh.mesh_configs.all), "mesh config")
+    unused = mesh.mesh_configs.unused
+
+    assert not unused, listed(unused)
+
+
+@pytest.mark.check("CP018")
+def test_new_pods_would_be_accepted(mesh: Mesh, warn: Warn, basis: Basis) -> None:
+    """What the injector adds can break the rules of a namespace: then a restart gets no pod."""
+    basis(len(mesh.new_pods.all), "workload")
+    warn(mesh.new_pods.refused_later)
+    refused = mesh.new_pods.refused
+
+    assert not refused, listed(refused)
+
+
+@pytest.mark.check("CP019")
+def test_injection_did_not_change(mesh: Mesh, warn: Warn) -> None:
+    """A restart changes more than the proxy's version when the injector's output changed."""
+    losses = mesh.injection_changes.losses
+
+    assert not losses, listed(losses)
+    warn(mesh.injection_changes.changes)
 
 
 if __name__ == "__main__":

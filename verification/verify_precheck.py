@@ -7,7 +7,7 @@ import pytest
 
 from meshgate.facts.mesh import Mesh
 from meshgate.plugin import run_alone
-from meshgate.verdict import Warn, listed
+from meshgate.verdict import Basis, Warn, listed
 
 pytestmark = pytest.mark.precheck
 
@@ -42,8 +42,8 @@ def test_the_target_supports_this_kubernetes(mesh: Mesh, warn: Warn) -> None:
 @pytest.mark.check("PC004")
 def test_every_proxy_is_within_the_skew(mesh: Mesh, warn: Warn) -> None:
     """A proxy that is too old may not understand what the new istiod sends."""
-    warn(mesh.upgrade.ahead_for_now)
-    skewed = mesh.upgrade.out_of_skew
+    warn(mesh.proxy_skew.ahead_for_now)
+    skewed = mesh.proxy_skew.out_of_skew
 
     assert not skewed, listed(skewed)
 
@@ -101,6 +101,25 @@ def test_no_image_comes_from_a_registry_that_shuts_down(mesh: Mesh) -> None:
     assert not affected, listed(affected)
 
 
+@pytest.mark.check("PC011")
+def test_the_next_istiod_can_parse_the_mesh_config(mesh: Mesh, basis: Basis) -> None:
+    """A running istiod keeps what it has; the one that the upgrade starts has only defaults."""
+    basis(len(mesh.mesh_configs.all), "mesh config")
+    unused = mesh.mesh_configs.unused
+
+    assert not unused, listed(unused)
+
+
+@pytest.mark.check("PC012")
+def test_new_pods_would_be_accepted(mesh: Mesh, warn: Warn, basis: Basis) -> None:
+    """A workload whose pods cannot be created is lost by the restart after the upgrade."""
+    basis(len(mesh.new_pods.all), "workload")
+    warn(mesh.new_pods.refused_later)
+    refused = mesh.new_pods.refused
+
+    assert not refused, listed(refused)
+
+
 @pytest.mark.check("PC101")
 def test_the_targets_envoy_takes_what_its_istiod_would_send(mesh: Mesh) -> None:
     """A sidecar that rejects its configuration is found before a pod restarts with it."""
@@ -125,6 +144,14 @@ def test_every_enrolled_namespace_would_be_injected(mesh: Mesh, warn: Warn) -> N
     left_out = mesh.shadow.left_out
 
     assert not left_out, listed(left_out)
+
+
+@pytest.mark.check("PC104")
+def test_no_workload_loses_its_pods_to_the_new_injector(mesh: Mesh) -> None:
+    """A pod that the new injector rejects is missing only when its workload restarts."""
+    rejected = mesh.shadow.rejected
+
+    assert not rejected, listed(rejected)
 
 
 if __name__ == "__main__":

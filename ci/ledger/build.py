@@ -46,14 +46,18 @@ def main() -> None:
         module = Path(cache, "istio.io", f"istio@{version}")
         if not module.is_dir():
             raise SystemExit(f"no {module}: run `go mod download istio.io/istio@{version}`")
+        file = HERE / f"{minor}.toml"
         sections = {
-            # the first release has nothing to be compared with: its module's base is not published
-            "note": changed(notes(module), notes(before)) if before else {},
-            "variable": variables(module, before) if before else {},
+            "note": changed(notes(module), notes(before))
+            if before
+            else listed(file, "note", notes(module)),
+            "variable": variables(module, before)
+            if before
+            else listed(file, "variable", registered(module)),
             "profile": profiles(module),
             "crd": crds(module),
         }
-        write(HERE / f"{minor}.toml", minor, sections, module)
+        write(file, minor, sections, module)
         before = module
 
 
@@ -61,6 +65,16 @@ def notes(module: Path) -> Rows:
     """Return the hash of every release note by its file name."""
     files = sorted(Path(module, "releasenotes", "notes").glob("*.yaml"))
     return {file.stem: hashed(file.read_text()) for file in files}
+
+
+def listed(file: Path, section: str, current: Rows) -> Rows:
+    """Return the rows of the first release, for ids that its manifest lists.
+
+    The module of the release before it is not published.  Its ids are those of the notes that
+    istio.io publishes for 1.28.0 to 1.28.2, and the variables that these notes name.
+    """
+    ids = tomllib.loads(file.read_text()).get(section, {})
+    return {name: current.get(name, hashed("")) for name in ids}
 
 
 def changed(after: Rows, before: Rows) -> Rows:
@@ -119,9 +133,8 @@ def suggested(module: Path, section: str, name: str) -> str:
         return "check:PC007"
     if section != "note":
         return "open"
-    note: dict[str, Any] = yaml.safe_load(
-        Path(module, "releasenotes", "notes", f"{name}.yaml").read_text()
-    )
+    text = Path(module, "releasenotes", "notes", f"{name}.yaml").read_text()
+    note: dict[str, Any] = next(iter(yaml.safe_load_all(text)))
     if note.get("kind") in ("test", "documentation") or note.get("area") == "documentation":
         return "irrelevant:documentation or tests"
     if note.get("area") == "istioctl":

@@ -12,10 +12,12 @@ HERE = Path(__file__).parent
 PAGES = HERE.parents[1] / "docs" / "releases"
 
 HEADINGS = {
+    "rule": "Release notes, variables and profiles behind the rules",
+    "check": "What other checks cover",
     "undetectable": "What cannot be detected",
-    "open": "Not yet classified",
     "irrelevant": "What is irrelevant for a running mesh",
 }
+SECTIONS = {"note": "release note", "variable": "variable", "profile": "compatibility profile"}
 
 
 def main() -> None:
@@ -45,10 +47,14 @@ def page(minor: str, release: Release) -> str:
     ]
     rows = classes(minor)
     for kind, heading in HEADINGS.items():
-        found = sorted((name, text) for name, text in rows if text.partition(":")[0] == kind)
+        found = sorted(
+            f"- {SECTIONS[section]} `{name}`: {detail}."
+            for section, name, text in rows
+            for each, _, detail in [text.partition(":")]
+            if each == kind and section in SECTIONS
+        )
         if found:
-            lines += ["", f"## {heading}"]
-            lines += [f"- `{name}`: {text.partition(':')[2] or 'open'}." for name, text in found]
+            lines += ["", f"## {heading}", *found]
     return "\n".join(lines) + "\n"
 
 
@@ -57,10 +63,12 @@ def _rule(name: str, rule: Rule) -> str:
     return f"- **{name}** ({kind}; since {', '.join(rule.since)}): {rule.what}. Fix: {rule.do}."
 
 
-def classes(minor: str) -> list[tuple[str, str]]:
-    """Return every id of a manifest with its class."""
+def classes(minor: str) -> list[tuple[str, str, str]]:
+    """Return the section, id and class of every row of a manifest."""
     sections = tomllib.loads((HERE / f"{minor}.toml").read_text())
-    return [(name, row[1]) for rows in sections.values() for name, row in rows.items()]
+    return [
+        (section, name, row[1]) for section, rows in sections.items() for name, row in rows.items()
+    ]
 
 
 if __name__ == "__main__":

@@ -1,12 +1,18 @@
-"""One way to bound a wait: a point in time that several steps share, and a call that may hang."""
+"""Bounded waits: a point in time that several steps share, and calls that may hang.
+
+All threads here are daemons: one that hangs never delays the end of the process, which
+`concurrent.futures` would wait for.
+"""
 
 import math
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from queue import Empty, SimpleQueue
 from typing import TypeVar
 
 T = TypeVar("T")
+R = TypeVar("R")
 
 
 class Deadline:
@@ -27,6 +33,10 @@ class Deadline:
     @property
     def passed(self) -> bool:
         return self.left == 0
+
+    def expire(self) -> None:
+        """Let it pass now: whoever shares it stops waiting."""
+        self._end = -math.inf
 
     def within(self, seconds: float) -> "Deadline":
         """Return the earlier of this deadline and one `seconds` from now."""
@@ -64,3 +74,45 @@ def bounded(call: Callable[[], T], seconds: float, name: str = "call") -> T:
     if not results:
         raise TimeoutError(f"no answer within {seconds:.3g} s")
     return results[0]
+
+
+def concurrently(call: Callable[[T], R], values: Iterable[T], workers: int) -> list[R]:
+    """Return what `call` returns for each value, in their order, several at a time.
+
+    Args:
+        call: is called once for each value; after one call has raised, no further one starts.
+        values: are read before the first call.
+        workers: how many calls run at the same time.
+
+    Raises:
+        BaseException: what a call raised; of several calls, the first by position.
+    """
+    given = list(values)
+    results: dict[int, R] = {}
+    errors: dict[int, BaseException] = {}
+    positions: SimpleQueue[int] = SimpleQueue()
+    for position in range(len(given)):
+        positions.put(position)
+
+    def work() -> None:
+        while not errors:
+            try:
+                position = positions.get_nowait()
+            except Empty:
+                return
+            try:
+                results[position] = call(given[position])
+            except BaseException as error:
+                errors[position] = error
+
+    threads = [
+        threading.Thread(target=work, name=f"worker {number}", daemon=True)
+        for number in range(min(workers, len(given)))
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    if errors:
+        raise errors[min(errors)]
+    return [results[position] for position in range(len(given))]

@@ -28,11 +28,13 @@ from meshgate.snapshot.kubernetes import (
     Controller,
     ControllerSpec,
     ControllerStatus,
+    Job,
     Metadata,
     PodSpec,
     PodTemplate,
 )
 from meshgate.snapshot.model import Snapshot
+from meshgate.snapshot.new_pods import NewPod, NewPods, ResourceQuota
 from meshgate.snapshot.retry_after import HeaderRule, RetryFilters
 from meshgate.snapshot.store import load
 from meshgate.verdict import Basis, CouldNotVerify, NotApplicable
@@ -240,7 +242,7 @@ MESHES = {
     "on the way to the newest release": snapshot(
         istiod=(reading(version="1.27.0", proxies=[sync(version="1.27.0")]),),
         **upgrade_builders.CONCERNED,
-        **expecting(target_version="1.31.0"),
+        **expecting(target_version="1.31.1"),
     ),
     "without istiod": snapshot(pods=(), istiod=()),
     "asked for a target": snapshot(**expecting(retry_after_targets=("http://web.shop/",))),
@@ -254,6 +256,11 @@ MESHES = {
                 status=ControllerStatus(desired_number_scheduled=1),
             ),
         )
+    ),
+    "with a workload that is injected": snapshot(
+        new_pods=NewPods(pods=(NewPod(workload="Deployment shop/web", replicas=1, injected=True),)),
+        jobs=(Job(metadata=Metadata(name="export", namespace="shop")),),
+        resource_quotas=(ResourceQuota(metadata=Metadata(name="all", namespace="shop")),),
     ),
     "without a sidecar": snapshot(pods=(istiod(), pod("bare", containers=[running("app")]))),
     "silent": snapshot(port_probes=port_probes(port_probe(plain=SILENT))),

@@ -21,7 +21,7 @@ from typer.core import TyperGroup
 from meshgate import cli
 from meshgate.facts.mesh import Mesh
 from meshgate.settings import TOPICS, definitions
-from meshgate.verdict import CouldNotVerify, NotApplicable
+from meshgate.verdict import Basis, CouldNotVerify, NotApplicable
 from tests.conftest import ROOT
 from tests.conventions.test_checks import CLAIMS, MESHES, arguments
 
@@ -129,7 +129,11 @@ def test_a_command_that_changes_something_names_its_object(source: Path) -> None
 def test_a_finding_names_the_object_that_its_remedy_changes(mesh: str) -> None:
     messages: list[object] = []
     for claim in CLAIMS.values():
-        given: dict[str, Any] = {"mesh": Mesh(MESHES[mesh]), "warn": messages.extend}
+        given: dict[str, Any] = {
+            "mesh": Mesh(MESHES[mesh]),
+            "warn": messages.extend,
+            "basis": Basis(),
+        }
         try:
             with suppress(NotApplicable):
                 claim(**{name: given[name] for name in arguments(claim)})

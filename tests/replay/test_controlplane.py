@@ -162,6 +162,130 @@ def cni(recording: Recording, image: str = "1.29.1", available: int = 1) -> None
     )
 
 
+def mesh_config(recording: Recording, **replica_says: object) -> Recording:
+    """The mesh config of the revision, as the replica uses it."""
+    config: Recording = {
+        "revision": "default",
+        "configMap": "ConfigMap istio-system/istio",
+        "effective": [{"pod": replica(recording)["metadata"]["name"], **replica_says}],
+    }
+    recording["meshConfigs"] = [config]
+    return config
+
+
+def mesh_config_in_use(recording: Recording) -> None:
+    mesh_config(recording)
+
+
+def mesh_config_not_parsable(recording: Recording) -> None:
+    mesh_config(recording)["unparsable"] = [
+        'connectTimeout: is a number, not a duration such as "10s"'
+    ]
+
+
+def mesh_config_not_in_use(recording: Recording) -> None:
+    mesh_config(recording, different=["outboundTrafficPolicy.mode"])
+
+
+def mesh_config_not_told(recording: Recording) -> None:
+    mesh_config(recording, denied="istiod does not accept our token (401)")
+
+
+def new_pod(recording: Recording, **more: object) -> Recording:
+    """The pod that a restart of payments/api would create; it needs NET_ADMIN."""
+    proxy = {"name": "istio-proxy", "injected": True, "security": {"capabilities": {}}}
+    init = {
+        "name": "istio-init",
+        "init": True,
+        "injected": True,
+        "security": {"capabilities": {"add": ["NET_ADMIN", "NET_RAW"], "drop": ["ALL"]}},
+    }
+    pod: Recording = {
+        "workload": "Deployment payments/api",
+        "replicas": 1,
+        "webhook": "MutatingWebhookConfiguration istio-sidecar-injector",
+        "injected": True,
+        "containers": [init, {"name": "app"}, proxy],
+        **more,
+    }
+    recording["newPods"] = {"pods": [pod]}
+    return pod
+
+
+def enforced(recording: Recording, level: str) -> None:
+    for namespace in recording["namespaces"]:
+        if namespace["metadata"]["name"] == "payments":
+            namespace["metadata"]["labels"]["pod-security.kubernetes.io/enforce"] = level
+
+
+def pods_that_are_accepted(recording: Recording) -> None:
+    new_pod(recording)
+    enforced(recording, "privileged")
+
+
+def pods_that_pod_security_refuses(recording: Recording) -> None:
+    new_pod(recording)
+    enforced(recording, "baseline")
+
+
+def pods_that_the_injector_refuses(recording: Recording) -> None:
+    new_pod(recording, injected=False, containers=[], refused="invalid annotations")
+
+
+def pods_that_a_quota_refuses(recording: Recording) -> None:
+    new_pod(recording)
+    recording["resourceQuotas"] = [
+        {
+            "metadata": {"name": "all", "namespace": "payments"},
+            "spec": {"hard": {"pods": "3"}},
+            "status": {"used": {"pods": "3"}},
+        }
+    ]
+
+
+def pods_that_a_limit_range_refuses(recording: Recording) -> None:
+    new_pod(recording)
+    recording["limitRanges"] = [
+        {
+            "metadata": {"name": "small", "namespace": "payments"},
+            "spec": {"limits": [{"type": "Container", "max": {"memory": "64Mi"}}]},
+        }
+    ]
+
+
+def pods_of_which_the_injector_says_nothing(recording: Recording) -> None:
+    new_pod(recording, injected=False, containers=[], error="timed out")
+
+
+def before_the_upgrade(recording: Recording, **proxy: object) -> None:
+    """A baseline in which the proxy of payments/api had this too."""
+    pod = copy.deepcopy(new_pod(recording))
+    pod["containers"][-1].update(proxy)
+    recording["expectations"]["before"] = {
+        "taken": "2026-01-01T00:00:00Z",
+        "newPods": {"pods": [pod]},
+    }
+
+
+def injection_as_before(recording: Recording) -> None:
+    before_the_upgrade(recording)
+
+
+def injection_with_other_resources(recording: Recording) -> None:
+    before_the_upgrade(recording, requests={"cpu": "100m"})
+
+
+def injection_without_the_hold(recording: Recording) -> None:
+    before_the_upgrade(recording, hooks=["postStart"])
+
+
+def injection_not_known_before(recording: Recording) -> None:
+    injection_as_before(recording)
+    recording["read"].remove("new_pods")
+    del recording["newPods"]
+    recording["gaps"] = [{"item": "new_pods", "why": "no right to list cronjobs.batch"}]
+
+
 def cni_of_istiods_version(recording: Recording) -> None:
     cni(recording)
 
@@ -313,6 +437,13 @@ FAILED = [
     (killed_and_silent, "CP014", "Pod istio-system/istiod-"),
     (cni_left_behind, "CP016", "DaemonSet istio-system/istio-cni-node: is of version 1.27.0"),
     (cni_not_ready, "CP016", "DaemonSet istio-system/istio-cni-node: is not rolled out"),
+    (mesh_config_not_parsable, "CP017", "ConfigMap istio-system/istio: its field connectTimeout"),
+    (mesh_config_not_in_use, "CP017", "ConfigMap istio-system/istio: istiod uses another value"),
+    (pods_that_pod_security_refuses, "CP018", "Deployment payments/api: its new pods violate"),
+    (pods_that_the_injector_refuses, "CP018", "Deployment payments/api: the injector refuses"),
+    (pods_that_a_quota_refuses, "CP018", "Deployment payments/api: ResourceQuota payments/all"),
+    (pods_that_a_limit_range_refuses, "CP018", "Deployment payments/api: its new pods break"),
+    (injection_without_the_hold, "CP019", "Deployment payments/api: its containers start before"),
     (two_listeners_conflict, "CP015", "Listener 0.0.0.0_9999: "),
 ]
 
@@ -322,12 +453,15 @@ UNKNOWN = [
     (no_configuration_types, {"CP004", "CP005"}),
     (an_external_ca, {"CP010"}),
     (cni_of_an_unknown_version, {"CP016"}),
+    (mesh_config_not_told, {"CP017"}),
+    (pods_of_which_the_injector_says_nothing, {"CP018"}),
+    (injection_not_known_before, {"CP018", "CP019"}),
     (no_metrics, {"CP013", "CP014", "CP015"}),
     (
         pods_not_readable,
         {
             *("CP001", "CP002", "CP003", "CP004", "CP005", "CP007", "CP008", "CP009", "CP010"),
-            *("CP011", "CP012", "CP013", "CP014", "CP015", "CP016"),
+            *("CP011", "CP012", "CP013", "CP014", "CP015", "CP016", "CP018"),
         },
     ),
 ]
@@ -379,8 +513,20 @@ def test_an_external_ca_can_be_accepted(broken: Broken, gate: Gate) -> None:
         (analyze_error_of_a_canary_without_traffic, "--settle=0"),
         (an_old_revision_is_kept, "--target-version=1.29.1"),
         (cni_of_istiods_version, "--settle=0"),
+        (mesh_config_in_use, "--settle=0"),
+        (pods_that_are_accepted, "--settle=0"),
+        (injection_as_before, "--settle=0"),
+        (injection_with_other_resources, "--settle=0"),
     ],
-    ids=["IST0109 with itself", "canary upgrade", "CNI"],
+    ids=[
+        "IST0109 with itself",
+        "canary upgrade",
+        "CNI",
+        "mesh config",
+        "new pods",
+        "injection",
+        "resources",
+    ],
 )
 def test_what_is_unusual_and_healthy_opens_the_gate(
     change: Break, option: str, broken: Broken, gate: Gate

@@ -117,6 +117,17 @@ def pods_that_the_injector_refuses(recording: Recording) -> None:
     ]
 
 
+def a_job_that_pod_security_refuses(recording: Recording) -> None:
+    recording["jobs"] = [{"metadata": {"name": "export", "namespace": "shop"}}]
+    recording["creationEvents"] = [
+        {
+            "metadata": {"name": "an-event", "namespace": "shop"},
+            "involvedObject": {"kind": "Job", "namespace": "shop", "name": "export"},
+            "message": 'pods "export-" is forbidden: violates PodSecurity "baseline:latest"',
+        }
+    ]
+
+
 def a_set_without_pods(recording: Recording) -> None:
     recording["pods"] = [
         each for each in recording["pods"] if each["metadata"]["name"] != "cache-0"
@@ -172,6 +183,7 @@ FAILED = [
     (a_rule_without_tls, "DP006", "DestinationRule shop/plain"),
     (a_policy_that_is_not_enforced, "DP007", "Pod shop/web-"),
     (a_policy_that_lets_nobody_in, "DP007", "Pod shop/web-"),
+    (a_job_that_pod_security_refuses, "DP010", "Job shop/export: its pods cannot be created"),
     (pods_that_the_injector_refuses, "DP010", "Deployment shop/web: its new pods cannot be"),
     (no_sidecar_for_a_new_pod, "DP008", "Probe istio-verification-probes/a: has no sidecar"),
     (a_call_that_does_not_arrive, "DP009", "Probe istio-verification-probes/a: its call to b is"),

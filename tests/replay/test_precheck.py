@@ -56,6 +56,36 @@ def an_image_of_a_retired_registry(recording: Recording) -> None:
             each["spec"]["containers"][0]["image"] = "gcr.io/istio-release/proxyv2:1.29.1"
 
 
+def a_mesh_config_that_cannot_be_parsed(recording: Recording) -> None:
+    recording["meshConfigs"] = [
+        {
+            "revision": "default",
+            "configMap": "ConfigMap istio-system/istio",
+            "unparsable": ['connectTimeout: is a number, not a duration such as "10s"'],
+        }
+    ]
+
+
+def a_mesh_config_that_istiod_does_not_show(recording: Recording) -> None:
+    a_mesh_config_that_cannot_be_parsed(recording)
+    config = recording["meshConfigs"][0]
+    config["unparsable"], config["effective"] = [], [{"pod": "istiod-1", "denied": "401"}]
+
+
+def pods_that_pod_security_refuses(recording: Recording) -> None:
+    for namespace in recording["namespaces"]:
+        if namespace["metadata"]["name"] == "payments":
+            namespace["metadata"]["labels"]["pod-security.kubernetes.io/enforce"] = "baseline"
+    init = {"name": "istio-init", "security": {"capabilities": {"add": ["NET_ADMIN"]}}}
+    pod = {"workload": "Deployment payments/api", "replicas": 1, "containers": [init]}
+    recording["newPods"] = {"pods": [pod]}
+
+
+def pods_of_which_the_injector_says_nothing(recording: Recording) -> None:
+    pod = {"workload": "Deployment payments/api", "replicas": 1, "error": "timed out"}
+    recording["newPods"] = {"pods": [pod]}
+
+
 def routes_of_an_old_version(recording: Recording) -> None:
     for each in recording["definitions"]:
         if each["metadata"]["name"].startswith("httproutes."):
@@ -105,6 +135,19 @@ def an_injector_that_brings_no_sidecar(recording: Recording) -> None:
     ]
 
 
+def a_template_that_the_new_injector_rejects(recording: Recording) -> None:
+    recording["shadow"]["templates"] = [
+        {"workload": "Deployment shop/api"},
+        {"workload": "Deployment shop/web", "refused": "prometheus.io/port is reserved"},
+    ]
+
+
+def an_injector_that_does_not_answer(recording: Recording) -> None:
+    recording["shadow"]["templates"] = [
+        {"workload": "Deployment shop/web", "error": "the target's injector does not respond"}
+    ]
+
+
 def a_class_that_was_not_seen(recording: Recording) -> None:
     recording["shadow"]["classes"][0]["error"] = "it ended the stream"
 
@@ -141,6 +184,8 @@ FAILED = [
     (a_proxy_left_behind, "PC004", "Pod shop/web-"),
     (a_removed_annotation, "PC005", "Deployment shop/web: its pod template has sidecar.istio.io/"),
     (a_filter_for_the_old_version, "PC006", "EnvoyFilter shop/retry-after-web: its proxyVersion"),
+    (a_mesh_config_that_cannot_be_parsed, "PC011", "ConfigMap istio-system/istio: its field"),
+    (pods_that_pod_security_refuses, "PC012", "Deployment payments/api: its new pods violate"),
     (an_image_of_a_retired_registry, "PC010", "Deployment shop/web: uses the image gcr.io/"),
     (routes_of_an_old_version, "PC007", "CustomResourceDefinition httproutes."),
     (a_second_injector, "PC008", "Namespace istio-ingress: 2 webhook configurations inject"),
@@ -152,13 +197,21 @@ FAILED = [
     ),
     (a_filter_that_would_be_gone, "PC102", "EnvoyFilter shop/lua: istiod 1.29.1 removes a filter"),
     (an_injector_that_brings_no_sidecar, "PC103", "Namespace shop: the injector of 1.29.1 adds no"),
+    (
+        a_template_that_the_new_injector_rejects,
+        "PC104",
+        "Deployment shop/web: the injector of 1.29.1 rejects its pods",
+    ),
 ]
 UNKNOWN = [
     (precheck_not_run, {"PC001"}),
-    (an_unknown_target, {"PC003", "PC101", "PC102", "PC103"}),
+    (a_mesh_config_that_istiod_does_not_show, {"PC011"}),
+    (pods_of_which_the_injector_says_nothing, {"PC012"}),
+    (an_injector_that_does_not_answer, {"PC104"}),
+    (an_unknown_target, {"PC003", "PC101", "PC102", "PC103", "PC104"}),
     (
         a_release_outside_the_ledger,
-        {"PC002", "PC003", "PC005", "PC006", "PC007", "PC101", "PC102", "PC103"},
+        {"PC002", "PC003", "PC005", "PC006", "PC007", "PC101", "PC102", "PC103", "PC104"},
     ),
     (a_class_that_was_not_seen, {"PC101", "PC102", "PC103"}),
 ]

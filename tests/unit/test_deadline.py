@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from meshgate.deadline import Deadline, bounded
+from meshgate.deadline import Deadline, bounded, concurrently
 
 
 def test_without_seconds_it_never_passes() -> None:
@@ -44,3 +44,35 @@ def test_a_call_that_is_late_is_abandoned() -> None:
 
     assert time.monotonic() - began < 5
     release.set()
+
+
+def test_a_deadline_that_expires_has_passed() -> None:
+    deadline = Deadline()
+    deadline.expire()
+
+    assert deadline.passed
+    assert deadline.within(60).passed
+
+
+def test_calls_run_concurrently_and_their_results_are_in_order() -> None:
+    together = threading.Barrier(3, timeout=30)
+
+    def double(value: int) -> int:
+        together.wait()
+        return 2 * value
+
+    assert concurrently(double, range(6), workers=3) == [0, 2, 4, 6, 8, 10]
+    assert concurrently(double, (), workers=3) == []
+
+
+def test_the_first_error_ends_the_calls() -> None:
+    called: list[int] = []
+
+    def fail(value: int) -> int:
+        called.append(value)
+        raise KeyError(value)
+
+    with pytest.raises(KeyError, match="0"):
+        concurrently(fail, range(100), workers=1)
+
+    assert called == [0]

@@ -13,7 +13,7 @@ import typer
 
 from meshgate import __version__
 from meshgate.catalogue import checks
-from meshgate.cli.options import CLUSTER, ISTIOD, Stage, app, errors, say, with_settings
+from meshgate.cli.options import CLUSTER, ISTIOD, Stage, app, errors, say, show, with_settings
 from meshgate.collect.capture import Live, connect
 from meshgate.collect.errors import ReadError
 from meshgate.collect.shadow.programs import Programs
@@ -114,7 +114,7 @@ def shadow_upgrade(
     if html:
         html.write_text(shadow_page(report))
     for line in shadow_lines(report):
-        typer.echo(line)
+        show(line)
     if report.findings:
         raise typer.Exit(1)
     if report.unseen:

@@ -10,6 +10,7 @@ import typer
 
 from meshgate.collect.config_map_store import Damaged, Missing
 from meshgate.collect.errors import NoCluster, ReadError
+from meshgate.report.visible import visible
 from meshgate.settings import TOPICS, SettingsError, definitions, resolve
 from meshgate.settings.definition import Setting
 from meshgate.snapshot.store import UnusableSnapshot
@@ -130,9 +131,14 @@ def _parser(setting: Setting) -> Callable[[str], Any]:
     return parse
 
 
+def show(line: str) -> None:
+    """Print a line of the command's result."""
+    typer.echo(visible(line))
+
+
 def say(words: str) -> None:
     """Print a line about the command itself, which is not its result."""
-    typer.echo(words, err=True)
+    typer.echo(visible(words), err=True)
 
 
 @contextmanager

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from meshgate.cli.options import app, say
+from meshgate.cli.options import app, say, show
 from meshgate.collect.errors import ReadError
 from meshgate.collect.snapshot_location import SnapshotLocation
 from meshgate.facts.mesh import Mesh
@@ -33,9 +33,9 @@ def diff(before: Path, after: Path) -> None:
         ("gone", then.keys() - now.keys(), then),
     ):
         for each in sorted(keys):
-            typer.echo(f"{title:5} {words[each]}")
+            show(f"{title:5} {words[each]}")
     if then.keys() == now.keys():
-        typer.echo("no new findings, none resolved")
+        show("no new findings, none resolved")
 
 
 def _offenders(snapshot: Path) -> dict[str, str]:
@@ -92,7 +92,7 @@ def revisions(
         raise typer.Exit(int(Gate.COULD_NOT_VERIFY)) from error
     for revision, names in sorted(users.items()):
         for name in names:
-            typer.echo(f"{revision:12} {name}")
+            show(f"{revision:12} {name}")
     if unused and users.get(unused):
         say(f"{len(users[unused])} objects still use revision {unused}: do not remove it")
         raise typer.Exit(1)

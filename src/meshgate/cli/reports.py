@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from meshgate.cli.options import CLUSTER, app, errors, say, with_settings
+from meshgate.cli.options import CLUSTER, app, errors, say, show, with_settings
 from meshgate.collect.capture import cluster
 from meshgate.pipeline import reports
 from meshgate.pipeline.index import index as index_all
@@ -34,12 +34,12 @@ def last(
             found = [run for run in reports.runs(place, api) if target in ("", run.version)]
             if not found:
                 of = f" for {target}" if target else ""
-                typer.echo(f"{place}: NO VERDICT{of}: the gate did not run, or could not publish")
+                show(f"{place}: NO VERDICT{of}: the gate did not run, or could not publish")
                 codes.append(int(Gate.COULD_NOT_VERIFY))
                 continue
             run = found[0]
             version = f" for {run.version}" if run.version else ""
-            typer.echo(f"{place}: {run.at:%Y-%m-%d %H:%M} UTC{version}, run {run.name}: {run.line}")
+            show(f"{place}: {run.at:%Y-%m-%d %H:%M} UTC{version}, run {run.name}: {run.line}")
             codes.append(min(run.exit, 1))
     raise typer.Exit(max(codes))
 
@@ -72,7 +72,7 @@ def index(
     latest = [each.latest for each in histories(found)]
     for entry in latest:
         words = entry.report.sentence if entry.report else entry.why
-        typer.echo(f"{entry.state:6} {entry.place}: {words}")
+        show(f"{entry.state:6} {entry.place}: {words}")
     say(f"{len(found)} runs of {len(latest)} gates are in {page}")
     states = {each.state for each in latest}
     if "silent" in states:

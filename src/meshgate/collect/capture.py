@@ -182,7 +182,7 @@ class Live:
         if ISTIOD in reading.found:
             since = _unanswered(snapshot, previous)
             snapshot = msgspec.structs.replace(snapshot, unanswered_since=since)
-        return redacted_gaps(snapshot)
+        return redacted_rest(snapshot)
 
     def plan_requests(self) -> tuple[list[str], list[Gap]]:
         """Every request that would be sent through the gateways, in words; none is."""
@@ -219,9 +219,14 @@ class Live:
         return reading
 
 
-def redacted_gaps(snapshot: Snapshot) -> Snapshot:
-    """Error texts hold what others wrote: they pass the redactor like every other free text."""
-    return msgspec.structs.replace(snapshot, gaps=redacted(snapshot.gaps))
+def redacted_rest(snapshot: Snapshot) -> Snapshot:
+    """Return the snapshot with errors, options and the name of the context redacted too."""
+    return msgspec.structs.replace(
+        snapshot,
+        gaps=redacted(snapshot.gaps),
+        source=redacted(snapshot.source),
+        expectations=redacted(snapshot.expectations),
+    )
 
 
 def _unanswered(snapshot: Snapshot, previous: Snapshot | None) -> dict[str, datetime]:

@@ -20,6 +20,7 @@ import msgspec
 from meshgate.collect.errors import ReadError
 from meshgate.collect.facade import Facade
 from meshgate.collect.kubernetes import Cluster
+from meshgate.collect.shadow.processes import NO_PROGRAM, guarded
 from meshgate.snapshot.base import Base
 from meshgate.snapshot.istioctl import Analysis, AnalysisMessage
 
@@ -146,7 +147,7 @@ def _run(
     name = " ".join([Path(command[0]).name, *command[1 : 3 if command[1] == "x" else 2]])
     try:
         process = subprocess.Popen(
-            command,
+            guarded(command),  # a run that is killed leaves no istioctl behind
             env=environment,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
@@ -161,6 +162,9 @@ def _run(
         finally:
             with suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)  # a wrapper's children too
+    if process.returncode == NO_PROGRAM:
+        reason = errors.decode(errors="replace").strip()
+        raise ReadError(f"cannot run {command[0]}: {reason}", "check --istioctl")
     # it may well end, and say that all is well, without what it was not given
     missing(name)
     if process.returncode != 0 and not (process.returncode in fails and output.strip()):

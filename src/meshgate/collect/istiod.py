@@ -7,7 +7,6 @@ from a laptop through a port-forward, which istiod sees as loopback and lets in 
 import re
 import socket
 from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from http.client import HTTPException
@@ -19,16 +18,18 @@ import msgspec
 
 from meshgate.collect.errors import ReadError
 from meshgate.collect.kubernetes import LARGEST, Cluster
-from meshgate.deadline import Deadline, bounded
+from meshgate.deadline import bounded, concurrently
+from meshgate.probe.resolver import connect
 from meshgate.semantics.topology import Entrypoint
 from meshgate.semantics.webhooks import Backend
 from meshgate.snapshot.istiod import IstiodMetrics, IstiodReading, ProxySync
 from meshgate.snapshot.kubernetes import Pod
+from meshgate.snapshot.mesh_config import EffectiveConfig
 
 MONITORING_PORT = 15014
 
 # All that may ever be asked: some of istiod's debug paths change its state (adsz?push=true).
-PATHS = frozenset({"/version", "/debug/syncz", "/debug/push_status", "/metrics"})
+PATHS = frozenset({"/version", "/debug/syncz", "/debug/push_status", "/debug/mesh", "/metrics"})
 
 # The one that takes a name: the configuration that istiod makes for one proxy.
 _CONFIG_DUMP = re.compile(r"/debug/config_dump\?proxyID=[a-z0-9.-]+")
@@ -38,7 +39,7 @@ TOKEN_FILES = (
     Path("/var/run/secrets/kubernetes.io/serviceaccount/token"),
 )
 
-Said = TypeVar("Said", IstiodReading, IstiodMetrics)
+Said = TypeVar("Said", IstiodReading, IstiodMetrics, EffectiveConfig)
 
 
 class Answer(msgspec.Struct, frozen=True):
@@ -100,16 +101,14 @@ class Direct:
         return _DirectSession(pod, self.token(), self._timeout)
 
     def dial(self, backend: Backend) -> socket.socket:
-        connection = socket.create_connection((backend.address, backend.port), self._timeout)
+        connection = connect(backend.address, backend.port, self._timeout)
         # else each question's body waits 40 ms for the other end to acknowledge its headers
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         return connection
 
     def enter(self, entrypoint: Entrypoint) -> socket.socket:
         if entrypoint.addresses:
-            return socket.create_connection(
-                (entrypoint.addresses[0], entrypoint.port), self._timeout
-            )
+            return connect(entrypoint.addresses[0], entrypoint.port, self._timeout)
         return self.dial(_ready(entrypoint))
 
 
@@ -152,18 +151,22 @@ class _DirectSession:
         )
 
     def get(self, path: str) -> Answer:
-        within = Deadline(self._timeout)
-        body = bytearray()
-        try:
-            # the time-out of httpx is for each read: slow drips would never end
+        def ask() -> Answer:
+            body = bytearray()
             with self._client.stream("GET", _allowed(path)) as response:
                 for part in response.iter_bytes():
                     body += part
-                    if within.passed or len(body) > LARGEST:
-                        raise _endless(path, self._timeout)
+                    if len(body) > LARGEST:
+                        raise TimeoutError
+            return Answer(response.status_code, bytes(body), _clock(response.headers.get("date")))
+
+        try:
+            # the time-out of httpx is for each read: slow drips would never end
+            return bounded(ask, self._timeout, path)
+        except TimeoutError as error:
+            raise _endless(path, self._timeout) from error
         except httpx.HTTPError as error:
             raise _silent(error) from error
-        return Answer(response.status_code, bytes(body), _clock(response.headers.get("date")))
 
     def close(self) -> None:
         self._client.close()
@@ -267,8 +270,7 @@ def ask_each(
                 return kind(pod=pod.metadata.name, error=error.why)
             return kind(pod=pod.metadata.name, denied=f"{error.why}. {error.remedy}")
 
-    with ThreadPoolExecutor(max_workers=8) as pool:
-        return tuple(pool.map(said, replicas))
+    return tuple(concurrently(said, replicas, workers=8))
 
 
 def _ask(pod: Pod, session: Session) -> IstiodReading:

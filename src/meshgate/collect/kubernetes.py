@@ -30,6 +30,7 @@ __all__ = ["Cluster", "NoCluster", "ReadError", "Version"]
 
 T = TypeVar("T")
 
+CLEANUP = 5.0  # seconds after the run's deadline for a request that removes something
 LARGEST = 512 * 1024 * 1024  # bytes of one answer
 _JSON = {"Content-Type": "application/json"}
 TOKENS = Path("/var/run/secrets/kubernetes.io/serviceaccount/token")
@@ -193,7 +194,7 @@ class Cluster:
                 if empty.
             query: the query parameters, in order.
         """
-        response = self.ask("DELETE", path, query=query)
+        response = self.ask("DELETE", path, query=query, cleanup=True)
         if response.status not in (200, 202, 404):
             raise refusal(self.host, response, path, right)
 
@@ -230,6 +231,7 @@ class Cluster:
         query: list[tuple[str, str]] | None = None,
         headers: dict[str, str] | None = None,
         body: bytes | None = None,
+        cleanup: bool = False,
     ) -> Answer:
         """Send one request and return the whole answer, within the time-out of a request.
 
@@ -239,12 +241,14 @@ class Cluster:
             query: the query parameters, in order.
             headers: additional headers.
             body: the request's body.
+            cleanup: whether it is sent after the run's deadline too, with CLEANUP seconds.
 
         Returns:
             The whole response.
         """
         request = self._request(method, path, query, headers)
-        limit = min(self._timeout, self.deadline.left)
+        left = max(self.deadline.left, CLEANUP) if cleanup else self.deadline.left
+        limit = min(self._timeout, left)
         if not limit:
             raise ReadError(*OUT_OF_TIME)
 

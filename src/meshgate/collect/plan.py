@@ -4,6 +4,7 @@
 ALSO_READ = (
     ("", ("configmaps",)),
     ("apps", ("daemonsets", "deployments", "statefulsets")),
+    ("batch", ("cronjobs",)),
 )
 
 # What `istioctl x precheck` reads; whether it may create things is answered by the façade.

@@ -90,17 +90,18 @@ class Context(msgspec.Struct, frozen=True, kw_only=True):
 
 def read_istiod(context: Context, found: Items) -> tuple[IstiodReading, ...]:
     """Return what each replica says of itself and its proxies."""
-    return istiod.read(_replicas(context, found), context.transport)
+    return istiod.read(replicas(context, found), context.transport)
 
 
 def read_metrics(context: Context, found: Items) -> tuple[IstiodMetrics, ...]:
     """Return what each replica counted within a window."""
     return istiod_metrics.read(
-        _replicas(context, found), context.transport, context.settings.access.window
+        replicas(context, found), context.transport, context.settings.access.window
     )
 
 
-def _replicas(context: Context, found: Items) -> list[Pod]:
+def replicas(context: Context, found: Items) -> list[Pod]:
+    """Return the running istiod pods of the mesh's namespace."""
     return [
         pod
         for pod in found.pods
@@ -144,8 +145,8 @@ def read_signing(context: Context, found: Items) -> Signing:
     if token is None:
         return Signing(skipped_reason=UNIDENTIFIED)
     credential = signing.credential(token)
-    replicas = [_replica(context, pod) for pod in _replicas(context, found)]
-    return signing.ask(replicas, credential, _root(context, found, credential), datetime.now(UTC))
+    asked = [_replica(context, pod) for pod in replicas(context, found)]
+    return signing.ask(asked, credential, _root(context, found, credential), datetime.now(UTC))
 
 
 def read_port_probes(context: Context, found: Items) -> PortProbes:
@@ -157,10 +158,10 @@ def read_port_probes(context: Context, found: Items) -> PortProbes:
         return PortProbes(skipped_reason=UNIDENTIFIED)
     credential = signing.credential(token)
     root = _root(context, found, credential)
-    replicas = [_replica(context, pod) for pod in _replicas(context, found)]
+    authorities = [_replica(context, pod) for pod in replicas(context, found)]
     identity, unsigned = None, ""
     try:
-        identity = signing.obtain(replicas, credential, root)
+        identity = signing.obtain(authorities, credential, root)
     except signing.Refused as error:
         unsigned = str(error)
     targets = [
@@ -209,7 +210,7 @@ def read_pair(context: Context, found: Items) -> Pair:
     plan = plan._replace(
         sampled=sampled, throttled=throttled, most=context.settings.probes.retry_after_burst
     )
-    return probes.ask(context.cluster, plan)
+    return probes.ask(context.cluster, plan, context.cluster.deadline)
 
 
 def _root(context: Context, found: Items, credential: signing.Credential) -> str:

@@ -3,6 +3,7 @@
 import threading
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future
+from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -97,6 +98,18 @@ class Reading:
         for item, result in tries.items():
             call = partial(_settle, result, self._reader(item), limit)
             threading.Thread(target=call, name=f"read {item}", daemon=True).start()
+        try:
+            self._wait(tries)
+        except BaseException:
+            # interrupted: whoever created something removes it before the run ends
+            self._deadline.expire()
+            for item, result in tries.items():
+                if item in SOURCES and SOURCES[item].cleans_up:
+                    with suppress(Exception):
+                        result.result(CLEANUP)
+            raise
+
+    def _wait(self, tries: "dict[str, Future[Any]]") -> None:
         for item, result in tries.items():
             cleanup = CLEANUP if item in SOURCES and SOURCES[item].cleans_up else 0.0
             try:

@@ -4,7 +4,6 @@ Patches and configurations may contain anything: only what is about this header 
 """
 
 from collections.abc import Iterable
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import msgspec
@@ -12,6 +11,7 @@ import msgspec
 from meshgate.collect.errors import ReadError
 from meshgate.collect.istiod import Transport, config_dump_path
 from meshgate.collect.kubernetes import Cluster
+from meshgate.deadline import concurrently
 from meshgate.semantics.header_rules import header_rules
 from meshgate.semantics.retry_after import reaches
 from meshgate.snapshot.base import Base
@@ -174,9 +174,10 @@ def read(
         and (pod := by_proxy.get(proxy.proxy))
         and any(reaches(each, pod, root_namespace) for each in filters)
     }
-    with ThreadPoolExecutor(max_workers=4) as pool:
-        given = tuple(pool.map(lambda each: _given(transport, each, wanted[each]), sorted(wanted)))
-    return RetryFilters(seen=len(written), filters=filters, given=given)
+    given = concurrently(
+        lambda each: _given(transport, each, wanted[each]), sorted(wanted), workers=4
+    )
+    return RetryFilters(seen=len(written), filters=filters, given=tuple(given))
 
 
 def _given(transport: Transport, proxy: str, replica: Pod) -> GivenConfig:

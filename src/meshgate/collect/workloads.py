@@ -75,10 +75,10 @@ def _workload(kind: str, found: Any) -> Workload:
         name=found.metadata.name,
         selector=spec.selector,
         annotations=tuple(sorted(looked_for("annotation") & annotations.keys())),
-        # rules compare these: port numbers, switches and names of network interfaces
+        # rules compare these: port numbers, switches, quantities and names of network interfaces
         values={
             name: annotations[name][:MAX_VALUE]
-            for name in sorted(looked_for("prometheus_port", "interface_names"))
+            for name in sorted(looked_for("prometheus_port", "interface_names", "quantity"))
             if name in annotations
         },
         paused=spec.paused,

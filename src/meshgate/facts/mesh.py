@@ -7,7 +7,10 @@ from meshgate.facts.controlplane.admission import AdmissionControl
 from meshgate.facts.controlplane.analyze import AnalyzeMessages
 from meshgate.facts.controlplane.certificate_authority import Authority
 from meshgate.facts.controlplane.control_plane import ControlPlane
+from meshgate.facts.controlplane.injection_changes import InjectionChanges
+from meshgate.facts.controlplane.mesh_configs import MeshConfigs
 from meshgate.facts.controlplane.metrics import Numbers
+from meshgate.facts.controlplane.new_pods import NewPods
 from meshgate.facts.controlplane.node_agents import NodeAgents
 from meshgate.facts.controlplane.proxies import Proxies
 from meshgate.facts.controlplane.revisions import Revisions
@@ -37,6 +40,7 @@ from meshgate.facts.precheck.envoy_filters import EnvoyFilters
 from meshgate.facts.precheck.gateway_api_crds import GatewayApi
 from meshgate.facts.precheck.istioctl_precheck import Precheck
 from meshgate.facts.precheck.ownership import Ownership
+from meshgate.facts.precheck.proxy_skew import ProxySkew
 from meshgate.facts.precheck.registries import Registries
 from meshgate.facts.precheck.release_changes import Changes
 from meshgate.facts.precheck.restart import Restart
@@ -62,6 +66,7 @@ class Mesh:
         left_out = [
             self.precheck.left_out if "precheck" in seen else "",
             self.analysis.left_out if "analysis" in seen else "",
+            self.new_pods.left_out if "new_pods" in seen else "",
         ]
         sent = summary(snapshot.ingress) if "ingress" in reads else ()
         return (*(each for each in left_out if each), *sent)
@@ -75,6 +80,21 @@ class Mesh:
     def numbers(self) -> Numbers:
         """Istiod's metrics."""
         return Numbers(self.evidence)
+
+    @cached_property
+    def mesh_configs(self) -> MeshConfigs:
+        """The mesh configs, and what istiod uses of them."""
+        return MeshConfigs(self.evidence)
+
+    @cached_property
+    def new_pods(self) -> NewPods:
+        """The pods that a restart would create."""
+        return NewPods(self.evidence)
+
+    @cached_property
+    def injection_changes(self) -> InjectionChanges:
+        """What the injector adds to pods, compared with the baseline."""
+        return InjectionChanges(self.evidence)
 
     @cached_property
     def node_agents(self) -> NodeAgents:
@@ -220,6 +240,11 @@ class Mesh:
     def registries(self) -> Registries:
         """Images in registries that shut down."""
         return Registries(self.evidence)
+
+    @cached_property
+    def proxy_skew(self) -> ProxySkew:
+        """The versions of the proxies, compared with the target."""
+        return ProxySkew(self.evidence)
 
     @cached_property
     def upgrade(self) -> Upgrade:

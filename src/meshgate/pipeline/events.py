@@ -4,6 +4,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING
 
 from meshgate.report.short import cut
+from meshgate.report.visible import visible
 from meshgate.settings.reference import ObjectReference
 
 if TYPE_CHECKING:
@@ -48,7 +49,7 @@ def publish_event(
         },
         "type": "Warning" if warning else "Normal",
         "reason": reason,
-        "message": cut(message, 1000),
+        "message": cut(visible(message), 1000),
         "source": {"component": "meshgate"},
         "firstTimestamp": moment,
         "lastTimestamp": moment,

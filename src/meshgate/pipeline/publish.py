@@ -11,15 +11,18 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from meshgate.collect.errors import NoCluster, ReadError
+from meshgate.deadline import bounded
 from meshgate.pipeline import metrics
 from meshgate.pipeline.events import publish_event
 from meshgate.pipeline.reports import Run, keep
 from meshgate.report.short import Short
+from meshgate.report.visible import visible, visible_parts
 from meshgate.settings.reference import ObjectReference
 
 if TYPE_CHECKING:
     from meshgate.collect.kubernetes import Cluster
 
+LONGEST = 60.0  # seconds for one target
 ANNOTATION = "meshgate/"
 GATE, VERDICT = f"{ANNOTATION}gate", f"{ANNOTATION}verdict"
 OPEN, CLOSED = "open", "closed"
@@ -78,7 +81,7 @@ def publish(
     Returns:
         One line for each target that failed.
     """
-    return list(_Publisher(verdict, version, targets, files, connect).run())
+    return list(map(visible, _Publisher(verdict, version, targets, files, connect).run()))
 
 
 class _Publisher:
@@ -111,7 +114,9 @@ class _Publisher:
             steps.append((f"metrics to {self._targets.metrics}", self._measure))
         for what, step in steps:
             try:
-                step()
+                bounded(step, LONGEST, f"publish {what}")
+            except TimeoutError:
+                yield f"could not publish {what}: it took longer than {LONGEST:.0f} s"
             except ReadError as error:
                 yield f"could not publish {what}: {error.why} (fix: {error.remedy})"
             except NoCluster as error:
@@ -155,7 +160,9 @@ class _Publisher:
 
     def _merge(self, job: ObjectReference, annotations: dict[str, str]) -> dict[str, str]:
         """Patch the Job, and return all its annotations."""
-        metadata = {"annotations": annotations} | ({"uid": job.uid} if job.uid else {})
+        metadata = {"annotations": visible_parts(annotations)} | (
+            {"uid": job.uid} if job.uid else {}
+        )
         written = self._connect().merge(
             f"/apis/batch/v1/namespaces/{job.namespace}/jobs/{job.name}",
             {"metadata": metadata},

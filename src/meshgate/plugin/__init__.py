@@ -10,6 +10,7 @@ load the file that it wrote, so that all checks are judged on the same evidence.
     controller.py  in the process that decides: capture, verdict, exit code
     ending.py      the reports and the last line of a run, however it ends
     terminal.py    what is printed while it runs
+    signals.py     SIGTERM and SIGINT: an end with reports
 """
 
 import sys
@@ -26,6 +27,7 @@ from meshgate.plugin.options import (
     usage_error,
 )
 from meshgate.plugin.settling import ARGUMENTS
+from meshgate.plugin.signals import interrupt_on_termination
 from meshgate.plugin.worker import Worker, basis, mesh, warn
 from meshgate.settings import SettingsError
 
@@ -64,6 +66,7 @@ def pytest_configure(config: pytest.Config) -> None:
         refuse(config, alone, str(error))
         raise usage_error(f"{error}.") from error
     prepare_reports(config, settings)
+    config.add_cleanup(interrupt_on_termination())
     controller = Controller(config, settings)
     config.pluginmanager.register(controller, "meshgate-run")
     controller.terminal.attach()

@@ -17,6 +17,7 @@ from meshgate.plugin import evidence
 from meshgate.plugin.ending import Ending
 from meshgate.plugin.options import snapshot_file, usage_error
 from meshgate.plugin.settling import Checks, judge
+from meshgate.plugin.signals import uninterrupted
 from meshgate.plugin.terminal import Terminal
 from meshgate.plugin.worker import MESH, Worker, check_of
 from meshgate.report.causes import NOT_RUN
@@ -188,6 +189,10 @@ class Controller(Worker):
         self, session: pytest.Session, exitstatus: int
     ) -> Generator[None, object, object]:
         """Set the exit code, and print the last line."""
+        with uninterrupted():
+            return (yield from self._finish(session, exitstatus))
+
+    def _finish(self, session: pytest.Session, exitstatus: int) -> Generator[None, object, object]:
         result = yield
         if self._config.option.collectonly:
             if self._settings.reports.job:

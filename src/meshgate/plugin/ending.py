@@ -51,10 +51,10 @@ class Ending:
         except Exception as error:
             # a page that cannot be drawn changes no verdict
             self._terminal.say(f"note could not write the page: {type(error).__name__}: {error}")
+        self._terminal.release(discard=not verdict.reason)
         self._terminal.result(run)
         last = text.last_line(verdict.sentence, int(verdict.gate))
         self._publish(short(verdict, status, last), snapshot)
-        self._terminal.release(discard=not verdict.reason)
         self._terminal.last(f"{last}   {_relative(self._files['index.html'])}", verdict.gate)
 
     def early(

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from meshgate.report import text
+from meshgate.report.visible import visible
 from meshgate.settings import (
     TOPICS,
     Reports,
@@ -135,7 +136,7 @@ def snapshot_file(settings: Settings) -> Path:
 def usage_error(message: str) -> pytest.UsageError:
     """Return the error that ends the run with exit 4; pytest prints it as the last lines."""
     last = text.last_line("GATE CLOSED: nothing was verified", int(pytest.ExitCode.USAGE_ERROR))
-    return pytest.UsageError(f"{message}\n{last}")
+    return pytest.UsageError(f"{visible(message)}\n{last}")
 
 
 def _given(config: pytest.Config) -> dict[str, dict[str, Any]]:

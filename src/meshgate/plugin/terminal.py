@@ -17,6 +17,7 @@ import pytest
 from meshgate.report.layout import Layout
 from meshgate.report.page_data import Event
 from meshgate.report.text import wrapped
+from meshgate.report.visible import visible
 
 if TYPE_CHECKING:
     from meshgate.report.live import View
@@ -138,7 +139,7 @@ class Terminal:
         """Show what is being read."""
         self.mark(words)
         if self._view:
-            self._view.reading(words)
+            self._view.reading(visible(words))
         elif not self.quiet:
             self.say(words)
 
@@ -146,7 +147,7 @@ class Terminal:
         """Show what the run waits for, and for how many more seconds at most."""
         self.mark(f"waiting for {waits_for[0]}")
         if self._view:
-            self._view.waiting(waits_for, seconds_left)
+            self._view.waiting(tuple(map(visible, waits_for)), seconds_left)
             return
         more = f" and {len(waits_for) - 1} more" if len(waits_for) > 1 else ""
         if not self.quiet:
@@ -169,7 +170,7 @@ class Terminal:
 
     def say(self, words: str) -> None:
         """Print a text, wrapped."""
-        for line in wrapped([words]):
+        for line in wrapped([visible(words)]):
             self._print(line)
 
     @property

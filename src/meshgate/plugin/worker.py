@@ -11,6 +11,7 @@ from meshgate.facts.mesh import Mesh
 from meshgate.plugin.evidence import recording
 from meshgate.plugin.settling import need_all, suppressed
 from meshgate.report import text
+from meshgate.report.visible import visible
 from meshgate.settings import Settings
 from meshgate.verdict import PASSING, Basis, Finding, Outcome, Verdict, Warn, outcome
 
@@ -95,9 +96,10 @@ class Worker:
         else:
             report.outcome = "failed"
             crash = result.verdict is Verdict.UNKNOWN and "crashed" in result.why
-            report.longrepr = f"{lines}\n\n{report.longreprtext}" if crash else lines
+            report.longrepr = f"{lines}\n\n{visible(report.longreprtext)}" if crash else lines
         if result.warnings:
             report.sections.append(("warnings", lines))
+        report.sections = [(name, visible(content)) for name, content in report.sections]
         return report
 
 

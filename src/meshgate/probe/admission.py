@@ -6,14 +6,14 @@ Nothing is created: istiod's webhooks have no side effects.
 import socket
 import ssl
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from http.client import HTTPConnection, HTTPException
 from typing import Any, NamedTuple
 
 import msgspec
 from cryptography import x509
 
-from meshgate.semantics.certificates import described
+from meshgate.deadline import bounded, concurrently
+from meshgate.semantics.certificates import UNREADABLE, described
 from meshgate.semantics.webhooks import SAMPLE_LABELS, Backend, Hook, Webhooks
 from meshgate.snapshot.kubernetes import Container, Namespace
 from meshgate.snapshot.wire import Admission, Certificate, Handshake, Review
@@ -22,6 +22,10 @@ from meshgate.snapshot.wire import Admission, Certificate, Handshake, Review
 Dial = Callable[[Backend], socket.socket]
 
 SAMPLE = "meshgate-sample"
+
+
+LONGEST = 60.0  # seconds for everything that is asked at one endpoint
+LARGEST = 8 * 1024 * 1024  # bytes of one answer
 
 
 class Question(NamedTuple):
@@ -72,8 +76,7 @@ def ask(
             plan.setdefault(visit, {})
         for visit, question in _questions(hook, visits, samples, hook in webhooks.validators):
             plan[visit][question] = None
-    with ThreadPoolExecutor(max_workers=8) as pool:
-        seen = list(pool.map(lambda row: _pay(row[0], list(row[1]), dial), plan.items()))
+    seen = concurrently(lambda row: _bounded(row[0], list(row[1]), dial), plan.items(), workers=8)
     return Admission(
         handshakes=tuple(handshake for handshake, _ in seen),
         reviews=tuple(review for _, reviews in seen for review in reviews),
@@ -98,12 +101,77 @@ def injected(hook: Hook, backend: Backend, namespace: str, dial: Dial) -> list[A
         http.sock = connection
         headers = {"Content-Type": "application/json"}
         http.request("POST", hook.path, body=sample_review(namespace), headers=headers)
-        return patch_of(http.getresponse().read())
+        return patch_of(http.getresponse().read(LARGEST))
+
+
+class Injection(msgspec.Struct, frozen=True):
+    """What an injector does with one pod: its patch, or why it refuses it or does not answer."""
+
+    patch: tuple[dict[str, Any], ...] = ()
+    refused: str = ""
+    error: str = ""
+
+
+def inject_each(
+    hook: Hook, backend: Backend, pods: Sequence[dict[str, Any]], dial: Dial
+) -> list[Injection]:
+    """Post a review of each pod to an injector's endpoint, over one connection.
+
+    Args:
+        hook: the injector.
+        backend: the endpoint.
+        pods: the objects that the API server would send; each has its namespace.
+        dial: connects to an endpoint.
+
+    Returns:
+        One result for each pod, in their order; nothing is created.
+    """
+    visit = _visit(hook, backend)
+    try:
+        with _shake(_trusting(visit.bundle), visit, dial) as connection:
+            http = HTTPConnection(visit.server_name)
+            http.sock = connection
+            return [_inject(http, hook.path, pod) for pod in pods]
+    except (OSError, ValueError) as error:
+        return [Injection(error=str(error) or type(error).__name__)] * len(pods)
+
+
+def _inject(http: HTTPConnection, path: str, pod: dict[str, Any]) -> Injection:
+    body = msgspec.json.encode(_review_of(pod))
+    try:
+        http.request("POST", path, body=body, headers={"Content-Type": "application/json"})
+        answer = http.getresponse()
+        read = answer.read()
+        if answer.status != 200:
+            words = read[:200].decode(errors="replace").strip()
+            return Injection(error=f"answered {answer.status} {words}".strip())
+        response = _ANSWERS.decode(read).response
+        if not response.allowed:
+            return Injection(refused=response.status.message or "without a reason")
+        patch = msgspec.json.decode(response.patch) if response.patch else []
+        return Injection(patch=tuple(each for each in patch if isinstance(each, dict)))
+    except (OSError, HTTPException, ValueError) as error:
+        return Injection(error=str(error) or type(error).__name__)
+
+
+def _review_of(pod: dict[str, Any]) -> dict[str, Any]:
+    """Return the AdmissionReview of the creation of a pod."""
+    review = _request(Question("", "pod", pod["metadata"]["namespace"]))
+    review["request"]["object"] = pod
+    review["request"]["name"] = ""  # the API server generates it later
+    return review
 
 
 def sample_review(namespace: str) -> bytes:
     """Return the question about a sample pod there."""
     return msgspec.json.encode(_request(Question("", "pod", namespace)))
+
+
+def pod_review(namespace: str, pod: Mapping[str, Any]) -> bytes:
+    """Return the question about a pod (`metadata` and `spec`) in a namespace."""
+    review = _request(Question("", "pod", namespace))
+    review["request"]["object"] |= pod
+    return msgspec.json.encode(review)
 
 
 def patch_of(answer: bytes) -> list[Any]:
@@ -138,6 +206,23 @@ def _questions(
     # each question once at least, and each endpoint once at least
     for turn in range(max(len(questions), len(visits)) if questions and visits else 0):
         yield visits[turn % len(visits)], questions[turn % len(questions)]
+
+
+def _bounded(
+    visit: Visit, questions: Sequence[Question], dial: Dial
+) -> tuple[Handshake, list[Review]]:
+    try:
+        return bounded(
+            lambda: _pay(visit, questions, dial), LONGEST, f"webhook {visit.server_name}"
+        )
+    except TimeoutError:
+        words = f"its answers took longer than {LONGEST:.0f} s in total"
+        return Handshake(
+            pod=visit.backend.pod,
+            server_name=visit.server_name,
+            bundle=visit.fingerprint,
+            error=words,
+        ), []
 
 
 def _pay(visit: Visit, questions: Sequence[Question], dial: Dial) -> tuple[Handshake, list[Review]]:
@@ -180,7 +265,10 @@ def _shake(context: ssl.SSLContext, visit: Visit, dial: Dial) -> ssl.SSLSocket:
 
 def _served(connection: ssl.SSLSocket) -> Certificate | None:
     der = connection.getpeercert(binary_form=True)
-    return described(x509.load_der_x509_certificate(der)) if der else None
+    try:
+        return described(x509.load_der_x509_certificate(der)) if der else None
+    except UNREADABLE:
+        return None
 
 
 def _look(visit: Visit, dial: Dial) -> Certificate | None:
@@ -247,7 +335,7 @@ def _review(visit: Visit, question: Question, http: HTTPConnection) -> Review:
             headers={"Content-Type": "application/json"},
         )
         answer = http.getresponse()
-        body = answer.read()
+        body = answer.read(LARGEST)
         if answer.status != 200:
             words = body[:200].decode(errors="replace").strip()
             return msgspec.structs.replace(asked, error=f"answered {answer.status} {words}".strip())
@@ -258,7 +346,7 @@ def _review(visit: Visit, question: Question, http: HTTPConnection) -> Review:
             message=response.status.message,
             containers=tuple(_added(response.patch)),
         )
-    except (OSError, HTTPException, ValueError) as error:
+    except (OSError, HTTPException, ValueError, RecursionError) as error:
         return msgspec.structs.replace(asked, error=str(error) or type(error).__name__)
 
 

@@ -135,7 +135,13 @@ class _Attempt:
         try:
             with closing(self._planned.connect()) as connection:
                 self._run(connection)
-        except (OSError, HTTPException, ValueError) as error:
+        except ValueError as error:
+            # its words quote the header, which may hold a credential from the environment
+            words = "the request is not valid HTTP: check its path and its headers"
+            if isinstance(error, UnicodeError):
+                words = "the host or a header has characters that HTTP does not allow"
+            return msgspec.structs.replace(self._seen, stage=self._stage, error=words)
+        except (OSError, HTTPException) as error:
             alert = (error.reason or "") if isinstance(error, ssl.SSLError) else ""
             words = str(error) or type(error).__name__
             return msgspec.structs.replace(self._seen, stage=self._stage, error=words, alert=alert)

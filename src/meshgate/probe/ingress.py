@@ -2,15 +2,15 @@
 
 import socket
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
+from meshgate.deadline import Deadline, concurrently
 from meshgate.probe.client import Client, Planned, unusable
 from meshgate.probe.pace import Pace
 from meshgate.probe.prober import shown
-from meshgate.probe.resolver import addresses, literal
+from meshgate.probe.resolver import addresses, connect, connect_first, literal
 from meshgate.probe.traffic import Traffic
 from meshgate.semantics.declared_answers import planned_request
 from meshgate.semantics.hosts import is_probe_name
@@ -165,14 +165,9 @@ def _dial(traffic: Traffic, port: int, address: str, host: str) -> socket.socket
     """Connect to an address, or without one to the host's own."""
     name = address or host
     if not traffic.resolver or literal(name):
-        return socket.create_connection((name, port), traffic.timeout)
-    last = OSError(f"{name} has no address")
-    for each in addresses(name, traffic.resolver, traffic.timeout):
-        try:
-            return socket.create_connection((each, port), traffic.timeout)
-        except OSError as error:
-            last = error
-    raise last
+        return connect(name, port, traffic.timeout)
+    deadline = Deadline(traffic.timeout)
+    return connect_first(addresses(name, traffic.resolver, traffic.timeout), port, deadline)
 
 
 def _leads(url: str, entrypoint: Entrypoint, listener: Listener) -> bool:
@@ -212,8 +207,7 @@ def send(
     def one(each: Planned) -> Exchange | None:
         return client.send(each) if pace.wait() else None
 
-    with ThreadPoolExecutor(max_workers=workers) as pool:
-        seen = list(pool.map(one, planned[: traffic.limit]))
+    seen = concurrently(one, planned[: traffic.limit], workers)
     silent = next((each.error for each in seen if each and each.stage == PROBER), "")
     left = [each.request for each, got in zip(planned, seen, strict=False) if got is None]
     left += [each.request for each in planned[traffic.limit :]]

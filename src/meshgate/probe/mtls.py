@@ -10,7 +10,6 @@ import socket
 import ssl
 import time
 from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 
 import msgspec
@@ -19,6 +18,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
+from meshgate.deadline import concurrently
 from meshgate.probe.pace import Pace
 from meshgate.probe.signing import Identity
 from meshgate.probe.tls import context, pem, served
@@ -64,8 +64,7 @@ def ask(
         StorageError: this system cannot hold the key of `identity` in memory only.
     """
     caller = _Caller(identity, parse(root), at, Pace(rate))
-    with ThreadPoolExecutor(max_workers=WORKERS) as pool:
-        return tuple(pool.map(caller.port_probe, targets))
+    return tuple(concurrently(caller.port_probe, targets, WORKERS))
 
 
 class _Caller:

@@ -13,6 +13,7 @@ from typing import NamedTuple, Protocol
 
 import msgspec
 
+from meshgate.deadline import Deadline
 from meshgate.probe.pair_manifests import (
     CALLER,
     GRACE,
@@ -50,12 +51,13 @@ class Api(Protocol):
     ) -> None: ...
 
 
-def ask(api: Api, plan: Plan) -> Pair:
+def ask(api: Api, plan: Plan, deadline: Deadline | None = None) -> Pair:
     """Create the pair, wait for its report, and delete it in any case.
 
-    Raises ReadError if a permission is missing or the API server does not answer.
+    The wait ends with the run's `deadline`.  Raises ReadError if a permission is missing or the
+    API server does not answer.
     """
-    return _Asking(api, plan).ask()
+    return _Asking(api, plan, deadline or Deadline()).ask()
 
 
 class _Ended(Base, frozen=True):
@@ -136,9 +138,10 @@ class _Found(NamedTuple):
 
 
 class _Asking:
-    def __init__(self, api: Api, plan: Plan) -> None:
+    def __init__(self, api: Api, plan: Plan, deadline: Deadline) -> None:
         self._api = api
         self._plan = plan
+        self._deadline = deadline
         self._run = secrets.token_hex(4)
         self._jobs = f"/apis/batch/v1/namespaces/{plan.namespace}/jobs"
         self._made: list[str] = []
@@ -150,9 +153,19 @@ class _Asking:
                 self._make(name)
             return self._seen(self._wait())
         finally:
-            for path in self._made:
+            self._clean_up()
+
+    def _clean_up(self) -> None:
+        """Delete every Job of the pair, also after one of them cannot be deleted."""
+        errors: list[Exception] = []
+        for path in self._made:
+            try:
                 self._remove(path)
-            self._until_gone()
+            except Exception as error:
+                errors.append(error)
+        self._until_gone()
+        if errors:
+            raise errors[0]
 
     def _right(self, verb: str, resource: str) -> str:
         return f"{verb} {resource} in {self._plan.namespace}"
@@ -198,20 +211,22 @@ class _Asking:
 
     def _wait(self) -> dict[str, _Found]:
         """Return the pods when all have reported or never will, or when time is up."""
-        end = time.monotonic() + self._plan.seconds
+        end = self._deadline.within(self._plan.seconds)
         while True:
             found = self._pods()
             ended = [
                 each.words is not None or fails_permanently(each.pod) for each in found.values()
             ]
-            if (len(ended) == len(names(self._plan)) and all(ended)) or time.monotonic() >= end:
+            if (len(ended) == len(names(self._plan)) and all(ended)) or end.passed:
                 return found
             time.sleep(INTERVAL)
 
     def _until_gone(self) -> None:
         """Wait until the pods are gone: later readers must not see them as workloads."""
         end = time.monotonic() + GRACE
-        while self._made and self._pods() and time.monotonic() < end:
+        while self._made and not self._deadline.passed and time.monotonic() < end:
+            if not self._pods():
+                return
             time.sleep(INTERVAL)
 
     def _seen(self, found: Mapping[str, _Found]) -> Pair:

@@ -1,12 +1,13 @@
 """A prober elsewhere with the API of Prometheus' blackbox exporter: `/probe?target=URL`."""
 
+import math
 from urllib.parse import urlsplit, urlunsplit
 
 import httpx
 import msgspec
 from prometheus_client.parser import text_string_to_metric_families
 
-from meshgate.probe.pace import RequestDeadline
+from meshgate.deadline import bounded
 from meshgate.snapshot.ingress import Exchange, Request
 
 MOST = 1 << 20  # octets of an answer
@@ -40,7 +41,9 @@ def ask(prober: str, request: Request, timeout: float, agent: str) -> Exchange:
     target = f"{scheme}://{request.host}{port}{request.path}"
     name = shown(prober)
     try:
-        status, text = _get(httpx.URL(prober).copy_merge_params({"target": target}), timeout, agent)
+        url = httpx.URL(prober).copy_merge_params({"target": target})
+        # the time-out of httpx is for each read
+        status, text = bounded(lambda: _get(url, timeout, agent), timeout, "prober")
         if status != 200:
             raise Silent(f"{name} answered {status}: {text[:200].strip()}")
         samples = [
@@ -52,12 +55,13 @@ def ask(prober: str, request: Request, timeout: float, agent: str) -> Exchange:
     if "probe_success" not in values:
         raise Silent(f"{name} did not report probe_success: is it a prober?")
     labels = {each.name: each.labels for each in samples}
-    status = int(values.get("probe_http_status_code", 0))
+    finite = {name: value for name, value in values.items() if math.isfinite(value)}
+    status = int(finite.get("probe_http_status_code", 0))
     version = labels.get("probe_tls_version_info", {}).get("version", "")
     seen = Exchange(
         request=request,
         status=status,
-        milliseconds=round(values.get("probe_duration_seconds", 0.0) * 1000),
+        milliseconds=round(finite.get("probe_duration_seconds", 0.0) * 1000),
         tls_version=version.replace("TLS ", "TLSv"),
         alpn="h2" if values.get("probe_http_version") == 2.0 else "",
     )
@@ -67,7 +71,6 @@ def ask(prober: str, request: Request, timeout: float, agent: str) -> Exchange:
 
 
 def _get(url: httpx.URL, timeout: float, agent: str) -> tuple[int, str]:
-    deadline = RequestDeadline(timeout)
     with (
         httpx.Client(timeout=timeout, trust_env=False) as client,
         client.stream("GET", url, headers={"User-Agent": agent}) as answer,
@@ -77,5 +80,4 @@ def _get(url: httpx.URL, timeout: float, agent: str) -> tuple[int, str]:
             body += chunk
             if len(body) > MOST:
                 raise ValueError(f"its answer is longer than {MOST} octets")
-            deadline.check()
         return answer.status_code, body.decode(errors="replace")

@@ -1,9 +1,45 @@
-"""Addresses of a name, from a given resolver."""
+"""Addresses of a name, and a connection to one of them within a total time."""
 
 import ipaddress
+import socket
+from collections.abc import Sequence
 
 from dns.exception import DNSException
 from dns.resolver import Resolver
+
+from meshgate.deadline import Deadline, bounded
+
+
+def connect(host: str, port: int, seconds: float) -> socket.socket:
+    """Return a connection to a host; raise OSError, also if it takes longer than `seconds`.
+
+    The system's resolver has no time limit: it is called in a thread that is abandoned.  All
+    addresses of the host share the time.
+    """
+    deadline = Deadline(seconds)
+    if literal(host):
+        return connect_first([host], port, deadline)
+    try:
+        found = bounded(
+            lambda: socket.getaddrinfo(host, port, type=socket.SOCK_STREAM), seconds, f"DNS {host}"
+        )
+    except TimeoutError as error:
+        raise TimeoutError(f"cannot resolve {host} within {seconds:g} s") from error
+    return connect_first([str(address[0]) for *_, address in found], port, deadline)
+
+
+def connect_first(hosts: Sequence[str], port: int, deadline: Deadline) -> socket.socket:
+    """Return a connection to the first address that accepts one; raise OSError if none does."""
+    last: OSError = OSError("the name has no address")
+    for number, host in enumerate(hosts):
+        if not deadline.left:
+            raise TimeoutError("timed out") from last
+        try:
+            # one address that does not answer must leave time for the others
+            return socket.create_connection((host, port), deadline.left / (len(hosts) - number))
+        except OSError as error:
+            last = error
+    raise last
 
 
 def addresses(name: str, resolver: str, timeout: float) -> list[str]:

@@ -9,7 +9,6 @@ import socket
 import threading
 from base64 import urlsafe_b64decode
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import datetime
 from typing import NamedTuple
@@ -19,6 +18,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
+from meshgate.deadline import concurrently
 from meshgate.probe.tls import pem
 from meshgate.semantics.certificates import described, distrust, parse
 from meshgate.snapshot.wire import Signature, Signing
@@ -93,11 +93,10 @@ def ask(replicas: Iterable[Replica], credential: Credential, root: str, at: date
     Returns:
         One answer for each replica.
     """
-    with ThreadPoolExecutor(max_workers=8) as pool:
-        signatures = tuple(
-            pool.map(lambda replica: _signature(replica, credential.token, root, at), replicas)
-        )
-    return Signing(identity=credential.identity, signatures=signatures)
+    signatures = concurrently(
+        lambda replica: _signature(replica, credential.token, root, at), replicas, workers=8
+    )
+    return Signing(identity=credential.identity, signatures=tuple(signatures))
 
 
 def obtain(replicas: Iterable[Replica], credential: Credential, root: str) -> Identity:

@@ -8,6 +8,7 @@ import msgspec
 
 from meshgate.catalogue import check
 from meshgate.report.run import Run
+from meshgate.report.visible import visible_parts
 from meshgate.suppressions import key
 from meshgate.verdict import Finding, Outcome, Verdict
 
@@ -132,7 +133,7 @@ def report(
     """
     ruling, snapshot = run.ruling, run.snapshot
     code = int(ruling.gate) if exit is None else exit
-    return Report(
+    document = Report(
         version=VERSION,
         gate="open" if code == 0 else "closed",
         sentence=sentence or ruling.sentence,
@@ -167,6 +168,7 @@ def report(
             for each in run.causes
         ),
     )
+    return visible_parts(document)
 
 
 def _remedy(outcome: Outcome) -> str:

@@ -6,6 +6,7 @@ import msgspec
 
 from meshgate.catalogue import check
 from meshgate.report import text
+from meshgate.report.visible import visible
 from meshgate.verdict import Gate, Outcome, Ruling, Verdict, ruling
 
 LINE = 1000
@@ -78,7 +79,10 @@ def broken(sentence: str, exit: int, stages: Iterable[str]) -> Short:
         The short form.
     """
     return Short(
-        exit, cut(sentence, LINE), cut(sentence, PAGE), dict.fromkeys(sorted(stages), False)
+        exit,
+        cut(visible(sentence), LINE),
+        cut(visible(sentence), PAGE),
+        dict.fromkeys(sorted(stages), False),
     )
 
 

@@ -1,9 +1,14 @@
-"""Untrusted text, made safe to show: what an object of the mesh says cannot forge a line."""
+"""Every text that leaves the process: it forges no line, and contains no credential.
+
+What objects of the mesh and options contain is untrusted.
+"""
 
 import unicodedata
+from typing import Any, TypeVar
 
 import msgspec
 
+from meshgate.snapshot.redact import shown
 from meshgate.verdict import Finding, Outcome
 
 # control, format (bidirectional marks, zero-width characters), surrogate, line and paragraph
@@ -11,9 +16,15 @@ from meshgate.verdict import Finding, Outcome
 _INVISIBLE = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
 _KEPT = "\n\t"
 
+T = TypeVar("T")
+
 
 def visible(text: str) -> str:
-    r"""Return the text with control characters and bidirectional marks as escapes (`\x1b`)."""
+    r"""Return the text for an output.
+
+    Control characters and bidirectional marks are escapes (`\x1b`), credentials are redacted.
+    """
+    text = shown(text)
     if text.isprintable():
         return text
     return "".join(_escaped(each) if _hidden(each) else each for each in text)
@@ -36,6 +47,27 @@ def one_line(text: str, limit: int | None = None) -> str:
     if limit is None or len(line) <= limit:
         return line
     return f"{line[: limit - 2].rstrip()} …"
+
+
+def visible_parts(value: T) -> T:
+    """Return lists, mappings and structs with every string in them made visible."""
+    return _visible_parts(value)  # type: ignore[no-any-return]
+
+
+def _visible_parts(value: Any) -> Any:
+    match value:
+        case str():
+            return visible(value)
+        case tuple() | list():
+            return type(value)(map(_visible_parts, value))
+        case dict():
+            return {_visible_parts(key): _visible_parts(each) for key, each in value.items()}
+        case msgspec.Struct():
+            fields = {
+                name: _visible_parts(getattr(value, name)) for name in value.__struct_fields__
+            }
+            return msgspec.structs.replace(value, **fields)
+    return value
 
 
 def visible_outcome(outcome: Outcome) -> Outcome:

@@ -32,7 +32,7 @@ def parse(pem: str) -> list[x509.Certificate]:
     """All certificates of a bundle; none where it holds nothing that is one."""
     try:
         return x509.load_pem_x509_certificates(pem.encode())
-    except ValueError:
+    except UNREADABLE:
         return []
 
 
@@ -77,6 +77,15 @@ def distrust(
     Returns:
         The reason; empty if the chain is trusted.
     """
+    try:
+        return _distrust(chain, roots, at)
+    except UNREADABLE as error:
+        return f"a certificate cannot be read: {str(error)[:200] or type(error).__name__}"
+
+
+def _distrust(
+    chain: Sequence[x509.Certificate], roots: Sequence[x509.Certificate], at: datetime
+) -> str:
     if not chain:
         return "no certificate was sent"
     if not roots:

@@ -100,9 +100,9 @@ class Fix(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return bool(own) and version[:3] < own[0][:3]
 
     def contained(self, version: Version) -> bool:
-        """Return whether a release of a minor named in `since` has the fix."""
+        """Return whether a release has the fix: a named minor, or one that is newer than all."""
         named = {each[:2] for each in map(Version.parse, self.since) if each is not None}
-        return version[:2] in named and not self.missing(version)
+        return (version[:2] in named or version[:2] > max(named)) and not self.missing(version)
 
 
 class Release(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -23,4 +23,3 @@ def _holds(row: Requirement, labels: Mapping[str, str]) -> bool:
             return row.key in labels
         case "DoesNotExist":
             return row.key not in labels
-    raise ValueError(f"a label selector knows no operator {row.operator!r}")

@@ -74,6 +74,12 @@ class Probes:
         metavar="SECONDS",
         parse=values.seconds,
     )
+    dry_run_pods: bool = setting(
+        False,
+        "--dry-run-pods",
+        "also create each workload's pod as a dry run, so that policy engines are asked; needs the "
+        "right to create pods",
+    )
     require_retry_after: bool | None = setting(
         None,
         "--require-retry-after",

@@ -14,9 +14,21 @@ class Target(NamedTuple):
     def parse(cls, text: str) -> "Target":
         """Return the target of `URL` or `URL via HOST:PORT`; raise ValueError for other text."""
         url, _, address = text.partition(" via ")
-        parts = urlsplit(url)
-        if parts.scheme not in ("http", "https") or not parts.hostname or parts.username:
-            raise ValueError(f"{text!r} is not a target: write http(s)://HOST/PATH [via HOST:PORT]")
-        if address and (where := urlsplit(f"//{address}")) and not where.port:
-            raise ValueError(f"{text!r} is not a target: {address!r} is not HOST:PORT")
+        # the messages do not repeat the text: it may contain a password
+        try:
+            parts = urlsplit(url)
+            usable = parts.scheme in ("http", "https") and bool(parts.hostname)
+            usable = usable and parts.port != 0
+        except ValueError:
+            usable = False
+        if not usable or "@" in parts.netloc:
+            raise ValueError(
+                "the value is not a target: write http(s)://HOST/PATH [via HOST:PORT], no user"
+            )
+        try:
+            port = urlsplit(f"//{address}").port
+        except ValueError:
+            port = None
+        if address and not port:
+            raise ValueError("the value is not a target: the address after `via` is not HOST:PORT")
         return cls(url, address)

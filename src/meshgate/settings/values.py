@@ -69,7 +69,7 @@ def target(text: str) -> str:
 def service_url(text: str) -> str:
     """Return the URL of a Service in the mesh, `http://SERVICE.NAMESPACE[:PORT]/PATH`."""
     if Target.parse(text).address or urlsplit(text).scheme != "http":
-        raise ValueError(f"{text!r} is not a Service URL: use http://SERVICE.NAMESPACE/PATH")
+        raise ValueError("the value is not a Service URL: use http://SERVICE.NAMESPACE/PATH")
     return text
 
 

@@ -177,3 +177,32 @@ class Route(Base, frozen=True):
     metadata: Metadata
     spec: RouteSpec = RouteSpec()
     status: RouteStatus = RouteStatus()
+
+
+class PolicyTarget(Base, frozen=True):
+    """What a policy is attached to: a Service or a ServiceEntry, perhaps one port of it."""
+
+    name: str
+    kind: str = "Service"
+    section_name: str = ""
+
+
+class BackendTlsPolicySpec(Base, frozen=True):
+    target_refs: tuple[PolicyTarget, ...] = ()
+
+
+class AncestorStatus(Base, frozen=True):
+    """What one controller says of a policy, for one of the objects that it affects."""
+
+    controller_name: str = ""
+    conditions: tuple[ObservedCondition, ...] = ()
+
+
+class PolicyStatus(Base, frozen=True):
+    ancestors: tuple[AncestorStatus, ...] = ()
+
+
+class BackendTlsPolicy(Base, frozen=True):
+    metadata: Metadata
+    spec: BackendTlsPolicySpec = BackendTlsPolicySpec()
+    status: PolicyStatus = PolicyStatus()

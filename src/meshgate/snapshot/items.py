@@ -11,7 +11,13 @@ from typing import Annotated, Any, get_args, get_type_hints
 import msgspec
 
 from meshgate.snapshot.base import Base
-from meshgate.snapshot.gateway_api import ApiGateway, GatewayClass, ListenerSet, Route
+from meshgate.snapshot.gateway_api import (
+    ApiGateway,
+    BackendTlsPolicy,
+    GatewayClass,
+    ListenerSet,
+    Route,
+)
 from meshgate.snapshot.ingress import Ingress
 from meshgate.snapshot.injector import InjectorConfig
 from meshgate.snapshot.istio import (
@@ -32,6 +38,8 @@ from meshgate.snapshot.kubernetes import (
     Deployment,
     DisruptionBudget,
     EndpointSlice,
+    Event,
+    Job,
     Namespace,
     NetworkPolicy,
     Pod,
@@ -39,7 +47,9 @@ from meshgate.snapshot.kubernetes import (
     Service,
     WebhookConfiguration,
 )
+from meshgate.snapshot.mesh_config import MeshConfig
 from meshgate.snapshot.mtls import PortProbes
+from meshgate.snapshot.new_pods import LimitRange, NewPods, ResourceQuota
 from meshgate.snapshot.offline_bundle import OfflineBundle
 from meshgate.snapshot.pair import Pair
 from meshgate.snapshot.retry_after import Burst, RetryFilters
@@ -128,6 +138,11 @@ class Items(Base, frozen=True):
     deployments: Annotated[tuple[Deployment, ...], Listed("apps", "deployments")] = ()
     stateful_sets: Annotated[tuple[Controller, ...], Listed("apps", "statefulsets")] = ()
     daemon_sets: Annotated[tuple[Controller, ...], Listed("apps", "daemonsets")] = ()
+    jobs: Annotated[tuple[Job, ...], Listed("batch", "jobs")] = ()
+    # why controllers could not create pods
+    creation_events: Annotated[
+        tuple[Event, ...], Listed("", "events", only="reason=FailedCreate")
+    ] = ()
     services: Annotated[tuple[Service, ...], Listed("", "services")] = ()
     endpoint_slices: Annotated[
         tuple[EndpointSlice, ...], Listed("discovery.k8s.io", "endpointslices")
@@ -142,6 +157,8 @@ class Items(Base, frozen=True):
     network_policies: Annotated[
         tuple[NetworkPolicy, ...], Listed("networking.k8s.io", "networkpolicies")
     ] = ()
+    resource_quotas: Annotated[tuple[ResourceQuota, ...], Listed("", "resourcequotas")] = ()
+    limit_ranges: Annotated[tuple[LimitRange, ...], Listed("", "limitranges")] = ()
     nodes: Annotated[tuple[Node, ...], Listed("", "nodes")] = ()
     definitions: Annotated[
         tuple[Definition, ...], Listed("apiextensions.k8s.io", "customresourcedefinitions")
@@ -216,6 +233,10 @@ class Items(Base, frozen=True):
     udp_routes: Annotated[
         tuple[Route, ...], Listed(GATEWAY_API, "udproutes", ("v1", "v1alpha2"), optional=True)
     ] = ()
+    # Istio 1.28 and later reads only v1, and earlier releases need an alpha flag for the others
+    backend_tls_policies: Annotated[
+        tuple[BackendTlsPolicy, ...], Listed(GATEWAY_API, "backendtlspolicies", optional=True)
+    ] = ()
 
     istiod: Annotated[
         tuple[IstiodReading, ...], Source("readers:read_istiod", requires=("pods",))
@@ -227,8 +248,14 @@ class Items(Base, frozen=True):
     injector_configs: Annotated[
         tuple[InjectorConfig, ...], Source("injector_configs:read", requires=("pods",))
     ] = ()
+    mesh_configs: Annotated[
+        tuple[MeshConfig, ...], Source("mesh_config:read", requires=("pods",))
+    ] = ()
     admission: Annotated[
         Admission, Source("readers:read_admission", requires=("namespaces", "pods", "@webhooks"))
+    ] = _absent()
+    new_pods: Annotated[
+        NewPods, Source("new_pods:read", requires=("namespaces", "pods", "@webhooks"))
     ] = _absent()
     signing: Annotated[
         Signing, Source("readers:read_signing", requires=("pods", "root_certificates"))

@@ -1,6 +1,7 @@
 """Kubernetes objects, with the API's own field names and only the fields that facts use."""
 
 from datetime import datetime
+from typing import Literal
 
 import msgspec
 
@@ -23,6 +24,9 @@ class Annotations(Base, frozen=True):
     )
     ambient: str | None = msgspec.field(default=None, name="ambient.istio.io/redirection")
     dry_run: str | None = msgspec.field(default=None, name="istio.io/dry-run")
+    service_account: str | None = msgspec.field(
+        default=None, name="gateway.istio.io/service-account"
+    )
 
 
 class Owner(Base, frozen=True):
@@ -107,10 +111,12 @@ class ContainerStatus(Base, frozen=True):
 
 class Limits(Base, frozen=True):
     memory: str = ""
+    cpu: str = ""
 
 
 class Resources(Base, frozen=True):
     limits: Limits = Limits()
+    requests: Limits = Limits()
 
 
 class ContainerPort(Base, frozen=True):
@@ -125,6 +131,7 @@ class Container(Base, frozen=True):
     image: str = ""
     resources: Resources = Resources()
     ports: tuple[ContainerPort, ...] = ()
+    restart_policy: str = ""
 
 
 class PodSpec(Base, frozen=True):
@@ -179,11 +186,14 @@ class Deployment(Base, frozen=True):
     status: DeploymentStatus = DeploymentStatus()
 
 
+Operator = Literal["In", "NotIn", "Exists", "DoesNotExist"]
+
+
 class Requirement(Base, frozen=True):
     """One row of a label selector's `matchExpressions`."""
 
     key: str
-    operator: str
+    operator: Operator
     values: tuple[str, ...] = ()
 
 
@@ -324,6 +334,37 @@ class Controller(Base, frozen=True):
     metadata: Metadata
     spec: ControllerSpec = ControllerSpec()
     status: ControllerStatus | None = None
+
+
+class JobSpec(Base, frozen=True):
+    suspend: bool = False
+    template: PodTemplate = PodTemplate()
+
+
+class JobStatus(Base, frozen=True):
+    active: int = 0
+    conditions: tuple[Condition, ...] = ()
+
+
+class Job(Base, frozen=True):
+    metadata: Metadata
+    spec: JobSpec = JobSpec()
+    status: JobStatus = JobStatus()
+
+
+class InvolvedObject(Base, frozen=True):
+    kind: str = ""
+    namespace: str = ""
+    name: str = ""
+
+
+class Event(Base, frozen=True):
+    """An Event of the API server, which keeps it for an hour by default."""
+
+    metadata: Metadata
+    involved_object: InvolvedObject = InvolvedObject()
+    message: str = ""
+    last_timestamp: datetime | None = None
 
 
 class DisruptionBudgetSpec(Base, frozen=True):

@@ -42,8 +42,18 @@ def _from_1(body: Body) -> Body:
         # meshgate 0.1 did not know the other kinds of routing: its verdicts rest on none of them
         read += set(expand(GROUPS["routing"])) - set(read) - {gap["item"] for gap in body["gaps"]}
     if "mutating_webhooks" in read:
-        # nor the injectors' own configuration
-        read.append("injector_configs")
+        # nor the injectors' own configuration, nor the mesh config
+        read += ["injector_configs", "mesh_configs"]
+    if "workloads" in read or "admission" in read:
+        # nor the pods that a restart would create
+        read += ["new_pods", "resource_quotas", "limit_ranges"]
+        body["newPods"] = {"skippedReason": "meshgate 0.1 recorded this snapshot without them"}
+    if "stateful_sets" in read:
+        # nor Jobs and Events
+        read += ["jobs", "creation_events"]
+    if "definitions" in read:
+        # nor policies for backends
+        read.append("backend_tls_policies")
     if "istiod_metrics" in read:
         # nor who asks istiod for key sets
         read.append("request_authentications")

@@ -13,6 +13,7 @@ from meshgate.snapshot.base import Base
 from meshgate.snapshot.gateway_api import ApiGateway
 from meshgate.snapshot.ingress import INSIDE, Answer, Ingress, Watch
 from meshgate.snapshot.items import Items
+from meshgate.snapshot.new_pods import NewPods
 from meshgate.snapshot.pair import Pair
 from meshgate.snapshot.upgrade import Support
 
@@ -82,6 +83,7 @@ class Before(Base, frozen=True):
     api_gateways: tuple[ApiGateway, ...] = ()
     ingress: Ingress | None = None
     pair: Pair | None = None
+    new_pods: NewPods | None = None
 
 
 # The parts of a mesh that may be accepted as not verified (--accept-unverified).
@@ -173,4 +175,5 @@ def before(baseline: Snapshot) -> Before:
         api_gateways=baseline.api_gateways,
         ingress=baseline.ingress,
         pair=baseline.pair,
+        new_pods=baseline.new_pods,
     )

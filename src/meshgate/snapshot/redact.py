@@ -1,8 +1,10 @@
-"""The second line of redaction: what may be a credential never reaches a snapshot or a report.
+"""Redaction: what may be a credential never reaches a snapshot or a report.
 
-The first line is the model: fields that are not named there are never decoded.  Then every string
-loses what has the form of a credential (keys, tokens, user info of URLs), free text loses what it
-calls one (`password=...`), and headers and query parameters lose their value if their name says so.
+The first line is the model: fields that are not named there are never decoded.  At capture time
+every string loses what has the form of a credential (keys, tokens, user info of URLs), free text
+loses what it calls one (`password=...`), and headers, query parameters and the free-form parts of
+objects lose a value if their name says so.  At output time `shown` does the same once more for
+every text that leaves the process, also for what comes from options and not from the mesh.
 """
 
 import operator
@@ -28,7 +30,7 @@ _HEADER = re.compile(
     r"(?i:(?:proxy-)?authorization|(?:set-)?cookie|.*(?:credentials?|session|session[_-]?id"
     r"|signature|sig|auth|jwt|key))"
 )
-_IN_QUERY = re.compile(r"(?<=[?&])([^=&#]+)=([^&#]+)")
+_IN_QUERY = re.compile(r"(?<=[?&])([^=&#\s]+)=([^&#\s\"'<>]+)")
 
 _SHAPES = (
     # PEM blocks that hold a private key, whole or cut off
@@ -36,22 +38,34 @@ _SHAPES = (
         r"-----BEGIN [A-Z ]*PRIVATE KEY-----.*?(?:-----END [A-Z ]*PRIVATE KEY-----|\Z)", re.DOTALL
     ),
     # JSON Web Tokens, whole or cut off: ServiceAccount tokens among them
-    re.compile(r"\beyJ[\w-]{5,}\.[\w-]{5,}(?:\.[\w-]*)?"),
+    re.compile(r"\beyJ[\w-]{5,}\.[\w-]*(?:\.[\w-]*)?"),
     re.compile(r"(?i)(?<=\bbearer )[\w.~+/=-]{8,}"),
     re.compile(r"(?i)(?<=\bbasic )[\w+/=]{8,}"),
-    # user:password@ in an address
-    re.compile(r"(?<=://)[^/\s:@]*:[^/\s@]+(?=@)"),
+    # user:password@, or a token alone, in a URL
+    re.compile(r"(?<=://)[^/?#\s@\"'<>]+(?=@)"),
+    # tokens of GitHub, GitLab, Slack and others, and AWS' key ids
+    re.compile(r"\b(?:gh[pousr]_|github_pat_|glpat-|xox[abprs]-|hvs\.|sk_live_)[\w-]{8,}"),
+    # the same without a scheme
+    re.compile(r"(?<![\w.+-])[\w.+-]+:[^\s/@:\"'<>]+(?=@(?!sha\d+:)[\w.-])"),
+    re.compile(r"\b(?:AKIA|ASIA)[0-9A-Z]{12,}"),
 )
 # none of these in a string: none of the shapes
-_HINT = re.compile(r"eyJ|PRIVATE KEY|(?i:bearer|basic) |://")
-
-_SECRETS = (
-    *_SHAPES,
-    re.compile(
-        rf"(?<![\w-])(?:[\w-]*{_BORDER})?{_CALLED}"
-        r"[\"']?\s*[=:]\s*(?:\"[^\"]*\"|'[^']*'|[^\s,;&\"'}]+)"
-    ),
+_HINT = re.compile(
+    r"eyJ|PRIVATE KEY|(?i:bearer|basic) |://|gh[pousr]_|github_pat_|glpat-|xox|hvs\.|sk_live_"
+    r"|AKIA|ASIA|:[^\s/@:]+@"
 )
+
+_NAMED = re.compile(
+    rf"(?<![\w-])(?:[\w-]*{_BORDER})?{_CALLED}"
+    r"[\"']?\s*[=:]\s*(?:\"[^\"]*\"|'[^']*'|[^\s,;&\"'}]+)"
+)
+
+# the same in a text of ours, where `NAME: words` may be an object and what is wrong with it
+_ASSIGNED = re.compile(
+    rf"(?<![\w-])(?:[\w-]*{_BORDER})?{_CALLED}"
+    r"(?:[\"']\s*:\s*|=)(?:\"[^\"]*\"|'[^']*'|[^\s,;&\"'}]+)"
+)
+_ASSIGNMENT = re.compile(r"=|[\"']\s*:")
 
 T = TypeVar("T")
 
@@ -68,9 +82,7 @@ def is_secret_header(name: str) -> bool:
 
 def text(value: str) -> str:
     """Return free text with everything that looks like, or is called, a credential replaced."""
-    for pattern in _SECRETS:
-        value = pattern.sub(REDACTED, value)
-    return value
+    return _NAMED.sub(REDACTED, shaped(value))
 
 
 def shaped(value: str) -> str:
@@ -78,16 +90,18 @@ def shaped(value: str) -> str:
     if _HINT.search(value):
         for pattern in _SHAPES:
             value = pattern.sub(REDACTED, value)
-    return value
+    return _without_secret_parameters(value) if "?" in value else value
 
 
-def target(path: str) -> str:
-    """Return the path of a request without the values of query parameters that may be secret."""
-    if "?" not in path:
-        return shaped(path)
+def shown(value: str) -> str:
+    """Return a text for an output, without what may be a credential."""
+    value = shaped(value)
+    return _ASSIGNED.sub(REDACTED, value) if _ASSIGNMENT.search(value) else value
+
+
+def _without_secret_parameters(value: str) -> str:
     return _IN_QUERY.sub(
-        lambda found: f"{found[1]}={REDACTED}" if is_secret_header(found[1]) else found[0],
-        shaped(path),
+        lambda found: f"{found[1]}={REDACTED}" if is_secret_header(found[1]) else found[0], value
     )
 
 
@@ -106,7 +120,7 @@ def _walk(value: Any) -> Any:
     if isinstance(value, list):
         return list(map(_walk, value))
     if isinstance(value, dict):
-        return _entries(value, _walk)
+        return _form(value)
     if isinstance(value, msgspec.Struct):
         changed = dict(_changed(value))
         return msgspec.structs.replace(value, **changed) if changed else value
@@ -126,12 +140,12 @@ def _changed(struct: msgspec.Struct) -> Iterator[tuple[str, Any]]:
             continue
         if name in FREE_TEXT and isinstance(before, str):
             after: Any = text(before)
-        elif name == "path" and isinstance(before, str):
-            after = target(before)
-        elif secret and name == "value":
-            after = REDACTED
+        elif secret and name in ("value", "values"):
+            after = _emptied(before)
         elif name in _BY_NAME and isinstance(before, dict):
             after = _headers(before)
+        elif name in _LABELS and isinstance(before, dict):
+            after = _entries(before, _walk)
         else:
             after = _walk(before)
         if after is not before and after != before:
@@ -139,7 +153,9 @@ def _changed(struct: msgspec.Struct) -> Iterator[tuple[str, Any]]:
 
 
 # fields that map the names of headers or query parameters to values or matches
-_BY_NAME = frozenset({"headers", "query_params"})
+_BY_NAME = frozenset({"headers", "query_params", "without_headers"})
+# fields whose values are compared with each other, and are never credentials
+_LABELS = frozenset({"labels", "match_labels", "selector", "source_labels"})
 
 
 def _headers(value: dict[str, Any]) -> dict[str, Any]:
@@ -153,7 +169,9 @@ def _headers(value: dict[str, Any]) -> dict[str, Any]:
 def _emptied(value: Any) -> Any:
     """Return a value, or the strings of a match, redacted."""
     if isinstance(value, str):
-        return REDACTED
+        return REDACTED if value else value
+    if isinstance(value, tuple | list):
+        return type(value)(map(_emptied, value))
     if isinstance(value, msgspec.Struct):
         strings = {
             name: REDACTED
@@ -165,9 +183,37 @@ def _emptied(value: Any) -> Any:
 
 
 def _is_named_secret(struct: msgspec.Struct) -> bool:
-    """Return whether a struct is a header or query match (`name`, `value`) of a credential."""
-    name = getattr(struct, "name", None)
-    return isinstance(name, str) and hasattr(struct, "value") and is_secret_header(name)
+    """Return whether a struct is a match or a condition on a header or parameter (`name`, `value`).
+
+    A condition of an AuthorizationPolicy has `request.headers[NAME]` as its `key`, and `values`.
+    """
+    name, key = getattr(struct, "name", None), getattr(struct, "key", None)
+    if isinstance(name, str) and hasattr(struct, "value"):
+        return is_secret_header(name)
+    if isinstance(key, str) and hasattr(struct, "values") and "[" in key:
+        return is_secret_header(key.partition("[")[2].rstrip("]"))
+    return False
+
+
+# how free-form parts of Envoy's configuration name a header and its value
+_NAMES, _VALUES = ("key", "name", "header_name", "headerName"), ("value", "values", "exact_match")
+
+
+def _form(value: dict[Any, Any]) -> dict[Any, Any]:
+    """Return a mapping without the values that their name, or a name beside them, calls secret."""
+    named = any(
+        isinstance(value.get(name), str) and is_secret_header(value[name]) for name in _NAMES
+    )
+    entries = {
+        key: REDACTED
+        if isinstance(item, str)
+        and item
+        and isinstance(key, str)
+        and (is_credential(key) or (named and key in _VALUES))
+        else _walk(item)
+        for key, item in value.items()
+    }
+    return value if all(entries[key] is value[key] for key in entries) else entries
 
 
 @cache

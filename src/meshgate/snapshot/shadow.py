@@ -55,6 +55,20 @@ class Injection(Base, frozen=True):
     error: str = ""
 
 
+class TemplateReview(Base, frozen=True):
+    """What the target's injector answers to the pod template of one workload.
+
+    Attributes:
+        workload: `Kind namespace/name`.
+        refused: why it rejects the pod; empty if it accepts it.
+        error: why the injector did not answer.
+    """
+
+    workload: str
+    refused: str = ""
+    error: str = ""
+
+
 class Shadow(Base, frozen=True):
     """One look at an upgrade before it is applied; `refused` is what the target was not allowed.
 
@@ -67,4 +81,6 @@ class Shadow(Base, frozen=True):
     refused: tuple[str, ...] = ()
     skipped_reason: str = ""
     injections: tuple[Injection, ...] = ()
+    # None: by a meshgate that sent no templates
+    templates: tuple[TemplateReview, ...] | None = None
     cut: tuple[str, ...] = ()

@@ -69,7 +69,7 @@ class Workload(Base, frozen=True):
 
     Attributes:
         annotations: the names of its pod template's annotations that the ledger tracks.
-        values: the values of those that are port numbers, switches or interface names.
+        values: the values of those that are port numbers, switches, quantities or interface names.
         proxied: whether the template contains the proxy itself, so that no webhook injects it.
         partition: StatefulSet: pods with a lower ordinal are not updated.
         replicas: the desired number of pods; None for a DaemonSet.

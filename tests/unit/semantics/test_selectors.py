@@ -1,5 +1,6 @@
 """Label selectors, as the API server evaluates them."""
 
+import msgspec
 import pytest
 
 from meshgate.semantics.selectors import selects
@@ -37,9 +38,9 @@ def test_all_rows_must_hold() -> None:
     assert not selects(both, LABELS)
 
 
-def test_an_operator_that_nobody_knows_is_an_error() -> None:
-    with pytest.raises(ValueError, match="no operator 'Gt'"):
-        selects(LabelSelector(match_expressions=(row("app", "Gt", "1"),)), LABELS)
+def test_an_object_with_an_unknown_operator_is_undecodable() -> None:
+    with pytest.raises(msgspec.ValidationError, match=r"'Gt' - at `\$\.operator`"):
+        msgspec.convert({"key": "app", "operator": "Gt", "values": ["1"]}, Requirement)
 
 
 @pytest.mark.parametrize(

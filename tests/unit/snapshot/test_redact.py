@@ -1,9 +1,5 @@
 """Free text: credentials go, and what Envoy and istiod say stays as they said it."""
 
-from datetime import UTC, datetime
-from types import NoneType, UnionType
-from typing import Any, Union, get_args, get_origin
-
 import msgspec
 import pytest
 
@@ -15,6 +11,7 @@ from meshgate.snapshot.istioctl import Analysis
 from meshgate.snapshot.items import KINDS
 from meshgate.snapshot.model import Gap
 from tests.builders import message, pushed, reading, sidecar, snapshot, sync, waiting
+from tests.support.filled import filled
 
 SECRET = "s3cr3tS3cr3t"
 JWT = "eyJhbGciOiJSUzI1NiIsImtpZCI6IngifQ.eyJzdWIiOiJzeXN0ZW06c2EifQ.c2lnbmF0dXJl_-X"
@@ -144,24 +141,6 @@ def test_no_string_of_any_kind_carries_a_credential(item: str, canary: str) -> N
     assert canary.splitlines()[0] in str(planted)
     assert SECRET.encode() not in packed
     assert b"c2lnbmF0dXJl" not in packed
-
-
-def filled(kind: Any, canary: str) -> Any:
-    """A value of a type in which every string, key of a map apart, is the canary."""
-    if isinstance(kind, type) and issubclass(kind, msgspec.Struct):
-        fields = msgspec.structs.fields(kind)
-        return kind(**{each.name: filled(each.type, canary) for each in fields})
-    origin, arguments = get_origin(kind), get_args(kind)
-    if origin is tuple:
-        return (filled(arguments[0], canary),)
-    if origin is dict:
-        key = 1 if arguments[0] is int else "key-of-a-map"
-        return {key: filled(arguments[1], canary)}
-    if origin in (Union, UnionType):
-        return filled(next(each for each in arguments if each is not NoneType), canary)
-    if kind is datetime:
-        return datetime(2026, 1, 2, tzinfo=UTC)
-    return {str: canary, int: 1, bool: True, bytes: b"x", float: 1.0, Any: canary}[kind]
 
 
 MATCH = HttpMatch(

@@ -1,8 +1,8 @@
 """Record what the simulation of an upgrade needs, to run it later without the cluster.
 
 Objects are recorded whole, because istiod reads more of them than any check does.  Exceptions: of
-pods only what istiod reads, nothing of ConfigMaps and Secrets, and nothing that looks like a
-credential.
+pods and pod templates only what istiod reads, nothing of ConfigMaps and Secrets, and nothing that
+looks like a credential.
 """
 
 import hashlib
@@ -20,6 +20,7 @@ from meshgate.collect.plan import SHADOW_READS
 from meshgate.collect.shadow import proxies
 from meshgate.collect.shadow.recorded import RecordedCluster
 from meshgate.collect.shadow.running import RunningMesh
+from meshgate.collect.workloads import WORKLOADS
 from meshgate.semantics.workloads import PROXY
 from meshgate.snapshot.base import Base
 from meshgate.snapshot.items import Kind
@@ -44,10 +45,16 @@ _BUILT_IN = {
         "ValidatingWebhookConfiguration",
     ),
     "apiextensions.k8s.io/customresourcedefinitions": ("v1", "CustomResourceDefinition"),
+    "apps/daemonsets": ("v1", "DaemonSet"),
+    "apps/deployments": ("v1", "Deployment"),
+    "apps/statefulsets": ("v1", "StatefulSet"),
     "discovery.k8s.io/endpointslices": ("v1", "EndpointSlice"),
     "networking.k8s.io/ingressclasses": ("v1", "IngressClass"),
     "networking.k8s.io/ingresses": ("v1", "Ingress"),
 }
+
+# Read by the simulation itself: their pod templates are sent to the target's injector.
+_TEMPLATES = ("apps", tuple(WORKLOADS.values()))
 
 # The target reads its rendered ConfigMaps instead of these, and needs no others.
 _NOTHING = frozenset({"/configmaps"})
@@ -69,6 +76,9 @@ _METADATA = (
 _ANNOTATIONS = re.compile(
     r".*istio\.io/.*|gateway\.networking\.k8s\.io/.*|kubernetes\.io/ingress.*"
 )
+
+# Annotations of pods that an injector reads.
+_INJECTION = re.compile(r".*istio\.io/.*|prometheus\.io/.*")
 
 _POD = ("hostNetwork", "hostname", "nodeName", "serviceAccountName", "subdomain")
 _POD_STATUS = ("conditions", "hostIP", "phase", "podIP", "podIPs")
@@ -170,7 +180,7 @@ def _listed(api: Api, cut: set[str]) -> Iterator[tuple[str, Listed]]:
         resource, _, group = each.metadata.name.partition(".")
         if served := [version.name for version in each.spec.versions if version.served]:
             known[f"{group}/{resource}"] = max(served, key=_rank), each.spec.names.kind
-    for group, resources in SHADOW_READS:
+    for group, resources in (*SHADOW_READS, _TEMPLATES):
         for resource in resources:
             key = f"{group}/{resource}"
             if key in known:
@@ -211,6 +221,8 @@ def _kept(key: str, kind: str, whole: dict[str, Any], cut: set[str]) -> dict[str
         rest = {"status": _some(whole.get("status", {}), ("addresses", "nodeInfo"))}
     elif key == "/pods":
         rest = _pod(whole)
+    elif key.startswith("apps/"):
+        rest = {"spec": {"template": _template(whole["spec"].get("template") or {})}}
     name = f"{kind} {metadata.get('namespace', '')}/{metadata['name']}".replace(" /", " ")
     kept: dict[str, Any] = {"metadata": metadata, **rest}
     kept = _without_secrets(kept, lambda: cut.add(name))
@@ -229,6 +241,24 @@ def _pod(pod: dict[str, Any]) -> dict[str, Any]:
     for part in ("containers", "initContainers"):
         kept[part] = [_container(each) for each in spec.get(part, ())]
     return {"spec": kept, "status": _some(pod.get("status", {}), _POD_STATUS)}
+
+
+def _template(template: dict[str, Any]) -> dict[str, Any]:
+    """Return what an injector reads of a pod template, without environments and commands."""
+    metadata, spec = template.get("metadata") or {}, template.get("spec") or {}
+    annotations = metadata.get("annotations") or {}
+    kept = _some(spec, _POD)
+    for part in ("containers", "initContainers"):
+        kept[part] = [_some(each, (*_CONTAINER, "image")) for each in spec.get(part) or ()]
+    return {
+        "metadata": {
+            "labels": metadata.get("labels") or {},
+            "annotations": {
+                name: annotations[name] for name in annotations if _INJECTION.fullmatch(name)
+            },
+        },
+        "spec": kept,
+    }
 
 
 def _container(container: dict[str, Any]) -> dict[str, Any]:

@@ -167,6 +167,10 @@ class RecordedRunningMesh(msgspec.Struct, frozen=True):
     def injection_enabled(self) -> tuple[str, ...]:
         return tuple(sorted({*self.of.injected, *self.of.not_injected}))
 
+    def injects(self, namespace: str, labels: Mapping[str, str]) -> bool:
+        # the injector itself ignores pods that opt out
+        return namespace in self.injection_enabled
+
     def given(self, proxy: str) -> Resources:
         if proxy not in self.of.given:
             why = self.of.not_given.get(proxy, "it was not recorded")

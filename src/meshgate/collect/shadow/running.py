@@ -1,6 +1,6 @@
 """The running mesh, which the simulation of an upgrade is compared with."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from http.client import HTTPException
 from threading import Lock
@@ -30,6 +30,9 @@ class RunningMesh(Protocol):
     def injection_enabled(self) -> tuple[str, ...]:
         """Return every injection-enabled namespace."""
 
+    def injects(self, namespace: str, labels: Mapping[str, str]) -> bool:
+        """Return whether an injector handles pods with these labels in a namespace."""
+
     def given(self, proxy: str) -> Resources:
         """Return the configuration of a proxy (`pod.namespace`); raise ReadError if unavailable."""
 
@@ -46,13 +49,15 @@ class LiveRunningMesh(msgspec.Struct, frozen=True):
     Attributes:
         sessions: the connection to the istiod of each proxy (`pod.namespace`).
         turn: a lock, since each replica has one connection that only one request may use.
-        namespaces: the injection-enabled namespaces by name.
+        enabled: the injection-enabled namespaces.
+        namespaces: all namespaces by name.
         webhooks: Istio's webhooks.
         dial: connects to a webhook's backend.
     """
 
     sessions: dict[str, istiod.Session]
     turn: Lock
+    enabled: tuple[str, ...]
     namespaces: dict[str, Namespace]
     webhooks: Webhooks
     dial: Callable[[Backend], Any]
@@ -63,7 +68,11 @@ class LiveRunningMesh(msgspec.Struct, frozen=True):
 
     @property
     def injection_enabled(self) -> tuple[str, ...]:
-        return tuple(self.namespaces)
+        return self.enabled
+
+    def injects(self, namespace: str, labels: Mapping[str, str]) -> bool:
+        found = self.namespaces.get(namespace)
+        return found is not None and bool(self.webhooks.selecting(found, labels))
 
     def given(self, proxy: str) -> Resources:
         with self.turn:
@@ -124,7 +133,8 @@ def asked(
         yield LiveRunningMesh(
             sessions,
             Lock(),
-            {each.metadata.name: each for each in injection_enabled(found.namespaces)},
+            tuple(each.metadata.name for each in injection_enabled(found.namespaces)),
+            {each.metadata.name: each for each in found.namespaces},
             Webhooks(
                 mutating=found.mutating_webhooks,
                 validating=found.validating_webhooks,

@@ -9,7 +9,6 @@ contacted.
 
 import tempfile
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from pathlib import Path
 
@@ -17,7 +16,7 @@ import msgspec
 
 from meshgate.collect.api import Api
 from meshgate.collect.errors import ReadError
-from meshgate.collect.shadow import envoy, proxies, target
+from meshgate.collect.shadow import envoy, proxies, target, templates
 from meshgate.collect.shadow.candidates import candidates
 from meshgate.collect.shadow.programs import Programs
 from meshgate.collect.shadow.proxies import Proxy
@@ -29,14 +28,14 @@ from meshgate.collect.shadow.validation import (
     Validator,
     check_deadline,
 )
-from meshgate.deadline import Deadline
+from meshgate.deadline import Deadline, concurrently
 from meshgate.probe import admission, ads
 from meshgate.semantics.config_diff import changes, resources
 from meshgate.semantics.injection import has_sidecar, shape
 from meshgate.semantics.versions import Version
 from meshgate.snapshot.model import Snapshot
 from meshgate.snapshot.redact import redacted
-from meshgate.snapshot.shadow import Injection, ProxyClass, Shadow
+from meshgate.snapshot.shadow import Injection, ProxyClass, Shadow, TemplateReview
 
 Progress = Callable[[str], None]
 
@@ -149,9 +148,9 @@ class Simulation:
             def compare(members: list[Proxy]) -> SimulatedClass:
                 return self._compared(running, members)
 
-            with ThreadPoolExecutor(PARALLEL) as pool:
-                simulated = list(pool.map(compare, classes))
+            simulated = concurrently(compare, classes, PARALLEL)
             pods = injections(running, self._running_mesh)
+            reviews = self._reviewed_templates(running)
             version, refused = running.version, running.facade.refused
         if not simulated:
             raise ReadError(
@@ -161,8 +160,23 @@ class Simulation:
         # Only a leader may write Leases: the target must not become one.
         unexpected = tuple(each for each in refused if "/leases" not in each)
         return redacted(
-            Shadow(version=version, classes=tuple(results), refused=unexpected, injections=pods)
+            Shadow(
+                version=version,
+                classes=tuple(results),
+                refused=unexpected,
+                injections=pods,
+                templates=reviews,
+            )
         )
+
+    def _reviewed_templates(self, running: target.Running) -> tuple[TemplateReview, ...]:
+        found = list(templates.read(self._api, self._running_mesh))
+        self._progress(f"sending {len(found)} pod templates to the injector of {running.version}")
+        reviews = []
+        for each in found:
+            check_deadline(self._deadline)
+            reviews.append(templates.review(running, each))
+        return tuple(reviews)
 
     def _validated(
         self, version: str, simulated: list[SimulatedClass], classes: list[list[Proxy]]

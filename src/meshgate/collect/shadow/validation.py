@@ -1,14 +1,13 @@
 """Ask the target's Envoy which configurations it rejects: in batches, then one by one."""
 
 from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 
 import msgspec
 
 from meshgate.collect.errors import ReadError
 from meshgate.collect.shadow.batches import Batch, batches
 from meshgate.collect.shadow.envoy import Assembled, Assembler, Envoy
-from meshgate.deadline import Deadline
+from meshgate.deadline import Deadline, concurrently
 from meshgate.probe import ads
 from meshgate.snapshot.shadow import ProxyClass, Refusal
 
@@ -69,12 +68,11 @@ class Validator:
             return self._validated(simulated[position].result, assembled[position])
 
         together, rest = batches(list(assembled.values()))
-        with ThreadPoolExecutor(PARALLEL) as pool:
-            accepted = pool.map(self._accepts, together)
-            for batch, fine in zip(together, accepted, strict=True):
-                rest += [] if fine else batch.members
-            remaining = [positions[each] for each in sorted(rest)]
-            found = dict(zip(remaining, pool.map(alone, remaining), strict=True))
+        accepted = concurrently(self._accepts, together, PARALLEL)
+        for batch, fine in zip(together, accepted, strict=True):
+            rest += [] if fine else batch.members
+        remaining = [positions[each] for each in sorted(rest)]
+        found = dict(zip(remaining, concurrently(alone, remaining, PARALLEL), strict=True))
         return [found.get(position, each.result) for position, each in enumerate(simulated)]
 
     def rejects(self, configuration: Assembled, part: str) -> bool:

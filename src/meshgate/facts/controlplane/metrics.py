@@ -176,7 +176,10 @@ class Numbers:
             finding
             for pod in self._control_plane.replicas
             for status in discovery(pod)
-            for finding in (*self._killed(pod, status), *self._restarted(pod, status, often=True))
+            for finding in (
+                *self._killed(pod, status, recent=True),
+                *self._restarted(pod, status, often=True),
+            )
         ]
         # a replica that died may have no metrics: it is reported anyway
         return died or [
@@ -187,27 +190,30 @@ class Numbers:
 
     @property
     def restarted(self) -> list[Finding]:
-        """Replicas that restarted within the last day, or use much of their memory limit."""
+        """Replicas that restarted within the last day, use much memory, or were killed before."""
         return [
             finding
             for pod, metrics in self._replicas
             for finding in (
+                *(each for on in discovery(pod) for each in self._killed(pod, on, recent=False)),
                 *(each for on in discovery(pod) for each in self._restarted(pod, on, often=False)),
                 *self._memory(pod, metrics, MUCH, TOO_MUCH),
             )
         ]
 
-    def _killed(self, pod: Pod, status: ContainerStatus) -> Iterator[Finding]:
+    def _killed(self, pod: Pod, status: ContainerStatus, *, recent: bool) -> Iterator[Finding]:
+        """Report an OOM kill within the last day, or without `recent` the last one before that."""
         for state in (status.state, status.last_state):
             if (
                 state.terminated
                 and state.terminated.reason == "OOMKilled"
-                and self._is_recent(state.terminated)
+                and self._is_recent(state.terminated) is recent
             ):
                 bound = f"its limit, {_limit(pod)}" if _limit(pod) else "its node has"
                 yield Finding(
                     pods.name(pod),
-                    f"was OOMKilled: it needed more memory than {bound}",
+                    f"was OOMKilled: it needed more memory than {bound}"
+                    + ("" if recent else f" ({state.terminated.finished_at:%Y-%m-%d})"),
                     "no OOM kill",
                     "raise istiod's memory limit (pilot.resources)",
                     problem="oom-killed",

@@ -11,6 +11,7 @@ from meshgate.semantics.webhooks import IGNORED, Webhooks
 from meshgate.snapshot.kubernetes import (
     Controller,
     Deployment,
+    Job,
     Metadata,
     Namespace,
     Pod,
@@ -25,7 +26,7 @@ _AMBIENT = "istio.io/dataplane-mode"
 
 
 class _Workload(NamedTuple):
-    """A Deployment, StatefulSet or DaemonSet, by what decides whether it is in the mesh."""
+    """A Deployment, StatefulSet, DaemonSet or Job, by what decides whether it is in the mesh."""
 
     kind: str
     metadata: Metadata
@@ -87,8 +88,13 @@ class WorkloadPods:
                 if self._in_mesh(workload):
                     seen += 1
                     found += self._of_controller(workload, controller)
+        for job in self._evidence.jobs:
+            workload = _Workload("Job", job.metadata, job.spec.template)
+            if self._in_mesh(workload):
+                seen += 1
+                found += self._of_job(workload, job)
         if not seen:
-            raise NotApplicable("no Deployment, StatefulSet or DaemonSet is in the mesh")
+            raise NotApplicable("no Deployment, StatefulSet, DaemonSet or Job is in the mesh")
         return found
 
     # --- scope ----------------------------------------------------------------------------------
@@ -145,7 +151,7 @@ class WorkloadPods:
                 "pods-not-created",
                 f"its new pods cannot be created: {message}",
                 f"{desired} pods of the current template",
-                transient=not any(words in message for words in _REFUSED),
+                transient=not _is_permanent(message),
             )
         elif status.available_replicas == 0:
             yield self._unavailable(workload, desired, transient=not stuck)
@@ -174,14 +180,59 @@ class WorkloadPods:
             desired, exist = controller.spec.replicas, status.replicas
             available = status.available_replicas
         if exist < desired:
+            message = self._creation_error(workload)
             yield workload.finding(
                 "pods-not-created",
-                f"{exist} of {desired} pods exist: its events contain the error",
+                f"{exist} of {desired} pods exist: {message or 'no event contains the error'}",
                 f"{desired} pods",
-                transient=True,
+                transient=not _is_permanent(message),
+            )
+        elif workload.kind == "StatefulSet" and (message := self._not_replaced(workload, desired)):
+            yield workload.finding(
+                "pods-not-created",
+                f"its pods cannot be created: {message}",
+                f"{desired} pods",
+                transient=not _is_permanent(message),
             )
         elif desired and available == 0:
             yield self._unavailable(workload, desired, transient=True)
+
+    def _of_job(self, workload: _Workload, job: Job) -> Iterator[Finding]:
+        """Report a Job that runs and has no pod because none could be created."""
+        ended = any(
+            each.type in ("Complete", "Failed") and each.status == "True"
+            for each in job.status.conditions
+        )
+        message = self._creation_error(workload)
+        if message and not ended and not job.spec.suspend and not job.status.active:
+            yield workload.finding(
+                "pods-not-created",
+                f"its pods cannot be created: {message}",
+                "a pod",
+                transient=not _is_permanent(message),
+            )
+
+    def _not_replaced(self, workload: _Workload, desired: int) -> str:
+        """Return the newest creation error of a StatefulSet that lacks one of its pods."""
+        found = len(self._pods.get(workload.name, ()))
+        return self._creation_error(workload) if found < desired else ""
+
+    def _creation_error(self, workload: _Workload) -> str:
+        """Return what the newest Event says of why a pod could not be created; empty for none."""
+        namespace, name = workload.metadata.namespace, workload.metadata.name
+        events = [
+            each
+            for each in self._evidence.creation_events
+            if (
+                each.involved_object.kind,
+                each.involved_object.namespace,
+                each.involved_object.name,
+            )
+            == (workload.kind, namespace, name)
+        ]
+        oldest = self._evidence.snapshot.taken.replace(year=1970)
+        events.sort(key=lambda each: each.last_timestamp or oldest)
+        return events[-1].message if events else ""
 
     def _unavailable(self, workload: _Workload, desired: int, *, transient: bool) -> Finding:
         permanent = any(pods.fails_permanently(pod) for pod in self._pods.get(workload.name, ()))
@@ -198,3 +249,7 @@ class WorkloadPods:
         if waiting:
             return f"{pods.name(waiting[0])} {pods.reason_not_ready(waiting[0])}"
         return "its pods are Ready, but not available yet" if found else "no pod exists"
+
+
+def _is_permanent(message: str) -> bool:
+    return any(words in message for words in _REFUSED)

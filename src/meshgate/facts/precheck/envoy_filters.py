@@ -10,6 +10,7 @@ from functools import cached_property
 import re2
 
 from meshgate.facts.evidence import Evidence
+from meshgate.facts.precheck.proxy_skew import ProxySkew
 from meshgate.facts.precheck.upgrade_path import Upgrade
 from meshgate.semantics.versions import Version
 from meshgate.snapshot.istio import ConfigPatch, EnvoyFilter
@@ -76,8 +77,9 @@ class EnvoyFilters:
 
     @cached_property
     def _before(self) -> set[str]:
-        proxies = (version for version in self._upgrade.proxies.values() if version is not None)
-        return {str(version) for version in (*self._upgrade.running.values(), *proxies)}
+        proxies = ProxySkew(self._evidence).versions.values()
+        found = (*self._upgrade.running.values(), *proxies)
+        return {str(version) for version in found if version is not None}
 
     def _applies_after(self, each: EnvoyFilter, pattern: str) -> bool:
         """Whether a pattern matches the target; for a target without a patch, any of its patches.

@@ -12,7 +12,7 @@ from meshgate.facts.evidence import Evidence
 from meshgate.facts.precheck.upgrade_path import Upgrade
 from meshgate.semantics.versions import Version
 from meshgate.semantics.workloads import owner
-from meshgate.snapshot.shadow import Change, Shadow
+from meshgate.snapshot.shadow import Change, Shadow, TemplateReview
 from meshgate.verdict import CouldNotVerify, Finding, NotApplicable
 
 # The changes that fail a check: the kind of change, the type of the resource, the path without
@@ -199,6 +199,20 @@ def left_out(shadow: Shadow) -> Iterator[Finding]:
             )
 
 
+def rejected(templates: Iterable[TemplateReview], version: str) -> Iterator[Finding]:
+    """Yield the workloads whose new pods the target's injector would reject."""
+    for each in templates:
+        if each.refused:
+            yield Finding(
+                each.workload,
+                f"the injector of {version} rejects its pods: {each.refused}",
+                "a pod template that the target's injector accepts",
+                f"correct the annotations in the pod template of {each.workload} before the "
+                "upgrade",
+                problem="rejected-by-injector",
+            )
+
+
 def reshaped(shadow: Shadow) -> Iterator[Finding]:
     """Yield every change of injected pods once, with the namespaces that have it."""
     places: defaultdict[tuple[str, ...], list[str]] = defaultdict(list)
@@ -316,6 +330,28 @@ class ShadowUpgrade:
         if not self._shadow.injections:
             raise NotApplicable("no namespace is injection-enabled")
         return self._complete(list(left_out(self._shadow)))
+
+    @property
+    def rejected(self) -> list[Finding]:
+        """Return the workloads whose pod template the target's injector rejects."""
+        shadow = self._shadow
+        if shadow.templates is None:
+            why = "this simulation is of a meshgate that sent no pod templates to the injector"
+            if self._evidence.expectations.require_shadow:
+                raise CouldNotVerify(why, "repeat the simulation of the upgrade")
+            raise NotApplicable(why)
+        if not shadow.templates:
+            raise NotApplicable("no workload has pods that are injected")
+        found = list(rejected(shadow.templates, shadow.version))
+        failed = [each for each in shadow.templates if each.error]
+        if failed and not found:
+            more = f" and {len(failed) - 1} more" if len(failed) > 1 else ""
+            raise CouldNotVerify(
+                f"{failed[0].workload}{more}: {failed[0].error}",
+                "repeat the simulation of the upgrade",
+                transient=True,
+            )
+        return found
 
     @property
     def reshaped(self) -> list[Finding]:

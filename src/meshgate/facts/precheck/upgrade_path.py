@@ -4,12 +4,10 @@ from datetime import timedelta
 from functools import cached_property
 
 from meshgate.facts.controlplane.control_plane import ControlPlane, image_version
-from meshgate.facts.controlplane.proxies import Proxies
 from meshgate.facts.evidence import Evidence
-from meshgate.semantics import pods, workloads
 from meshgate.semantics.releases import Fix, fixes, ledger, minor, shipped
 from meshgate.semantics.versions import Target, Version
-from meshgate.snapshot.kubernetes import Deployment, Pod
+from meshgate.snapshot.kubernetes import Deployment
 from meshgate.snapshot.upgrade import Release, Support
 from meshgate.verdict import CouldNotVerify, Finding, NotApplicable
 
@@ -67,6 +65,11 @@ class Upgrade:
     @property
     def _support(self) -> Support:
         return self._evidence.expectations.support or shipped()
+
+    @property
+    def skew(self) -> int:
+        """How many minor versions a proxy may be behind istiod."""
+        return self._support.skew
 
     @property
     def _release(self) -> Release:
@@ -240,98 +243,6 @@ class Upgrade:
                 problem="end-of-life",
             )
         ]
-
-    # --- proxies ----------------------------------------------------------------------------------
-
-    @cached_property
-    def proxies(self) -> dict[str, Version | None]:
-        """The version of every proxy by `Pod namespace/name`: reported, else that of its image."""
-        proxies = Proxies(self._evidence)
-        connected = proxies.connected if self._control_plane.replicas else {}
-        found = {pods.name(pod): _image(pod) for identity, pod in proxies.promised.items()}
-        for identity, sync in connected.items():
-            name, _, namespace = identity.rpartition(".")
-            if version := Version.parse(sync.istio_version):
-                found[f"Pod {namespace}/{name}"] = version
-        return found
-
-    @cached_property
-    def _pods(self) -> dict[str, Pod]:
-        return {pods.name(pod): pod for pod in self._evidence.pods}
-
-    def _owner(self, subject: str) -> str:
-        pod = self._pods.get(subject)
-        return workloads.owner(pod) if pod else ""
-
-    def _restart(self, subject: str, otherwise: str) -> str:
-        pod = self._pods.get(subject)
-        return workloads.restart_command(pod) if pod else otherwise
-
-    @property
-    def out_of_skew(self) -> list[Finding]:
-        """Proxies that istiod of the target does not support."""
-        if not self.proxies:
-            raise NotApplicable("no pod has a proxy")
-        if unknown := sorted(each for each, version in self.proxies.items() if version is None):
-            raise CouldNotVerify(
-                f"the version of the proxy of {unknown[0]}"
-                + (f" and of {len(unknown) - 1} others" if len(unknown) > 1 else "")
-                + " is unknown: it is not connected, and its image tag names no version",
-                f"bring {unknown[0]} up, or give its proxy an image tag with a version",
-                transient=True,
-            )
-        return [
-            Finding(
-                subject,
-                f"its proxy runs {version}, {words}",
-                f"at most {self._support.skew} minor version behind {self.target}",
-                remedy,
-                problem="proxy-skew",
-                owner=self._owner(subject),
-                about=(("version", minor(version)),),
-            )
-            for subject, version in self.proxies.items()
-            if version is not None
-            for words, remedy in self._skewed(subject, version)
-        ]
-
-    def _skewed(self, subject: str, version: Version) -> list[tuple[str, str]]:
-        behind = self.target.version.minor - version.minor
-        if behind > self._support.skew:
-            remedy = self._restart(subject, f"restart the workload of {subject}")
-            return [(f"{behind} minor versions behind the target", remedy)]
-        if behind < 0 and not self._rolled_back(version):
-            return [("newer than the target", f"roll the proxy of {subject} back first")]
-        return []
-
-    def _rolled_back(self, version: Version) -> bool:
-        """Whether it is a proxy that a rollback in place leaves newer until its pod restarts."""
-        return (
-            self._evidence.expectations.allow_rollback
-            and self.target.version.minor - version.minor == -1
-        )
-
-    @property
-    def ahead_for_now(self) -> list[Finding]:
-        """Proxies that an allowed rollback in place makes newer than istiod."""
-        return [
-            Finding(
-                subject,
-                f"its proxy runs {version} and will be newer than istiod {self.target}",
-                remedy="after the rollback: "
-                + self._restart(subject, f"restart the workload of {subject}"),
-                problem="newer-than-istiod",
-                owner=self._owner(subject),
-                about=(("version", minor(version)),),
-            )
-            for subject, version in self.proxies.items()
-            if version is not None and self._rolled_back(version)
-        ]
-
-
-def _image(pod: Pod) -> Version | None:
-    container = workloads.proxy(pod)
-    return Version.of_image(container.image) if container else None
 
 
 def _first_with(fix: Fix, version: Version) -> str:

@@ -4,6 +4,7 @@ That the target makes the same of it as of the cluster is proven in the lab.
 """
 
 import threading
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -83,6 +84,28 @@ def definition(resource: str, group: str, kind: str, *versions: str) -> dict[str
     }
 
 
+DEPLOYMENT = {
+    "metadata": {"name": "web", "namespace": "shop"},
+    "spec": {
+        "template": {
+            "metadata": {
+                "labels": {"app": "web"},
+                "annotations": {"prometheus.io/port": "9090", "vault.example/token": SECRET},
+            },
+            "spec": {
+                "containers": [
+                    {
+                        "name": "app",
+                        "image": "app",
+                        "command": ["run", SECRET],
+                        "env": [{"name": "TOKEN", "value": SECRET}],
+                    }
+                ]
+            },
+        }
+    },
+}
+
 DEFINITIONS = [
     definition("envoyfilters", "networking.istio.io", "EnvoyFilter", "v1alpha3"),
     definition("destinationrules", "networking.istio.io", "DestinationRule", "v1alpha3", "v1"),
@@ -95,6 +118,9 @@ class RunningMesh:
 
     proxies = frozenset({"web-0.shop", "web-1.shop"})
     injection_enabled = ("other", "shop")
+
+    def injects(self, namespace: str, labels: Mapping[str, str]) -> bool:
+        return namespace in self.injection_enabled
 
     def given(self, proxy: str) -> Resources:
         if proxy == "web-0.shop":
@@ -128,11 +154,23 @@ def recorded(serve: Serve, tmp_path: Path) -> OfflineBundle:
     }
     for name in ("endpoints", "namespaces", "nodes", "serviceaccounts", "services"):
         lists[f"/api/v1/{name}"] = []
+    for name in ("daemonsets", "statefulsets"):
+        lists[f"/apis/apps/v1/{name}"] = []
+    lists["/apis/apps/v1/deployments"] = [DEPLOYMENT]
     for name in ("mutating", "validating"):
         lists[f"/apis/admissionregistration.k8s.io/v1/{name}webhookconfigurations"] = []
     api = serve({path: answer({"items": items}) for path, items in lists.items()})
     cluster = Cluster(config=str(fakes.kubeconfig(tmp_path / "config", api.url)), patience=0.0)
     return record(cluster, RunningMesh())
+
+
+def test_a_pod_template_has_no_environment_and_no_command(recorded: OfflineBundle) -> None:
+    (deployment,) = recorded.listed["apps/deployments"].objects
+
+    assert deployment["spec"]["template"] == {
+        "metadata": {"labels": {"app": "web"}, "annotations": {"prometheus.io/port": "9090"}},
+        "spec": {"containers": [{"name": "app", "image": "app"}], "initContainers": []},
+    }
 
 
 def test_no_secret_value_argument_or_foreign_annotation_is_in_it(recorded: OfflineBundle) -> None:

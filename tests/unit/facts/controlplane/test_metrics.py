@@ -187,7 +187,7 @@ def long_running(times: int, last_restart: timedelta, reason: str = "Unknown") -
         (3, timedelta(days=150), "Unknown", 0, 0),
         (3, timedelta(hours=1), "Unknown", 0, 1),
         (300, timedelta(hours=1), "Error", 1, 0),
-        (1, timedelta(days=150), "OOMKilled", 0, 0),
+        (1, timedelta(days=150), "OOMKilled", 0, 1),
         (1, timedelta(hours=1), "OOMKilled", 1, 0),
     ],
 )

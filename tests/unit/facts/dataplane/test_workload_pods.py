@@ -12,12 +12,17 @@ from meshgate.snapshot.kubernetes import (
     ControllerSpec,
     ControllerStatus,
     Deployment,
+    Event,
+    InvolvedObject,
+    Job,
+    JobSpec,
+    JobStatus,
     Metadata,
     Owner,
     TemplateMetadata,
 )
 from meshgate.verdict import CouldNotVerify, Finding, NotApplicable
-from tests.builders import deployment, istiod, mesh, pod, waiting
+from tests.builders import AT, deployment, istiod, mesh, pod, waiting
 from tests.webhook_builders import namespace
 
 REFUSAL = (
@@ -178,3 +183,61 @@ def test_a_workload_in_ambient_mode() -> None:
     ambient = namespace("shop", **{"istio.io/dataplane-mode": "ambient"})
 
     assert missing(web(failure()), namespaces=(ambient,))
+
+
+# --- Events -------------------------------------------------------------------------------------
+
+POD_SECURITY = 'pods "cache-0" is forbidden: violates PodSecurity "baseline:latest"'
+
+
+def event(kind: str, name: str, message: str, minute: int = 0) -> Event:
+    """An Event about a pod that could not be created."""
+    return Event(
+        metadata=Metadata(name="an-event", namespace="shop"),
+        involved_object=InvolvedObject(kind=kind, namespace="shop", name=name),
+        message=message,
+        last_timestamp=AT.replace(minute=minute),
+    )
+
+
+@pytest.mark.parametrize(
+    ("item", "kind", "status"),
+    [
+        ("stateful_sets", "StatefulSet", {"replicas": 1}),
+        ("daemon_sets", "DaemonSet", {"desired_number_scheduled": 2}),
+    ],
+)
+def test_the_newest_event_says_why_pods_do_not_exist(
+    item: str, kind: str, status: dict[str, int]
+) -> None:
+    events = (
+        event(kind, "cache", POD_SECURITY, minute=9),
+        event(kind, "cache", "exceeded quota", minute=1),
+        event("Job", "cache", "another object"),
+    )
+
+    (finding,) = missing(**controller(item, **status), creation_events=events)
+
+    assert finding.seen.endswith(f"pods exist: {POD_SECURITY}")
+    assert not finding.transient
+
+
+def job(*conditions: str, **more: Any) -> Job:
+    """A Job of the mesh."""
+    ended = tuple(Condition(type=each, status="True") for each in conditions)
+    return Job(
+        metadata=Metadata(name="export", namespace="shop"),
+        spec=JobSpec(suspend=more.pop("suspend", False)),
+        status=JobStatus(conditions=ended, **more),
+    )
+
+
+def test_a_job_whose_pod_is_refused() -> None:
+    refused = (event("Job", "export", POD_SECURITY),)
+
+    (finding,) = missing(jobs=(job(),), creation_events=refused)
+
+    assert (finding.subject, finding.problem) == ("Job shop/export", "pods-not-created")
+    for other in (job("Complete"), job("Failed"), job(suspend=True), job(active=1)):
+        assert missing(jobs=(other,), creation_events=refused) == []
+    assert missing(jobs=(job(),)) == []

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import msgspec
 import pytest
 
 from meshgate.facts.mesh import Mesh
@@ -9,10 +10,17 @@ from meshgate.facts.precheck.detections import DETECTIONS
 from meshgate.semantics.releases import Rule, rules
 from meshgate.semantics.versions import Version
 from meshgate.snapshot.gateway_api import (
+    AncestorStatus,
     ApiGateway,
     BackendReference,
+    BackendTlsPolicy,
+    BackendTlsPolicySpec,
+    GatewayAddress,
     GatewaySpec,
     Listener,
+    ObservedCondition,
+    PolicyStatus,
+    PolicyTarget,
     Route,
     RouteFilter,
     RouteRule,
@@ -29,8 +37,11 @@ from meshgate.snapshot.istio import (
     DestinationRuleSpec,
     Gateway,
     HttpRoute,
+    JwtRule,
     OutlierDetection,
     Present,
+    RequestAuthentication,
+    RequestAuthenticationSpec,
     RetryBudget,
     Server,
     ServerTls,
@@ -43,10 +54,15 @@ from meshgate.snapshot.istio import (
     WorkloadEntry,
 )
 from meshgate.snapshot.istio import GatewaySpec as IstioGatewaySpec
-from meshgate.snapshot.kubernetes import Metadata
+from meshgate.snapshot.kubernetes import (
+    Annotations,
+    Metadata,
+    WebhookConfiguration,
+    WebhookMetadata,
+)
 from meshgate.verdict import CouldNotVerify, Finding
 from tests.builders import expecting, istiod, mesh, pod, reading, running, sync
-from tests.upgrade_builders import definition, settings, workload
+from tests.upgrade_builders import definition, patch, patched, settings, workload
 from tests.webhook_builders import namespace
 
 ISTIOD = "Deployment istio-system/istiod"
@@ -98,6 +114,57 @@ def template(**values: str) -> dict[str, Any]:
     return {"workloads": (workload(values=values),)}
 
 
+def api_gateway(annotation: str | None = None, **spec: Any) -> ApiGateway:
+    """A Gateway with an HTTPS listener, as istiod deploys it."""
+    listener = Listener(name="https", port=443, protocol="HTTPS")
+    metadata = Metadata(
+        name="web", namespace="shop", annotations=Annotations(service_account=annotation)
+    )
+    return ApiGateway(
+        metadata=metadata,
+        spec=GatewaySpec(**{"gateway_class_name": "istio", "listeners": (listener,), **spec}),
+    )
+
+
+def gateway_pods(account: str) -> dict[str, Any]:
+    """istiod, and a pod of that Gateway with a ServiceAccount."""
+    one = pod("web-1", "shop", labels={"gateway.networking.k8s.io/gateway-name": "web"})
+    spec = msgspec.structs.replace(one.spec, service_account_name=account)
+    return {"pods": (istiod(), msgspec.structs.replace(one, spec=spec))}
+
+
+def backend_tls(
+    name: str = "web", section: str = "", kind: str = "Service", status: str = "True"
+) -> BackendTlsPolicy:
+    """A BackendTLSPolicy for web, with a status of istiod."""
+    condition = ObservedCondition(type="ResolvedRefs", status=status, reason="InvalidCACertificate")
+    ancestor = AncestorStatus("istio.io/gateway-controller", (condition,))
+    target = PolicyTarget(name="web", kind=kind, section_name=section)
+    return BackendTlsPolicy(
+        metadata=at(name),
+        spec=BackendTlsPolicySpec(target_refs=(target,)),
+        status=PolicyStatus(ancestors=(ancestor,)),
+    )
+
+
+def jwks(uri: str) -> dict[str, Any]:
+    spec = RequestAuthenticationSpec(jwt_rules=(JwtRule(jwks_uri=uri),))
+    return {"request_authentications": (RequestAuthentication(metadata=at(), spec=spec),)}
+
+
+def webhook(name: str) -> dict[str, Any]:
+    found = WebhookConfiguration(metadata=WebhookMetadata(name=name))
+    return {"validating_webhooks": (found,)}
+
+
+def tls_rule(host: str) -> dict[str, Any]:
+    """A DestinationRule that sets TLS for a host."""
+    spec = DestinationRuleSpec(
+        host=host, traffic_policy=TrafficPolicy(tls=ClientTls(mode="SIMPLE"))
+    )
+    return {"destination_rules": (DestinationRule(metadata=at(), spec=spec),)}
+
+
 ZTUNNEL = pod(
     "ztunnel-1", "istio-system", containers=[running("istio-proxy")], labels={"app": "ztunnel"}
 )
@@ -116,6 +183,9 @@ MANAGED = pod("gw-1", "edge", labels={"gateway.istio.io/managed": "istio", "app"
 BACKENDS = (BackendReference(name="web", port=80),)
 CORS = RouteRule(filters=(RouteFilter(type="CORS"),), backend_refs=BACKENDS)
 DRY_RUN = {"AMBIENT_ENABLE_DRY_RUN_AUTHORIZATION_POLICY": "true"}
+ENROLLED = pod("app", "shop", labels={"istio.io/dataplane-mode": "ambient"})
+LARGE = {"pods": (istiod(), ZTUNNEL, *(ENROLLED,) * 40_000)}
+CPU = "sidecar.istio.io/proxyCPU"
 PORT = "prometheus.io/port"
 INTERFACES = "traffic.sidecar.istio.io/excludeInterfaces"
 
@@ -262,10 +332,106 @@ AFFECTED: dict[str, tuple[str, str, dict[str, Any], str]] = {
         {"workload_entries": (WorkloadEntry(metadata=at()),)},
         "WorkloadEntry shop/web",
     ),
+    "gateway-service-accounts": (
+        *("1.27.1", "1.28.0"),
+        {**gateway_pods("default"), "api_gateways": (api_gateway(),)},
+        "Pod shop/web-1",
+    ),
+    "resource-annotations": ("1.28.2", "1.29.1", template(**{CPU: "a lot"}), "Deployment shop/web"),
+    "link-local-jwks": (
+        *("1.30.3", "1.30.4"),
+        jwks("http://169.254.169.254/keys"),
+        "RequestAuthentication shop/web",
+    ),
+    "proxy-version-length": (
+        *("1.30.3", "1.30.4"),
+        {"envoy_filters": (patched(patch("1" * 1025)),)},
+        "EnvoyFilter shop/lua",
+    ),
+    "backend-tls-fails-closed": (
+        *("1.30.3", "1.30.4"),
+        {"backend_tls_policies": (backend_tls(status="False"),)},
+        "BackendTLSPolicy shop/web",
+    ),
+    "backend-tls-conflicts": (
+        *("1.29.1", "1.30.0"),
+        {"backend_tls_policies": (backend_tls(), backend_tls("other"))},
+        "BackendTLSPolicy shop/other",
+    ),
+    "large-ambient-mesh": ("1.30.3", "1.30.4", LARGE, "Pod istio-system/ztunnel-1"),
+    "backend-tls-precedence": (
+        *("1.30.4", "1.31.0"),
+        {"backend_tls_policies": (backend_tls(),), **tls_rule("web")},
+        "BackendTLSPolicy shop/web",
+    ),
+    "network-failover": ("1.30.4", "1.31.0", {"settings": (settings(networks=True),)}, ISTIOD),
+    "image-signing-key": (
+        *("1.31.0", "1.31.1"),
+        webhook("policy.sigstore.dev"),
+        "ValidatingWebhookConfiguration policy.sigstore.dev",
+    ),
 }
 
 # unusual but unaffected meshes: rule, from, to, mesh
 UNAFFECTED: list[tuple[str, str, str, dict[str, Any]]] = [
+    *(
+        ("gateway-service-accounts", "1.27.1", "1.28.0", {**gateway_pods(account), **gateway})
+        for account, gateway in (
+            ("web-istio", {"api_gateways": (api_gateway(),)}),
+            ("own", {"api_gateways": (api_gateway("own"),)}),
+            # istiod does not deploy it
+            (
+                "own",
+                {"api_gateways": (api_gateway(addresses=(GatewayAddress("Hostname", "web"),)),)},
+            ),
+            # it serves no certificate
+            (
+                "own",
+                {
+                    "api_gateways": (
+                        api_gateway(listeners=(Listener(name="a", port=80, protocol="HTTP"),)),
+                    )
+                },
+            ),
+        )
+    ),
+    *(
+        ("resource-annotations", "1.28.2", "1.29.1", template(**{CPU: quantity}))
+        for quantity in ("100m", "1.5", "128Mi", "2e3", "0")
+    ),
+    *(
+        ("link-local-jwks", "1.30.3", "1.30.4", jwks(uri))
+        for uri in ("https://10.0.0.1/keys", "https://issuer.example/keys", "http://localhost/", "")
+    ),
+    # 1.31.0 does not have the change of 1.30.4
+    ("link-local-jwks", "1.30.4", "1.31.0", jwks("http://169.254.169.254/keys")),
+    (
+        *("proxy-version-length", "1.30.3", "1.30.4"),
+        {"envoy_filters": (patched(patch("1" * 1024), patch()),)},
+    ),
+    (
+        *("backend-tls-fails-closed", "1.30.3", "1.30.4"),
+        {"backend_tls_policies": (backend_tls(),)},
+    ),
+    (
+        *("backend-tls-conflicts", "1.29.1", "1.30.0"),
+        {"backend_tls_policies": (backend_tls(), backend_tls("other", section="https"))},
+    ),
+    (
+        *("backend-tls-precedence", "1.30.4", "1.31.0"),
+        {"backend_tls_policies": (backend_tls(),), **tls_rule("other")},
+    ),
+    (
+        *("backend-tls-precedence", "1.30.4", "1.31.0"),
+        {
+            "backend_tls_policies": (backend_tls(kind="ServiceEntry"),),
+            "service_entries": (entry("a.example"),),
+            **tls_rule("b.example"),
+        },
+    ),
+    ("large-ambient-mesh", "1.30.3", "1.30.4", AMBIENT),
+    ("network-failover", "1.30.4", "1.31.0", {"settings": (settings(),)}),
+    ("image-signing-key", "1.31.0", "1.31.1", webhook("cert-manager-webhook")),
     ("inference-pool-alpha", "1.27.0", "1.28.0", {"definitions": (definition("x", "v1"),)}),
     ("passthrough-entries", "1.27.0", "1.28.0", {"service_entries": (entry(resolution="NONE"),)}),
     (
@@ -394,6 +560,31 @@ def test_compatibility_version_keeps_the_old_behavior(rule: str) -> None:
 
     assert seen(rules()[rule].profile) == []
     assert seen("1.31") != []
+
+
+@pytest.mark.parametrize(
+    "uri",
+    [
+        "http://user@169.254.1.1:8080/keys",
+        "https://[fe80::1]/keys",
+        "https://[fd00:ec2::254]/keys",
+        "http://100.100.100.200",
+        "http://metadata.google.internal/keys",
+    ],
+)
+def test_every_form_of_a_link_local_jwks_uri_is_found(uri: str) -> None:
+    assert len(found(upgraded("1.30.3", "1.30.4", **jwks(uri)), "link-local-jwks")) == 1
+
+
+def test_a_backend_tls_policy_for_a_service_entry_is_compared_by_its_hosts() -> None:
+    affected = {
+        "backend_tls_policies": (backend_tls(kind="ServiceEntry"),),
+        "service_entries": (entry("a.example"),),
+        **tls_rule("*.example"),
+    }
+    (seen,) = found(upgraded("1.30.4", "1.31.0", **affected), "backend-tls-precedence")
+
+    assert seen.about == (("host", "a.example"), ("rule", "DestinationRule shop/web"))
 
 
 def test_one_istiod_that_opted_out_does_not_excuse_another() -> None:

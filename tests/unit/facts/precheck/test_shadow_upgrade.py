@@ -9,7 +9,14 @@ from meshgate.facts.mesh import Mesh
 from meshgate.facts.precheck import shadow_upgrade as facts
 from meshgate.facts.precheck.shadow_upgrade import difference, unseen
 from meshgate.snapshot.kubernetes import Owner
-from meshgate.snapshot.shadow import Change, Injection, ProxyClass, Refusal, Shadow
+from meshgate.snapshot.shadow import (
+    Change,
+    Injection,
+    ProxyClass,
+    Refusal,
+    Shadow,
+    TemplateReview,
+)
 from meshgate.verdict import CouldNotVerify, Finding, NotApplicable
 from tests.builders import expecting, mesh, pod
 
@@ -210,3 +217,45 @@ def test_an_injection_that_could_not_be_compared_is_no_pass() -> None:
 def test_without_an_enrolled_namespace_there_is_no_injection() -> None:
     with pytest.raises(NotApplicable, match="no namespace is injection-enabled"):
         injected().shadow.left_out  # noqa: B018
+
+
+def reviewed(*reviews: TemplateReview, **expectations: Any) -> Mesh:
+    seen = Shadow(version="1.29.1", templates=reviews)
+    return mesh(shadow=seen, **expecting(**expectations))
+
+
+def test_a_workload_whose_pods_the_injector_rejects_is_named() -> None:
+    seen = reviewed(
+        TemplateReview(workload="Deployment shop/api", error="no answer"),
+        TemplateReview(workload="Deployment shop/web", refused="invalid port"),
+    )
+    (found,) = seen.shadow.rejected
+
+    assert (found.subject, found.problem) == ("Deployment shop/web", "rejected-by-injector")
+    assert found.seen == "the injector of 1.29.1 rejects its pods: invalid port"
+
+
+def test_templates_that_the_injector_accepts_are_no_findings() -> None:
+    assert reviewed(TemplateReview(workload="Deployment shop/web")).shadow.rejected == []
+
+
+def test_a_template_without_an_answer_is_unknown() -> None:
+    seen = reviewed(TemplateReview(workload="Deployment shop/web", error="no answer"))
+
+    with pytest.raises(CouldNotVerify, match="Deployment shop/web: no answer"):
+        seen.shadow.rejected  # noqa: B018
+
+
+def test_without_injected_workloads_there_are_no_templates() -> None:
+    with pytest.raises(NotApplicable, match="no workload has pods that are injected"):
+        reviewed().shadow.rejected  # noqa: B018
+
+
+@pytest.mark.parametrize(("required", "error"), [(False, NotApplicable), (True, CouldNotVerify)])
+def test_a_simulation_of_an_older_meshgate_sent_no_templates(
+    required: bool, error: type[Exception]
+) -> None:
+    seen = mesh(shadow=Shadow(version="1.29.1"), **expecting(require_shadow=required))
+
+    with pytest.raises(error, match="sent no pod templates"):
+        seen.shadow.rejected  # noqa: B018

@@ -5,10 +5,9 @@ from datetime import UTC, date, datetime
 import pytest
 
 from meshgate.semantics.releases import read_support, shipped
-from meshgate.snapshot.kubernetes import Container
 from meshgate.snapshot.model import Expectations
 from meshgate.verdict import CouldNotVerify, NotApplicable
-from tests.builders import deployment, expecting, istiod, mesh, reading, sidecar, sync
+from tests.builders import deployment, expecting, mesh, reading, sync
 
 
 def runs(version: str, proxy: str = "1.28.2") -> tuple[object, ...]:
@@ -45,7 +44,18 @@ def test_a_step_to_an_unknown_release_is_unknown(target: str) -> None:
 @pytest.mark.parametrize(
     ("runs_now", "target", "lost"),
     [
-        ("1.30.4", "1.31.0", ["GHSA-qm8v-g4f9-qhjx"]),
+        (
+            *("1.30.4", "1.31.0"),
+            [
+                "jwks-ssrf-default-block",
+                "sidecar-annotation-yaml-injection",
+                "gateway-tls-ref-grant-order",
+                "GHSA-qm8v-g4f9-qhjx",
+            ],
+        ),
+        ("1.29.4", "1.30.0", ["ISTIO-SECURITY-2026-004"]),
+        # a rollback, from a minor release that is newer than all that the fix names
+        ("1.31.0", "1.30.1", ["ISTIO-SECURITY-2026-005", "ISTIO-SECURITY-2026-006"]),
         ("1.30.4", "1.31.1", []),
         ("1.30.4", "1.31", []),
         ("1.30.3", "1.31.0", []),
@@ -147,46 +157,3 @@ def test_the_end_of_life_is_announced_six_weeks_before(today: date, seen: list[s
 def test_a_release_without_an_end_of_life_is_supported() -> None:
     assert mesh(**expecting(target_version="1.31.0")).upgrade.ended == []
     assert shipped().release["1.28"].end_of_life == date(2026, 7, 1)
-
-
-# --- proxies ------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("version", "words"),
-    [("1.27.5", "2 minor versions behind the target"), ("1.30.0", "newer than the target")],
-)
-def test_a_proxy_out_of_skew_is_named(version: str, words: str) -> None:
-    (found,) = mesh(istiod=runs("1.28.2", version)).upgrade.out_of_skew
-
-    assert (found.subject, found.seen) == ("Pod shop/web-1", f"its proxy runs {version}, {words}")
-
-
-def test_a_rollback_in_place_leaves_proxies_ahead_for_a_while() -> None:
-    asked = {"target_version": "1.28.2", "allow_rollback": True}
-    found = mesh(istiod=runs("1.29.1", "1.29.1"), **expecting(**asked)).upgrade
-    further = mesh(istiod=runs("1.29.1", "1.30.0"), **expecting(**asked)).upgrade
-
-    assert found.out_of_skew == []
-    (warning,) = found.ahead_for_now
-    assert warning.seen == "its proxy runs 1.29.1 and will be newer than istiod 1.28.2"
-    assert [each.subject for each in further.out_of_skew] == ["Pod shop/web-1"]
-    assert mesh(istiod=runs("1.28.2", "1.29.1")).upgrade.ahead_for_now == []
-
-
-def test_a_proxy_one_behind_is_within_it() -> None:
-    assert mesh(istiod=runs("1.28.2", "1.28.2")).upgrade.out_of_skew == []
-
-
-def test_a_proxy_that_is_not_connected_is_of_its_images_version() -> None:
-    def with_image(image: str) -> object:
-        pod = sidecar("late")
-        spec = type(pod.spec)(containers=(Container(name="istio-proxy", image=image),))
-        return type(pod)(metadata=pod.metadata, spec=spec, status=pod.status)
-
-    old = mesh(pods=(istiod(), with_image("docker.io/istio/proxyv2:1.26.0"))).upgrade
-    unknown = mesh(pods=(istiod(), with_image("proxyv2@sha256:0"))).upgrade
-
-    assert [each.subject for each in old.out_of_skew] == ["Pod shop/late"]
-    with pytest.raises(CouldNotVerify, match="version of the proxy of Pod shop/late is unknown"):
-        unknown.out_of_skew  # noqa: B018

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from meshgate.facts.precheck.detections.base import Detection, Mesh, Sign, named, ztunnels
-from meshgate.facts.precheck.upgrade_path import Upgrade
+from meshgate.facts.precheck.proxy_skew import ProxySkew
 from meshgate.semantics import pods, workloads
 from meshgate.semantics.releases import ALPHA_GATEWAY_API, Rule
 from meshgate.snapshot.kubernetes import Pod
@@ -103,9 +103,9 @@ def ambient_reconcile(mesh: Mesh, rule: Rule) -> Iterator[Sign]:
         yield from _ambient(mesh)
 
 
-def _ambient(mesh: Mesh) -> Iterator[Sign]:
+def _ambient(mesh: Mesh, seen: str = "the mesh has ambient workloads") -> Iterator[Sign]:
     for pod in ztunnels(mesh.evidence.pods)[:1]:
-        yield Sign(pods.name(pod), "the mesh has ambient workloads", owner=workloads.owner(pod))
+        yield Sign(pods.name(pod), seen, owner=workloads.owner(pod))
 
 
 def ambient_entry(mesh: Mesh, rule: Rule) -> Iterator[Sign]:
@@ -123,7 +123,7 @@ def dry_run(mesh: Mesh, rule: Rule) -> Iterator[Sign]:
     (name,) = rule.names
     if not any(each.variables.get(name) == "true" for each in mesh.settings):
         return
-    versions = Upgrade(mesh.evidence).proxies
+    versions = ProxySkew(mesh.evidence).versions
     for pod in ztunnels(mesh.evidence.pods):
         version = versions.get(pods.name(pod))
         if version is None:
@@ -164,7 +164,33 @@ def _enrolled(pod: Pod) -> bool:
     )
 
 
+def ambient_size(mesh: Mesh, rule: Rule) -> Iterator[Sign]:
+    """Yield ztunnel if the mesh has as many ambient workloads as the rule names."""
+    (limit,) = map(int, rule.names)
+    if sum(_enrolled(pod) for pod in mesh.evidence.pods) >= limit:
+        yield from _ambient(mesh, f"the mesh has more than {limit} ambient workloads")
+
+
+def networks(mesh: Mesh, rule: Rule) -> Iterator[Sign]:
+    """Yield istiods whose mesh config names networks."""
+    for each in mesh.settings:
+        if each.networks:
+            yield Sign(each.deployment, "its mesh config names several networks")
+
+
+def image_verifier(mesh: Mesh, rule: Rule) -> Iterator[Sign]:
+    """Yield webhooks of programs that can verify image signatures."""
+    for kind, found in (
+        ("MutatingWebhookConfiguration", mesh.evidence.mutating_webhooks),
+        ("ValidatingWebhookConfiguration", mesh.evidence.validating_webhooks),
+    ):
+        for each in found:
+            if each.metadata.name.startswith(rule.names):
+                yield Sign(f"{kind} {each.metadata.name}", "may verify image signatures")
+
+
 ALL: tuple[Detection, ...] = (
     *(variable, proxy_metadata, mesh_config, tracing, compatibility, nftables),
     *(crd, alpha_crd, tool, ambient_reconcile, ambient_entry, dry_run, excluded_ambient),
+    *(ambient_size, networks, image_verifier),
 )

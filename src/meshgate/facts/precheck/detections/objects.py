@@ -1,14 +1,16 @@
-"""Detections in routing objects: VirtualServices, DestinationRules, Gateways and routes."""
+"""Detections in Istio's objects: VirtualServices, DestinationRules, Gateways, EnvoyFilters."""
 
 from collections import defaultdict
 from collections.abc import Iterator
 
 from meshgate.facts.precheck.detections.base import Detection, Mesh, Sign, named
-from meshgate.semantics.releases import ALPHA_GATEWAY_API, Rule
+from meshgate.semantics.releases import Rule
 from meshgate.snapshot.istio import DestinationRule, TrafficPolicy
 
 MANAGED = "gateway.istio.io/managed"
-REDIRECT = "RequestRedirect"
+
+# pkg/config/validation/validation.go of Istio 1.31
+MAX_PROXY_VERSION = 1024
 
 
 def mirror(mesh: Mesh, rule: Rule) -> Iterator[Sign]:
@@ -97,37 +99,6 @@ def shared_host(mesh: Mesh, rule: Rule) -> Iterator[Sign]:
                 )
 
 
-def tls_listener(mesh: Mesh, rule: Rule) -> Iterator[Sign]:
-    """Yield TLS listeners of Gateways that istiod ignores today for want of the alpha flag."""
-    if all(each.variables.get(ALPHA_GATEWAY_API) == "true" for each in mesh.settings):
-        return
-    for gateway in mesh.evidence.api_gateways:
-        for listener in gateway.spec.listeners:
-            if listener.protocol == "TLS":
-                yield Sign(
-                    named("Gateway", gateway.metadata),
-                    f"its listener {listener.name} has the protocol TLS",
-                    (("listener", listener.name),),
-                )
-
-
-def cors_filter(mesh: Mesh, rule: Rule) -> Iterator[Sign]:
-    """Yield HTTPRoutes with a CORS filter."""
-    for route in mesh.evidence.http_routes:
-        if any(each.type == "CORS" for one in route.spec.rules for each in one.filters):
-            yield Sign(named("HTTPRoute", route.metadata), "has a CORS filter")
-
-
-def no_backends(mesh: Mesh, rule: Rule) -> Iterator[Sign]:
-    """Yield HTTPRoutes with a rule that has neither backends nor a redirect."""
-    for route in mesh.evidence.http_routes:
-        if any(
-            not each.backend_refs and all(one.type != REDIRECT for one in each.filters)
-            for each in route.spec.rules
-        ):
-            yield Sign(named("HTTPRoute", route.metadata), "has a rule without backendRefs")
-
-
 def external_sds(mesh: Mesh, rule: Rule) -> Iterator[Sign]:
     """Yield Istio Gateways that get certificates from an SDS provider."""
     for gateway in mesh.evidence.gateways:
@@ -160,8 +131,19 @@ def merged_gateway(mesh: Mesh, rule: Rule) -> Iterator[Sign]:
             )
 
 
+def long_proxy_version(mesh: Mesh, rule: Rule) -> Iterator[Sign]:
+    """Yield EnvoyFilters with a proxyVersion that the target's validation rejects."""
+    for each in mesh.evidence.envoy_filters:
+        versions = [one.match.proxy for one in each.spec.config_patches if one.match]
+        longest = max((len(one.proxy_version) for one in versions if one), default=0)
+        if longest > MAX_PROXY_VERSION:
+            yield Sign(
+                named("EnvoyFilter", each.metadata),
+                f"has a proxyVersion of more than {MAX_PROXY_VERSION} characters",
+            )
+
+
 ALL: tuple[Detection, ...] = (
     *(mirror, connection_pool, retry_budget_default, retry_budget_subset, outlier_detection),
-    *(subset_tls, shared_host, tls_listener, cors_filter, no_backends, external_sds),
-    merged_gateway,
+    *(subset_tls, shared_host, external_sds, merged_gateway, long_proxy_version),
 )

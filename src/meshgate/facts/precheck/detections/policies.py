@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterator
+from ipaddress import ip_address, ip_network
 
 from meshgate.facts.precheck.detections.base import Detection, Mesh, Sign, named
 from meshgate.semantics.releases import Rule
@@ -15,6 +16,15 @@ AGENT_PORT = "15020"
 
 # pkg/util/net/ip.go of Istio 1.30, ValidateInterfaceNames
 INTERFACE = re.compile(r"[a-zA-Z][a-zA-Z0-9_.\-]{0,14}")
+
+# apimachinery's resource.ParseQuantity
+QUANTITY = re.compile(r"[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([KMGTPE]i|[numkMGTPE]|[eE][+-]?[0-9]+)?")
+
+# pkg/security/dial.go of Istio 1.30.4; the name leads to 169.254.169.254 in Google Cloud
+METADATA_ADDRESSES = (ip_network("100.100.100.200/32"), ip_network("fd00:ec2::/32"))
+LINK_LOCAL_MULTICAST = (ip_network("224.0.0.0/24"), ip_network("ff02::/16"))
+METADATA_HOST = "metadata.google.internal"
+URI = re.compile(r"https?://(?:[^/?#@]*@)?(\[[^]]*]|[^/:?#]+)", re.IGNORECASE)
 
 # Characters that Istio did not quote in regular expressions; `*` is its own wildcard.
 _SPECIAL = re.compile(r"[.\[\](){}+?^$|\\]")
@@ -106,6 +116,50 @@ def unlabeled_entry(mesh: Mesh, rule: Rule) -> Iterator[Sign]:
             yield Sign(named("WorkloadEntry", each.metadata), f"has no label {label}")
 
 
+def link_local_jwks(mesh: Mesh, rule: Rule) -> Iterator[Sign]:
+    """Yield RequestAuthentications with a jwksUri at an address that istiod blocks."""
+    for each in mesh.evidence.request_authentications:
+        hosts = {_host(one.jwks_uri) for one in each.spec.jwt_rules}
+        for host in sorted(filter(_blocked, hosts)):
+            yield Sign(
+                named("RequestAuthentication", each.metadata),
+                f"has a jwksUri at {host}",
+                (("host", host),),
+            )
+
+
+def _host(uri: str) -> str:
+    match = URI.match(uri)
+    return match[1].strip("[]").lower() if match else ""
+
+
+def _blocked(host: str) -> bool:
+    if host == METADATA_HOST:
+        return True
+    try:
+        address = ip_address(host)
+    except ValueError:
+        return False
+    return (
+        address.is_link_local
+        or any(address in each for each in LINK_LOCAL_MULTICAST)
+        or any(address in each for each in METADATA_ADDRESSES)
+    )
+
+
+def quantity(mesh: Mesh, rule: Rule) -> Iterator[Sign]:
+    """Yield workloads with an annotation that is not a Kubernetes quantity."""
+    for each in mesh.evidence.workloads:
+        for name in sorted({*rule.names} & each.values.keys()):
+            if not QUANTITY.fullmatch(each.values[name]):
+                yield Sign(
+                    _subject(each),
+                    f"its pod template has {name}: {each.values[name]!r}",
+                    (("annotation", name),),
+                )
+
+
 ALL: tuple[Detection, ...] = (
     *(annotation, prometheus_port, interface_names, policy_metacharacters, unlabeled_entry),
+    *(link_local_jwks, quantity),
 )
