@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, Locator, Page, expect, sync_playwright
+from playwright.sync_api import Browser, Locator, Page, Request, expect, sync_playwright
 
 from meshgate.report.html import write
 from meshgate.report.run import Run
@@ -59,7 +59,12 @@ def opened(browser: Browser, report: Path, anchor: str = "", **options: Any) -> 
     trouble: list[str] = []
     page.on("console", lambda message: trouble.append(message.text))
     page.on("pageerror", lambda error: trouble.append(str(error)))
-    page.on("request", lambda sent: trouble.append(sent.url) if sent.url[: len(url)] != url else 0)
+
+    def sent(request: Request) -> None:
+        if not request.url.startswith(url):
+            trouble.append(request.url)
+
+    page.on("request", sent)
     page.goto(f"{url}{anchor}")
     yield page
     assert trouble == []
@@ -227,7 +232,11 @@ def test_paper_shows_what_a_click_would(bright: Page) -> None:
 
 
 def test_a_phone_shows_it_without_scrolling_sideways(browser: Browser, report: Path) -> None:
-    phone = {"viewport": {"width": 360, "height": 740}, "is_mobile": True, "has_touch": True}
+    phone: dict[str, Any] = {
+        "viewport": {"width": 360, "height": 740},
+        "is_mobile": True,
+        "has_touch": True,
+    }
     with opened(browser, report, **phone) as page:
         expect(page.locator(".start")).to_be_in_viewport()
         page.locator("details.row summary").first.tap()

@@ -89,7 +89,7 @@ class Terminal:
 
     def attach(self) -> None:
         """Let pytest's reporter, which is created after this, print to what can be held back."""
-        sys.stdout = self._output  # type: ignore[assignment]
+        sys.stdout = self._output
 
     def hold(self) -> None:
         """Hold back what pytest and its plugins print."""

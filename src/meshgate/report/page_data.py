@@ -82,7 +82,7 @@ def _check(outcome: Outcome) -> dict[str, Any]:
 def _page(row: Check) -> str:
     """Return the page of a check as HTML, without its title; its sections are headings 4."""
     _, _, body = row.text.partition("\n")
-    return _MARKDOWN.render(body).replace("h2>", "h4>")
+    return str(_MARKDOWN.render(body)).replace("h2>", "h4>")
 
 
 def _findings(run: Run) -> Iterator[dict[str, Any]]:
