@@ -25,7 +25,7 @@ def broken(root: Path, recorded: Callable[[Snapshot], Path]) -> Broken:
     """The healthy recording after one change, as a file."""
 
     def write(change: Break) -> Path:
-        healthy = load(root / "demo/healthy.json.gz")
+        healthy = load(root / "tests/fixtures/schema-1/healthy.json.gz")
         recording = msgspec.json.decode(msgspec.json.encode(healthy))
         change(recording)
         return recorded(msgspec.convert(recording, Snapshot))

@@ -1,6 +1,6 @@
 """The recorded healthy mesh, with one thing broken at a time: what each claim then says.
 
-The recordings of demo/ are real; a case changes the smallest thing that a real fault would change.
+The recordings are real (Istio 1.28 to 1.29); a case changes the least that a real fault changes.
 """
 
 import copy
@@ -468,13 +468,13 @@ UNKNOWN = [
 
 
 def test_the_healthy_recording_opens_the_gate(gate: Gate, root: Path) -> None:
-    run = gate("-m", "controlplane", f"--snapshot={root}/demo/healthy.json.gz")
+    run = gate("-m", "controlplane", f"--snapshot={root}/tests/fixtures/schema-1/healthy.json.gz")
 
     assert run.code == 0, run.out
 
 
 def test_the_broken_recording_closes_it(gate: Gate, root: Path) -> None:
-    run = gate("-m", "controlplane", f"--snapshot={root}/demo/broken.json.gz")
+    run = gate("-m", "controlplane", f"--snapshot={root}/tests/fixtures/schema-1/broken.json.gz")
 
     assert run.code == 1, run.out
     assert {line.split()[1] for line in run.verdict if line.startswith("FAIL ")} == {
@@ -537,7 +537,7 @@ def test_what_is_unusual_and_healthy_opens_the_gate(
 
 
 def test_the_level_that_fails_can_be_lowered(gate: Gate, root: Path) -> None:
-    recording = f"--snapshot={root}/demo/healthy.json.gz"
+    recording = f"--snapshot={root}/tests/fixtures/schema-1/healthy.json.gz"
 
     run = gate("-m", "controlplane", recording, "--failure-threshold=Warning")
 
@@ -548,7 +548,7 @@ def test_the_level_that_fails_can_be_lowered(gate: Gate, root: Path) -> None:
 def test_what_only_an_empty_list_of_secrets_says_is_left_out_and_told(
     gate: Gate, root: Path
 ) -> None:
-    run = gate("-m", "controlplane", f"--snapshot={root}/demo/healthy.json.gz")
+    run = gate("-m", "controlplane", f"--snapshot={root}/tests/fixtures/schema-1/healthy.json.gz")
 
     assert "3 messages of istioctl analyze (IST0101) are omitted" in run.out
 

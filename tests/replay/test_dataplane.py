@@ -203,7 +203,7 @@ CHECK_MTLS = Path("verification/check_mtls.py")
 
 
 def test_the_healthy_recording_opens_the_gate(gate: Gate, root: Path) -> None:
-    run = gate(CHECK_MTLS, f"--snapshot={root}/demo/healthy.json.gz")
+    run = gate(CHECK_MTLS, f"--snapshot={root}/tests/fixtures/schema-1/healthy.json.gz")
 
     assert run.code == 0, run.out
 

@@ -119,13 +119,13 @@ FAILED = [
 
 
 def test_the_healthy_recording_opens_the_gate(gate: Gate, root: Path) -> None:
-    run = gate("-m", "ingress", f"--snapshot={root}/demo/healthy.json.gz")
+    run = gate("-m", "ingress", f"--snapshot={root}/tests/fixtures/schema-1/healthy.json.gz")
 
     assert run.code == 0, run.out
 
 
 def test_gateways_that_were_not_restarted_close_it(gate: Gate, root: Path) -> None:
-    run = gate("-m", "ingress", f"--snapshot={root}/demo/broken.json.gz")
+    run = gate("-m", "ingress", f"--snapshot={root}/tests/fixtures/schema-1/broken.json.gz")
 
     assert run.code == 1, run.out
     assert {line.split()[1] for line in run.verdict if line.startswith("FAIL ")} == {"IG001"}

@@ -222,7 +222,9 @@ def broken(root: Path, recorded: Callable[[Snapshot], Path]) -> Callable[[Break]
     """The healthy recording after one change, as a file."""
 
     def write(change: Break) -> Path:
-        recording = msgspec.json.decode(msgspec.json.encode(load(root / "demo/healthy.json.gz")))
+        recording = msgspec.json.decode(
+            msgspec.json.encode(load(root / "tests/fixtures/schema-1/healthy.json.gz"))
+        )
         change(recording)
         return recorded(msgspec.convert(recording, Snapshot))
 
@@ -230,7 +232,7 @@ def broken(root: Path, recorded: Callable[[Snapshot], Path]) -> Callable[[Break]
 
 
 def test_the_healthy_recording_opens_the_gate(gate: Gate, root: Path) -> None:
-    run = gate("-m", "precheck", f"--snapshot={root}/demo/healthy.json.gz")
+    run = gate("-m", "precheck", f"--snapshot={root}/tests/fixtures/schema-1/healthy.json.gz")
 
     assert run.code == 0, run.out
 
@@ -302,7 +304,7 @@ def test_a_support_matrix_that_is_none_is_wrong_usage(
     (tmp_path / "matrix").write_text("release = 1")
 
     run = gate(
-        *("-m", "precheck", f"--snapshot={root}/demo/healthy.json.gz"),
+        *("-m", "precheck", f"--snapshot={root}/tests/fixtures/schema-1/healthy.json.gz"),
         f"--support-matrix={tmp_path}/matrix",
     )
 
@@ -313,6 +315,6 @@ def test_a_support_matrix_that_is_none_is_wrong_usage(
 def test_what_only_says_that_the_verifier_may_not_install_is_left_out_and_told(
     gate: Gate, root: Path
 ) -> None:
-    run = gate("-m", "precheck", f"--snapshot={root}/demo/healthy.json.gz")
+    run = gate("-m", "precheck", f"--snapshot={root}/tests/fixtures/schema-1/healthy.json.gz")
 
     assert "11 findings of istioctl x precheck (IST0141) were left out" in run.out

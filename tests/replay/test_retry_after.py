@@ -119,7 +119,7 @@ def broken(root: Path, recorded: Callable[[Snapshot], Path]) -> Callable[[Break]
     """The healthy recording after one change, as a file."""
 
     def write(change: Break) -> Path:
-        healthy = load(root / "demo/healthy.json.gz")
+        healthy = load(root / "tests/fixtures/schema-1/healthy.json.gz")
         recording = msgspec.json.decode(msgspec.json.encode(healthy))
         change(recording)
         return recorded(msgspec.convert(recording, Snapshot))
@@ -128,7 +128,7 @@ def broken(root: Path, recorded: Callable[[Snapshot], Path]) -> Callable[[Break]
 
 
 def test_the_healthy_recording_opens_the_gate(gate: Gate, root: Path) -> None:
-    run = gate(FILE, f"--snapshot={root}/demo/healthy.json.gz")
+    run = gate(FILE, f"--snapshot={root}/tests/fixtures/schema-1/healthy.json.gz")
 
     assert run.code == 0, run.out
 
