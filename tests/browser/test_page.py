@@ -13,7 +13,6 @@ from playwright.sync_api import (
     Locator,
     Page,
     Request,
-    ViewportSize,
     expect,
     sync_playwright,
 )
