@@ -269,7 +269,8 @@ def topology(**lists: Any) -> GatewayTopology:
     """The ways in of a mesh that is well but for these lists."""
     held = {**HEALTHY, **lists}
     names = [name for name in RoutingConfig._fields if name != "slices"]
-    filled = {name: held.get(name, ()) for name in names}
+    otherwise: dict[str, Any] = RoutingConfig._field_defaults
+    filled: dict[str, Any] = {name: held.get(name, otherwise.get(name, ())) for name in names}
     return GatewayTopology(RoutingConfig(**filled, slices=held["endpoint_slices"]))
 
 

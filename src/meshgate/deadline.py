@@ -35,7 +35,7 @@ class Deadline:
         return self.left == 0
 
     def expire(self) -> None:
-        """Let it pass now: whoever shares it stops waiting."""
+        """Let it pass now: everything that shares it stops waiting."""
         self._end = -math.inf
 
     def within(self, seconds: float) -> "Deadline":
@@ -83,6 +83,9 @@ def concurrently(call: Callable[[T], R], values: Iterable[T], workers: int) -> l
         call: is called once for each value; after one call has raised, no further one starts.
         values: are read before the first call.
         workers: how many calls run at the same time.
+
+    Returns:
+        One result for each value.
 
     Raises:
         BaseException: what a call raised; of several calls, the first by position.

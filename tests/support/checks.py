@@ -20,7 +20,7 @@ from meshgate.verdict import Basis, Finding, Outcome, Ruling, outcome, ruling
 from tests.support.fuzzing import ROOT
 
 
-class Judgement:
+class Judgment:
     """The result of every check.
 
     Attributes:

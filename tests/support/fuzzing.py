@@ -15,7 +15,7 @@ from typing import Any
 
 import msgspec
 import yaml
-from hypothesis import Phase, settings
+from hypothesis import HealthCheck, Phase, settings
 
 from meshgate.snapshot.items import KINDS, SOURCES
 from meshgate.snapshot.store import load
@@ -51,6 +51,7 @@ def examples(usual: int) -> settings:
         deadline=None,
         derandomize=not factor,
         database=None,
+        suppress_health_check=list(HealthCheck),  # a loaded machine is slow
         phases=(Phase.explicit, Phase.generate),  # to shrink a recording takes minutes
     )
 

@@ -180,6 +180,7 @@ spec:
             - --istio-namespace={{ .istioNamespace }}
             - --target-version={{ .targetVersion }}
             - --settle={{ int .settle }}
+            - --deadline={{ sub (int .deadline) 120 }} # the rest is for the image, and for publishing
             - --job={{ .namespace }}/{{ $.name }}@$(JOB_UID)
             {{- with include "meshgate.reports" $ }}
             - --report-to={{ . }}{{ if gt $shards 1 }}-$(SHARD){{ end }}

@@ -1,6 +1,7 @@
 """Exec credential plugins of a kubeconfig, with an end: the client library waits for ever."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -11,6 +12,8 @@ from typing import Any
 from kubernetes.config import exec_provider
 from kubernetes.config.config_exception import ConfigException
 
+from meshgate.collect.shadow.processes import guarded
+
 SECONDS = 60.0
 failures: list[str] = []
 
@@ -19,6 +22,10 @@ class _Bounded(subprocess.Popen[str]):
     def __init__(self, args: list[str], **options: Any) -> None:
         self._name = args[0]
         self._own_session = not sys.stdin.isatty()  # a login in the terminal keeps it
+        path = (options.get("env") or os.environ).get("PATH")
+        # a run that is killed leaves no plugin behind; a missing program is the library's error
+        if program := shutil.which(args[0], path=path):
+            args = guarded([program, *args[1:]])
         super().__init__(args, start_new_session=self._own_session, **options)
 
     def communicate(

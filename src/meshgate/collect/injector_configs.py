@@ -1,13 +1,14 @@
-"""The ConfigMaps of the injectors: which pods, ports and namespaces they exclude."""
+"""How each istiod is configured: injection, identities, namespaces and gateways."""
 
 import msgspec
 
 from meshgate.collect.errors import ReadError
+from meshgate.collect.istiod_settings import IstiodDeployment, environment
 from meshgate.collect.readers import Context
 from meshgate.semantics import meshes
 from meshgate.snapshot.base import Base
 from meshgate.snapshot.injector import InjectorConfig
-from meshgate.snapshot.items import Items, Kind
+from meshgate.snapshot.items import KINDS, Items, Kind
 from meshgate.snapshot.kubernetes import LabelSelector
 
 
@@ -31,11 +32,20 @@ class _Config(Base, frozen=True):
 
 class _Mesh(Base, frozen=True):
     discovery_selectors: tuple[LabelSelector, ...] | None = None
+    trust_domain: str | None = None
+    trust_domain_aliases: tuple[str, ...] | None = None
+    root_namespace: str | None = None
+
+    def over(self, shared: "_Mesh") -> "_Mesh":
+        """Return this mesh config completed by a shared one, whose fields it overrides."""
+        own = {name: value for name, value in msgspec.structs.asdict(self).items() if value}
+        return msgspec.structs.replace(shared, **own)
 
 
 class _Proxy(Base, frozen=True):
     exclude_inbound_ports: str = ""
     include_inbound_ports: str = ""
+    cluster_domain: str = ""
 
 
 class _Global(Base, frozen=True):
@@ -46,13 +56,16 @@ class _Values(Base, frozen=True):
     global_: _Global = msgspec.field(default=_Global(), name="global")
 
 
+# The ID that an istiod without CLUSTER_ID gives to its cluster.
+DEFAULT_CLUSTER = "Kubernetes"
+
 _KIND = Kind("configmaps", "", "v1", "configmaps", _ConfigMap)
 # before there are threads, see snapshot/model.py
 _VALUES = msgspec.json.Decoder(_Values)
 
 
 def read(context: Context, found: Items) -> tuple[InjectorConfig, ...]:
-    """Return the configuration of the injector of each revision that has an istiod here.
+    """Return the configuration of each revision that has an istiod here.
 
     Raises ReadError if one cannot be read or decoded.
     """
@@ -62,24 +75,44 @@ def read(context: Context, found: Items) -> tuple[InjectorConfig, ...]:
         for pod in found.pods
         if pod.metadata.namespace == namespace and pod.metadata.labels.get("app") == "istiod"
     }
-    configs = (_of(context, namespace, revision) for revision in sorted(revisions))
+    variables = _environments(context, namespace) if revisions else {}
+    configs = (
+        _of(context, namespace, revision, variables.get(revision)) for revision in sorted(revisions)
+    )
     return tuple(config for config in configs if config is not None)
 
 
-def _of(context: Context, namespace: str, revision: str) -> InjectorConfig | None:
-    """Return the configuration of a revision; None if it has no ConfigMap."""
+def _environments(context: Context, namespace: str) -> dict[str, dict[str, str]]:
+    """Return the environment of istiod's Deployment by revision."""
+    only = f"metadata.namespace={namespace}"
+    kind = msgspec.structs.replace(KINDS["deployments"], type=IstiodDeployment, only=only)
+    return {
+        meshes.revision(each.metadata.labels): environment(each)
+        for each in context.cluster.objects(kind)
+        if each.metadata.labels.get("app") == "istiod"
+    }
+
+
+def _of(
+    context: Context, namespace: str, revision: str, variables: dict[str, str] | None
+) -> InjectorConfig | None:
+    """Return the configuration of a revision; None if nothing is known about it."""
     suffix = "" if revision == meshes.DEFAULT else f"-{revision}"
     injector = _data(context, namespace, f"istio-sidecar-injector{suffix}")
     istio = _data(context, namespace, f"istio{suffix}")
-    if injector is None and istio is None:
+    if injector is None and istio is None and variables is None:
         return None
     injector, istio = injector or _Data(), istio or _Data()
+    known = variables or {}
     name = f"istio-sidecar-injector{suffix}"
     try:
         config = msgspec.yaml.decode(injector.config or "{}", type=_Config)
         proxy = _VALUES.decode(injector.values or "{}").global_.proxy
         name = f"istio{suffix}"
         mesh = msgspec.yaml.decode(istio.mesh or "{}", type=_Mesh)
+        if name := known.get("SHARED_MESH_CONFIG", ""):
+            shared = _data(context, namespace, name) or _Data()
+            mesh = mesh.over(msgspec.yaml.decode(shared.mesh or "{}", type=_Mesh))
     except (ValueError, msgspec.MsgspecError) as error:
         # not the error's own words: they may quote what was read
         raise ReadError(
@@ -94,6 +127,12 @@ def _of(context: Context, namespace: str, revision: str) -> InjectorConfig | Non
         excluded_ports=proxy.exclude_inbound_ports,
         included_ports=proxy.include_inbound_ports,
         discovery=mesh.discovery_selectors or (),
+        trust_domain=mesh.trust_domain or "",
+        trust_domain_aliases=mesh.trust_domain_aliases or (),
+        root_namespace=mesh.root_namespace or "",
+        cluster_domain=proxy.cluster_domain,
+        cluster_id="" if variables is None else variables.get("CLUSTER_ID", DEFAULT_CLUSTER),
+        scoped_gateways=known.get("PILOT_SCOPE_GATEWAY_TO_NAMESPACE", "").lower() == "true",
     )
 
 

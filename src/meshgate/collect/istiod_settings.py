@@ -44,7 +44,9 @@ class _DeploymentSpec(Base, frozen=True):
     template: _Template = _Template()
 
 
-class _Deployment(Base, frozen=True):
+class IstiodDeployment(Base, frozen=True):
+    """A Deployment of istiod with its environment, which leaves this package only in part."""
+
     metadata: Metadata
     spec: _DeploymentSpec = _DeploymentSpec()
 
@@ -112,7 +114,7 @@ def read(cluster: Cluster, istio_namespace: str) -> tuple[Settings, ...]:
     """Return the settings of every istiod of the namespace; raise ReadError."""
     only = f"metadata.namespace={istio_namespace}"
     deployments = cluster.objects(
-        msgspec.structs.replace(KINDS["deployments"], type=_Deployment, only=only)
+        msgspec.structs.replace(KINDS["deployments"], type=IstiodDeployment, only=only)
     )
     agent = _cni(cluster)
     return tuple(
@@ -123,7 +125,7 @@ def read(cluster: Cluster, istio_namespace: str) -> tuple[Settings, ...]:
 
 
 def _settings(
-    cluster: Cluster, namespace: str, deployment: _Deployment, agent: Mapping[str, str]
+    cluster: Cluster, namespace: str, deployment: IstiodDeployment, agent: Mapping[str, str]
 ) -> Settings:
     revision = deployment.metadata.labels.get("istio.io/rev", "default")
     suffix = "" if revision == "default" else f"-{revision}"
@@ -166,10 +168,14 @@ def _settings(
 TRACERS = frozenset({"zipkin", "lightstep", "datadog", "stackdriver", "openCensusAgent"})
 
 
-def _variables(deployment: _Deployment) -> dict[str, str]:
+def _variables(deployment: IstiodDeployment) -> dict[str, str]:
+    return _kept(environment(deployment), tracked_variables())
+
+
+def environment(deployment: IstiodDeployment) -> dict[str, str]:
+    """Return istiod's environment variables; one that is read from elsewhere is empty."""
     containers = deployment.spec.template.spec.containers
-    found = {each.name: each.value for box in containers for each in box.env}
-    return _kept(found, tracked_variables())
+    return {each.name: each.value for box in containers for each in box.env}
 
 
 def _kept(found: Mapping[str, Any], names: Iterable[str]) -> dict[str, str]:

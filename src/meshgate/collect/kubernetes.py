@@ -21,6 +21,7 @@ from meshgate.collect import exec_plugins
 from meshgate.collect.answers import Answer, address, is_permanent, refusal, unreachable
 from meshgate.collect.errors import OUT_OF_TIME, NoCluster, ReadError
 from meshgate.collect.lists import Listing, not_kubernetes, read_list, undecodable
+from meshgate.collect.memory_files import keep_in_memory
 from meshgate.collect.port_forward import Forwarded, tunnel
 from meshgate.deadline import Deadline, bounded
 from meshgate.snapshot.base import Base
@@ -80,6 +81,7 @@ class Cluster:
             raise NoCluster(f"the kubeconfig cannot be read: {words}") from error
         if exec_plugins.failures:
             raise NoCluster(exec_plugins.failures.pop())
+        keep_in_memory(settings)
         settings.retries = False
         self.api = client.ApiClient(settings)
         self.host = str(settings.host)

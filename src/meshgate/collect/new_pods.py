@@ -15,7 +15,7 @@ from meshgate.collect.errors import ReadError
 from meshgate.collect.readers import Context
 from meshgate.probe.admission import Injection, inject_each
 from meshgate.semantics.json_patch import patched
-from meshgate.semantics.meshes import foreign_revisions
+from meshgate.semantics.meshes import own_mesh
 from meshgate.semantics.webhooks import IGNORED, Backend, Hook, Webhooks
 from meshgate.semantics.workloads import PROXY
 from meshgate.snapshot.items import Items, Kind
@@ -56,7 +56,7 @@ def read(context: Context, found: Items) -> NewPods:
         (),
         found.services,
         found.endpoint_slices,
-        foreign_revisions(found.pods, context.expectations.istio_namespace),
+        own_mesh(found, context.expectations.istio_namespace),
     )
     namespaces = {each.metadata.name: each for each in found.namespaces}
     seen: set[str] = set()

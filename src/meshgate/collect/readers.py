@@ -30,7 +30,7 @@ from meshgate.probe import pair as probes
 from meshgate.probe.plan import Plan
 from meshgate.probe.tls import StorageError
 from meshgate.probe.traffic import Traffic
-from meshgate.semantics.meshes import foreign_revisions
+from meshgate.semantics.meshes import OwnMesh, own_mesh
 from meshgate.semantics.retry_after import matching_pod_labels
 from meshgate.semantics.sampling import sample
 from meshgate.semantics.topology import GatewayTopology, RoutingConfig
@@ -129,7 +129,7 @@ def read_admission(context: Context, found: Items) -> Admission:
         validating=found.validating_webhooks,
         services=found.services,
         slices=found.endpoint_slices,
-        foreign=foreign_revisions(found.pods, context.expectations.istio_namespace),
+        own=_own(context, found),
     )
     return admission.ask(
         webhooks,
@@ -137,6 +137,10 @@ def read_admission(context: Context, found: Items) -> Admission:
         context.transport.dial,
         webhooks.opted_in(found.namespaces, found.pods),
     )
+
+
+def _own(context: Context, found: Items) -> OwnMesh:
+    return own_mesh(found, context.expectations.istio_namespace)
 
 
 def read_signing(context: Context, found: Items) -> Signing:
@@ -159,6 +163,7 @@ def read_port_probes(context: Context, found: Items) -> PortProbes:
     credential = signing.credential(token)
     root = _root(context, found, credential)
     authorities = [_replica(context, pod) for pod in replicas(context, found)]
+    pods = _own(context, found).own(found.pods)
     identity, unsigned = None, ""
     try:
         identity = signing.obtain(authorities, credential, root)
@@ -171,7 +176,7 @@ def read_port_probes(context: Context, found: Items) -> PortProbes:
             each.number,
             each.http,
         )
-        for each in chosen(found.pods, found.services, context.expectations)
+        for each in chosen(pods, found.services, context.expectations)
     ]
     try:
         found_probes = mtls.ask(
@@ -206,7 +211,8 @@ def read_pair(context: Context, found: Items) -> Pair:
     ]
     sampled = sample(found.pods, others, asked, context.settings.probes.probe_sample)
     filters = found.retry_filters.filters if found.retry_filters else ()
-    throttled = matching_pod_labels(filters, plan.namespace, asked.istio_namespace)[:MOST_TEMPTED]
+    throttled = matching_pod_labels(filters, plan.namespace, _own(context, found).root_namespace)
+    throttled = throttled[:MOST_TEMPTED]
     plan = plan._replace(
         sampled=sampled, throttled=throttled, most=context.settings.probes.retry_after_burst
     )
@@ -234,8 +240,9 @@ def _replica(context: Context, pod: Pod) -> signing.Replica:
 
 def read_retry_filters(context: Context, found: Items) -> RetryFilters:
     """EnvoyFilters that are about Retry-After, and what the proxies are given of them."""
-    namespace = context.expectations.istio_namespace
-    return retry_after.read(context.cluster, context.transport, found.pods, found.istiod, namespace)
+    return retry_after.read(
+        context.cluster, context.transport, found.istiod, _own(context, found), found.pods
+    )
 
 
 def read_bursts(context: Context, found: Items) -> tuple[Burst, ...]:
@@ -279,7 +286,7 @@ def read_ingress(context: Context, found: Items) -> Ingress:
 
 def plan_ingress(context: Context, found: Items) -> gateways.Plan:
     """Return the requests that would be sent, and where from."""
-    topology = GatewayTopology(RoutingConfig.of(found))
+    topology = GatewayTopology(RoutingConfig.of(found, _own(context, found)))
     return gateways.plan(topology, context.traffic, context.transport.enter)
 
 

@@ -101,7 +101,7 @@ class Reading:
         try:
             self._wait(tries)
         except BaseException:
-            # interrupted: whoever created something removes it before the run ends
+            # interrupted: what was created is removed before the run ends
             self._deadline.expire()
             for item, result in tries.items():
                 if item in SOURCES and SOURCES[item].cleans_up:

@@ -13,6 +13,7 @@ from meshgate.collect.istiod import Transport, config_dump_path
 from meshgate.collect.kubernetes import Cluster
 from meshgate.deadline import concurrently
 from meshgate.semantics.header_rules import header_rules
+from meshgate.semantics.meshes import OwnMesh
 from meshgate.semantics.retry_after import reaches
 from meshgate.snapshot.base import Base
 from meshgate.snapshot.istiod import IstiodReading
@@ -146,18 +147,18 @@ def given_places(dump: bytes) -> tuple[HeaderRule, ...]:
 def read(
     cluster: Cluster,
     transport: Transport,
-    pods: Iterable[Pod],
     readings: Iterable[IstiodReading],
-    root_namespace: str,
+    own: OwnMesh,
+    pods: Iterable[Pod],
 ) -> RetryFilters:
     """All EnvoyFilters, and the configuration of each proxy that one of them is for.
 
     Args:
         cluster: the cluster.
         transport: how to reach istiod.
-        pods: all pods.
         readings: what each istiod replica reported.
-        root_namespace: the mesh's root namespace.
+        own: the mesh.
+        pods: all pods.
 
     Returns:
         The filters, and the header rules in the configuration of each proxy that they select.
@@ -165,14 +166,16 @@ def read(
     written = cluster.objects(msgspec.structs.replace(KINDS["envoy_filters"], type=_Written))
     filters = _filters(written)
     by_proxy = {f"{pod.metadata.name}.{pod.metadata.namespace}": pod for pod in pods}
-    replicas = {pod.metadata.name: pod for pod in pods if pod.metadata.namespace == root_namespace}
+    replicas = {
+        pod.metadata.name: pod for pod in pods if pod.metadata.namespace == own.istio_namespace
+    }
     wanted = {
         proxy.proxy: replicas[reading.pod]
         for reading in readings
         for proxy in reading.proxies
         if reading.pod in replicas
         and (pod := by_proxy.get(proxy.proxy))
-        and any(reaches(each, pod, root_namespace) for each in filters)
+        and any(reaches(each, pod, own.root_namespace) for each in filters)
     }
     given = concurrently(
         lambda each: _given(transport, each, wanted[each]), sorted(wanted), workers=4

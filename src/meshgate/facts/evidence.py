@@ -1,7 +1,9 @@
 """Access to a Snapshot that never takes *not read* for *nothing there*."""
 
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+from meshgate.semantics.meshes import OwnMesh, own_mesh
 from meshgate.snapshot.items import ITEMS, Items
 from meshgate.snapshot.model import Expectations, Gap, Snapshot
 from meshgate.verdict import CouldNotVerify
@@ -36,6 +38,11 @@ class Evidence(_Typed):  # type: ignore[misc] # frozen, as far as mypy knows
     def expectations(self) -> Expectations:
         """What the run was started with."""
         return self.snapshot.expectations
+
+    @cached_property
+    def own_mesh(self) -> OwnMesh:
+        """The mesh of the istiod namespace: its configuration, and what belongs to it."""
+        return own_mesh(self, self.expectations.istio_namespace)
 
     def need(self, item: str) -> None:
         """Raise CouldNotVerify, with the gap's reason, unless this item was read in full."""

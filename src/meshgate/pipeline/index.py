@@ -3,11 +3,9 @@
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-import msgspec
-
 from meshgate.collect.errors import ReadError
 from meshgate.report.index import Entry, page
-from meshgate.report.json import decode
+from meshgate.report.json import LARGEST, decode
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -64,8 +62,9 @@ def _runs(files: Any, root: str) -> "Iterator[Entry]":
             yield Entry(folder, page=link, why=why)
             continue
         try:
-            read = decode(files.cat_file(f"{base}{folder}/verdict.json"))
-        except msgspec.MsgspecError as error:
+            with files.open(f"{base}{folder}/verdict.json", "rb") as file:
+                read = decode(file.read(LARGEST + 1))
+        except (ValueError, RecursionError) as error:
             yield Entry(folder, page=link, why=f"cannot read its verdict.json: {error}")
         else:
             yield Entry(folder, read, link)

@@ -1,6 +1,7 @@
 """Store the files of a run outside its pod: in ConfigMaps, or storage that fsspec supports."""
 
 import io
+import itertools
 import tarfile
 from datetime import datetime
 from pathlib import Path
@@ -14,6 +15,10 @@ from meshgate.collect.snapshot_location import SCHEME, config_map
 
 if TYPE_CHECKING:
     from meshgate.collect.kubernetes import Cluster
+
+
+# of the files of one run
+MOST, LARGEST = 100, 512 * 1024 * 1024
 
 
 class Run(msgspec.Struct, frozen=True):
@@ -81,7 +86,14 @@ def fetch(place: str, run: str, folder: Path, cluster: "Cluster | None") -> None
     """
     store, name = _open(place, cluster)
     with tarfile.open(fileobj=io.BytesIO(store.get(f"{name}-{run}")), mode="r:gz") as archive:
-        archive.extractall(folder, filter="data")
+        members = list(itertools.islice(archive, MOST + 1))
+        # a header says how large its file is: nothing is unpacked to find out
+        if len(members) > MOST or sum(each.size for each in members) > LARGEST:
+            raise ValueError(
+                f"the files of {place}-{run} are more than {MOST}, or larger than "
+                f"{LARGEST // 1024**2} MiB: they are not read"
+            )
+        archive.extractall(folder, members, filter="data")
 
 
 def _open(place: str, cluster: "Cluster | None") -> tuple[ConfigMapStore, str]:

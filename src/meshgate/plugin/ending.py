@@ -45,12 +45,7 @@ class Ending:
             status: the exit code.
         """
         run = Run(verdict, snapshot)
-        json.write(json.report(run), self._files["verdict.json"])
-        try:
-            html.write(self._files["index.html"], run, self._terminal.events)
-        except Exception as error:
-            # a page that cannot be drawn changes no verdict
-            self._terminal.say(f"note could not write the page: {type(error).__name__}: {error}")
+        self._write(json.report(run), run)
         self._terminal.release(discard=not verdict.reason)
         self._terminal.result(run)
         last = text.last_line(verdict.sentence, int(verdict.gate))
@@ -86,16 +81,25 @@ class Ending:
             sentence=sentence,
             reason=why or sentence.removeprefix("GATE CLOSED: "),
         )
-        run, page = Run(verdict, snapshot), self._files["index.html"]
-        try:
-            json.write(document, self._files["verdict.json"])
-            html.write(page, run, self._terminal.events, sentence=why or sentence, exit=status)
-        except OSError as error:
-            self._terminal.say(f"note could not write the reports: {error}")
+        self._write(document, Run(verdict, snapshot), sentence=why or sentence, exit=status)
         self._publish(broken(f"{last}: {why}" if why else last, status, stages), snapshot)
         self._terminal.release(discard=bool(why))
         if not why:
             self._terminal.last(last, Gate.CLOSED)
+
+    def _write(
+        self, document: json.Report, run: Run, *, sentence: str = "", exit: int | None = None
+    ) -> None:
+        """Write the reports; a report that cannot be written changes no verdict."""
+        try:
+            json.write(document, self._files["verdict.json"])
+        except OSError as error:
+            self._terminal.say(f"note could not write verdict.json: {error}")
+        try:
+            events = self._terminal.events
+            html.write(self._files["index.html"], run, events, sentence=sentence, exit=exit)
+        except Exception as error:
+            self._terminal.say(f"note could not write the page: {type(error).__name__}: {error}")
 
     def _publish(self, verdict: Short, snapshot: "Snapshot | None") -> None:
         reports = self._settings.reports

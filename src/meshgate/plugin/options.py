@@ -3,6 +3,7 @@
 import argparse
 import os
 import shlex
+import tempfile
 from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
@@ -106,15 +107,30 @@ def prepare_reports(config: pytest.Config, settings: Settings) -> None:
         return
     for file in report_files(config, settings).values():
         try:
-            file.parent.mkdir(parents=True, exist_ok=True)
+            _writable(file)
             file.unlink(missing_ok=True)
-            if not os.access(file.parent, os.W_OK):
-                raise PermissionError(f"no permission to write in {file.parent}")
         except OSError as error:
             raise usage_error(
                 f"cannot write the report {file}: {error}. Name another directory with --reports, "
                 "or another file with --json, --html or --junitxml."
             ) from error
+    if not settings.run.snapshot:
+        try:
+            _writable(snapshot_file(settings))
+        except OSError as error:
+            raise usage_error(
+                f"cannot save the evidence in {snapshot_file(settings)}: {error}. Name another "
+                "file with --save-snapshot."
+            ) from error
+
+
+def _writable(file: Path) -> None:
+    """Create the folder of a file; raise OSError if the file cannot be created in it."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    if not os.access(file.parent, os.W_OK):
+        raise PermissionError(f"no permission to write in {file.parent}")
+    with tempfile.TemporaryFile(dir=file.parent):
+        pass  # root may do everything, except on a read-only file system
 
 
 def report_files(config: pytest.Config, settings: Settings) -> dict[str, Path]:

@@ -54,8 +54,16 @@ class Api(Protocol):
 def ask(api: Api, plan: Plan, deadline: Deadline | None = None) -> Pair:
     """Create the pair, wait for its report, and delete it in any case.
 
-    The wait ends with the run's `deadline`.  Raises ReadError if a permission is missing or the
-    API server does not answer.
+    Args:
+        api: where it is created.
+        plan: what it calls, and for how long.
+        deadline: when the run ends; None for no end.
+
+    Returns:
+        What its pods reported.
+
+    Raises:
+        ReadError: a permission is missing, or the API server does not answer.
     """
     return _Asking(api, plan, deadline or Deadline()).ask()
 

@@ -15,6 +15,14 @@ def connect(host: str, port: int, seconds: float) -> socket.socket:
 
     The system's resolver has no time limit: it is called in a thread that is abandoned.  All
     addresses of the host share the time.
+
+    Args:
+        host: a name or an address.
+        port: its port.
+        seconds: for name resolution and connection together.
+
+    Returns:
+        The connected socket.
     """
     deadline = Deadline(seconds)
     if literal(host):
@@ -29,7 +37,16 @@ def connect(host: str, port: int, seconds: float) -> socket.socket:
 
 
 def connect_first(hosts: Sequence[str], port: int, deadline: Deadline) -> socket.socket:
-    """Return a connection to the first address that accepts one; raise OSError if none does."""
+    """Return a connection to the first address that accepts one; raise OSError if none does.
+
+    Args:
+        hosts: addresses, tried in this order.
+        port: the port of all of them.
+        deadline: until when.
+
+    Returns:
+        The connected socket.
+    """
     last: OSError = OSError("the name has no address")
     for number, host in enumerate(hosts):
         if not deadline.left:

@@ -13,6 +13,7 @@ from meshgate.suppressions import key
 from meshgate.verdict import Finding, Outcome, Verdict
 
 VERSION: Literal[2] = 2
+LARGEST = 64 * 1024 * 1024  # bytes of a document that is read
 SCHEMA = "https://json-schema.org/draft/2020-12/schema"
 
 Word = Literal["not applicable", "pass", "warn", "fail", "could not verify"]
@@ -183,7 +184,12 @@ def write(document: Report, file: Path) -> None:
 
 
 def decode(document: bytes) -> Report:
-    """Return a document of this version or of version 1; raises msgspec.MsgspecError."""
+    """Return a document of this version or of version 1.
+
+    Raises ValueError or RecursionError for what is neither, or is larger than LARGEST.
+    """
+    if len(document) > LARGEST:
+        raise ValueError(f"larger than {LARGEST // 1024**2} MiB")
     if msgspec.json.decode(document, type=_Numbered).version != 1:
         return msgspec.json.decode(document, type=Report)
     old = msgspec.json.decode(document, type=_Version1)
@@ -210,7 +216,8 @@ class _Numbered(msgspec.Struct, frozen=True):
 
 def read(file: Path) -> Report:
     """Return the document of an earlier run."""
-    return decode(file.read_bytes())
+    with file.open("rb") as document:
+        return decode(document.read(LARGEST + 1))
 
 
 def _word(verdict: Verdict) -> Word:

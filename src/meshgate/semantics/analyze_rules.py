@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from meshgate.semantics.hosts import fully_qualified
+from meshgate.semantics.hosts import DEFAULT_DOMAIN, fully_qualified
 from meshgate.snapshot.istio import (
     DestinationRule,
     Gateway,
@@ -41,6 +41,7 @@ class Configuration(NamedTuple):
     destination_rules: tuple[DestinationRule, ...] = ()
     gateways: tuple[Gateway, ...] = ()
     service_entries: tuple[ServiceEntry, ...] = ()
+    domain: str = DEFAULT_DOMAIN
 
 
 @cache
@@ -78,7 +79,7 @@ def _subset_without_traffic(origin: str, found: dict[str, str], seen: Configurat
     )
     if rule is None:
         return ""
-    host = fully_qualified(rule.spec.host, rule.metadata.namespace)
+    host = fully_qualified(rule.spec.host, rule.metadata.namespace, seen.domain)
     users = []
     for service in seen.virtual_services:
         routes: tuple[Route, ...] = (*service.spec.http, *service.spec.tls, *service.spec.tcp)
@@ -86,7 +87,8 @@ def _subset_without_traffic(origin: str, found: dict[str, str], seen: Configurat
             to_host = [
                 each
                 for each in route.route
-                if fully_qualified(each.destination.host, service.metadata.namespace) == host
+                if fully_qualified(each.destination.host, service.metadata.namespace, seen.domain)
+                == host
             ]
             if to_host and _is_mirrored(route):
                 return ""  # to which subset is not collected

@@ -29,12 +29,21 @@ class Decision(NamedTuple):
 
 
 class Request(NamedTuple):
-    """A request to a port; `caller` is a SPIFFE ID without its scheme."""
+    """A request to a port.
+
+    Attributes:
+        caller: a SPIFFE ID without its scheme.
+        port: the pod's.
+        method: of the HTTP request.
+        path: of the HTTP request.
+        aliases: the aliases of the mesh's trust domain; None if they are not known.
+    """
 
     caller: str
     port: int
     method: str
     path: str
+    aliases: frozenset[str] | None = None
 
     @property
     def trust_domain(self) -> str:
@@ -225,9 +234,12 @@ def _from(source: AuthorizationSource, request: Request, home: str) -> Answer:
 def _principal(request: Request, patterns: tuple[str, ...]) -> Answer:
     """Return whether a principal matches, whose trust domain may have aliases."""
     workload = request.caller.partition("/")[2]
-    names = (request.caller, f"{LOCAL_TRUST_DOMAIN}/{workload}")
+    aliases = {LOCAL_TRUST_DOMAIN, *(request.aliases or ())}
+    names = (request.caller, *(f"{each}/{workload}" for each in aliases))
     if any(_like(each, pattern) for each in names for pattern in patterns):
         return True
+    if request.aliases is not None:
+        return False
     # another trust domain may be an alias of the mesh's
     alias = any(pattern.partition("/")[2] == workload for pattern in patterns)
     return None if alias else False

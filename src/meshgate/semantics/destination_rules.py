@@ -10,6 +10,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
+from meshgate.semantics.hosts import DEFAULT_DOMAIN
 from meshgate.snapshot.istio import DestinationRule, TrafficPolicy
 from meshgate.snapshot.kubernetes import Pod, Service
 
@@ -32,8 +33,11 @@ class Clause(NamedTuple):
 class DestinationRules:
     """All DestinationRules of the mesh, by namespace."""
 
-    def __init__(self, rules: Iterable[DestinationRule], root_namespace: str) -> None:
+    def __init__(
+        self, rules: Iterable[DestinationRule], root_namespace: str, domain: str = DEFAULT_DOMAIN
+    ) -> None:
         self._root = root_namespace
+        self._domain = domain
         self._by_namespace: defaultdict[str, list[DestinationRule]] = defaultdict(list)
         for rule in rules:
             self._by_namespace[rule.metadata.namespace].append(rule)
@@ -63,7 +67,7 @@ class DestinationRules:
             self._exported(there, home),
             self._exported(self._root, home),
         ):
-            if found := _most_specific(candidates, service):
+            if found := _most_specific(candidates, service, self._domain):
                 return found
         return []
 
@@ -87,12 +91,14 @@ def _visible(rule: DestinationRule, namespace: str) -> bool:
     )
 
 
-def _most_specific(rules: Iterable[DestinationRule], service: Service) -> list[DestinationRule]:
+def _most_specific(
+    rules: Iterable[DestinationRule], service: Service, domain: str
+) -> list[DestinationRule]:
     """Return the rules whose host is this Service, or else the longest wildcard for it."""
     best: list[DestinationRule] = []
     length = 0
     for rule in rules:
-        if not matches_host(rule, service):
+        if not matches_host(rule, service, domain):
             continue
         specific = _specificity(rule)
         if specific > length:
@@ -107,7 +113,7 @@ def _specificity(rule: DestinationRule) -> int:
     return len(host) if host.startswith("*") else 1000
 
 
-def matches_host(rule: DestinationRule, service: Service) -> bool:
+def matches_host(rule: DestinationRule, service: Service, domain: str = DEFAULT_DOMAIN) -> bool:
     """Return whether a rule's host is this Service.
 
     istiod completes only a name without dots, in the rule's namespace; `web.shop` matches nothing.
@@ -115,7 +121,7 @@ def matches_host(rule: DestinationRule, service: Service) -> bool:
     host, metadata = rule.spec.host, service.metadata
     full = f"{metadata.name}.{metadata.namespace}.svc"
     if host.startswith("*"):
-        return f"{full}.cluster.local".endswith(host[1:])
+        return f"{full}.{domain}".endswith(host[1:])
     if "." not in host:
         return (host, rule.metadata.namespace) == (metadata.name, metadata.namespace)
     # whatever the cluster's domain is

@@ -47,16 +47,18 @@ def requests(topology: GatewayTopology, listener: Listener) -> Iterator[PlannedR
         for route in routes:
             namespace = route.metadata.namespace
             if any(attached(each, namespace, listener) for each in route.spec.parent_refs):
-                yield from _of_route(kind, route, listener)
+                yield from _of_route(kind, route, listener, lists.domain)
 
 
-def _of_route(kind: str, route: Route, listener: Listener) -> Iterator[PlannedRequest | Skipped]:
+def _of_route(
+    kind: str, route: Route, listener: Listener, domain: str
+) -> Iterator[PlannedRequest | Skipped]:
     metadata = route.metadata
     subject = f"{kind} {metadata.namespace}/{metadata.name}"
     for host in hosts(listener.hosts, route.spec.hostnames):
         for number, rule in enumerate(route.spec.rules):
             backends = tuple(
-                f"{each.name}.{each.namespace or metadata.namespace}.svc.cluster.local:{each.port}"
+                f"{each.name}.{each.namespace or metadata.namespace}.svc.{domain}:{each.port}"
                 for each in rule.backend_refs
                 if each.kind == "Service" and each.weight
             )

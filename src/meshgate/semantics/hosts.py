@@ -41,9 +41,18 @@ def is_probe_name(host: str) -> bool:
     return host.startswith(PROBE)
 
 
-def fully_qualified(host: str, namespace: str) -> str:
+# Of the trust domain and of Services, where nothing else is configured.
+DEFAULT_DOMAIN = "cluster.local"
+
+
+def fully_qualified(host: str, namespace: str, domain: str = DEFAULT_DOMAIN) -> str:
     """Return a destination host as Istio completes it: `web` is `web.shop.svc.cluster.local`.
 
     Istio does not complete a name with a dot: `web.shop` stays as it is.
+
+    Args:
+        host: the host as it is written.
+        namespace: of the object that names it.
+        domain: the cluster's.
     """
-    return host if "." in host else f"{host}.{namespace}.svc.cluster.local"
+    return host if "." in host else f"{host}.{namespace}.svc.{domain}"

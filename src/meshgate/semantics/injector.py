@@ -6,7 +6,7 @@ from meshgate.semantics.selectors import selects
 from meshgate.semantics.webhooks import Hook
 from meshgate.semantics.workloads import Port, injected_revision
 from meshgate.snapshot.injector import InjectorConfig
-from meshgate.snapshot.kubernetes import LabelSelector, Namespace, Pod
+from meshgate.snapshot.kubernetes import LabelSelector, Pod
 
 _INJECT = "sidecar.istio.io/inject"
 
@@ -37,19 +37,6 @@ def of_hooks(hooks: Iterable[Hook], configs: Iterable[InjectorConfig]) -> Inject
     by_revision = {each.revision: each for each in configs}
     found = (by_revision.get(hook.revision or "default") for hook in hooks)
     return next((each for each in found if each is not None), None)
-
-
-def discovers(configs: Iterable[InjectorConfig], namespace: Namespace) -> bool:
-    """Whether an istiod of the mesh watches a namespace, by discoverySelectors.
-
-    An istiod without selectors watches all.
-    """
-    configs = tuple(configs)
-    return not configs or any(
-        not each.discovery
-        or any(selects(selector, namespace.metadata.labels) for selector in each.discovery)
-        for each in configs
-    )
 
 
 def bypass(port: Port, configs: Iterable[InjectorConfig]) -> str:

@@ -3,9 +3,13 @@
 from collections import Counter
 from collections.abc import Iterable, Mapping
 
+from meshgate.semantics.hosts import DEFAULT_DOMAIN
+from meshgate.semantics.selectors import selects
 from meshgate.semantics.workloads import injected_revision
+from meshgate.snapshot.injector import InjectorConfig
 from meshgate.snapshot.istiod import IstiodReading
-from meshgate.snapshot.kubernetes import Pod
+from meshgate.snapshot.items import Items
+from meshgate.snapshot.kubernetes import Namespace, Pod
 
 DEFAULT = "default"
 
@@ -15,38 +19,147 @@ def revision(labels: Mapping[str, str]) -> str:
     return labels.get("istio.io/rev", DEFAULT)
 
 
-def foreign_revisions(pods: Iterable[Pod], istio_namespace: str) -> frozenset[str]:
-    """Return the revisions that only an istiod in another namespace serves: another mesh's.
+class OwnMesh:
+    """The mesh of one istiod namespace: its configuration, and what belongs to it.
 
-    Control planes that share a cluster must have different revisions, because the webhooks that
-    inject for them are cluster-wide.
+    Control planes that share a cluster usually have different revisions.  Where they have the same
+    one, discoverySelectors divide the namespaces between them.
+
+    Args:
+        pods: the cluster's pods.
+        istio_namespace: the namespace of the mesh's istiod.
+        configs: the configuration of its revisions.
+        namespaces: the cluster's namespaces.
     """
-    ours: set[str] = set()
-    others: set[str] = set()
-    for pod in pods:
-        labels = pod.metadata.labels
-        if labels.get("app") == "istiod" and pod.metadata.deletion_timestamp is None:
-            found = ours if pod.metadata.namespace == istio_namespace else others
-            found.add(revision(labels))
-    return frozenset(others - ours)
+
+    def __init__(
+        self,
+        pods: Iterable[Pod],
+        istio_namespace: str,
+        configs: Iterable[InjectorConfig] = (),
+        namespaces: Iterable[Namespace] = (),
+    ) -> None:
+        ours: set[str] = set()
+        others: set[str] = set()
+        self._other_namespaces: set[str] = set()
+        for pod in pods:
+            labels = pod.metadata.labels
+            if labels.get("app") == "istiod" and pod.metadata.deletion_timestamp is None:
+                if pod.metadata.namespace == istio_namespace:
+                    ours.add(revision(labels))
+                else:
+                    others.add(revision(labels))
+                    self._other_namespaces.add(pod.metadata.namespace)
+        self.istio_namespace = istio_namespace
+        self.foreign_revisions = frozenset(others - ours)
+        self._shared_revisions = frozenset(others & ours)
+        # the revision `default` decides where they differ
+        self._configs = sorted(configs, key=lambda each: (each.revision != DEFAULT, each.revision))
+        self._namespaces = {each.metadata.name: each for each in namespaces}
+
+    # --- configuration --------------------------------------------------------------------------
+
+    @property
+    def is_configured(self) -> bool:
+        """Whether the configuration of an istiod is known; recordings of release 0.1 lack it."""
+        return bool(self._configs)
+
+    @property
+    def root_namespace(self) -> str:
+        """The namespace whose policies apply to the whole mesh."""
+        return self._first("root_namespace") or self.istio_namespace
+
+    @property
+    def trust_domain(self) -> str:
+        return self._first("trust_domain") or DEFAULT_DOMAIN
+
+    @property
+    def trust_domain_aliases(self) -> frozenset[str]:
+        """Other trust domains whose identities count as the mesh's own."""
+        return frozenset(alias for each in self._configs for alias in each.trust_domain_aliases)
+
+    @property
+    def cluster_domain(self) -> str:
+        """The domain of Services: `cluster.local`."""
+        return self._first("cluster_domain") or DEFAULT_DOMAIN
+
+    @property
+    def cluster_id(self) -> str:
+        """The ID of this cluster; empty if no istiod's environment contains it."""
+        return self._first("cluster_id")
+
+    @property
+    def scoped_gateways(self) -> bool:
+        """Whether a Gateway selects only pods of its own namespace."""
+        return any(each.scoped_gateways for each in self._configs)
+
+    def _first(self, field: str) -> str:
+        return next((value for each in self._configs if (value := getattr(each, field))), "")
+
+    # --- membership -----------------------------------------------------------------------------
+
+    def discovers(self, namespace: Namespace) -> bool:
+        """Return whether an istiod of the mesh watches a namespace, by discoverySelectors.
+
+        An istiod without selectors watches all.
+        """
+        if namespace.metadata.name in (self.istio_namespace, self.root_namespace):
+            return True
+        return not self._configs or any(
+            not each.discovery
+            or any(selects(selector, namespace.metadata.labels) for selector in each.discovery)
+            for each in self._configs
+        )
+
+    def watches(self, namespace: str) -> bool:
+        """Return whether an istiod of the mesh watches the namespace of this name."""
+        found = self._namespaces.get(namespace)
+        return found is None or self.discovers(found)
+
+    def is_foreign(self, pod: Pod) -> bool:
+        """Return whether a pod's proxy belongs to another mesh in this cluster."""
+        name = injected_revision(pod)
+        if name in self.foreign_revisions:
+            return True
+        shared = (name or DEFAULT) in self._shared_revisions
+        return shared and not self.watches(pod.metadata.namespace)
+
+    def own(self, pods: Iterable[Pod]) -> list[Pod]:
+        """Return the pods whose proxy does not belong to another mesh."""
+        return [each for each in pods if not self.is_foreign(each)]
+
+    def serves(self, name: str, namespace: str = "") -> bool:
+        """Return whether a webhook of this revision, whose Service is there, is the mesh's own.
+
+        Args:
+            name: the revision.
+            namespace: of the Service that the API server calls; empty if it calls a URL.
+        """
+        return name not in self.foreign_revisions and namespace not in self._other_namespaces
 
 
-def is_foreign(pod: Pod, foreign: frozenset[str]) -> bool:
-    """Whether a pod's proxy was injected by another mesh's istiod."""
-    return injected_revision(pod) in foreign
+def own_mesh(items: Items, istio_namespace: str) -> OwnMesh:
+    """Return the mesh of an istiod namespace, from a capture or from the evidence of facts."""
+    return OwnMesh(items.pods, istio_namespace, items.injector_configs, items.namespaces)
 
 
-def local_clusters(readings: Iterable[IstiodReading], pods: Mapping[str, Pod]) -> frozenset[str]:
-    """Return the IDs that this cluster can have, from the proxies that run in it.
+def local_clusters(
+    readings: Iterable[IstiodReading], pods: Mapping[str, Pod], cluster_id: str = ""
+) -> frozenset[str]:
+    """Return the IDs that this cluster can have.
 
     Args:
         readings: what istiod's replicas reported; they know the proxies of all clusters.
         pods: this cluster's pods with a proxy, by `pod.namespace`.
+        cluster_id: the ID in istiod's environment, if that is known.
 
     Returns:
-        One ID where the proxies agree.  A StatefulSet has pods of the same names in every cluster,
-        so the names of Deployments, which are random, decide before those.
+        That ID if it is known.  Otherwise the proxies that run here decide.  A StatefulSet has
+        pods of the same names in every cluster, so the names of Deployments, which are random,
+        decide before those.
     """
+    if cluster_id:
+        return frozenset({cluster_id})
     unique: Counter[str] = Counter()
     all_names: Counter[str] = Counter()
     for reading in readings:

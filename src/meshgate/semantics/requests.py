@@ -116,7 +116,7 @@ def _routed(topology: GatewayTopology, listener: Listener) -> Iterator[PlannedRe
         yield from gateway_api_routes.requests(topology, listener)
     elif listener.protocol in HTTP:
         for each in _derived(topology, listener):
-            yield _planned(each)
+            yield _planned(each, topology.lists.domain)
     elif listener.tls == "PASSTHROUGH":
         yield from _passed_through(topology, listener)
     else:
@@ -139,7 +139,7 @@ def _derived(topology: GatewayTopology, listener: Listener) -> Iterator[Derived]
         yield from virtual_services.derived(host, ordered, concrete(host))
 
 
-def _planned(derived: Derived) -> PlannedRequest | Skipped:
+def _planned(derived: Derived, domain: str) -> PlannedRequest | Skipped:
     rule, sent = derived.rule, derived.sent
     if sent is None:
         return Skipped(subject=rule.route, why=derived.why)
@@ -151,7 +151,7 @@ def _planned(derived: Derived) -> PlannedRequest | Skipped:
         sent.path + (f"?{query}" if query else ""),
         tuple(sorted(sent.headers.items())),
         rule.route,
-        destinations(rule.rule.route, rule.namespace),
+        destinations(rule.rule.route, rule.namespace, domain),
         virtual_services.expected(rule.rule),
     )
 
@@ -162,7 +162,7 @@ def _passed_through(topology: GatewayTopology, listener: Listener) -> Iterator[P
         namespace = service.metadata.namespace
         subject = f"VirtualService {namespace}/{service.metadata.name}"
         for rule in service.spec.tls:
-            backends = destinations(rule.route, namespace)
+            backends = destinations(rule.route, namespace, topology.lists.domain)
             matches: list[TlsMatch] = [
                 each for each in rule.match if applies(each, gateway, namespace)
             ]
@@ -184,6 +184,6 @@ def _tcp(topology: GatewayTopology, listener: Listener) -> Iterator[PlannedReque
                 yield PlannedRequest(
                     concrete(shared[0]),
                     route=f"VirtualService {namespace}/{service.metadata.name}",
-                    backends=destinations(rule.route, namespace),
+                    backends=destinations(rule.route, namespace, topology.lists.domain),
                 )
                 break  # a port has one TCP route

@@ -10,12 +10,11 @@ from typing import NamedTuple
 from meshgate.semantics.hosts import fully_qualified
 from meshgate.semantics.listeners import HTTP, TLS, VERSIONS, Listener, of_server, tls_mode
 from meshgate.semantics.pods import ready
+from meshgate.semantics.routing_config import RoutingConfig
 from meshgate.semantics.webhooks import Backend
 from meshgate.semantics.workloads import target
-from meshgate.snapshot.gateway_api import ApiGateway, GatewayClass, ListenerSet, Route
+from meshgate.snapshot.gateway_api import ApiGateway, ListenerSet
 from meshgate.snapshot.gateway_api import Listener as ApiListener
-from meshgate.snapshot.istio import DestinationRule, Gateway, VirtualService
-from meshgate.snapshot.items import Items
 from meshgate.snapshot.kubernetes import (
     Container,
     Deployment,
@@ -39,32 +38,6 @@ CLASSES = {
     "istio-east-west": "istio.io/eastwest-controller",
 }
 PROXY = "istio-proxy"
-
-
-class RoutingConfig(NamedTuple):
-    """The lists that a GatewayTopology is made of (the items of the group `routing`)."""
-
-    services: Sequence[Service]
-    slices: Sequence[EndpointSlice]
-    pods: Sequence[Pod]
-    deployments: Sequence[Deployment]
-    gateways: Sequence[Gateway]
-    virtual_services: Sequence[VirtualService]
-    destination_rules: Sequence[DestinationRule]
-    api_gateways: Sequence[ApiGateway]
-    http_routes: Sequence[Route]
-    grpc_routes: Sequence[Route]
-    tls_routes: Sequence[Route]
-    tcp_routes: Sequence[Route] = ()
-    udp_routes: Sequence[Route] = ()
-    listener_sets: Sequence[ListenerSet] = ()
-    gateway_classes: Sequence[GatewayClass] = ()
-
-    @classmethod
-    def of(cls, items: Items) -> "RoutingConfig":
-        """Return the lists of a capture, or of the evidence that facts use."""
-        names = {name: name for name in cls._fields} | {"slices": "endpoint_slices"}
-        return cls(**{field: getattr(items, item) for field, item in names.items()})
 
 
 class Entrypoint(NamedTuple):
@@ -97,7 +70,9 @@ class GatewayTopology:
     def _classic(self) -> Iterator[Listener]:
         for gateway in self.lists.gateways:
             for server in gateway.spec.servers:
-                yield of_server(gateway, server)
+                listener = of_server(gateway, server)
+                scope = gateway.metadata.namespace if self.lists.scoped else ""
+                yield listener._replace(scope=scope)
 
     def _api(self) -> Iterator[Listener]:
         for gateway in self.lists.api_gateways:
@@ -165,7 +140,7 @@ class GatewayTopology:
         """Return the Service (`namespace/name`) of a gateway that was deployed by hand."""
         for address in gateway.spec.addresses:
             if address.type == "Hostname":
-                host = fully_qualified(address.value, gateway.metadata.namespace)
+                host = fully_qualified(address.value, gateway.metadata.namespace, self.lists.domain)
                 name, _, rest = host.partition(".")
                 return f"{rest.partition('.')[0]}/{name}"
         return ""
@@ -313,7 +288,7 @@ class GatewayTopology:
     @cached_property
     def _ports(self) -> dict[str, tuple[Service, ServicePort]]:
         return {
-            f"{each.metadata.name}.{each.metadata.namespace}.svc.cluster.local:{port.port}": (
+            f"{each.metadata.name}.{each.metadata.namespace}.svc.{self.lists.domain}:{port.port}": (
                 each,
                 port,
             )
@@ -351,7 +326,7 @@ class GatewayTopology:
     def subset_missing(self, host: str, subset: str) -> bool:
         """Return whether no DestinationRule defines this subset of a host."""
         return bool(subset) and not any(
-            fully_qualified(rule.spec.host, rule.metadata.namespace) == host
+            fully_qualified(rule.spec.host, rule.metadata.namespace, self.lists.domain) == host
             and subset in {each.name for each in rule.spec.subsets}
             for rule in self.lists.destination_rules
         )

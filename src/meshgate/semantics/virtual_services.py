@@ -263,12 +263,20 @@ def expected(rule: HttpRoute) -> int:
     return 0
 
 
-def destinations(routes: Iterable[RouteDestination], namespace: str) -> tuple[str, ...]:
-    """Return `host:port`, with `|subset` if one is named; destinations of weight 0 are left out."""
+def destinations(
+    routes: Iterable[RouteDestination], namespace: str, domain: str
+) -> tuple[str, ...]:
+    """Return `host:port`, with `|subset` if one is named; destinations of weight 0 are left out.
+
+    Args:
+        routes: of one rule.
+        namespace: of the rule's owner, in which Istio completes short names.
+        domain: the cluster's.
+    """
     routes = tuple(routes)
     weighted = [each for each in routes if each.weight != 0] if len(routes) > 1 else routes
     return tuple(
-        fully_qualified(to.host, namespace)
+        fully_qualified(to.host, namespace, domain)
         + (f":{to.port.number}" if to.port else "")
         + (f"|{to.subset}" if to.subset else "")
         for to in (each.destination for each in weighted)

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import NamedTuple
 
 from meshgate.semantics.certificates import fingerprint
+from meshgate.semantics.meshes import OwnMesh
 from meshgate.semantics.selectors import selects
 from meshgate.semantics.workloads import is_injectable
 from meshgate.snapshot.kubernetes import (
@@ -92,7 +93,7 @@ class Webhooks:
         validating: the cluster's ValidatingWebhookConfigurations.
         services: the cluster's Services.
         slices: the cluster's EndpointSlices.
-        foreign: the revisions of other meshes in the cluster (meshes.foreign_revisions).
+        own: the mesh; without it every webhook in the cluster belongs to it.
     """
 
     def __init__(
@@ -101,16 +102,20 @@ class Webhooks:
         validating: Iterable[WebhookConfiguration],
         services: Iterable[Service],
         slices: Iterable[EndpointSlice],
-        foreign: frozenset[str] = frozenset(),
+        own: OwnMesh | None = None,
     ) -> None:
         injectors = list(_hooks("MutatingWebhookConfiguration", mutating, INJECTOR))
         validators = list(_hooks("ValidatingWebhookConfiguration", validating, VALIDATOR))
-        self.injectors = [hook for hook in injectors if hook.revision not in foreign]
-        self.validators = [hook for hook in validators if hook.revision not in foreign]
-        self._others = [hook for hook in injectors if hook.revision in foreign]
-        self._foreign = foreign
+        self._own = own
+        self.injectors = [hook for hook in injectors if self._is_own(hook)]
+        self.validators = [hook for hook in validators if self._is_own(hook)]
+        self._others = [hook for hook in injectors if not self._is_own(hook)]
         self._services = {(each.metadata.namespace, each.metadata.name): each for each in services}
         self._slices = list(slices)
+
+    def _is_own(self, hook: Hook) -> bool:
+        namespace = hook.service.namespace if hook.service else ""
+        return self._own is None or self._own.serves(hook.revision, namespace)
 
     @property
     def all(self) -> list[Hook]:
@@ -164,7 +169,8 @@ class Webhooks:
         labels = namespace.metadata.labels
         # istio-injection wins over istio.io/rev
         named = "" if "istio-injection" in labels else labels.get("istio.io/rev", "")
-        return named in self._foreign or any(hook.selects(namespace) for hook in self._others)
+        foreign = self._own.foreign_revisions if self._own else frozenset()
+        return named in foreign or any(hook.selects(namespace) for hook in self._others)
 
     def opted_in(
         self, namespaces: Iterable[Namespace], pods: Iterable[Pod]

@@ -1,11 +1,11 @@
-"""What an injector's own configuration says of the pods that its webhook selects."""
+"""How istiod is configured: its injector, its mesh config and the environment of its Deployment."""
 
 from meshgate.snapshot.base import Base
 from meshgate.snapshot.kubernetes import LabelSelector
 
 
 class InjectorConfig(Base, frozen=True):
-    """The ConfigMaps of one revision's injector and mesh config, as far as checks use them.
+    """The ConfigMaps and the environment of one revision's istiod, as far as checks use them.
 
     Attributes:
         revision: the revision whose istiod uses it.
@@ -16,6 +16,13 @@ class InjectorConfig(Base, frozen=True):
         included_ports: the only inbound ports that sidecars handle; empty or `*` for all.
         discovery: selectors of the namespaces that istiod watches (discoverySelectors of the mesh
             config); empty for all.
+        trust_domain: trustDomain of the mesh config; empty for the default.
+        trust_domain_aliases: trust domains whose identities count as the mesh's own.
+        root_namespace: rootNamespace of the mesh config; empty for istiod's own namespace.
+        cluster_domain: the domain of Services; empty for the default.
+        cluster_id: the ID of this cluster (CLUSTER_ID); empty if it is not known.
+        scoped_gateways: whether a Gateway selects only pods of its own namespace
+            (PILOT_SCOPE_GATEWAY_TO_NAMESPACE).
     """
 
     revision: str
@@ -25,3 +32,9 @@ class InjectorConfig(Base, frozen=True):
     excluded_ports: str = ""
     included_ports: str = ""
     discovery: tuple[LabelSelector, ...] = ()
+    trust_domain: str = ""
+    trust_domain_aliases: tuple[str, ...] = ()
+    root_namespace: str = ""
+    cluster_domain: str = ""
+    cluster_id: str = ""
+    scoped_gateways: bool = False

@@ -116,7 +116,10 @@ GROUPS = {
         "tls_routes",
         "tcp_routes",
         "udp_routes",
+        "@mesh",
     ),
+    # which objects belong to the mesh
+    "mesh": ("namespaces", "pods", "injector_configs"),
     # the running mesh, which an upgrade is compared with
     "running": ("namespaces", "pods", "@webhooks", "istiod"),
 }
@@ -252,7 +255,12 @@ class Items(Base, frozen=True):
         tuple[MeshConfig, ...], Source("mesh_config:read", requires=("pods",))
     ] = ()
     admission: Annotated[
-        Admission, Source("readers:read_admission", requires=("namespaces", "pods", "@webhooks"))
+        Admission,
+        Source(
+            "readers:read_admission",
+            requires=("namespaces", "pods", "@webhooks"),
+            after=("injector_configs",),
+        ),
     ] = _absent()
     new_pods: Annotated[
         NewPods, Source("new_pods:read", requires=("namespaces", "pods", "@webhooks"))
@@ -261,12 +269,21 @@ class Items(Base, frozen=True):
         Signing, Source("readers:read_signing", requires=("pods", "root_certificates"))
     ] = _absent()
     retry_filters: Annotated[
-        RetryFilters, Source("readers:read_retry_filters", requires=("pods", "istiod"))
+        RetryFilters,
+        Source(
+            "readers:read_retry_filters",
+            requires=("namespaces", "pods", "istiod"),
+            after=("injector_configs",),
+        ),
     ] = _absent()
     bursts: Annotated[tuple[Burst, ...], Source("readers:read_bursts")] = ()
     port_probes: Annotated[
         PortProbes,
-        Source("readers:read_port_probes", requires=("pods", "services", "root_certificates")),
+        Source(
+            "readers:read_port_probes",
+            requires=("namespaces", "pods", "services", "root_certificates"),
+            after=("injector_configs",),
+        ),
     ] = _absent()
     # after istiod, which would otherwise report two proxies that the list of pods does not have
     pair: Annotated[
@@ -274,7 +291,7 @@ class Items(Base, frozen=True):
         Source(
             "readers:read_pair",
             requires=("namespaces", "pods", "services", "istiod"),
-            after=("retry_filters",),
+            after=("retry_filters", "injector_configs"),
             cleans_up=True,
         ),
     ] = _absent()

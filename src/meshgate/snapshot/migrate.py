@@ -41,9 +41,12 @@ def _from_1(body: Body) -> Body:
     if "tls_routes" in read:
         # meshgate 0.1 did not know the other kinds of routing: its verdicts rest on none of them
         read += set(expand(GROUPS["routing"])) - set(read) - {gap["item"] for gap in body["gaps"]}
+    if "pods" in read:
+        # nor istiod's own configuration
+        read.append("injector_configs")
     if "mutating_webhooks" in read:
-        # nor the injectors' own configuration, nor the mesh config
-        read += ["injector_configs", "mesh_configs"]
+        # nor the mesh config
+        read.append("mesh_configs")
     if "workloads" in read or "admission" in read:
         # nor the pods that a restart would create
         read += ["new_pods", "resource_quotas", "limit_ranges"]
@@ -57,7 +60,7 @@ def _from_1(body: Body) -> Body:
     if "istiod_metrics" in read:
         # nor who asks istiod for key sets
         read.append("request_authentications")
-    body["read"] = sorted(read)
+    body["read"] = sorted(set(read))
     return body
 
 

@@ -154,8 +154,8 @@ def test_one_list_that_fails_does_not_take_the_others_away(estate: Estate) -> No
 
     seen = estate.source.capture(ITEMS - {"analysis"})
 
-    # two more read Deployments, each for what it needs of them, and one rests on them
-    lost = {"deployments", "settings", "workloads", "ingress"}
+    # three more read Deployments, each for what it needs of them, and one rests on them
+    lost = {"deployments", "settings", "workloads", "injector_configs", "ingress"}
     assert {gap.item: gap.transient for gap in seen.gaps} == dict.fromkeys(lost, True)
     assert set(seen.read) == ITEMS - {"analysis"} - lost
 

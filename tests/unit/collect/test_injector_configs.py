@@ -28,6 +28,8 @@ templates: {sidecar: "planted {{ .Values }}"}
 """
 VALUES = '{"global": {"proxy": {"excludeInboundPorts": "9090", "includeInboundPorts": "*"}}}'
 
+LABELS = {"app": "istiod"}
+
 Read = Callable[..., tuple[InjectorConfig, ...]]
 
 
@@ -35,13 +37,25 @@ Read = Callable[..., tuple[InjectorConfig, ...]]
 def read(serve: Serve, tmp_path: Path) -> Read:
     """Reads from a cluster with these ConfigMaps, by name."""
 
-    def started(maps: dict[str, dict[str, str]], *pods: Any) -> tuple[InjectorConfig, ...]:
+    def started(
+        maps: dict[str, dict[str, str]], *pods: Any, variables: dict[str, str] | None = None
+    ) -> tuple[InjectorConfig, ...]:
         def config_maps(request: Request) -> fakes.Answer:
             (only,) = request.query["fieldSelector"]
             name = only.rpartition("metadata.name=")[2]
             return answer({"items": [{"data": maps[name]}] if name in maps else []})
 
-        answers = {**fakes.api_answers(snapshot()), "/api/v1/configmaps": config_maps}
+        env = [{"name": name, "value": value} for name, value in (variables or {}).items()]
+        container = {"name": "discovery", "env": env}
+        istiods = {
+            "metadata": {"name": "istiod", "namespace": "istio-system", "labels": LABELS},
+            "spec": {"template": {"spec": {"containers": [container]}}},
+        }
+        answers = {
+            **fakes.api_answers(snapshot()),
+            "/api/v1/configmaps": config_maps,
+            "/apis/apps/v1/deployments": answer({"items": [istiods]}),
+        }
         config = fakes.kubeconfig(tmp_path / "kubeconfig", serve(answers).url)
         context: Any = SimpleNamespace(
             cluster=Cluster(config=str(config), patience=0.0), expectations=Expectations()
@@ -60,16 +74,18 @@ def test_what_is_used_is_kept(read: Read) -> None:
             never=(LabelSelector(match_expressions=(row,)),),
             excluded_ports="9090",
             included_ports="*",
+            cluster_id="Kubernetes",
         ),
     )
 
 
 def test_the_mesh_config_says_which_namespaces_istiod_watches(read: Read) -> None:
-    mesh = "discoverySelectors:\n- matchLabels: {mesh: a}\ntrustDomain: planted\n"
+    mesh = "discoverySelectors:\n- matchLabels: {mesh: a}\nextensionProviders: [{name: planted}]\n"
 
-    assert read({"istio": {"mesh": mesh}}) == (
-        InjectorConfig(revision="default", discovery=(LabelSelector(match_labels={"mesh": "a"}),)),
-    )
+    (config,) = read({"istio": {"mesh": mesh}})
+
+    assert config.discovery == (LabelSelector(match_labels={"mesh": "a"}),)
+    assert "planted" not in repr(config)
     with pytest.raises(ReadError, match=r"ConfigMap istio-system/istio$"):
         read({"istio": {"mesh": "discoverySelectors: planted"}})
 
@@ -78,7 +94,46 @@ def test_each_revision_has_its_own(read: Read) -> None:
     maps = {"istio-sidecar-injector-1-29-1": {"config": "policy: disabled", "values": "{}"}}
     canary = istiod("istiod-canary", revision="1-29-1")
 
-    assert read(maps, istiod(), canary) == (InjectorConfig(revision="1-29-1", policy="disabled"),)
+    revised, default = read(maps, istiod(), canary)
+
+    assert (default.revision, default.policy) == ("default", "enabled")
+    assert revised == InjectorConfig(revision="1-29-1", policy="disabled")
+
+
+def test_identities_and_domains_are_read(read: Read) -> None:
+    mesh = "trustDomain: corp\ntrustDomainAliases: [old]\nrootNamespace: istio-config\n"
+    values = '{"global": {"proxy": {"clusterDomain": "corp.example"}}}'
+
+    (config,) = read({"istio": {"mesh": mesh}, "istio-sidecar-injector": {"values": values}})
+
+    assert (config.trust_domain, config.trust_domain_aliases) == ("corp", ("old",))
+    assert (config.root_namespace, config.cluster_domain) == ("istio-config", "corp.example")
+
+
+def test_istiods_environment_completes_it(read: Read) -> None:
+    variables = {
+        "CLUSTER_ID": "east",
+        "PILOT_SCOPE_GATEWAY_TO_NAMESPACE": "true",
+        "SHARED_MESH_CONFIG": "shared",
+        "OTHER": "planted",
+    }
+    maps = {
+        "istio": {"mesh": "trustDomain: own"},
+        "shared": {"mesh": "{trustDomain: theirs, rootNamespace: istio-config}"},
+    }
+
+    (config,) = read(maps, variables=variables)
+
+    assert (config.cluster_id, config.scoped_gateways) == ("east", True)
+    # istiod's own ConfigMap overrides the shared one
+    assert (config.trust_domain, config.root_namespace) == ("own", "istio-config")
+    assert "planted" not in repr(config)
+
+
+def test_a_variable_that_is_read_from_elsewhere_is_not_known(read: Read) -> None:
+    (config,) = read({}, variables={"CLUSTER_ID": ""})
+
+    assert config.cluster_id == ""
 
 
 def test_an_istiod_of_another_mesh_is_not_ours(read: Read) -> None:

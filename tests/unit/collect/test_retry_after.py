@@ -10,6 +10,7 @@ import pytest
 from meshgate.collect import retry_after
 from meshgate.collect.istiod import MONITORING_PORT, Direct
 from meshgate.collect.kubernetes import Cluster
+from meshgate.semantics.meshes import OwnMesh
 from meshgate.snapshot.items import KINDS
 from meshgate.snapshot.retry_after import GivenConfig, HeaderRule, RetryFilters
 from tests import fakes
@@ -65,13 +66,14 @@ def read(serve: Serve, tmp_path: Path) -> Read:
 
         serve({"/debug/config_dump": config_dump}, fakes.address(), MONITORING_PORT)
         (tmp_path / "token").write_text("a-token")
+        pods = (istiod(ip=fakes.address()), sidecar(labels={"app": "web"}), sidecar("other-1"))
         cluster = Cluster(config=str(fakes.kubeconfig(tmp_path / "kubeconfig", api.url)))
         return retry_after.read(
             cluster,
             Direct(tmp_path / "token", 5.0),
-            (istiod(ip=fakes.address()), sidecar(labels={"app": "web"}), sidecar("other-1")),
             (reading(proxies=[sync(), sync("other-1.shop"), sync("gone-1.shop")]),),
-            "istio-system",
+            OwnMesh(pods, "istio-system"),
+            pods,
         )
 
     asked: list[str] = []

@@ -11,19 +11,20 @@ from meshgate.collect import decode
 from meshgate.snapshot.items import KINDS, SOURCES
 from meshgate.snapshot.model import DECODER
 from meshgate.snapshot.redact import redacted
-from tests.support.checks import Judgement
+from meshgate.verdict import Verdict
+from tests.support.checks import Judgment
 from tests.support.fuzzing import camel, corpus, examples, mutated
 
 randoms = st.randoms(use_true_random=False)
 
 
-def judged(recording: object) -> Judgement | None:
+def judged(recording: object) -> Judgment | None:
     """Judge a recording as a run does; None for one that cannot be loaded."""
     try:
         snapshot = DECODER.decode(json.dumps(recording))
     except msgspec.ValidationError:
         return None
-    return Judgement(redacted(snapshot))
+    return Judgment(redacted(snapshot))
 
 
 def test_no_check_crashes_on_the_corpus() -> None:
@@ -45,18 +46,20 @@ def test_no_object_of_the_cluster_makes_a_check_crash(random: Random, item: str)
         return  # what is not a list of objects is a gap
     snapshot = DECODER.decode(json.dumps({**corpus(), camel(item): []}))
 
-    found = Judgement(msgspec.structs.replace(snapshot, **{item: page.objects}))
+    found = Judgment(msgspec.structs.replace(snapshot, **{item: page.objects}))
 
     assert not found.crashes
 
 
 @examples(250)
 @given(random=randoms, item=st.sampled_from(sorted(SOURCES)))
-def test_no_reading_makes_a_check_crash(random: Random, item: str) -> None:
+def test_a_reading_of_ours_that_was_edited_makes_no_report_crash(random: Random, item: str) -> None:
     recording = dict(corpus())
     if recording.get(camel(item)):
         recording[camel(item)] = mutated(recording[camel(item)], random)
 
     found = judged(recording)
 
-    assert found is None or not found.crashes
+    # what no reader writes may make a check UNKNOWN, and nothing else
+    unknown = {each.check for each in found.ruling.of(Verdict.UNKNOWN)} if found else set()
+    assert found is None or {id for id, _ in found.crashes} <= unknown

@@ -21,7 +21,7 @@ from meshgate.snapshot.items import (
 def test_a_source_brings_what_it_requires() -> None:
     assert closure({ISTIOD}) == {ISTIOD, "pods"}
     assert closure({"analysis"}) == {"analysis"}
-    assert closure({"retry_filters"}) == {"retry_filters", "istiod", "pods"}
+    assert closure({"retry_filters"}) == {"retry_filters", "istiod", "namespaces", "pods"}
     assert closure(ITEMS) == ITEMS
     assert closure(()) == frozenset()
 
@@ -29,7 +29,7 @@ def test_a_source_brings_what_it_requires() -> None:
 def test_a_group_stands_for_its_items() -> None:
     assert expand(["@webhooks", "pods"]) == (*GROUPS["webhooks"], "pods")
     assert expand(["pods", "@running"])[:2] == ("pods", "namespaces")
-    assert closure({"@routing"}) == set(GROUPS["routing"])
+    assert closure({"@routing"}) == set(expand(GROUPS["routing"]))
 
 
 @pytest.mark.parametrize("name", ["secrets", "@secrets", "routing", "@@routing", ""])

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from meshgate.snapshot.items import GROUPS
+from meshgate.snapshot.items import GROUPS, expand
 from meshgate.snapshot.model import Gap
 from meshgate.snapshot.store import FORMAT, UnusableSnapshot, load
 
@@ -55,8 +55,8 @@ def test_kinds_that_the_first_schema_did_not_know_are_read_where_routing_was(
     without = load(written(tmp_path / "b.json.gz", {**FIRST, "read": ["pods"]}))
 
     assert {"tcp_routes", "udp_routes", "listener_sets"} <= set(with_routing.read)
-    assert without.read == ("pods",)
-    assert set(GROUPS["routing"]) <= set(with_routing.read)
+    assert without.read == ("injector_configs", "pods")
+    assert set(expand(GROUPS["routing"])) <= set(with_routing.read)
 
 
 @pytest.mark.parametrize("body", [[], 7, {"gaps": [{}]}, {"gaps": 3}, {"pair": 5}, {}, None])

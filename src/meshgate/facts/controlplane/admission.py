@@ -6,7 +6,6 @@ from functools import cached_property
 
 from meshgate.facts.controlplane.control_plane import ControlPlane
 from meshgate.facts.evidence import Evidence
-from meshgate.semantics import injector, meshes
 from meshgate.semantics.versions import Version
 from meshgate.semantics.webhooks import OPT_IN_LABELS, SAMPLE_LABELS, Backend, Hook, Webhooks
 from meshgate.semantics.workloads import PROXY
@@ -30,7 +29,7 @@ class AdmissionControl:
             self._evidence.validating_webhooks,
             self._evidence.services,
             self._evidence.endpoint_slices,
-            meshes.foreign_revisions(self._evidence.pods, self._control_plane.namespace),
+            self._evidence.own_mesh,
         )
 
     # --- configuration --------------------------------------------------------------------------
@@ -143,7 +142,7 @@ class AdmissionControl:
             (each, SAMPLE_LABELS)
             for each in self.webhooks.injection_enabled(namespaces)
             # istiod serves no namespace that its discoverySelectors leave out
-            if injector.discovers(self._evidence.injector_configs, each)
+            if self._evidence.own_mesh.discovers(each)
         ]
         samples += self.webhooks.opted_in(namespaces, self._evidence.pods)
         if not samples:

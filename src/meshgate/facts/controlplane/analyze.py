@@ -72,6 +72,7 @@ class AnalyzeMessages:
             self._evidence.destination_rules,
             self._evidence.gateways,
             self._evidence.service_entries,
+            self._evidence.own_mesh.cluster_domain,
         )
         found = {each: disproof(each, configuration) for each in self._counting}
         return {message: evidence for message, evidence in found.items() if evidence}

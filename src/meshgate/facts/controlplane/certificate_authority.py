@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from datetime import timedelta
 
 from meshgate.facts.evidence import Evidence
-from meshgate.semantics import injector, meshes, workloads
+from meshgate.semantics import workloads
 from meshgate.semantics.certificates import described, fingerprint, parse, remaining
 from meshgate.semantics.webhooks import Webhooks
 from meshgate.snapshot.model import EXTERNAL_CA
@@ -203,21 +203,17 @@ class Authority:
 
         istiod writes no ConfigMap where discoverySelectors leave a namespace out.
         """
-        foreign = meshes.foreign_revisions(self._evidence.pods, self._namespace)
-        webhooks = Webhooks(self._evidence.mutating_webhooks, (), (), (), foreign)
+        own = self._evidence.own_mesh
+        webhooks = Webhooks(self._evidence.mutating_webhooks, (), (), (), own)
         enabled = webhooks.injection_enabled(self._evidence.namespaces)
         return sorted(
-            {
-                each.metadata.name
-                for each in enabled
-                if injector.discovers(self._evidence.injector_configs, each)
-            }
+            {each.metadata.name for each in enabled if own.discovers(each)}
             | {
                 pod.metadata.namespace
                 for pod in self._evidence.pods
                 if pod.metadata.annotations.revision
                 and pod.metadata.deletion_timestamp is None
-                and not meshes.is_foreign(pod, foreign)
+                and not own.is_foreign(pod)
             }
         )
 

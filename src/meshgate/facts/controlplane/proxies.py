@@ -24,13 +24,12 @@ class Proxies:
     @cached_property
     def promised(self) -> dict[str, Pod]:
         """Active pods that contain a proxy of this mesh, by `pod.namespace`."""
-        foreign = meshes.foreign_revisions(self._evidence.pods, self._control_plane.namespace)
         return {
             f"{pod.metadata.name}.{pod.metadata.namespace}": pod
             for pod in self._evidence.pods
             if workloads.proxy(pod)
             and workloads.is_active(pod)
-            and not meshes.is_foreign(pod, foreign)
+            and not self._evidence.own_mesh.is_foreign(pod)
         }
 
     @cached_property
@@ -40,7 +39,7 @@ class Proxies:
         A proxy that moved between replicas is listed twice for a while: the newest push counts.
         """
         answers = self._control_plane.answers
-        local = meshes.local_clusters(answers, self.promised)
+        local = meshes.local_clusters(answers, self.promised, self._evidence.own_mesh.cluster_id)
         if len(local) > 1:
             raise CouldNotVerify(
                 f"cannot determine the ID of this cluster: {' or '.join(sorted(local))}",
@@ -49,7 +48,7 @@ class Proxies:
         newest: dict[str, ProxySync] = {}
         for reading in answers:
             for proxy in reading.proxies:
-                if local and proxy.cluster_id not in local:
+                if local and proxy.cluster_id and proxy.cluster_id not in local:
                     continue
                 known = newest.get(proxy.proxy)
                 if known is None or _last_sent(known) < _last_sent(proxy):
@@ -158,7 +157,7 @@ class Proxies:
 
     def _applies(self, each: EnvoyFilter, pod: Pod) -> bool:
         selector = each.spec.workload_selector
-        namespaces = (self._evidence.expectations.istio_namespace, pod.metadata.namespace)
+        namespaces = (self._evidence.own_mesh.root_namespace, pod.metadata.namespace)
         return each.metadata.namespace in namespaces and (
             selector is None or selector.labels.items() <= pod.metadata.labels.items()
         )

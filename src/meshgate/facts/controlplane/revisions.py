@@ -30,8 +30,7 @@ class Revisions:
 
     @cached_property
     def _webhooks(self) -> Webhooks:
-        foreign = meshes.foreign_revisions(self._evidence.pods, self._control_plane.namespace)
-        return Webhooks(self._evidence.mutating_webhooks, (), (), (), foreign)
+        return Webhooks(self._evidence.mutating_webhooks, (), (), (), self._evidence.own_mesh)
 
     @cached_property
     def _enabled(self) -> list[Namespace]:
@@ -67,7 +66,11 @@ class Revisions:
             pod.metadata.name: meshes.revision(pod.metadata.labels)
             for pod in self._control_plane.replicas
         }
-        local = meshes.local_clusters(self._control_plane.answers, self._proxies.promised)
+        local = meshes.local_clusters(
+            self._control_plane.answers,
+            self._proxies.promised,
+            self._evidence.own_mesh.cluster_id,
+        )
         here = {f"{pod.metadata.name}.{pod.metadata.namespace}" for pod in self._evidence.pods}
         return sorted(
             {
@@ -75,7 +78,7 @@ class Revisions:
                 for reading in self._control_plane.answers
                 for proxy in reading.proxies
                 if reading.pod in serving
-                and (proxy.cluster_id not in local or proxy.proxy not in here)
+                and (proxy.cluster_id not in {"", *local} or proxy.proxy not in here)
             }
         )
 

@@ -117,7 +117,7 @@ class Authorization:
 
     def _is_default(self, policy: AuthorizationPolicy) -> bool:
         """Return whether a policy without rules is a default beside policies that allow."""
-        root = self._evidence.expectations.istio_namespace
+        root = self._evidence.own_mesh.root_namespace
         return policy.spec.selector is None and any(
             each.spec.action == "ALLOW" and each.spec.rules
             for each in self._policies
@@ -161,12 +161,14 @@ class Authorization:
         ]
 
     def _selecting(self, pod: Pod) -> list[AuthorizationPolicy]:
-        root = self._evidence.expectations.istio_namespace
+        root = self._evidence.own_mesh.root_namespace
         return [each for each in self._policies if selects(each, pod, root)]
 
     def _request(self, port: Port) -> Request:
         caller = self._probes.port_probes.identity.removeprefix("spiffe://")
-        return Request(caller, port.number, METHOD, PATH)
+        own = self._evidence.own_mesh
+        aliases = own.trust_domain_aliases if own.is_configured else None
+        return Request(caller, port.number, METHOD, PATH, aliases)
 
     @staticmethod
     def _describe(port: Port) -> str:

@@ -61,8 +61,8 @@ class SidecarCertificates:
         if not port_probe.chain:
             return
         leaf = port_probe.chain[0]
-        expected = self._identity(port, leaf.sans)
-        if leaf.sans != (expected,):
+        expected, *others = self._identities(port, leaf.sans)
+        if leaf.sans not in {(each,) for each in (expected, *others)}:
             yield pod_finding(
                 port.pod,
                 f"its sidecar's certificate is for {', '.join(leaf.sans)}"
@@ -84,12 +84,18 @@ class SidecarCertificates:
                 transient=True,  # a new root takes a moment to reach all namespaces
             )
 
-    def _identity(self, port: Port, sans: tuple[str, ...]) -> str:
-        """Return the SPIFFE ID that the pod's ServiceAccount has in the mesh's trust domain."""
-        known = self._probes.port_probes.identity or next(iter(sans), "")
-        domain = known.removeprefix("spiffe://").partition("/")[0]
+    def _identities(self, port: Port, sans: tuple[str, ...]) -> list[str]:
+        """Return the SPIFFE IDs that the pod's ServiceAccount may have, the usual one first.
+
+        They differ in the trust domain: the mesh's, or one of its aliases.
+        """
+        own = self._evidence.own_mesh
+        domains = [own.trust_domain, *sorted(own.trust_domain_aliases)]
+        if not own.is_configured:
+            known = self._probes.port_probes.identity or next(iter(sans), "")
+            domains = [known.removeprefix("spiffe://").partition("/")[0] or own.trust_domain]
         namespace, account = port.pod.metadata.namespace, port.pod.spec.service_account_name
-        return f"spiffe://{domain or 'cluster.local'}/ns/{namespace}/sa/{account}"
+        return [f"spiffe://{each}/ns/{namespace}/sa/{account}" for each in domains]
 
     def _expiring(self, port: Port, port_probe: PortProbe) -> Iterator[Finding]:
         leaf = port_probe.chain[0]

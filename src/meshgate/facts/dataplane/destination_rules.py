@@ -70,7 +70,7 @@ class DestinationRules:
 
     def __init__(self, evidence: Evidence) -> None:
         self._evidence = evidence
-        self._root = evidence.expectations.istio_namespace
+        self._root = evidence.own_mesh.root_namespace
 
     @cached_property
     def _policies(self) -> Policies:
@@ -78,7 +78,11 @@ class DestinationRules:
 
     @cached_property
     def _effective(self) -> EffectiveRules:
-        return EffectiveRules(self._evidence.destination_rules, self._root)
+        return EffectiveRules(
+            self._evidence.destination_rules,
+            self._root,
+            self._evidence.own_mesh.cluster_domain,
+        )
 
     @cached_property
     def _clients(self) -> list[Pod]:
@@ -89,7 +93,7 @@ class DestinationRules:
             if rule.spec.workload_selector
         ]
         found: dict[tuple[str, tuple[bool, ...]], Pod] = {}
-        for pod in self._evidence.pods:
+        for pod in self._evidence.own_mesh.own(self._evidence.pods):
             if workloads.is_active(pod) and workloads.proxy(pod) is not None:
                 labels = pod.metadata.labels.items()
                 selected = tuple(each.items() <= labels for each in selectors)

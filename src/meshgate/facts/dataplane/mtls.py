@@ -55,7 +55,9 @@ class MtlsProbes:
         ports = [
             port if port.bypass else port._replace(bypass=injector.bypass(port, configs))
             for port in chosen(
-                self._evidence.pods, self._evidence.services, self._evidence.expectations
+                self._evidence.own_mesh.own(self._evidence.pods),
+                self._evidence.services,
+                self._evidence.expectations,
             )
         ]
         if not ports:
@@ -86,9 +88,7 @@ class MtlsProbes:
 
     @cached_property
     def _policies(self) -> Policies:
-        return Policies(
-            self._evidence.peer_authentications, self._evidence.expectations.istio_namespace
-        )
+        return Policies(self._evidence.peer_authentications, self._evidence.own_mesh.root_namespace)
 
     @property
     def disagreements(self) -> list[Finding]:

@@ -148,7 +148,7 @@ class RetryAfter:
             yield from _unmet(each, patches, reached)
 
     def _reached(self, each: RetryFilter) -> list[Reached]:
-        root = self._evidence.expectations.istio_namespace
+        root = self._evidence.own_mesh.root_namespace
         given = {config.proxy: config for config in self._evidence.retry_filters.given}
         found, unknown = [], []
         for identity, proxy in sorted(self._proxies.connected.items()):
@@ -172,7 +172,7 @@ class RetryAfter:
     def _scope(self, each: RetryFilter) -> str:
         if each.gateways:
             return f"of Gateway {', '.join(each.gateways)} in namespace {each.namespace}"
-        root = each.namespace == self._evidence.expectations.istio_namespace
+        root = each.namespace == self._evidence.own_mesh.root_namespace
         where = "any namespace" if root else f"namespace {each.namespace}"
         labels = ",".join(f"{name}={value}" for name, value in sorted(each.selector.items()))
         return f"in {where}" + (f" with the labels {labels}" if labels else "")

@@ -42,7 +42,7 @@ class RetryAnswers:
 
     @property
     def _root(self) -> str:
-        return self._evidence.expectations.istio_namespace
+        return self._evidence.own_mesh.root_namespace
 
     # --- declared targets -----------------------------------------------------------------------
 

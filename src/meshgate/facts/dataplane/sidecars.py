@@ -62,8 +62,7 @@ class Sidecars:
 
     @cached_property
     def _webhooks(self) -> Webhooks:
-        foreign = meshes.foreign_revisions(self._evidence.pods, self._control_plane.namespace)
-        return Webhooks(self._evidence.mutating_webhooks, (), (), (), foreign)
+        return Webhooks(self._evidence.mutating_webhooks, (), (), (), self._evidence.own_mesh)
 
     # --- injection ------------------------------------------------------------------------------
 

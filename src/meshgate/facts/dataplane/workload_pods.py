@@ -6,7 +6,7 @@ from functools import cached_property
 from typing import NamedTuple
 
 from meshgate.facts.evidence import Evidence
-from meshgate.semantics import meshes, pods, workloads
+from meshgate.semantics import pods, workloads
 from meshgate.semantics.webhooks import IGNORED, Webhooks
 from meshgate.snapshot.kubernetes import (
     Controller,
@@ -123,9 +123,7 @@ class WorkloadPods:
 
     @cached_property
     def _webhooks(self) -> Webhooks:
-        root = self._evidence.expectations.istio_namespace
-        foreign = meshes.foreign_revisions(self._evidence.pods, root)
-        return Webhooks(self._evidence.mutating_webhooks, (), (), (), foreign)
+        return Webhooks(self._evidence.mutating_webhooks, (), (), (), self._evidence.own_mesh)
 
     @cached_property
     def _pods(self) -> dict[str, list[Pod]]:

@@ -20,7 +20,7 @@ class IngressGateways:
     def topology(self) -> GatewayTopology:
         """The listeners and what serves them; raise NotApplicable if there are none."""
         seen = self.evidence
-        topology = GatewayTopology(RoutingConfig.of(seen))
+        topology = GatewayTopology(RoutingConfig.of(seen, seen.own_mesh))
         if not topology.listeners:
             others = len(seen.gateways) + len(seen.api_gateways)
             raise NotApplicable(

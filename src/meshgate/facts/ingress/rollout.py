@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from meshgate.facts.controlplane.control_plane import ControlPlane
 from meshgate.facts.ingress.gateways import IngressGateways
-from meshgate.semantics import meshes, pods, workloads
+from meshgate.semantics import pods, workloads
 from meshgate.semantics.listeners import Listener
 from meshgate.semantics.versions import Target, Version
 from meshgate.semantics.webhooks import Webhooks
@@ -74,7 +74,6 @@ class GatewayRollout:
         """
         topology = self._ingress.topology
         selected = {pods.name(pod) for each in topology.listeners for pod in topology.pods_of(each)}
-        foreign = meshes.foreign_revisions(self._evidence.pods, self._control_plane.namespace)
         return [
             pod
             for pod in self._evidence.pods
@@ -82,7 +81,7 @@ class GatewayRollout:
             and workloads.proxy(pod) is not None
             and workloads.is_gateway(pod)
             and not workloads.is_ambient_proxy(pod)
-            and not meshes.is_foreign(pod, foreign)
+            and not self._evidence.own_mesh.is_foreign(pod)
             and pods.name(pod) not in selected
         ]
 

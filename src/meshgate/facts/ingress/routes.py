@@ -252,7 +252,7 @@ class RouteAnswers:
             self._ingress.topology,
             listener,
             evidence.authorization_policies,
-            evidence.expectations.istio_namespace,
+            evidence.own_mesh.root_namespace,
         )
 
     def _no_cluster(self, request: Request) -> Finding:
@@ -272,7 +272,8 @@ class RouteAnswers:
                     transient=False,
                 )
             if service := topology.intended_service(name):
-                full = f"{service.metadata.name}.{service.metadata.namespace}.svc.cluster.local"
+                named = service.metadata
+                full = f"{named.name}.{named.namespace}.svc.{topology.lists.domain}"
                 return _finding(
                     request,
                     "no-cluster",

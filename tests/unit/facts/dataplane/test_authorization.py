@@ -5,6 +5,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from meshgate.snapshot.injector import InjectorConfig
 from meshgate.snapshot.istio import (
     AuthorizationCondition,
     AuthorizationFrom,
@@ -95,6 +96,23 @@ def test_what_a_rule_says_of_us(rule: AuthorizationRule, holds: bool | None) -> 
     if rule != ANY:
         denied = denies(authorization(rule, action="DENY"))
         assert denied is (None if holds is None else holds)
+
+
+@pytest.mark.parametrize(("aliases", "denied"), [(("other",), False), ((), True)])
+def test_an_alias_of_the_trust_domain_is_a_principals_own(
+    aliases: tuple[str, ...], denied: bool
+) -> None:
+    config = InjectorConfig(revision="default", trust_domain_aliases=aliases)
+    rule = source(principals=("other/ns/istio-system/sa/verifier",))
+    facts = mesh(
+        authorization_policies=(authorization(rule),),
+        port_probes=port_probes(port_probe(mesh=DENIED)),
+        injector_configs=(config,),
+    ).authorization
+
+    wrong_to_deny = any("denies the verifier" in each.seen for each in facts.policy_violations)
+
+    assert wrong_to_deny is not denied
 
 
 def test_several_policies_together() -> None:

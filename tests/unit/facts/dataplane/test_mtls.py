@@ -366,6 +366,26 @@ def test_a_certificate_of_somebody_else(name: str) -> None:
     assert finding.expected == "spiffe://cluster.local/ns/shop/sa/default"
 
 
+@pytest.mark.parametrize("domain", ["corp", "old.corp"])
+def test_the_mesh_config_says_which_trust_domains_count(domain: str) -> None:
+    config = InjectorConfig(
+        revision="default", trust_domain="corp", trust_domain_aliases=("old.corp",)
+    )
+    served = port_probe(chain=(leaf(f"spiffe://{domain}/ns/shop/sa/default"),))
+    seen = {"port_probes": port_probes(served), "injector_configs": (config,)}
+
+    assert mesh(**seen).certificates.bad == []
+
+
+def test_an_identity_of_another_trust_domain_is_wrong_though_ours_has_it_too() -> None:
+    config = InjectorConfig(revision="default", trust_domain="corp")
+    seen = {"port_probes": port_probes(port_probe()), "injector_configs": (config,)}
+
+    (finding,) = mesh(**seen).certificates.bad
+
+    assert finding.expected == "spiffe://corp/ns/shop/sa/default"
+
+
 def test_a_certificate_that_nobody_trusts() -> None:
     assert "not trusted: it leads to none" in certificate(distrust="it leads to none").seen
 

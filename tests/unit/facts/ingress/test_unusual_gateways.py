@@ -8,6 +8,7 @@ import pytest
 from meshgate.facts.mesh import Mesh
 from meshgate.snapshot.gateway_api import GatewayAddress, GatewayClass, GatewayClassSpec
 from meshgate.snapshot.ingress import Exchange, Request
+from meshgate.snapshot.injector import InjectorConfig
 from meshgate.snapshot.istio import (
     AuthorizationPolicy,
     Port,
@@ -15,9 +16,9 @@ from meshgate.snapshot.istio import (
     Server,
     ServerTls,
 )
-from meshgate.snapshot.kubernetes import Annotations, Metadata
+from meshgate.snapshot.kubernetes import Annotations, LabelSelector, Metadata
 from meshgate.verdict import CouldNotVerify, NotApplicable
-from tests import builders
+from tests import builders, webhook_builders
 from tests import ingress_builders as build
 from tests.builders import expecting
 
@@ -340,3 +341,76 @@ def test_only_the_mesh_connects_to_an_egress_gateway() -> None:
         _ = mesh.tls_versions.mismatched
     with pytest.raises(NotApplicable):
         _ = mesh.route_answers.unanswered
+
+
+# --- PILOT_SCOPE_GATEWAY_TO_NAMESPACE -----------------------------------------------------------
+
+SCOPED = (InjectorConfig(revision="default", scoped_gateways=True),)
+
+
+def teams() -> dict[str, Any]:
+    """Two namespaces with gateway pods of the same labels, and a Gateway in one of them."""
+
+    def of_team(each: Any) -> Any:
+        metadata = msgspec.structs.replace(each.metadata, namespace="team-b")
+        return msgspec.structs.replace(each, metadata=metadata)
+
+    return {
+        "pods": (
+            builders.istiod(),
+            builders.sidecar(),
+            build.gateway_pod(),
+            of_team(build.gateway_pod()),
+        ),
+        "deployments": (
+            builders.deployment(),
+            build.gateway_deployment(),
+            build.gateway_deployment(namespace="team-b"),
+        ),
+        "services": (build.service(80), of_team(build.service(80))),
+        "endpoint_slices": (build.endpoints(80), of_team(build.endpoints(80))),
+        "gateways": (build.gateway(build.server()),),
+    }
+
+
+@pytest.mark.parametrize(
+    ("configs", "services"),
+    [(SCOPED, {"Service ways/front"}), ((), {"Service ways/front", "Service team-b/front"})],
+)
+def test_a_gateway_selects_pods_where_istiod_lets_it(
+    configs: tuple[InjectorConfig, ...], services: set[str]
+) -> None:
+    topology = build.mesh(**teams(), injector_configs=configs).ingress.topology
+
+    found = {
+        each.subject for listener in topology.listeners for each in topology.entrypoints(listener)
+    }
+
+    assert found == services
+
+
+def test_another_meshs_gateways_are_not_ours() -> None:
+    watched = LabelSelector(match_labels={"mesh": "a"})
+    seen = {
+        **teams(),
+        "injector_configs": (InjectorConfig(revision="default", discovery=(watched,)),),
+        "namespaces": (
+            webhook_builders.namespace("ways", mesh="a"),
+            webhook_builders.namespace("team-b", mesh="b"),
+        ),
+    }
+    topology = build.mesh(**seen).ingress.topology
+
+    found = {
+        pod.metadata.namespace for each in topology.listeners for pod in topology.pods_of(each)
+    }
+
+    assert found == {"ways"}
+
+
+def test_hosts_are_completed_with_the_clusters_domain() -> None:
+    configs = (InjectorConfig(revision="default", cluster_domain="corp.example"),)
+    topology = build.mesh(injector_configs=configs).ingress.topology
+
+    assert topology.without_endpoints("web.shop.svc.corp.example:80") is False
+    assert topology.lists.domain == "corp.example"

@@ -82,9 +82,10 @@ def _policies(rule: DestinationRule) -> list[TrafficPolicy]:
 def shared_host(mesh: Mesh, rule: Rule) -> Iterator[Sign]:
     """Yield hosts of ServiceEntries that another namespace defines too."""
     places: defaultdict[str, set[str]] = defaultdict(set)
+    domain = mesh.evidence.own_mesh.cluster_domain
     for service in mesh.evidence.services:
         name, namespace = service.metadata.name, service.metadata.namespace
-        places[f"{name}.{namespace}.svc.cluster.local"].add(namespace)
+        places[f"{name}.{namespace}.svc.{domain}"].add(namespace)
     for each in mesh.evidence.service_entries:
         for host in each.spec.hosts:
             places[host].add(each.metadata.namespace)
