@@ -32,6 +32,9 @@ loaded = {getattr(module, "__file__", None) for module in sys.modules.values()};
 COPY pyproject.toml README.md LICENSE ./
 COPY src src
 COPY docs/checks docs/checks
+COPY conftest.py pytest.ini ./
+COPY verification verification
+COPY demo/healthy.json.gz demo/broken.json.gz demo/
 RUN /opt/build/bin/pip wheel --quiet --no-deps --no-build-isolation --wheel-dir dist . \
  && /opt/meshgate/bin/pip install --quiet --no-compile --no-deps --no-index dist/*.whl \
  && /opt/meshgate/bin/pip uninstall --quiet --yes setuptools pip
@@ -45,8 +48,6 @@ RUN /opt/build/bin/cyclonedx-py environment --output-reproducible --pyproject py
     --output-file /opt/meshgate/sbom.cdx.json /opt/meshgate/bin/python
 # A gate on a recording proves that all is there. Byte-code is made of what it loads, and no more: the root of a gate is
 # read-only, so what is not there now never will be. Hashed, so that it does not depend on the files' times.
-COPY conftest.py pytest.ini ./
-COPY verification verification
 COPY demo/healthy.json.gz /tmp/
 ENV PYTEST_DISABLE_PLUGIN_AUTOLOAD=1
 RUN /opt/meshgate/bin/python -c 'import sys, pytest, meshgate.cli; from kubernetes import client, config; \

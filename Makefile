@@ -13,7 +13,7 @@ REGISTRY ?= localhost:5000
 IMAGE ?= meshgate
 VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
 PLATFORMS ?= linux/amd64,linux/arm64
-ISTIO := $(shell sed -n 's/^ARG ISTIO=//p' Dockerfile)
+ISTIO ?= $(shell sed -n 's/^ARG ISTIO=//p' Dockerfile)
 TAG = $(VERSION)-istio$(ISTIO)
 COMMIT = $$(git rev-parse HEAD)
 EPOCH = $$(git log -1 --format=%ct)
@@ -21,7 +21,7 @@ BUILD = --build-arg VERSION=$(VERSION) --build-arg REVISION=$(COMMIT) \
   --build-arg ISTIO=$(ISTIO) $(IMAGE_OPTIONS)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo demo-broken demo-record check test test-readme test-page test-chart test-lab test-lab-ci test-lab-all test-argocd generate format lock ledger docs audit changelog package image image-push chart-push e2e-kind lab-up lab-image lab-shell lab-reset lab-down
+.PHONY: help setup demo demo-broken demo-record check test test-readme test-page test-chart test-lab test-lab-ci test-lab-all test-argocd generate format lock ledger docs audit changelog package image image-push chart-push krew krew-publish e2e-kind lab-up lab-image lab-shell lab-reset lab-down
 
 help: ## what there is to do
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
@@ -127,12 +127,20 @@ image-push: ## the image for both machines, pushed to REGISTRY with its list of 
 	docker buildx build $(BUILD) --build-arg SOURCE_DATE_EPOCH=$(EPOCH) --platform $(PLATFORMS) --sbom=true \
 	  --provenance=mode=max --output type=image,name=$(REGISTRY)/meshgate:$(TAG),push=true,rewrite-timestamp=true \
 	  --metadata-file image.json .
-	cosign sign --yes "$(REGISTRY)/meshgate@$$(sed -n 's/.*"containerimage.digest": "\([^"]*\)".*/\1/p' image.json)"
+	digest=$$(sed -n 's/.*"containerimage.digest": "\([^"]*\)".*/\1/p' image.json); \
+	  echo "digest=$$digest" >> "$${GITHUB_OUTPUT:-/dev/null}"; cosign sign --yes "$(REGISTRY)/meshgate@$$digest"
 
 chart-push: ## the chart, pushed to REGISTRY/charts and signed (helm, cosign)
 	helm package hooks/meshgate --destination dist
 	helm push dist/meshgate-*.tgz oci://$(REGISTRY)/charts 2>&1 | tee dist/chart.txt
-	cosign sign --yes "$(REGISTRY)/charts/meshgate@$$(sed -n 's/^Digest: //p' dist/chart.txt)"
+	digest=$$(sed -n 's/^Digest: //p' dist/chart.txt); \
+	  echo "digest=$$digest" >> "$${GITHUB_OUTPUT:-/dev/null}"; cosign sign --yes "$(REGISTRY)/charts/meshgate@$$digest"
+
+krew: ## the plugin for krew and its manifest, in dist/krew
+	$(PYTHON) ci/krew.py
+
+krew-publish: krew ## both as files of the release of this version (gh)
+	gh release create "v$(VERSION)" --verify-tag --generate-notes dist/krew/*
 
 e2e-kind: setup ## an upgrade in kind, gate after gate, with that image (docker, kind, kubectl, helm)
 	IMAGE=$(IMAGE):$(TAG) ci/kind/e2e

@@ -21,7 +21,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from itertools import islice
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Any, cast
 from urllib.parse import parse_qsl, urlsplit
 
 import grpc
@@ -36,8 +36,12 @@ PAGE = 500
 NAMESPACES, SERVICES = 500, 2000
 SYSTEM, NAME, VERSION = "istio-system", "istiod.istio-system.svc", "1.29.1"
 DEBUG_PORT, WEBHOOK_PORT, XDS_PORT = 15014, 15017, 15010
-TYPES = ("cluster.v3.Cluster", "endpoint.v3.ClusterLoadAssignment", "listener.v3.Listener")
-TYPES = (*TYPES, "route.v3.RouteConfiguration")
+TYPES = (
+    "cluster.v3.Cluster",
+    "endpoint.v3.ClusterLoadAssignment",
+    "listener.v3.Listener",
+    "route.v3.RouteConfiguration",
+)
 
 # a sidecar's pod as the lab has it
 POD = (Path(__file__).parent / "pod.json").read_text()
@@ -250,8 +254,8 @@ class Cluster:
         labels = {"istio-injection": "enabled"}
         self.ca = issued("root")
         root = pem(self.ca[0])
-        enabled = {"matchExpressions": [{"key": "istio-injection", "operator": "In"}]}
-        enabled["matchExpressions"][0]["values"] = ["enabled"]
+        injection = {"key": "istio-injection", "operator": "In", "values": ["enabled"]}
+        enabled = {"matchExpressions": [injection]}
         objects: dict[str, list[dict[str, Any]]] = {
             "/api/v1/namespaces": [
                 {"metadata": {"name": SYSTEM}},
@@ -390,7 +394,7 @@ def serving(cluster: Cluster, address: str) -> Iterator[str]:
             # a namespace's list is everybody's here: only istiod's is ever asked for, and is small
             url = url._replace(path=re.sub("/namespaces/[^/]+/", "/", url.path))
             query = dict(parse_qsl(url.query))
-            port = self.server.server_address[1]
+            port = cast(ThreadingHTTPServer, self.server).server_port
             if port not in (DEBUG_PORT, WEBHOOK_PORT):
                 cluster.requests["watch" if "watch" in query else "read"] += 1
             if "watch" in query:
@@ -450,7 +454,7 @@ def serving(cluster: Cluster, address: str) -> Iterator[str]:
 
     servers = [ThreadingHTTPServer((address, port), Handler) for port in (0, 15014, 15017)]
     for server in servers:
-        server.handle_error = lambda request, client: None  # type: ignore[method-assign]
+        server.handle_error = lambda request, client_address: None  # type: ignore[method-assign]
     servers[2].socket = _tls(cluster).wrap_socket(servers[2].socket, server_side=True)
     for server in servers:
         server.daemon_threads = True

@@ -160,7 +160,7 @@ def summary(results: list[dict[str, object]]) -> str:
             )
     for kind in sorted({str(each["disturbance"]) for each in disturbed}):
         codes = Counter(each["exit"] for each in disturbed if each["disturbance"] == kind)
-        lines.append(f"during {kind}: exit codes {dict(sorted(codes.items()))}")  # type: ignore[type-var]
+        lines.append(f"during {kind}: exit codes {dict(sorted(codes.items()))}")
     return "\n".join(lines)
 
 

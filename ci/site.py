@@ -19,6 +19,7 @@ PAGES = {
     "ARCHITECTURE.md": "architecture.md",
     "CONTRIBUTING.md": "contributing.md",
     "CHANGELOG.md": "changelog.md",
+    "examples/checks/README.md": "example-checks.md",
 }
 LINK = re.compile(r"\[(?P<words>[^\]]+)\]\((?P<target>[^)#:\s]+)(?P<anchor>#[^)\s]*)?\)")
 
@@ -33,10 +34,15 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 
 
 def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
-    """Return a check's page with its catalogue row and its neighbors; mkdocs calls this."""
-    row = checks().get(Path(page.file.src_uri).stem)
+    """Return a check's page with its catalogue row and its neighbors; mkdocs calls this.
+
+    In other pages, links to files outside docs/ become links within the site.
+    """
+    name = page.file.src_uri
+    row = checks().get(Path(name).stem)
     if row is None:
-        return markdown
+        outside = "/" not in name and (ROOT / "docs" / name).is_file() and "](../" in markdown
+        return linked(markdown, f"docs/{name}") if outside else markdown
     title, _, body = markdown.partition("\n")
     facts = {
         "Stage": row.stage,

@@ -36,6 +36,7 @@ from meshgate.snapshot.kubernetes import (
     Waiting,
 )
 from meshgate.snapshot.model import Expectations, Gap, Snapshot
+from meshgate.snapshot.new_pods import NewPods
 from meshgate.snapshot.pair import Pair
 from meshgate.snapshot.retry_after import (
     GivenConfig,
@@ -358,6 +359,7 @@ def snapshot(**changes: Any) -> Snapshot:
         "analysis": Analysis(istioctl_version=VERSION),
         "retry_filters": RetryFilters(seen=1, filters=(retry_filter(),), given=(given(),)),
         "pair": Pair(skipped_reason="no probe pair was asked for"),
+        "new_pods": NewPods(),
         **upgrade_builders.HEALTHY,
     }
     return Snapshot(**{**healthy, **changes})

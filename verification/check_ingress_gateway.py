@@ -7,24 +7,27 @@ import pytest
 
 from meshgate.facts.mesh import Mesh
 from meshgate.plugin import run_alone
-from meshgate.verdict import Warn, listed
+from meshgate.verdict import Basis, Warn, listed
 
 pytestmark = pytest.mark.ingress
 
 
 @pytest.mark.check("IG001")
-def test_every_gateway_is_complete_and_of_the_expected_version(mesh: Mesh) -> None:
+def test_every_gateway_is_complete_and_of_the_expected_version(mesh: Mesh, basis: Basis) -> None:
     """A gateway that was not restarted keeps its old proxy, until support for that ends."""
     unfinished = mesh.gateway_rollout.unfinished
+    basis(len(mesh.ingress.all.listeners), "listener")
+    basis(len(mesh.ingress.unselected), "other gateway pod")
 
     assert not unfinished, listed(unfinished)
 
 
 @pytest.mark.check("IG002")
-def test_every_listener_is_served(mesh: Mesh, warn: Warn) -> None:
+def test_every_listener_is_served(mesh: Mesh, warn: Warn, basis: Basis) -> None:
     """A listener without a Service port, or a Service without endpoints, refuses every client."""
     warn(mesh.gateway_entrypoints.addressless)
     unserved = mesh.gateway_entrypoints.unserved
+    basis(len(mesh.ingress.topology.listeners), "listener")
 
     assert not unserved, listed(unserved)
 
@@ -38,9 +41,10 @@ def test_every_gateway_and_route_is_in_effect(mesh: Mesh) -> None:
 
 
 @pytest.mark.check("IG004")
-def test_every_listener_opens_a_connection(mesh: Mesh) -> None:
+def test_every_listener_opens_a_connection(mesh: Mesh, basis: Basis) -> None:
     """A listener that no client can connect to receives no traffic."""
     unreachable = mesh.gateway_connections.unreachable
+    basis(len(mesh.ingress.traffic.exchanges), "request")
 
     assert not unreachable, listed(unreachable)
 
@@ -63,10 +67,11 @@ def test_mutual_tls_refuses_clients_without_a_certificate(mesh: Mesh) -> None:
 
 
 @pytest.mark.check("IG007")
-def test_every_route_is_answered_by_its_backend(mesh: Mesh, warn: Warn) -> None:
+def test_every_route_is_answered_by_its_backend(mesh: Mesh, warn: Warn, basis: Basis) -> None:
     """For its clients, a gateway that answers 404 or 503 is down."""
     warn(mesh.route_answers.denied)
     unanswered = mesh.route_answers.unanswered
+    basis(len(mesh.ingress.traffic.exchanges), "request")
 
     assert not unanswered, listed(unanswered)
 

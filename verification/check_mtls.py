@@ -7,7 +7,7 @@ import pytest
 
 from meshgate.facts.mesh import Mesh
 from meshgate.plugin import run_alone
-from meshgate.verdict import Warn, listed
+from meshgate.verdict import Basis, Warn, listed
 
 pytestmark = pytest.mark.dataplane
 
@@ -39,19 +39,23 @@ def test_every_sidecar_is_connected_to_the_expected_istiod(mesh: Mesh) -> None:
 
 
 @pytest.mark.check("DP004")
-def test_every_port_follows_its_mtls_policy(mesh: Mesh, warn: Warn) -> None:
+def test_every_port_follows_its_mtls_policy(mesh: Mesh, warn: Warn, basis: Basis) -> None:
     """A policy does not protect traffic that bypasses the sidecar, and no log reports it."""
     disagreements = mesh.wire.disagreements
     warn(mesh.wire.lax + mesh.wire.unseen)
+    basis(len(mesh.wire.pairs), "port")
 
     assert not disagreements, listed(disagreements)
 
 
 @pytest.mark.check("DP005")
-def test_every_sidecar_serves_its_own_valid_certificate(mesh: Mesh, warn: Warn) -> None:
+def test_every_sidecar_serves_its_own_valid_certificate(
+    mesh: Mesh, warn: Warn, basis: Basis
+) -> None:
     """Peers refuse a certificate that is expired, untrusted or of another identity."""
     warn(mesh.certificates.ageing + mesh.wire.unseen)
     bad = mesh.certificates.bad
+    basis(len(mesh.wire.pairs), "port")
 
     assert not bad, listed(bad)
 
@@ -65,10 +69,11 @@ def test_no_destination_rule_breaks_mtls(mesh: Mesh) -> None:
 
 
 @pytest.mark.check("DP007")
-def test_unauthorized_identities_are_denied(mesh: Mesh, warn: Warn) -> None:
+def test_unauthorized_identities_are_denied(mesh: Mesh, warn: Warn, basis: Basis) -> None:
     """A policy that is not enforced admits everyone; one that denies all stops the workload."""
     policy_violations = mesh.authorization.policy_violations
     warn(mesh.authorization.denied_by_default + mesh.authorization.denied_on_tcp)
+    basis(len(mesh.wire.pairs), "port")
 
     assert not policy_violations, listed(policy_violations)
 

@@ -13,42 +13,47 @@ pytestmark = pytest.mark.controlplane
 
 
 @pytest.mark.check("CP001")
-def test_istiod_is_rolled_out_on_the_expected_version(mesh: Mesh, warn: Warn) -> None:
+def test_istiod_is_rolled_out_on_the_expected_version(mesh: Mesh, warn: Warn, basis: Basis) -> None:
     """A rollout that hangs leaves two versions of istiod, which configure proxies differently."""
     unfinished = mesh.control_plane.unfinished_rollouts
+    basis(len(mesh.control_plane.deployments), "Deployment")
 
     assert not unfinished, listed(unfinished)
     warn(mesh.control_plane.kept)
 
 
 @pytest.mark.check("CP002")
-def test_every_replica_is_ready_and_answers(mesh: Mesh) -> None:
+def test_every_replica_is_ready_and_answers(mesh: Mesh, basis: Basis) -> None:
     """A replica that does not answer still holds the proxies that are connected to it."""
     silent = mesh.control_plane.silent_replicas
+    basis(len(mesh.control_plane.replicas), "istiod replica")
 
     assert not silent, listed(silent)
 
 
 @pytest.mark.check("CP003")
-def test_every_proxy_is_connected(mesh: Mesh) -> None:
+def test_every_proxy_is_connected(mesh: Mesh, basis: Basis) -> None:
     """A proxy without istiod keeps its last configuration until its certificate expires."""
     disconnected = mesh.proxies.disconnected
+    basis(len(mesh.proxies.promised), "proxy")
 
     assert not disconnected, listed(disconnected)
 
 
 @pytest.mark.check("CP004")
-def test_no_proxy_rejects_its_configuration(mesh: Mesh) -> None:
+def test_no_proxy_rejects_its_configuration(mesh: Mesh, basis: Basis) -> None:
     """A rejected push has no effect; after a restart the pod never becomes Ready."""
     rejections = mesh.proxies.rejections
+    basis(len(mesh.proxies.promised), "proxy")
 
     assert not rejections, listed(rejections)
 
 
 @pytest.mark.check("CP005")
-def test_no_proxy_stays_stale(mesh: Mesh) -> None:
+def test_no_proxy_stays_stale(mesh: Mesh, basis: Basis) -> None:
     """A proxy that stops answering routes by outdated configuration."""
     stale = mesh.proxies.stale
+    basis(len(mesh.proxies.promised), "proxy")
 
     assert not stale, listed(stale)
 
@@ -63,9 +68,10 @@ def test_analyze_reports_no_error(mesh: Mesh, warn: Warn) -> None:
 
 
 @pytest.mark.check("CP007")
-def test_webhooks_can_be_called(mesh: Mesh) -> None:
+def test_webhooks_can_be_called(mesh: Mesh, basis: Basis) -> None:
     """A webhook that cannot be called blocks the creation of pods or changes to Istio resources."""
     broken = mesh.admission.broken_webhooks
+    basis(len(mesh.admission.webhooks.all), "webhook")
 
     assert not broken, listed(broken)
 
@@ -87,9 +93,10 @@ def test_invalid_resources_are_refused(mesh: Mesh) -> None:
 
 
 @pytest.mark.check("CP010")
-def test_the_ca_signs(mesh: Mesh) -> None:
+def test_the_ca_signs(mesh: Mesh, basis: Basis) -> None:
     """Without a CA no new pod gets an identity, and all others expire within a day."""
     unsigned = mesh.authority.unsigned
+    basis(len(mesh.control_plane.replicas), "istiod replica")
 
     assert not unsigned, listed(unsigned)
 
@@ -113,28 +120,33 @@ def test_every_revision_in_use_has_an_istiod(mesh: Mesh, warn: Warn) -> None:
 
 
 @pytest.mark.check("CP013")
-def test_istiod_pushes_without_errors_and_on_time(mesh: Mesh, warn: Warn) -> None:
+def test_istiod_pushes_without_errors_and_on_time(mesh: Mesh, warn: Warn, basis: Basis) -> None:
     """Proxies do not learn what istiod cannot push, although everything looks healthy."""
     warn(mesh.numbers.slow)
     push_errors = mesh.numbers.push_errors
+    basis(len(mesh.control_plane.replicas), "istiod replica")
 
     assert not push_errors, listed(push_errors)
 
 
 @pytest.mark.check("CP014")
-def test_istiod_is_not_killed(mesh: Mesh, warn: Warn) -> None:
+def test_istiod_is_not_killed(mesh: Mesh, warn: Warn, basis: Basis) -> None:
     """After each kill all proxies reconnect at once, and need more memory than before."""
     failing = mesh.numbers.failing
 
     # first: a replica that was killed may have no numbers to warn by
+    basis(len(mesh.control_plane.replicas), "istiod replica")
+
     assert not failing, listed(failing)
     warn(mesh.numbers.restarted)
 
 
 @pytest.mark.check("CP015")
-def test_no_configuration_conflicts(mesh: Mesh) -> None:
+def test_no_configuration_conflicts(mesh: Mesh, warn: Warn, basis: Basis) -> None:
     """istiod keeps the older of two conflicting objects and silently omits the newer one."""
+    warn(mesh.numbers.possibly_conflicting)
     conflicting = mesh.numbers.conflicting
+    basis(len(mesh.control_plane.replicas), "istiod replica")
 
     assert not conflicting, listed(conflicting)
 
@@ -174,6 +186,23 @@ def test_injection_did_not_change(mesh: Mesh, warn: Warn) -> None:
 
     assert not losses, listed(losses)
     warn(mesh.injection_changes.changes)
+
+
+@pytest.mark.check("CP020")
+def test_istiod_reads_every_remote_cluster(mesh: Mesh) -> None:
+    """The services of a cluster that istiod has not read have no endpoints in the others."""
+    unsynced = mesh.mesh_configs.unsynced
+
+    assert not unsynced, listed(unsynced)
+
+
+@pytest.mark.check("CP021")
+def test_every_extension_provider_exists(mesh: Mesh, warn: Warn) -> None:
+    """A CUSTOM policy without its provider denies every request that it matches."""
+    missing = mesh.mesh_configs.missing_providers
+
+    assert not missing, listed(missing)
+    warn(mesh.mesh_configs.missing_telemetry_providers)
 
 
 if __name__ == "__main__":

@@ -197,6 +197,17 @@ def outcome(
     return msgspec.structs.replace(result, basis=str(basis))
 
 
+def incomplete(result: Outcome, missing: Sequence[Finding]) -> Outcome:
+    """Return the outcome of a check that could not look at some objects: each is a finding.
+
+    An UNKNOWN stays one.
+    """
+    if not missing or result.verdict is Verdict.UNKNOWN:
+        return result
+    findings = tuple(sorted((*result.findings, *missing)))
+    return msgspec.structs.replace(result, verdict=Verdict.FAIL, findings=findings)
+
+
 def _outcome(check: str, error: BaseException | None, warned: tuple[Finding, ...]) -> Outcome:
     match error:
         case None:

@@ -5,13 +5,17 @@ import shutil
 import subprocess
 import time
 from collections.abc import Callable, Iterable
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from tests.lab.harness import ROOT, Lab
+import yaml
+
+from tests.lab.harness import ROOT, Lab, until
 
 Object = dict[str, Any]
+
+VALUES = "hooks/examples/upgrade/values.yaml"
 
 _SERVER = ("--server=127.0.0.1:18080", "--plaintext")
 
@@ -29,6 +33,10 @@ class Application:
         self.synced: str = status.get("sync", {}).get("status", "")
         self.health: str = status.get("health", {}).get("status", "")
         self.resources: list[Object] = status.get("resources", [])
+        self.conditions: list[Object] = status.get("conditions", [])
+        # the resources of a selective sync
+        request = self.operation.get("operation", {})
+        self.selected: list[Object] = request.get("sync", {}).get("resources", [])
         started = self.operation.get("operation", {}).get("initiatedBy", {})
         self.automated: bool = started.get("automated", False)
 
@@ -76,22 +84,49 @@ class Argo:
         self.repository = Path(printed["repository"])
         self.charts = printed["charts"]
 
-    def commit(
-        self,
-        message: str,
-        objects: dict[str, list[Object]],
-        folders: dict[str, Path] | None = None,
-    ) -> None:
-        """Puts files of objects, and folders, into the repository."""
+    def commit(self, message: str, values: Object, folders: dict[str, Path] | None = None) -> None:
+        """Commit the values of the example's chart, and folders.
+
+        Args:
+            message: the commit's.
+            values: what differs from the chart's own values.
+            folders: folders that are copied first, by their path in the repository.
+        """
         for name, source in (folders or {}).items():
             shutil.rmtree(self.repository / name, ignore_errors=True)
             shutil.copytree(source, self.repository / name)
-        for name, items in objects.items():
-            file = self.repository / name
-            file.parent.mkdir(parents=True, exist_ok=True)
-            file.write_text("\n---\n".join(json.dumps(item, indent=1) for item in items) + "\n")
+        file = self.repository / VALUES
+        defaults = yaml.safe_load((ROOT / VALUES).read_text())
+        file.write_text(yaml.safe_dump(defaults | values))
         self._git("add", "--all")
         self._git("commit", "--quiet", "--message", message)
+
+    def commit_objects(self, folder: str, objects: Iterable[Object]) -> None:
+        """Commit a folder that contains these objects and nothing else."""
+        place = self.repository / folder
+        shutil.rmtree(place, ignore_errors=True)
+        place.mkdir(parents=True)
+        for number, each in enumerate(objects):
+            (place / f"{number}.json").write_text(json.dumps(each, indent=1))
+        self._git("add", "--all")
+        self._git("commit", "--quiet", "--allow-empty", "--message", folder)
+
+    @property
+    def release(self) -> tuple[int, int]:
+        """Return the running release of Argo CD: (3, 6)."""
+        answer = self.lab.run("labapp", "get", "http://127.0.0.1:18080/api/version").stdout
+        version = json.loads(answer.partition("\n\n")[2])["Version"].removeprefix("v")
+        major, minor, *_ = version.split("+")[0].split(".")
+        return int(major), int(minor)
+
+    @staticmethod
+    def now() -> str:
+        """Return the time as the UI writes it in an approval."""
+        return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+    def until_gone(self, name: str, timeout: float = 180) -> None:
+        """Wait until an Application does not exist."""
+        until(lambda: name not in self.names(), timeout)
 
     def application(self, name: str) -> Application:
         """As it is now."""
@@ -102,13 +137,18 @@ class Argo:
         self.begin(name, only=only)
         return self.until(name, lambda app: app.over)
 
-    def begin(self, name: str, *, only: list[Object] | None = None) -> None:
+    def begin(self, name: str, *, only: list[Object] | None = None, prune: bool = False) -> None:
         """The same, without waiting for its end.
+
+        Args:
+            name: the Application's.
+            only: the resources of a selective sync.
+            prune: whether resources that are not in the repository are deleted.
 
         The old state goes with the same patch: else the new operation can inherit its result.
         """
         self.refresh(name)
-        sync: Object = {"syncStrategy": {"hook": {}}}
+        sync: Object = {"syncStrategy": {"hook": {}}, "prune": prune}
         if only:
             sync["resources"] = only
         operation = {"initiatedBy": {"username": "test"}, "sync": sync}

@@ -23,18 +23,26 @@ def images(lab: Lab) -> dict[str, str]:
 
 
 @pytest.fixture(scope="session")
-def argo(lab: Lab, images: dict[str, str]) -> Argo:
-    """Argo CD with our health checks, which has the old Istio in hand and no gates yet."""
+def argocd(lab: Lab) -> Argo:
+    """Argo CD with our health checks."""
     argo = Argo(lab)
-    if argo.names():
-        return argo
     checks = ROOT / "hooks/argocd/argocd-cm.yaml"
     lab.kubectl("patch", "configmap/argocd-cm", "-n", "argocd", f"--patch-file={checks}")
-    project, parent = pipeline.example("app-of-apps", argo, OLD)
-    bare: Object = {"stages": [], "before": [], "restart": {"enabled": False}}
-    applications = pipeline.applications(argo, OLD, images[OLD], **bare)
-    chart = {"hooks/meshgate": ROOT / "hooks/meshgate"}
-    argo.commit("Istio without gates", {"hooks/examples/applications.yaml": applications}, chart)
+    return argo
+
+
+@pytest.fixture(scope="session")
+def argo(lab: Lab, argocd: Argo, images: dict[str, str]) -> Argo:
+    """Argo CD, which has taken over the old Istio, without gates yet."""
+    argo = argocd
+    if pipeline.ISTIOD in argo.names():
+        return argo
+    project, parent = pipeline.example("app-of-apps", argo)
+    bare: Object = {"stages": [], "before": [], "restart": {"enabled": False}, "verifyNow": False}
+    given = pipeline.values(argo, OLD, images[OLD], **bare)
+    applications = pipeline.rendered(given)
+    folders = ("hooks/meshgate", "hooks/examples/upgrade")
+    argo.commit("Istio without gates", given, {folder: ROOT / folder for folder in folders})
     assert (project["kind"], parent["kind"]) == ("AppProject", "Application")
     lab.apply(project)
     for name in (pipeline.BASE, pipeline.ISTIOD, pipeline.INGRESS):

@@ -1,4 +1,4 @@
-"""The examples as a team would take them over: another repository, the lab's image and Envoy."""
+"""The examples with only names edited: the repositories, and the values of the lab's Envoy."""
 
 import json
 from typing import Any
@@ -6,54 +6,69 @@ from typing import Any
 import yaml
 
 from tests.argocd.argo import Argo, Object
+from tests.chart.conftest import run_helm
 from tests.lab.harness import ROOT
 
 EXAMPLES = ROOT / "hooks/examples"
-SHOWN = "1.31.0"  # the version that the examples show
-OFFICIAL = "https://blob.istio.io/istio-release/charts"
+CHART = EXAMPLES / "upgrade"
 OURS = "https://git.example.com/meshgate.git"
 BASE, ISTIOD, INGRESS = "istio-base", "istiod", "istio-ingress"
 RESTART = "sequential-restart-all-istio-enabled-services"
 PARENT = "istio-upgrade"
 
 
-def example(name: str, argo: Argo, version: str) -> list[Object]:
-    """One of the files, with this lab's places and that version in it."""
-    text = (EXAMPLES / f"{name}.yaml").read_text().replace(SHOWN, version)
-    for shown, real in ((OFFICIAL, argo.charts), (OURS, f"file://{argo.repository}")):
-        assert shown in text or shown == OFFICIAL
-        text = text.replace(shown, real)
+def example(name: str, argo: Argo) -> list[Object]:
+    """Return the objects of an example, with the lab's git repository."""
+    text = (EXAMPLES / f"{name}.yaml").read_text()
+    assert OURS in text
+    text = text.replace(OURS, f"file://{argo.repository}")
     return [each for each in yaml.safe_load_all(text) if each]
 
 
-def applications(
-    argo: Argo, version: str, image: str, *, watched: bool = False, **gates: Any
-) -> list[Object]:
-    """The four Applications for that version; `gates` are more values of our chart.
+def values(argo: Argo, version: str, image: str, *, watched: bool = False, **gates: Any) -> Object:
+    """Return the values of the example's chart for that version.
 
-    `watched`: requests go through the gateways while they are replaced.
+    Args:
+        argo: the lab's Argo CD.
+        version: the version of Istio.
+        image: meshgate's image, as NAME@DIGEST.
+        watched: whether requests go through the gateways while they are replaced.
+        gates: more values of meshgate's chart.
     """
     repository, _, digest = image.partition("@")
     ours = {"image": {"repository": repository, "digest": digest}, "settle": 30, **gates}
-    found = example("applications", argo, version)
-    for each in found:
-        spec = each["spec"]
-        watch = {"watch": {"enabled": True}} if watched and name(each) == INGRESS else {}
-        for source in spec.get("sources", [spec.get("source", {})]):
-            more = _OFFICIAL[source["chart"]](version) if "chart" in source else ours | watch
-            if more:
-                source.setdefault("helm", {}).setdefault("valuesObject", {}).update(more)
-    return found
+    watch = {"watch": {"enabled": True}} if watched else {}
+    return {
+        "version": version,
+        "charts": argo.charts,
+        "meshgate": {
+            "repoURL": f"file://{argo.repository}",
+            "chart": None,
+            "path": "hooks/meshgate",
+            "targetRevision": "main",
+        },
+        "gates": ours | {"clusterName": "lab"},
+        "istiod": {"values": _istiod(version)},
+        "ingress": {"values": _gateway(), "gates": watch},
+    }
+
+
+def applications(argo: Argo, version: str, image: str, **more: Any) -> list[Object]:
+    """Return the Applications that the example's chart renders with these values."""
+    return rendered(values(argo, version, image, **more))
+
+
+def rendered(given: Object) -> list[Object]:
+    """Return the Applications that the example's chart renders, as Argo CD renders it."""
+    words = ("template", PARENT, CHART, "--namespace=argocd", "--values=-")
+    done = run_helm(*words, stdin=json.dumps(given))
+    assert done.returncode == 0, done.stderr
+    return [each for each in yaml.safe_load_all(done.stdout) if each]
 
 
 def name(body: Object) -> str:
-    """What it is called."""
+    """Return its name."""
     return str(body["metadata"]["name"])
-
-
-def _base(version: str) -> Object:
-    del version
-    return {}
 
 
 def _istiod(version: str) -> Object:
@@ -71,9 +86,8 @@ def _istiod(version: str) -> Object:
     }
 
 
-def _gateway(version: str) -> Object:
+def _gateway() -> Object:
     """The gateway that the lab has already, behind its node ports."""
-    del version
     ports = [
         {"name": "status-port", "port": 15021, "targetPort": 15021, "nodePort": 30021},
         {"name": "http2", "port": 80, "targetPort": 8080, "nodePort": 30080},
@@ -86,6 +100,3 @@ def _gateway(version: str) -> Object:
         "imagePullPolicy": "IfNotPresent",
         "resources": {"requests": {"cpu": "10m", "memory": "64Mi"}},
     }
-
-
-_OFFICIAL = {"base": _base, "istiod": _istiod, "gateway": _gateway}

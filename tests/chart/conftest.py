@@ -33,11 +33,12 @@ def built(name: str, module: str) -> Path:
     return Path(found.stdout.strip())
 
 
-def run_helm(*words: object) -> "subprocess.CompletedProcess[str]":
-    """helm, for the lab's Kubernetes."""
+def run_helm(*words: object, stdin: str | None = None) -> "subprocess.CompletedProcess[str]":
+    """Run helm for the lab's Kubernetes, with this text as its input."""
     program = built("helm", "ci/lab/go/helm")
     return subprocess.run(
         [program, *map(str, words), f"--kube-version={KUBERNETES}"],
+        input=stdin,
         capture_output=True,
         text=True,
         check=False,

@@ -2,6 +2,7 @@
 
 import json
 import re
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,7 @@ SITUATIONS = sorted(
     path.name.removesuffix("-values.yaml") for path in (CHART / "ci").glob("*-values.yaml")
 )
 MANIFESTS = ROOT / "hooks/manifests"
+NESTED = ("image", "probes", "removal", "report", "restart", "shadow", "watch")
 SHOWN = ["in-place-istiod", "ingress", "restart", "rights"]
 
 
@@ -132,7 +134,9 @@ def test_every_pod_is_confined(render: Render, situation: str) -> None:
             assert container["resources"]["limits"]
 
 
-@pytest.mark.parametrize("situation", [each for each in SITUATIONS if each != "rights"])
+@pytest.mark.parametrize(
+    "situation", [each for each in SITUATIONS if each not in ("rights", "old-revision")]
+)
 def test_every_gate_takes_its_stage_and_tells_each_exit_code_apart(
     render: Render, situation: str
 ) -> None:
@@ -217,7 +221,8 @@ def test_the_rights_are_those_that_are_printed(render: Render) -> None:
 
 
 def test_as_hooks_the_rights_come_before_the_first_job(render: Render) -> None:
-    rights = [each for each in render("in-place-istiod") if each["kind"] != "Job"]
+    objects = render("in-place-istiod")
+    rights = [each for each in objects if each["kind"] not in ("Job", "CronJob")]
     assert len(rights) == 11
 
     for each in rights:
@@ -346,6 +351,105 @@ def test_the_restart_is_out_of_sync_with_each_version(render: Render) -> None:
     assert HOOK not in target["metadata"].get("annotations", {})
 
 
+@pytest.mark.parametrize(
+    ("preset", "same"),
+    [
+        ("base", "rights"),
+        ("istiod", "revision-with-tag"),
+        ("ingress", "no-load-balancer"),
+        ("restart", "restart"),
+    ],
+)
+def test_a_preset_sets_what_an_application_needs(
+    render: Render, helm: Helm, preset: str, same: str
+) -> None:
+    words = f"preset={preset},targetVersion=1.31.0,settle=120,deadline=600"
+    done = helm("template", "meshgate", CHART, "--set", words)
+
+    assert done.returncode == 0, done.stderr
+    found = [each for each in yaml.safe_load_all(done.stdout) if each]
+    assert found == render(same, "--set", "settle=120,deadline=600")
+
+
+def test_values_take_precedence_over_the_preset(render: Render) -> None:
+    less = "before={controlplane},restart.enabled=false"
+    objects = render("preset-restart", "--set", less, "--set-json", "stages=[]")
+
+    assert hooks(objects) == {"control-plane-before-restart": "PreSync"}
+
+
+def test_the_pods_get_what_the_values_add(render: Render) -> None:
+    objects = render("preset-restart")
+    (held,) = [each for each in objects if each["metadata"]["name"] == "meshgate-files-restart"]
+
+    assert set(held["data"]) == {"ca.pem", "notes.txt", "waivers.toml"}
+    assert held["metadata"]["annotations"][HOOK] == "PreSync"
+    assert int(held["metadata"]["annotations"]["argocd.argoproj.io/sync-wave"]) < 0
+    for template in pods(objects):
+        assert template["metadata"]["labels"]["team"] == "mesh"
+        assert template["spec"]["priorityClassName"] == "system-cluster-critical"
+        assert "nodeAffinity" in template["spec"]["affinity"]
+    for job in gates(objects):
+        annotations, pod = job["metadata"]["annotations"], job["spec"]["template"]["spec"]
+        (container,) = pod["containers"]
+        assert annotations["meshgate/cluster"] == "prod-eu"
+        assert "--cluster-name=prod-eu" in container["args"]
+        files = {word for word in container["args"] if "/etc/meshgate/" in word}
+        assert files == {
+            "--waivers=/etc/meshgate/waivers.toml",
+            "--ingress-ca=/etc/meshgate/ca.pem",
+        }
+        mounted = {each["name"]: each["mountPath"] for each in container["volumeMounts"]}
+        assert (mounted["files"], mounted["client"]) == ("/etc/meshgate", "/etc/client")
+        assert mounted.keys() <= {each["name"] for each in pod["volumes"]}
+        assert "HTTPS_PROXY" in {each["name"] for each in container["env"]}
+
+
+def test_a_stage_can_be_verified_without_a_sync(render: Render) -> None:
+    objects = render("in-place-istiod")
+    manual = {each["metadata"]["name"]: each for each in objects if each["kind"] == "CronJob"}
+    by_sync = {each["metadata"]["name"]: each for each in gates(objects)}
+
+    assert set(manual) == {f"{name}-now" for name in by_sync}
+    for name, gate in by_sync.items():
+        cron = manual[f"{name}-now"]["spec"]
+        assert cron["suspend"] is True
+        assert HOOK not in manual[f"{name}-now"]["metadata"].get("annotations", {})
+        own, other = deepcopy(cron["jobTemplate"]["spec"]), deepcopy(gate["spec"])
+        (here,), (there,) = (
+            [each["template"]["spec"]["containers"][0] for each in (spec,)] for spec in (own, other)
+        )
+        # its Jobs have other names, which the Role does not permit it to change
+        there["args"] = [
+            f"{word}".replace(f"{name}-reports", f"{name}-now-reports")
+            for word in there["args"]
+            if not word.startswith("--job=")
+        ]
+        assert here["args"] == there["args"]
+        assert own == other
+    assert "CronJob" not in {
+        each["kind"] for each in render("in-place-istiod", "--set", "verifyNow=false")
+    }
+
+
+def test_a_revision_is_deleted_only_if_nothing_uses_it(render: Render) -> None:
+    (job,) = render("old-revision")
+
+    assert job["metadata"]["annotations"][HOOK] == "PreDelete"
+    (container,) = job["spec"]["template"]["spec"]["containers"]
+    assert container["command"] == ["meshgate", "revisions"]
+    assert "--unused=1-30-4" in container["args"]
+
+
+def test_the_image_is_that_of_the_release() -> None:
+    values = yaml.safe_load((CHART / "values.yaml").read_text())
+    release = (ROOT / ".github/workflows/release.yaml").read_text()
+
+    registry, owner, name = values["image"]["repository"].split("/")
+    assert f"REGISTRY: {registry}/${{{{ github.repository_owner }}}}" in release
+    assert (owner, name) == ("meshgate", "meshgate")
+
+
 def test_a_registry_of_ones_own(render: Render) -> None:
     for job in jobs(render("air-gapped")):
         pod = job["spec"]["template"]["spec"]
@@ -427,7 +531,7 @@ def test_with_the_shadow_the_rights_are_what_it_needs(render: Render) -> None:
         return [
             without_labels(each)
             for each in render(situation)
-            if each["kind"] not in ("ConfigMap", "Job")
+            if each["kind"] not in ("ConfigMap", "CronJob", "Job")
         ]
 
     plain, role = (
@@ -489,7 +593,7 @@ def test_the_schema_knows_every_value_and_no_other() -> None:
         found = set()
         for name, inner in value.items():
             found.add(f"{prefix}{name}")
-            if prefix == "" and name in ("image", "probes", "report", "restart", "shadow", "watch"):
+            if prefix == "" and name in NESTED:
                 found |= names(inner, f"{name}.")
         return found
 

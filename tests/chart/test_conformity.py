@@ -1,23 +1,23 @@
 """All that the chart makes and the examples show, held against the schemas of Kubernetes 1.34 and
 Argo CD, strictly: a field that is misspelt would be dropped without a word."""
 
+import json
 import subprocess
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
 import yaml
 
+from meshgate.catalogue import STAGES
 from tests.chart import schemas
-from tests.chart.conftest import Render
+from tests.chart.conftest import Helm, Render
 from tests.chart.test_chart import MANIFESTS, SITUATIONS
 from tests.conftest import ROOT
 
 SHOWN = sorted(
-    file
-    for folder in (MANIFESTS, ROOT / "hooks/examples")
-    for file in folder.glob("*.yaml")
-    if file.stem != "kustomization"  # an instruction to a program, no object
+    file for folder in (MANIFESTS, ROOT / "hooks/examples") for file in folder.glob("*.yaml")
 )
 
 Conform = Callable[[str], "subprocess.CompletedProcess[str]"]
@@ -55,14 +55,69 @@ def test_what_is_shown_conforms(conform: Conform, file: Path) -> None:
     assert done.returncode == 0, done.stdout
 
 
+def built(kustomize: Path, folder: Path) -> str:
+    """Return what kustomize builds of a folder."""
+    done = subprocess.run([kustomize, "build", folder], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.mark.parametrize("stage", ["rights", *STAGES])
+def test_a_base_for_kustomize_is_what_the_chart_renders(
+    conform: Conform, kustomize: Path, render: Render, stage: str
+) -> None:
+    text = built(kustomize, ROOT / "hooks/kustomize" / stage)
+    objects = [each for each in yaml.safe_load_all(text) if each]
+
+    assert conform(text).returncode == 0
+    if stage == "rights":
+        words = ("rights",)
+    else:
+        less = "verifyNow=false,syncFail=false,rbac=none,shadow.enabled=false,restart.enabled=false"
+        words = ("in-place-istiod", "--set", f"stages={{{stage}}},{less}")
+    key = partial(json.dumps, sort_keys=True)
+    assert sorted(map(key, objects)) == sorted(map(key, render(*words)))
+
+
+def test_an_overlay_changes_the_version_in_one_place(conform: Conform, kustomize: Path) -> None:
+    text = built(kustomize, ROOT / "hooks/kustomize/example")
+    (job,) = yaml.safe_load_all(text)
+    (container,) = job["spec"]["template"]["spec"]["containers"]
+
+    assert conform(text).returncode == 0
+    assert container["image"] == "registry.example.com/mirror/meshgate:0.1.0-istio1.31.1"
+    assert "--target-version=1.31.1" in container["args"]
+    assert job["metadata"]["annotations"]["meshgate/target-version"] == "1.31.1"
+    assert "1.31.0" not in text
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        (),
+        ("--set-json", 'revisions=[{"revision":"1-31-0","version":"1.31.0"}]'),
+        ("--set-json", 'cluster={"server":null,"name":"eu-1"}', "--set", "prefix=eu-1-"),
+    ],
+)
+def test_the_applications_of_the_example_conform(
+    conform: Conform, helm: Helm, words: tuple[str, ...]
+) -> None:
+    rendered = helm("template", "istio-upgrade", ROOT / "hooks/examples/upgrade", *words)
+
+    done = conform(rendered.stdout)
+
+    assert done.returncode == 0, done.stdout
+    wrong = conform(rendered.stdout.replace("retry: {}", "retries: {}"))
+    assert wrong.returncode == 1
+
+
 @pytest.mark.parametrize(
     ("file", "right", "wrong"),
     [
         ("manifests/ingress", "activeDeadlineSeconds: 600", "activeDeadlineSecond: 600"),
         ("manifests/ingress", "backoffLimit: 0", "backoffLimit: none"),
         ("manifests/rights", "roleRef:", "roleReference:"),
-        ("examples/applications", "retry: {}", "retries: {}"),
-        ("examples/applications", "annotations: {", "annotation: {"),
+        ("examples/app-of-apps", "retry: {}", "retries: {}"),
         ("examples/fleet", "missingkey=error]", "missingkey=error, 1]"),
     ],
 )

@@ -16,6 +16,14 @@ E2E = (ROOT / "ci/kind/e2e").read_text()
 ESTATE = ROOT / "ci/lab/manifests/estate"
 
 
+PUBLISHES = {
+    "contents": "read",
+    "packages": "write",
+    "id-token": "write",
+    "attestations": "write",
+}
+
+
 def steps(workflow: Path) -> list[dict[str, Any]]:
     """Every step of every job."""
     jobs = yaml.safe_load(workflow.read_text())["jobs"]
@@ -59,7 +67,9 @@ def test_a_workflow_may_do_only_what_it_needs(workflow: Path) -> None:
     assert {job: each.get("permissions") for job, each in content["jobs"].items()} == (
         {
             "package": {"contents": "read", "id-token": "write"},
-            "image": {"contents": "read", "packages": "write", "id-token": "write"},
+            "image": PUBLISHES,
+            "chart": PUBLISHES,
+            "krew": {"contents": "write", "id-token": "write", "attestations": "write"},
         }
         if workflow.stem == "release"
         else dict.fromkeys(content["jobs"])
@@ -114,3 +124,22 @@ def test_the_estate_needs_no_image_that_it_does_not_bring() -> None:
     }
 
     assert images <= {"docker.io/lab/app:1", "auto"}
+
+
+def test_every_supported_release_has_an_image() -> None:
+    jobs = yaml.safe_load((ROOT / ".github/workflows/release.yaml").read_text())["jobs"]
+    minors = {file.stem for file in (ROOT / "src/meshgate/releases").glob("*.toml")}
+
+    versions = jobs["image"]["strategy"]["matrix"]["istio"]
+
+    assert {each.rpartition(".")[0] for each in versions} == minors
+    assert len(versions) == len(minors)
+
+
+@pytest.mark.parametrize("job", ["image", "chart", "krew"])
+def test_what_is_published_has_a_provenance_attestation(job: str) -> None:
+    content = yaml.safe_load((ROOT / ".github/workflows/release.yaml").read_text())["jobs"]
+
+    *_, last = content[job]["steps"]
+
+    assert last["uses"].startswith("actions/attest-build-provenance@")

@@ -20,8 +20,13 @@ from meshgate.catalogue import STAGES, checks
 from meshgate.cli import options as cli
 from meshgate.facts.evidence import Evidence
 from meshgate.facts.mesh import Mesh
-from meshgate.plugin import ARGUMENTS
+from meshgate.plugin.settling import ARGUMENTS
 from meshgate.snapshot.ingress import Answer
+from meshgate.snapshot.istio import (
+    AuthorizationPolicy,
+    AuthorizationPolicySpec,
+    ExtensionProvider,
+)
 from meshgate.snapshot.items import ITEMS
 from meshgate.snapshot.kubernetes import (
     Container,
@@ -244,6 +249,14 @@ MESHES = {
         **upgrade_builders.CONCERNED,
         **expecting(target_version="1.31.1"),
     ),
+    "with an istiod of an unknown version": snapshot(
+        pods=(
+            msgspec.structs.replace(
+                istiod(), spec=PodSpec(containers=(Container(name="discovery"),))
+            ),
+            sidecar(),
+        )
+    ),
     "without istiod": snapshot(pods=(), istiod=()),
     "asked for a target": snapshot(**expecting(retry_after_targets=("http://web.shop/",))),
     "with a CNI plugin": snapshot(
@@ -259,6 +272,14 @@ MESHES = {
     ),
     "with a workload that is injected": snapshot(
         new_pods=NewPods(pods=(NewPod(workload="Deployment shop/web", replicas=1, injected=True),)),
+        authorization_policies=(
+            AuthorizationPolicy(
+                metadata=Metadata(name="login", namespace="shop"),
+                spec=AuthorizationPolicySpec(
+                    action="CUSTOM", provider=ExtensionProvider(name="oauth2-proxy")
+                ),
+            ),
+        ),
         jobs=(Job(metadata=Metadata(name="export", namespace="shop")),),
         resource_quotas=(ResourceQuota(metadata=Metadata(name="all", namespace="shop")),),
     ),

@@ -16,7 +16,7 @@ MINORS = sorted(ledger())
 # Changes without a release note of their own: istio.io, charts, and second halves of a change.
 WITHOUT_NOTE = {
     *("metric-rotation-of-proxies", "profile-1-24", "experimental-listener-sets"),
-    *("image-signing-key", "backend-tls-fails-closed"),
+    *("image-signing-key", "backend-tls-fails-closed", "tcp-listeners"),
 }
 KINDS = {"rule", "check", "undetectable", "irrelevant"}
 

@@ -11,9 +11,10 @@ import pytest
 from meshgate.catalogue import checks
 from tests.conftest import ROOT
 
-SOURCES = ("docs", "ci/site.py", "hooks/README.md", "mkdocs.yml", *[f"{name}.md" for name in (
-    "README", "ARCHITECTURE", "CHANGELOG", "CONTRIBUTING"
-)])  # fmt: skip
+SOURCES = (
+    *("docs", "examples", "ci/site.py", "hooks/README.md", "mkdocs.yml"),
+    *[f"{name}.md" for name in ("README", "ARCHITECTURE", "CHANGELOG", "CONTRIBUTING")],
+)
 
 
 def built(project: Path, site: Path) -> "subprocess.CompletedProcess[str]":

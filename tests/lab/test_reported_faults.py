@@ -138,6 +138,19 @@ CLOSES = (
         after=restart_payments,
     ),
     Case(
+        "full-quota",
+        ("controlplane",),
+        ("CP018", "payments", "ResourceQuota payments/full"),
+        after=lambda lab: until(
+            lambda: "used" in lab.get("resourcequota", "full", "-n", "payments")["status"]
+        ),
+    ),
+    Case(
+        "rejected-annotation",
+        ("controlplane",),
+        ("CP018", "Deployment shop/reports", "annotation"),
+    ),
+    Case(
         "rejected-annotation",
         ("dataplane",),
         ("Deployment shop/reports",),
@@ -155,6 +168,11 @@ CLOSES = (
         ("ingress",),
         ("AuthorizationPolicy istio-ingress/login", "oauth2-proxy"),
         after=answers("HTTP/1.1 403", "http://shop.example.com/"),
+    ),
+    Case(
+        "missing-ext-authz-provider",
+        ("controlplane",),
+        ("CP021", "AuthorizationPolicy istio-ingress/login", "oauth2-proxy"),
     ),
     Case("gateway-of-a-removed-revision", ("ingress",), ("IG003", "Gateway shop/edge")),
     Case(

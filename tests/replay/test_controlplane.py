@@ -286,6 +286,38 @@ def injection_not_known_before(recording: Recording) -> None:
     recording["gaps"] = [{"item": "new_pods", "why": "no right to list cronjobs.batch"}]
 
 
+def a_custom_policy(recording: Recording) -> None:
+    recording["authorizationPolicies"] = [
+        {
+            "metadata": {"name": "login", "namespace": "shop"},
+            "spec": {"action": "CUSTOM", "provider": {"name": "oauth2-proxy"}},
+        }
+    ]
+
+
+def a_provider_that_is_missing(recording: Recording) -> None:
+    a_custom_policy(recording)
+    mesh_config(recording, providers=["prometheus"])
+
+
+def a_provider_that_exists(recording: Recording) -> None:
+    a_custom_policy(recording)
+    mesh_config(recording, providers=["prometheus", "oauth2-proxy"])
+
+
+def a_provider_that_nobody_shows(recording: Recording) -> None:
+    a_custom_policy(recording)
+    mesh_config_not_told(recording)
+
+
+def a_remote_cluster_that_is_read(recording: Recording) -> None:
+    mesh_config(recording, clusters={"eu-2": "synced"})
+
+
+def a_remote_cluster_that_is_not_read(recording: Recording) -> None:
+    mesh_config(recording, clusters={"eu-2": "timeout"})
+
+
 def cni_of_istiods_version(recording: Recording) -> None:
     cni(recording)
 
@@ -444,6 +476,8 @@ FAILED = [
     (pods_that_a_quota_refuses, "CP018", "Deployment payments/api: ResourceQuota payments/all"),
     (pods_that_a_limit_range_refuses, "CP018", "Deployment payments/api: its new pods break"),
     (injection_without_the_hold, "CP019", "Deployment payments/api: its containers start before"),
+    (a_remote_cluster_that_is_not_read, "CP020", "Cluster eu-2: istiod has not read it"),
+    (a_provider_that_is_missing, "CP021", "AuthorizationPolicy shop/login: its provider"),
     (two_listeners_conflict, "CP015", "Listener 0.0.0.0_9999: "),
 ]
 
@@ -453,14 +487,26 @@ UNKNOWN = [
     (no_configuration_types, {"CP004", "CP005"}),
     (an_external_ca, {"CP010"}),
     (cni_of_an_unknown_version, {"CP016"}),
-    (mesh_config_not_told, {"CP017"}),
+    (mesh_config_not_told, {"CP017", "CP020"}),
+    (a_provider_that_nobody_shows, {"CP017", "CP020", "CP021"}),
     (pods_of_which_the_injector_says_nothing, {"CP018"}),
     (injection_not_known_before, {"CP018", "CP019"}),
     (no_metrics, {"CP013", "CP014", "CP015"}),
     (
         pods_not_readable,
         {
-            *("CP001", "CP002", "CP003", "CP004", "CP005", "CP007", "CP008", "CP009", "CP010"),
+            *(
+                "CP001",
+                "CP002",
+                "CP003",
+                "CP004",
+                "CP005",
+                "CP006",
+                "CP007",
+                "CP008",
+                "CP009",
+                "CP010",
+            ),
             *("CP011", "CP012", "CP013", "CP014", "CP015", "CP016", "CP018"),
         },
     ),
@@ -514,6 +560,8 @@ def test_an_external_ca_can_be_accepted(broken: Broken, gate: Gate) -> None:
         (an_old_revision_is_kept, "--target-version=1.29.1"),
         (cni_of_istiods_version, "--settle=0"),
         (mesh_config_in_use, "--settle=0"),
+        (a_provider_that_exists, "--settle=0"),
+        (a_remote_cluster_that_is_read, "--settle=0"),
         (pods_that_are_accepted, "--settle=0"),
         (injection_as_before, "--settle=0"),
         (injection_with_other_resources, "--settle=0"),
@@ -523,6 +571,8 @@ def test_an_external_ca_can_be_accepted(broken: Broken, gate: Gate) -> None:
         "canary upgrade",
         "CNI",
         "mesh config",
+        "provider",
+        "remote cluster",
         "new pods",
         "injection",
         "resources",

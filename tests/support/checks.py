@@ -63,7 +63,7 @@ class Judgment:
         result = outcome(id, error, warned, basis)
         if error is not None and "the check crashed" in result.why:
             self.crashes.append((id, error))
-        return suppressed(result, mesh)
+        return suppressed(result, checks()[id], mesh)
 
 
 @cache

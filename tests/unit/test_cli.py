@@ -4,6 +4,7 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from meshgate.catalogue import checks
@@ -19,7 +20,7 @@ from meshgate.snapshot.items import ITEMS
 from meshgate.snapshot.model import Snapshot
 from meshgate.snapshot.store import load
 from tests import fakes
-from tests.builders import deployment, istiod, sidecar, snapshot
+from tests.builders import deployment, istiod, reading, sidecar, snapshot, sync, without
 from tests.conftest import Estate, Gate, Run, Serve
 from tests.fakes import refusal
 
@@ -80,7 +81,7 @@ def test_a_word_that_means_nothing_is_a_mistake(
 ) -> None:
     run = meshgate(*arguments)
 
-    assert run.code == 2, run.out
+    assert run.code == 4, run.out
     assert "Traceback" not in run.out
 
 
@@ -168,12 +169,38 @@ def test_revisions_says_who_uses_them(
 ) -> None:
     file = recorded(snapshot())
 
-    nobody = meshgate("revisions", file, "--unused=1-28")
+    unknown = meshgate("revisions", file, "--unused=1-28")
     unreadable = meshgate("revisions", "/does/not/exist")
 
-    assert nobody.code == 0, nobody.out
-    assert "nothing uses revision 1-28" in nobody.out
+    assert unknown.code == 4, unknown.out
+    assert "revision 1-28 does not exist (known: default)" in unknown.out
     assert unreadable.code == 10, unreadable.out
+
+
+def test_a_revision_is_unused_only_if_every_reader_agrees(
+    meshgate: Meshgate, recorded: Callable[[Snapshot], Path]
+) -> None:
+    remote = msgspec.structs.replace(sync("api-1.shop"), cluster_id="west")
+    machine = sync("vm-1.shop")  # no pod has this name
+    answers = (reading(proxies=[sync()]), reading("istiod-old-1", proxies=[remote, machine]))
+    old = (deployment(revision="old"), istiod("istiod-old-1", revision="old"))
+    mesh = {"deployments": (deployment(), old[0]), "pods": (istiod(), old[1], sidecar())}
+
+    used = meshgate("revisions", recorded(snapshot(**mesh, istiod=answers)), "--unused=old")
+    idle = (answers[0], reading("istiod-old-1", proxies=[]))
+    unused = meshgate("revisions", recorded(snapshot(**mesh, istiod=idle)), "--unused=old")
+    unread = meshgate("revisions", recorded(without("mutating_webhooks")), "--unused=default")
+    silent = (answers[0], reading("istiod-old-1", error="timed out"))
+    unanswered = meshgate("revisions", recorded(snapshot(**mesh, istiod=silent)), "--unused=old")
+
+    assert used.code == 1, used.out
+    assert "2 objects use revision old: do not remove it" in used.out
+    assert "Proxy api-1.shop (cluster west)" in used.out
+    assert "Proxy vm-1.shop (cluster Kubernetes)" in used.out
+    assert unused.code == 0, unused.out
+    assert "nothing uses revision old" in unused.out
+    assert unread.code == 10, unread.out
+    assert unanswered.code == 10, unanswered.out
 
 
 def test_silence_is_no_verdict(meshgate: Meshgate, serve: Serve, tmp_path: Path) -> None:

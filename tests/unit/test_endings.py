@@ -7,8 +7,10 @@ from pathlib import Path
 import pytest
 
 from meshgate.snapshot.model import Snapshot
+from tests import fakes
 from tests.builders import pushed, reading, snapshot, sync, without
-from tests.conftest import Claims, Gate
+from tests.conftest import Claims, Gate, Serve
+from tests.fakes import answer
 
 Recorded = Callable[[Snapshot], Path]
 
@@ -33,6 +35,18 @@ INTERRUPTED = """
 def test_is_interrupted(mesh):
     raise KeyboardInterrupt
 """
+TERMINATED = """
+@pytest.mark.check("CP001")
+def test_is_terminated(mesh):
+    import os, signal
+    os.kill(os.getpid(), signal.SIGINT)
+"""
+KILLED = """
+@pytest.mark.check("CP001")
+def test_kills_its_process(mesh):
+    import os
+    os._exit(7)
+"""
 ONE = ("-m", "controlplane", "-k", "rejects")
 
 ENDINGS = {
@@ -43,9 +57,22 @@ ENDINGS = {
     "damaged waivers": (HEALTHY, "", (*ONE, "--waivers=/does/not/exist"), 4),
     "a foreign failure": (HEALTHY, FOREIGN, (), 1),
     "a crash": (HEALTHY, CRASHING, (), 10),
+    "a crash in a worker's process": (HEALTHY, KILLED, ("-n1",), 10),
+    "the first failure ends it": (REJECTING, "", ("-m", "controlplane", "-x"), 1),
+    "too many failures": (REJECTING, "", ("-m", "controlplane", "--maxfail=1"), 1),
     "an interrupt": (HEALTHY, INTERRUPTED, (), 2),
-    "an import error": (HEALTHY, "import no_such_module", (), 2),
+    "a signal": (HEALTHY, TERMINATED, (), 2),
+    "a directory that is a file": (HEALTHY, "", (*ONE, "--json=/dev/null/verdict.json"), 4),
+    "an import error": (HEALTHY, "import no_such_module", (), 4),
 }
+
+
+JOB = "/apis/batch/v1/namespaces/gates/jobs/control-plane"
+EVENTS = "/api/v1/namespaces/gates/events"
+
+
+def verdict_word(is_open: bool) -> str:
+    return "open" if is_open else "closed"
 
 
 @pytest.mark.parametrize(("seen", "source", "options", "code"), ENDINGS.values(), ids=ENDINGS)
@@ -53,6 +80,7 @@ def test_every_output_of_a_run_agrees(
     gate: Gate,
     recorded: Recorded,
     claims: Claims,
+    serve: Serve,
     tmp_path: Path,
     seen: Snapshot,
     source: str,
@@ -66,12 +94,25 @@ def test_every_output_of_a_run_agrees(
     metrics = tmp_path / "gate.prom"
     where = {"cwd": claims(source)} if source else {}
 
-    run = gate(f"--snapshot={recorded(seen)}", f"--metrics={metrics}", *options, **where)
+    api = serve({JOB: answer({}), EVENTS: answer({}, 201)})
+    config = fakes.kubeconfig(tmp_path / "kubeconfig", api.url)
+
+    run = gate(
+        *(f"--snapshot={recorded(seen)}", f"--metrics={metrics}"),
+        *(f"--kubeconfig={config}", "--job=gates/control-plane@uid-1", *options),
+        **where,
+    )
 
     is_open = code == 0
     assert run.code == code, run.out
     assert run.last.startswith("GATE OPEN" if is_open else "GATE CLOSED")
     assert f"(exit {code}" in run.last
+    (patch,) = [json.loads(each.body) for each in api.requests if each.path == JOB]
+    noted = patch["metadata"]["annotations"]
+    assert (noted["meshgate/gate"], noted["meshgate/exit"]) == (verdict_word(is_open), str(code))
+    assert noted["meshgate/verdict"].startswith(run.last)
+    if "--json=/dev/null/verdict.json" in options:
+        return
     verdict = json.loads((reports / "verdict.json").read_text())
     assert (verdict["gate"], verdict["exit"]) == ("open" if is_open else "closed", code)
     assert run.last.startswith(verdict["sentence"])

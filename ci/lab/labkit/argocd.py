@@ -1,6 +1,7 @@
-"""A real Argo CD beside the mesh: controller, repo-server, API server (without the UI's pages) and
-redis, as processes of the node; a git repository for it, to which the host can commit; and Istio's
-charts of every version that the lab has, served as the Helm repository that people take them from.
+"""A real Argo CD beside the mesh: controller, ApplicationSet controller, repo-server, API server
+(without the UI's pages) and redis, as processes of the node; a git repository for it, to which the
+host can commit; and Istio's charts of every version that the lab has, served as the Helm repository
+that people take them from.
 """
 
 import sys
@@ -15,8 +16,10 @@ from labkit.steps import run, step
 SERVER = "127.0.0.1:18080"
 CHARTS = "http://127.0.0.1:18090"
 
-_REDIS = "127.0.0.1:6379"
+_TO_REDIS = "--redis=127.0.0.1:6379"
 _REPO_SERVER = "127.0.0.1:18081"
+# The repo-server runs this for every commit; its own one calls gpg. No commit of the lab is signed.
+_UNSIGNED = "#!/bin/sh\n"
 # Where Istio's sources have the charts that are published as base, istiod and gateway.
 _CHARTS = ("base", "istio-control/istio-discovery", "gateway")
 
@@ -24,6 +27,9 @@ _CHARTS = ("base", "istio-control/istio-discovery", "gateway")
 def up(node: Node, built: Built, parts: ArgoCD) -> None:
     """Start it, unless it runs."""
     node.lab.link({"argocd": parts.argocd / "bin/cmd", "helm": parts.helm / "bin/helm"})
+    wrapper = node.lab.bin / "git-verify-wrapper.sh"
+    wrapper.write_text(_UNSIGNED)
+    wrapper.chmod(0o755)
     if guests.answers(node, f"http://{SERVER}/api/version"):
         return
     host_program("git")
@@ -50,10 +56,16 @@ def _start(node: Node, parts: ArgoCD) -> None:
     redis = ["/usr/bin/redis-server", "--bind", "127.0.0.1", "--appendonly", "no", "--save"]
     guests.start(node, "redis", ["chroot", parts.services, *redis, ""])
     repo_server = ["--port=18081", "--metrics-port=18084", "--address=127.0.0.1", "--disable-tls"]
+    repo_server += ["--client-ca-path="]  # the default contradicts --disable-tls
     fresh = "--revision-cache-expiration=5s"  # commits are seen within seconds
-    _component(node, "repo-server", [*repo_server, fresh], ready="http://127.0.0.1:18084/metrics")
+    _component(
+        node,
+        "repo-server",
+        [*repo_server, fresh, _TO_REDIS],
+        ready="http://127.0.0.1:18084/metrics",
+    )
     cluster = ["--namespace=argocd", f"--kubeconfig={node.lab.kubeconfig}"]
-    clients = [*cluster, f"--repo-server={_REPO_SERVER}", "--repo-server-plaintext"]
+    clients = [*cluster, f"--repo-server={_REPO_SERVER}", "--repo-server-plaintext", _TO_REDIS]
     controller = ["--metrics-port=18082", "--app-resync=30", "--app-resync-jitter=0"]
     ready = "http://127.0.0.1:18082/metrics"
     _component(node, "application-controller", [*clients, *controller], ready=ready)
@@ -61,6 +73,11 @@ def _start(node: Node, parts: ArgoCD) -> None:
     open_to_all = ["--insecure", "--disable-auth"]  # only reachable from the lab
     ready = f"http://{SERVER}/api/version"
     _component(node, "server", [*clients, *server, *open_to_all], ready=ready)
+    sets = ["--metrics-addr=127.0.0.1:18085", "--probe-addr=127.0.0.1:18086"]
+    sets += ["--webhook-addr=127.0.0.1:18087", "--enable-progressive-syncs"]
+    sets += [f"--argocd-repo-server={_REPO_SERVER}", "--repo-server-plaintext"]
+    ready = "http://127.0.0.1:18085/metrics"
+    _component(node, "applicationset-controller", [*cluster, *sets], ready=ready)
 
 
 def _component(node: Node, name: str, words: list[str], ready: str) -> None:
@@ -81,7 +98,7 @@ def _component(node: Node, name: str, words: list[str], ready: str) -> None:
         "GIT_CONFIG_NOSYSTEM": "1",
     }
     logs = ["--loglevel=info", "--logformat=text"]
-    argv: list[str | Path] = [node.lab.bin / "argocd", f"--redis={_REDIS}", *words, *logs]
+    argv: list[str | Path] = [node.lab.bin / "argocd", *words, *logs]
     guests.start(node, name, argv, env=env, ready=ready)
 
 

@@ -74,9 +74,10 @@ class ArgoCD:
 def build_argocd() -> ArgoCD:
     """Build what is missing."""
     _check_host()
-    stamps = {"github.com/argoproj/argo-cd/v3/common.version": versions().argocd}
+    version = versions().argocd_release().version
+    stamps = {"github.com/argoproj/argo-cd/v3/common.version": version}
     return ArgoCD(
-        argocd=_go_programs("argocd", stamps, _copy_argocd_crds),
+        argocd=_go_programs(f"argocd-{version}", stamps, _copy_argocd_crds),
         helm=_go_programs("helm", {}),
         services=build_services(),
     )
@@ -207,7 +208,13 @@ def _link_flags(stamps: dict[str, str]) -> str:
 
 def _go_install(module: Path, into: Path, link_flags: str, what: str) -> None:
     _check_go()
-    env = {**os.environ, "CGO_ENABLED": "0", "GOBIN": str(into), "GOFLAGS": "-buildvcs=false"}
+    env = {
+        **os.environ,
+        "CGO_ENABLED": "0",
+        "GOBIN": str(into),
+        "GOFLAGS": "-buildvcs=false",
+        "GOTOOLCHAIN": "auto",  # a go.mod may name a newer Go than the host has
+    }
     run(["go", "install", "-trimpath", "-ldflags", link_flags, what], cwd=module, env=env)
 
 
@@ -257,7 +264,8 @@ def _copy_istio_files(module: Path, place: Path) -> None:
 
 
 def _go_module_dir(module: Path, path: str) -> Path:
-    return Path(run(["go", "list", "-m", "-f", "{{.Dir}}", path], cwd=module).strip())
+    env = {**os.environ, "GOTOOLCHAIN": "auto"}
+    return Path(run(["go", "list", "-m", "-f", "{{.Dir}}", path], cwd=module, env=env).strip())
 
 
 def _app_programs() -> Path:

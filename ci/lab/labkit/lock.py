@@ -17,7 +17,13 @@ _KUBERNETES = (
     "kubectl", "kubelet",
 )  # fmt: skip
 # Some of what Istio needs of this project is not in the checksum database.
-_ENV = {**os.environ, "GONOSUMDB": "github.com/openshift/*", "GOFLAGS": "-mod=mod"}
+# GOTOOLCHAIN: Argo CD needs a newer Go than the host may have; the module proxy serves it.
+_ENV = {
+    **os.environ,
+    "GONOSUMDB": "github.com/openshift/*",
+    "GOFLAGS": "-mod=mod",
+    "GOTOOLCHAIN": "auto",
+}
 
 
 @dataclass(frozen=True)
@@ -48,7 +54,10 @@ def _modules() -> list[_Module]:
         _Module("kubernetes", "k8s.io/kubernetes", f"v{v.kubernetes}", kubernetes),
         _Module("etcd", etcd, f"v{v.etcd}", (etcd,)),
         _Module("coredns", coredns, f"v{v.coredns}", (coredns,)),
-        _Module("argocd", argocd, f"v{v.argocd}", (f"{argocd}/cmd",)),
+        *(
+            _Module(f"argocd-{a.version}", argocd, f"v{a.version}", (f"{argocd}/cmd",), a.replace)
+            for a in v.argocd.values()
+        ),
         _Module("helm", helm, f"v{v.helm}", (f"{helm}/cmd/helm",)),
         *(
             _Module(f"istio-{i.version}", "istio.io/istio", i.module_version, istio, i.replace)

@@ -27,6 +27,14 @@ class Istio:
 
 
 @dataclass(frozen=True)
+class ArgoCD:
+    """One release of Argo CD."""
+
+    version: str
+    replace: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
 class Versions:
     """All of `versions.toml`."""
 
@@ -35,7 +43,8 @@ class Versions:
     etcd_image_tag: str
     coredns: str
     pause: str
-    argocd: str
+    default_argocd: str
+    argocd: dict[str, ArgoCD]
     helm: str
     default_istio: str
     istio: dict[str, Istio]
@@ -52,6 +61,18 @@ class Versions:
         except KeyError:
             known = ", ".join(sorted(self.istio))
             raise LabError(f"Istio {version!r} is not in the lab (known: {known})") from None
+
+    def argocd_release(self) -> ArgoCD:
+        """Return the release in MESHGATE_LAB_ARGOCD, or the default; raise LabError if unknown.
+
+        The variable may also be a minor version such as 3.5.
+        """
+        wanted = os.environ.get("MESHGATE_LAB_ARGOCD", self.default_argocd)
+        for version, release in self.argocd.items():
+            if version == wanted or version.startswith(f"{wanted}."):
+                return release
+        known = ", ".join(sorted(self.argocd))
+        raise LabError(f"Argo CD {wanted!r} is not in the lab (known: {known})")
 
 
 def _istio(version: str, row: dict[str, Any]) -> Istio:
@@ -74,7 +95,11 @@ def versions() -> Versions:
         etcd_image_tag=data["etcd"]["image_tag"],
         coredns=data["coredns"]["version"],
         pause=data["pause"]["version"],
-        argocd=data["argocd"]["version"],
+        default_argocd=data["default_argocd"],
+        argocd={
+            version: ArgoCD(version, tuple(row.get("replace", ())))
+            for version, row in data["argocd"].items()
+        },
         helm=data["helm"]["version"],
         default_istio=data["default_istio"],
         istio={version: _istio(version, data["istio"][version]) for version in _chosen(data)},

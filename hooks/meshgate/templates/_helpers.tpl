@@ -11,6 +11,52 @@
 {{- define "meshgate.labels" -}}
 app.kubernetes.io/name: meshgate
 app.kubernetes.io/part-of: istio-upgrade
+{{- with .Values.labels }}
+{{ toYaml . }}
+{{- end }}
+{{- end -}}
+
+{{/* What the preset and the values together select, as JSON: stages, before, application, rbac, restart. */}}
+{{- define "meshgate.selected" -}}
+{{- $v := .Values -}}
+{{- $presets := dict
+  "" dict
+  "base" (dict "rbac" "resource")
+  "istiod" (dict "stages" (list "precheck" "controlplane"))
+  "ingress" (dict "stages" (list "ingress") "before" (list "controlplane") "application" "ingress")
+  "restart" (dict "stages" (list "dataplane") "before" (list "controlplane" "ingress") "application" "restart" "restart" true)
+-}}
+{{- $preset := get $presets ($v.preset | default "") -}}
+{{- dict
+  "stages" (ternary (get $preset "stages" | default list) $v.stages (kindIs "invalid" $v.stages))
+  "before" (ternary (get $preset "before" | default list) $v.before (kindIs "invalid" $v.before))
+  "application" ($v.application | default (get $preset "application"))
+  "rbac" ($v.rbac | default (get $preset "rbac") | default "none")
+  "restart" (ternary $v.restart.enabled (get $preset "restart" | default false) (kindIs "bool" $v.restart.enabled))
+  | toJson -}}
+{{- end -}}
+
+{{/* The Jobs' name of a stage: control-plane-precheck, ingress-gateway-verification. */}}
+{{- define "meshgate.gateName" -}}
+{{ include "meshgate.subject" . }}-{{ ternary "precheck" "verification" (eq . "precheck") }}
+{{- end -}}
+
+{{/* The options for which `files` has a file of the expected name, as JSON: {option: file}. */}}
+{{- define "meshgate.fileOptions" -}}
+{{- $known := dict "waivers.toml" "--waivers" "expectations.yaml" "--expect" "support.toml" "--support-matrix" "ca.pem" "--ingress-ca" "meshgate.toml" "--settings" -}}
+{{- $found := dict -}}
+{{- range $file, $_ := .Values.files -}}
+{{- with get $known $file -}}
+{{- $_ := set $found . $file -}}
+{{- end -}}
+{{- end -}}
+{{- $found | toJson -}}
+{{- end -}}
+
+{{/* The ConfigMap with `files`, which is mounted at /etc/meshgate. */}}
+{{- define "meshgate.filesConfigMap" -}}
+{{- $name := (include "meshgate.selected" . | fromJson).application | default (.Values.preset | default "gates") -}}
+meshgate-files-{{ $name }}
 {{- end -}}
 
 {{/* What stage a gate's name begins with: Argo CD's tree shows no more than that name. */}}
@@ -50,6 +96,12 @@ nodeSelector: {{ toYaml . | nindent 2 }}
 {{- end }}
 {{- with .Values.tolerations }}
 tolerations: {{ toYaml . | nindent 2 }}
+{{- end }}
+{{- with .Values.affinity }}
+affinity: {{ toYaml . | nindent 2 }}
+{{- end }}
+{{- with .Values.priorityClassName }}
+priorityClassName: {{ . }}
 {{- end }}
 securityContext:
   runAsNonRoot: true
@@ -115,6 +167,53 @@ annotations:
 {{- define "meshgate.gate" -}}
 {{- $root := .root -}}
 {{- with $root.Values -}}
+apiVersion: batch/v1
+kind: Job
+metadata:
+  name: {{ $.name }}
+  namespace: {{ .namespace }}
+  labels:
+    {{- include "meshgate.labels" $root | nindent 4 }}
+    meshgate/stage: {{ $.stage }}
+  annotations:
+    argocd.argoproj.io/hook: {{ $.hook }}
+    argocd.argoproj.io/hook-delete-policy: BeforeHookCreation
+    meshgate/target-version: {{ required "targetVersion: the version that is upgraded to" .targetVersion | quote }}
+    {{- with .clusterName }}
+    meshgate/cluster: {{ . | quote }}
+    {{- end }}
+{{ include "meshgate.gateSpec" $ }}
+{{- end -}}
+{{- end -}}
+
+{{/* The same stage, to be started by hand: a suspended CronJob. Its Jobs have generated names, so the gates' Role
+     does not permit them to write their verdict on the Job. */}}
+{{- define "meshgate.verifyNow" -}}
+{{- $root := .root -}}
+apiVersion: batch/v1
+kind: CronJob
+metadata:
+  name: {{ $.name }}
+  namespace: {{ $root.Values.namespace }}
+  labels:
+    {{- include "meshgate.labels" $root | nindent 4 }}
+spec:
+  suspend: true
+  schedule: "0 0 1 1 *" # never: it is suspended
+  concurrencyPolicy: Forbid
+  successfulJobsHistoryLimit: 1
+  failedJobsHistoryLimit: 1
+  jobTemplate:
+    metadata:
+      labels:
+        {{- include "meshgate.labels" $root | nindent 8 }}
+    {{- include "meshgate.gateSpec" . | nindent 4 }}
+{{- end -}}
+
+{{/* The `spec` of a gate's Job: root, name, hook, stage; manual: started by hand. */}}
+{{- define "meshgate.gateSpec" -}}
+{{- $root := .root -}}
+{{- with $root.Values -}}
 {{- $shadow := and .shadow.enabled (eq $.stage "precheck") -}}
 {{- if $shadow -}}
 {{- if lt (int .deadline) (add (int .settle) 180 (int .shadow.deadline)) -}}
@@ -128,18 +227,6 @@ annotations:
 {{- if lt (int .deadline) (add (int .settle) 180) -}}
 {{- fail (printf "deadline (%v) must be at least 180 s more than settle (%v): Kubernetes would end the Job before it has a verdict" .deadline .settle) -}}
 {{- end -}}
-apiVersion: batch/v1
-kind: Job
-metadata:
-  name: {{ $.name }}
-  namespace: {{ .namespace }}
-  labels:
-    {{- include "meshgate.labels" $root | nindent 4 }}
-    meshgate/stage: {{ $.stage }}
-  annotations:
-    argocd.argoproj.io/hook: {{ $.hook }}
-    argocd.argoproj.io/hook-delete-policy: BeforeHookCreation
-    meshgate/expected-version: {{ required "targetVersion: the version that is upgraded to" .targetVersion | quote }}
 spec:
   backoffLimit: 0
   {{- if gt $shards 1 }}
@@ -181,7 +268,12 @@ spec:
             - --target-version={{ .targetVersion }}
             - --settle={{ int .settle }}
             - --deadline={{ sub (int .deadline) 120 }} # the rest is for the image, and for publishing
+            {{- with .clusterName }}
+            - --cluster-name={{ . }}
+            {{- end }}
+            {{- if not $.manual }}
             - --job={{ .namespace }}/{{ $.name }}@$(JOB_UID)
+            {{- end }}
             {{- with include "meshgate.reports" $ }}
             - --report-to={{ . }}{{ if gt $shards 1 }}-$(SHARD){{ end }}
             {{- end }}
@@ -214,6 +306,9 @@ spec:
             - --require-shadow
             {{- end }}
             {{- end }}
+            {{- range $option, $file := include "meshgate.fileOptions" $root | fromJson }}
+            - {{ $option }}=/etc/meshgate/{{ $file }}
+            {{- end }}
             {{- range concat .arguments (get .stageArguments $.stage | default list) }}
             - {{ . | quote }}
             {{- end }}
@@ -223,6 +318,9 @@ spec:
             {{- if gt $shards 1 }}
             - name: SHARD
               valueFrom: { fieldRef: { fieldPath: "metadata.annotations['batch.kubernetes.io/job-completion-index']" } }
+            {{- end }}
+            {{- with .extraEnv }}
+            {{- toYaml . | nindent 12 }}
             {{- end }}
           securityContext: {{ include "meshgate.confined" . | nindent 12 }}
           resources: {{ toYaml (ternary .shadow.resources .resources $shadow) | nindent 12 }}
@@ -234,6 +332,12 @@ spec:
             - { name: reports, mountPath: /meshgate/reports }
             - { name: tmp, mountPath: /tmp }
             - { name: istiod-token, mountPath: /var/run/secrets/tokens, readOnly: true }
+            {{- if .files }}
+            - { name: files, mountPath: /etc/meshgate, readOnly: true }
+            {{- end }}
+            {{- with .extraVolumeMounts }}
+            {{- toYaml . | nindent 12 }}
+            {{- end }}
       volumes:
         - { name: reports, emptyDir: {} }
         - { name: tmp, emptyDir: {} }
@@ -250,5 +354,11 @@ spec:
           projected:
             sources:
               - serviceAccountToken: { path: istio-token, audience: istio-ca, expirationSeconds: 3600 }
+        {{- if .files }}
+        - { name: files, configMap: { name: {{ include "meshgate.filesConfigMap" $root }} } }
+        {{- end }}
+        {{- with .extraVolumes }}
+        {{- toYaml . | nindent 8 }}
+        {{- end }}
 {{- end -}}
 {{- end -}}

@@ -34,7 +34,8 @@ if TYPE_CHECKING:
 Place = Annotated[str, typer.Argument(metavar="FILE|configmap://NAMESPACE/NAME")]
 
 
-def _connect(settings: Settings) -> Live:
+def open_mesh(settings: Settings) -> Live:
+    """Return the live mesh; raise NoCluster if no cluster is configured."""
     named = settings.criteria.istio_namespace
     judged_by = Expectations(istio_namespace=named) if named else Expectations()
     return connect(settings, judged_by, progress=say)
@@ -59,7 +60,7 @@ def capture(
     items = {item for row in checks().values() if stage in (None, row.stage) for item in row.reads}
     items |= {OFFLINE_BUNDLE} if for_shadow else set()
     with errors("capture"):
-        source = _connect(settings)
+        source = open_mesh(settings)
         snapshot = source.capture(items)
         SnapshotLocation(place).save(snapshot, source.cluster)
     for gap in snapshot.gaps:
@@ -122,7 +123,7 @@ def shadow_upgrade(
 
 
 def _simulate_now(settings: Settings) -> Shadow:
-    snapshot = _connect(settings).capture({SHADOW})
+    snapshot = open_mesh(settings).capture({SHADOW})
     if snapshot.shadow is None:
         (gap,) = (gap for gap in snapshot.gaps if gap.item == SHADOW)
         raise ReadError(gap.why, gap.remedy)
@@ -159,7 +160,7 @@ def watch(
     limited = _limited(settings, rate=rate, deadline=lasting)
     with errors("watch"):
         about = ObjectReference.parse(pod) if pod else None
-        source = _connect(limited)
+        source = open_mesh(limited)
         writer = _Writer(place, source, begun)
         with _failure_event(source.cluster, about):
             if begun and begun.exists():

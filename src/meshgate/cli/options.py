@@ -4,19 +4,42 @@ import inspect
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import wraps
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import typer
+from typer.core import TyperGroup
 
+from meshgate import __version__
 from meshgate.collect.config_map_store import Damaged, Missing
 from meshgate.collect.errors import NoCluster, ReadError
 from meshgate.report.visible import visible
-from meshgate.settings import TOPICS, SettingsError, definitions, resolve
+from meshgate.settings import TOPICS, SettingsError, definitions, read_file, resolve
 from meshgate.settings.definition import Setting
+from meshgate.settings.sources import FILE, Values
 from meshgate.snapshot.store import UnusableSnapshot
 from meshgate.verdict import Gate
 
-app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode=None)
+# pytest's code for wrong usage; click's own, 2, is pytest's code for an interrupted run
+USAGE_ERROR = 4
+
+
+class _Commands(TyperGroup):
+    """The commands; wrong usage ends them with the exit code that it has in a gate."""
+
+    def main(self, *args: Any, **more: Any) -> Any:
+        """Run a command."""
+        try:
+            return super().main(*args, **more)
+        except SystemExit as end:
+            raise SystemExit(USAGE_ERROR if end.code == _CLICK_USAGE_ERROR else end.code) from end
+
+
+_CLICK_USAGE_ERROR = 2
+
+app = typer.Typer(
+    cls=_Commands, no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode=None
+)
 
 Stage = Annotated[
     Literal["precheck", "controlplane", "ingress", "dataplane"] | None,
@@ -25,18 +48,32 @@ Stage = Annotated[
 
 # ends the name of the parameter with the former names of an option
 _FORMER = "_former"
+_FILE = "settings_file"
 
 CLUSTER = ("access.kubeconfig", "access.context")
 ISTIOD = (*CLUSTER, "criteria.istio_namespace", "access.istiod_access", "access.istiod_token_file")
 
 
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"meshgate {__version__}")
+        raise typer.Exit
+
+
 @app.callback()
-def main() -> None:
-    """Gates for Istio upgrades: capture a mesh, replay a recording, explain a check."""
+def main(
+    version: Annotated[
+        bool,
+        typer.Option("--version", help="print the version", callback=_print_version, is_eager=True),
+    ] = False,
+) -> None:
+    """Gates for Istio upgrades: verify a mesh, replay a recording, explain a check."""
 
 
 def with_settings(*names: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """Add settings to a command as options; it gets them as its argument `settings`.
+
+    What the command line does not have comes from `meshgate.toml` or --settings.
 
     Args:
         names: the settings, each as `topic.field`.
@@ -44,34 +81,107 @@ def with_settings(*names: str) -> Callable[[Callable[..., None]], Callable[..., 
     chosen = [_find(name) for name in names]
 
     def decorate(command: Callable[..., None]) -> Callable[..., None]:
-        own = [
-            each
-            for each in inspect.signature(command, eval_str=True).parameters.values()
-            if each.name != "settings"
-        ]
-
         @wraps(command)
         def run(**values: Any) -> None:
+            file = values.pop(_FILE)
             given: dict[str, dict[str, Any]] = {}
-            for topic, setting in chosen:
-                former = values.pop(f"{_argument(topic, setting)}{_FORMER}", None)
-                value = values.pop(_argument(topic, setting)) or former
-                if value not in (None, []):
-                    several = tuple(value) if setting.repeated else value
-                    given.setdefault(topic, {})[setting.name] = several
+            for topic, setting, value in _pop(values, chosen):
+                several = tuple(value) if setting.repeated else value
+                given.setdefault(topic, {})[setting.name] = several
             try:
-                settings = resolve(given)
+                settings = resolve(given, _read(file))
             except SettingsError as error:
                 raise typer.BadParameter(str(error)) from error
             command(**values, settings=settings)
 
-        options = (each for topic, setting in chosen for each in _parameters(topic, setting))
-        parameters = [*own, *options]
-        run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
-        run.__annotations__ = {each.name: each.annotation for each in parameters}
-        return run
+        return _as_options(run, command, "settings", chosen, parsed=True)
 
     return decorate
+
+
+def with_words(*names: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Add settings to a command as options; it gets them as words for pytest, in `words`.
+
+    pytest checks them: a wrong value then ends the gate as it does in pytest.
+
+    Args:
+        names: the settings, each as `topic.field`; without any, all settings.
+    """
+    chosen = [_find(name) for name in names or _all()]
+
+    def decorate(command: Callable[..., None]) -> Callable[..., None]:
+        @wraps(command)
+        def run(**values: Any) -> None:
+            file = values.pop(_FILE)
+            words = [f"--settings={file}"] if file else []
+            for _, setting, value in _pop(values, chosen):
+                if setting.switch:
+                    words.append(setting.flag)
+                else:
+                    several = value if setting.repeated else [value]
+                    words += [f"{setting.flag}={each}" for each in several]
+            command(**values, words=words)
+
+        return _as_options(run, command, "words", chosen, parsed=False)
+
+    return decorate
+
+
+def _all() -> list[str]:
+    return [f"{name}.{each.name}" for name, topic in TOPICS.items() for each in definitions(topic)]
+
+
+def _pop(
+    values: dict[str, Any], chosen: list[tuple[str, Setting]]
+) -> Iterator[tuple[str, Setting, Any]]:
+    """Remove the settings from the values of a command, and yield those that are given."""
+    for topic, setting in chosen:
+        former = values.pop(f"{_argument(topic, setting)}{_FORMER}", None)
+        value = values.pop(_argument(topic, setting)) or former
+        if value not in (None, []):
+            yield topic, setting, value
+
+
+def _as_options(
+    run: Callable[..., None],
+    command: Callable[..., None],
+    argument: str,
+    chosen: list[tuple[str, Setting]],
+    *,
+    parsed: bool,
+) -> Callable[..., None]:
+    """Return `run` with the signature from which typer makes the options of a command.
+
+    Args:
+        run: the function that typer calls.
+        command: the command's own function, with its own options.
+        argument: the parameter of that function which `run` provides.
+        chosen: the settings that become options.
+        parsed: whether their values are parsed here.
+    """
+    own = [
+        each
+        for each in inspect.signature(command, eval_str=True).parameters.values()
+        if each.name != argument
+    ]
+    options = [each for topic, setting in chosen for each in _parameters(topic, setting, parsed)]
+    found = typer.Option("--settings", metavar="FILE", help=f"file with settings ({FILE})")
+    file = inspect.Parameter(
+        _FILE,
+        inspect.Parameter.KEYWORD_ONLY,
+        default=None,
+        annotation=Annotated[str | None, found],
+    )
+    parameters = [*own, *options, file]
+    run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    run.__annotations__ = {each.name: each.annotation for each in parameters}
+    return run
+
+
+def _read(file: str | None) -> Values | None:
+    """Return the values of the settings file, or of meshgate.toml in the current directory."""
+    named = Path(file or FILE)
+    return read_file(named) if file or named.is_file() else None
 
 
 def _find(name: str) -> tuple[str, Setting]:
@@ -83,16 +193,16 @@ def _argument(topic: str, setting: Setting) -> str:
     return f"{topic}_{setting.name}"
 
 
-def _parameters(topic: str, setting: Setting) -> Iterator[inspect.Parameter]:
+def _parameters(topic: str, setting: Setting, parsed: bool) -> Iterator[inspect.Parameter]:
     """Return the option, and a hidden one with its former names."""
-    yield _parameter(_argument(topic, setting), setting, [setting.flag])
+    yield _parameter(_argument(topic, setting), setting, [setting.flag], parsed=parsed)
     if former := [*setting.aliases, *setting.command_aliases]:
         name = f"{_argument(topic, setting)}{_FORMER}"
-        yield _parameter(name, setting, former, hidden=True)
+        yield _parameter(name, setting, former, parsed=parsed, hidden=True)
 
 
 def _parameter(
-    name: str, setting: Setting, flags: list[str], *, hidden: bool = False
+    name: str, setting: Setting, flags: list[str], *, parsed: bool, hidden: bool = False
 ) -> inspect.Parameter:
     """Return the parameter from which typer makes an option.
 
@@ -100,6 +210,7 @@ def _parameter(
         name: the parameter's name.
         setting: what the option sets.
         flags: the option's names.
+        parsed: whether its value is parsed here.
         hidden: whether the help leaves it out.
     """
     if setting.switch:
@@ -110,7 +221,7 @@ def _parameter(
             *flags,
             help=setting.text,
             metavar=setting.metavar or "|".join(setting.choices),
-            parser=_parser(setting),
+            parser=_parser(setting) if parsed else None,
             show_default=False,
             hidden=hidden,
         )

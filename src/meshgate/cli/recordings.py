@@ -1,26 +1,14 @@
-"""Commands that need a snapshot: replay, diff and revisions."""
+"""The command that compares two snapshots: diff."""
 
 import subprocess
-import sys
 import tempfile
 from pathlib import Path
-from typing import Annotated
 
 import typer
 
-from meshgate.cli.options import app, say, show
-from meshgate.collect.errors import ReadError
-from meshgate.collect.snapshot_location import SnapshotLocation
-from meshgate.facts.mesh import Mesh
+from meshgate.cli.options import app, show
+from meshgate.cli.pytest_command import command, environment
 from meshgate.report.json import read
-from meshgate.snapshot.store import UnusableSnapshot
-from meshgate.verdict import CouldNotVerify, Gate
-
-
-@app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
-def replay(context: typer.Context, file: Path) -> None:
-    """Run every check on a recording: `pytest --snapshot=FILE`, from the project's folder."""
-    raise typer.Exit(_pytest(f"--snapshot={file.absolute()}", *context.args).returncode)
 
 
 @app.command()
@@ -47,7 +35,6 @@ def _offenders(snapshot: Path) -> dict[str, str]:
             f"--json={file}",
             f"--junitxml={folder}/junit.xml",
             f"--html={folder}/index.html",
-            capture_output=True,
         )
         if not file.exists():
             typer.echo(done.stdout + done.stderr, err=True)
@@ -66,35 +53,7 @@ def _offenders(snapshot: Path) -> dict[str, str]:
     return found | unknown
 
 
-def _pytest(*arguments: str, capture_output: bool = False) -> "subprocess.CompletedProcess[str]":
+def _pytest(*arguments: str) -> "subprocess.CompletedProcess[str]":
     return subprocess.run(
-        [sys.executable, "-m", "pytest", *arguments],
-        check=False,
-        capture_output=capture_output,
-        text=True,
+        command(list(arguments)), env=environment(), check=False, capture_output=True, text=True
     )
-
-
-@app.command()
-def revisions(
-    place: Annotated[str, typer.Argument(metavar="SNAPSHOT")],
-    unused: Annotated[str, typer.Option(help="revision that must not be in use")] = "",
-) -> None:
-    """List the users of each revision, in a snapshot of `capture`.
-
-    With --unused, exits with 1 if something still uses that revision: then do not remove it.
-    meshgate never removes a revision.
-    """
-    try:
-        users = Mesh(SnapshotLocation(place).load(None)).revisions.users
-    except (UnusableSnapshot, ReadError, CouldNotVerify) as error:
-        say(f"could not verify: {error}")
-        raise typer.Exit(int(Gate.COULD_NOT_VERIFY)) from error
-    for revision, names in sorted(users.items()):
-        for name in names:
-            show(f"{revision:12} {name}")
-    if unused and users.get(unused):
-        say(f"{len(users[unused])} objects still use revision {unused}: do not remove it")
-        raise typer.Exit(1)
-    if unused:
-        say(f"nothing uses revision {unused}")

@@ -112,6 +112,7 @@ def connect(
         timeout=access.request_timeout,
         deadline=deadline,
     )
+    reached.source = access.cluster_name or reached.source
     token = Path(access.istiod_token_file) if access.istiod_token_file else None
     transport: istiod.Transport = istiod.PortForward(reached, token, access.request_timeout)
     if access.istiod_access == "direct" or (access.istiod_access == "auto" and reached.in_cluster):

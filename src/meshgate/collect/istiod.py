@@ -29,7 +29,9 @@ from meshgate.snapshot.mesh_config import EffectiveConfig
 MONITORING_PORT = 15014
 
 # All that may ever be asked: some of istiod's debug paths change its state (adsz?push=true).
-PATHS = frozenset({"/version", "/debug/syncz", "/debug/push_status", "/debug/mesh", "/metrics"})
+PATHS = frozenset(
+    {"/version", "/debug/syncz", "/debug/push_status", "/debug/mesh", "/debug/clusterz", "/metrics"}
+)
 
 # The one that takes a name: the configuration that istiod makes for one proxy.
 _CONFIG_DUMP = re.compile(r"/debug/config_dump\?proxyID=[a-z0-9.-]+")

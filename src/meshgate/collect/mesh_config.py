@@ -16,7 +16,7 @@ from meshgate.snapshot.items import Items, Kind
 from meshgate.snapshot.kubernetes import Pod
 from meshgate.snapshot.mesh_config import EffectiveConfig, MeshConfig
 
-PATH = "/debug/mesh"
+MESH, CLUSTERS = "/debug/mesh", "/debug/clusterz"
 
 
 class _Data(Base, frozen=True):
@@ -57,7 +57,6 @@ def _of(context: Context, revision: str, pods: list[Pod]) -> MeshConfig | None:
         return MeshConfig(
             revision=revision, config_map=subject, unparsable=("the key mesh: is not YAML",)
         )
-    seen = config if isinstance(config, dict) else {}
 
     def ask(pod: Pod, session: istiod.Session) -> EffectiveConfig:
         return _ask(pod, session, config)
@@ -67,32 +66,39 @@ def _of(context: Context, revision: str, pods: list[Pod]) -> MeshConfig | None:
         config_map=subject,
         unparsable=tuple(mesh_config.unparsable(config)),
         effective=istiod.ask_each(pods, context.transport, EffectiveConfig, ask),
-        providers=tuple(
-            _text(each.get("name"))
-            for each in _list(seen.get("extensionProviders"))
-            if isinstance(each, dict)
-        ),
     )
 
 
 def _ask(pod: Pod, session: istiod.Session, config: Any) -> EffectiveConfig:
-    answer = session.get(PATH)
-    if answer.status != 200:
-        raise istiod.refusal(PATH, answer)
-    try:
-        effective = msgspec.json.decode(answer.body)
-    except (ValueError, RecursionError) as error:
-        raise ReadError(
-            f"cannot decode {PATH}: {error}", "report this with istiod's version"
-        ) from error
+    effective = _decoded(session, MESH)
+    clusters = _decoded(session, CLUSTERS)
     return EffectiveConfig(
-        pod=pod.metadata.name, different=tuple(mesh_config.different(config, effective))
+        pod=pod.metadata.name,
+        different=tuple(mesh_config.different(config, effective)),
+        providers=tuple(
+            str(each.get("name"))
+            for each in (effective or {}).get("extensionProviders") or ()
+            if isinstance(each, dict)
+        ),
+        clusters={
+            str(each.get("id")): str(each.get("syncStatus"))
+            for each in clusters or ()
+            # without a Secret it is the cluster that istiod runs in
+            if isinstance(each, dict) and each.get("secretName")
+        },
     )
 
 
-def _text(value: Any) -> str:
-    return value if isinstance(value, str) else ""
-
-
-def _list(value: Any) -> list[Any]:
-    return value if isinstance(value, list) else []
+def _decoded(session: istiod.Session, path: str) -> Any:
+    """Return what a path answers; None where istiod does not serve several clusters."""
+    answer = session.get(path)
+    if path == CLUSTERS and answer.status == 400:
+        return None
+    if answer.status != 200:
+        raise istiod.refusal(path, answer)
+    try:
+        return msgspec.json.decode(answer.body)
+    except (ValueError, RecursionError) as error:
+        raise ReadError(
+            f"cannot decode {path}: {error}", "report this with istiod's version"
+        ) from error

@@ -39,7 +39,7 @@ from meshgate.semantics.workloads import chosen
 from meshgate.snapshot.ingress import Ingress
 from meshgate.snapshot.istioctl import Analysis
 from meshgate.snapshot.istiod import IstiodMetrics, IstiodReading
-from meshgate.snapshot.items import Items, Source
+from meshgate.snapshot.items import Items
 from meshgate.snapshot.kubernetes import Pod
 from meshgate.snapshot.model import Expectations
 from meshgate.snapshot.mtls import PortProbes
@@ -47,6 +47,7 @@ from meshgate.snapshot.offline_bundle import OfflineBundle
 from meshgate.snapshot.pair import Pair
 from meshgate.snapshot.retry_after import Burst, RetryFilters
 from meshgate.snapshot.shadow import Shadow
+from meshgate.snapshot.sources import Source
 from meshgate.snapshot.upgrade import Settings, Workload
 from meshgate.snapshot.wire import Admission, Signing
 

@@ -73,9 +73,12 @@ class Reading:
             waiting -= turn
 
     def _lacks(self, item: str) -> bool:
-        """Add a Gap for an item that requires one that was not read in full."""
+        """Add a Gap for an item that requires one that was not read.
+
+        A list without a few objects is used as it is: the check reports those.
+        """
         for gap in self.gaps:
-            if gap.item in requires(item):
+            if gap.item in requires(item) and not gap.objects:
                 self._miss(item, ReadError(gap.why, gap.remedy, transient=gap.transient))
                 return True
         return False

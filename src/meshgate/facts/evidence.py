@@ -1,12 +1,13 @@
 """Access to a Snapshot that never takes *not read* for *nothing there*."""
 
+from collections.abc import Iterable
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from meshgate.semantics.meshes import OwnMesh, own_mesh
-from meshgate.snapshot.items import ITEMS, Items
+from meshgate.snapshot.items import ITEMS, KINDS, Items
 from meshgate.snapshot.model import Expectations, Gap, Snapshot
-from meshgate.verdict import CouldNotVerify
+from meshgate.verdict import CouldNotVerify, Finding
 
 # Every item is an attribute with its own type (snapshot/items.py).  They are looked up when they
 # are used, so that a missing one raises.
@@ -45,14 +46,34 @@ class Evidence(_Typed):  # type: ignore[misc] # frozen, as far as mypy knows
         return own_mesh(self, self.expectations.istio_namespace)
 
     def need(self, item: str) -> None:
-        """Raise CouldNotVerify, with the gap's reason, unless this item was read in full."""
-        if gap := self._gaps.get(item):
+        """Raise CouldNotVerify, with the gap's reason, unless this item was read.
+
+        Single objects that could not be decoded are findings instead: see `undecodable`.
+        """
+        if (gap := self._gaps.get(item)) and not gap.objects:
             raise CouldNotVerify(gap.why, gap.remedy, transient=gap.transient)
-        if item not in self.snapshot.read:
+        if item not in self.snapshot.read and item not in self._gaps:
             raise CouldNotVerify(
                 f"this snapshot has no {_words(item)}",
                 "capture it again for this stage (`meshgate capture FILE`)",
             )
+
+    def undecodable(self, items: Iterable[str]) -> list[Finding]:
+        """Return the objects of these items that could not be decoded, which nothing looked at."""
+        return [
+            Finding(
+                f"{KINDS[item].type.__name__} {each.name}",
+                "cannot be decoded, so it was not verified: "
+                + (f"{each.field}: " if each.field else "")
+                + each.why,
+                remedy=self._gaps[item].remedy,
+                problem="cannot-be-decoded",
+                about=(("field", each.field),),
+            )
+            for item in items
+            if item in self._gaps and item in KINDS
+            for each in self._gaps[item].objects
+        ]
 
 
 def _words(item: str) -> str:

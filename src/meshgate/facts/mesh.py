@@ -1,6 +1,7 @@
 """The mesh in a snapshot: the one argument of a check."""
 
 from collections.abc import Iterable
+from contextlib import suppress
 from functools import cached_property
 
 from meshgate.facts.controlplane.admission import AdmissionControl
@@ -48,6 +49,7 @@ from meshgate.facts.precheck.shadow_upgrade import ShadowUpgrade
 from meshgate.facts.precheck.upgrade_path import Upgrade
 from meshgate.semantics.planned import summary
 from meshgate.snapshot.model import Snapshot
+from meshgate.verdict import CouldNotVerify, NotApplicable
 
 
 class Mesh:
@@ -63,13 +65,13 @@ class Mesh:
         """Return remarks about the evidence of these checks that are not findings."""
         snapshot = self.evidence.snapshot
         seen = frozenset(reads) & frozenset(snapshot.read)
-        left_out = [
-            self.precheck.left_out if "precheck" in seen else "",
-            self.analysis.left_out if "analysis" in seen else "",
-            self.new_pods.left_out if "new_pods" in seen else "",
-        ]
+        found: list[str] = []
+        for item in ("precheck", "analysis", "new_pods"):
+            # what is missing is the result of the check that reads it
+            with suppress(CouldNotVerify, NotApplicable):
+                found += [getattr(self, item).left_out] if item in seen else []
         sent = summary(snapshot.ingress) if "ingress" in reads else ()
-        return (*(each for each in left_out if each), *sent)
+        return (*(each for each in found if each), *sent)
 
     @cached_property
     def control_plane(self) -> ControlPlane:

@@ -47,6 +47,7 @@ class Targets(msgspec.Struct, frozen=True):
         keep: How many runs are stored.
         url: A link to the report; `{run}` and `{job}` are replaced.
         metrics: A file, or the URL of a Pushgateway.
+        cluster: The cluster's name, or empty.
     """
 
     job: ObjectReference | None = None
@@ -55,6 +56,7 @@ class Targets(msgspec.Struct, frozen=True):
     keep: int = 5
     url: str = ""
     metrics: str = ""
+    cluster: str = ""
 
     @property
     def any(self) -> bool:
@@ -150,6 +152,8 @@ class _Publisher:
             f"{ANNOTATION}target-version": self._version,
             f"{ANNOTATION}report": self._kept,
         }
+        if self._targets.cluster:
+            annotations[f"{ANNOTATION}cluster"] = self._targets.cluster
         if self._targets.url:
             url = self._targets.url.replace("{run}", self._name).replace("{job}", job.name)
             annotations[LINK] = url
@@ -204,4 +208,5 @@ class _Publisher:
         publish_event(self._connect(), kind, job, reason, line, self._at, warning=not verdict.open)
 
     def _measure(self) -> None:
-        metrics.push_metrics(self._verdict, self._at, self._targets.metrics)
+        targets = self._targets
+        metrics.push_metrics(self._verdict, self._at, targets.metrics, targets.cluster)

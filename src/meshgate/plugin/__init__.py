@@ -1,9 +1,12 @@
 """meshgate inside pytest: options, one capture, settling, outcomes, and a gate that fails closed.
 
 The only package that imports pytest.  With xdist the controller captures and settles; its workers
-load the file that it wrote, so that all checks are judged on the same evidence.
+load the file that it wrote, so that all checks are judged on the same evidence.  In a run that does
+not select meshgate's checks only the options exist: this module imports nothing else, and the
+entry point (meshgate/autoload.py) loads nothing else.
 
     options.py     the settings as options of pytest, and the reports' places
+    selection.py   custom checks, --check and --skip
     evidence.py    from the settings to a source of evidence, and what it is compared with
     settling.py    every check on one capture, without reporting
     worker.py      in every process: the evidence, and outcomes with the reports of pytest
@@ -17,29 +20,8 @@ import sys
 
 import pytest
 
-from meshgate.plugin.controller import Controller
-from meshgate.plugin.ending import refuse
-from meshgate.plugin.options import (
-    add_options,
-    load,
-    prepare_reports,
-    reports_alone,
-    usage_error,
-)
-from meshgate.plugin.settling import ARGUMENTS
-from meshgate.plugin.signals import interrupt_on_termination
-from meshgate.plugin.worker import Worker, basis, mesh, warn
-from meshgate.settings import SettingsError
-
-__all__ = [
-    "ARGUMENTS",
-    "basis",
-    "mesh",
-    "pytest_addoption",
-    "pytest_configure",
-    "run_alone",
-    "warn",
-]
+from meshgate.plugin.options import add_options, load, reports_alone, selects_checks
+from meshgate.settings import Settings, SettingsError
 
 
 def run_alone(file: str) -> int:
@@ -52,21 +34,51 @@ def pytest_addoption(parser: pytest.Parser, pluginmanager: pytest.PytestPluginMa
     add_options(parser, pluginmanager)
 
 
+def _prepare(config: pytest.Config, settings: Settings) -> None:
+    """Prepare the reports; where one cannot be written, publish that with the others."""
+    from meshgate.plugin.ending import refuse
+    from meshgate.plugin.reporting import prepare_reports
+
+    try:
+        prepare_reports(config, settings)
+    except pytest.UsageError as error:
+        refuse(config, settings, str(error).partition("\n")[0])
+        raise
+
+
 @pytest.hookimpl(tryfirst=True)
 def pytest_configure(config: pytest.Config) -> None:
     """Check the options, remove the reports of an earlier run, and register the run."""
-    if hasattr(config, "workerinput"):
-        config.pluginmanager.register(Worker(config, load(config)), "meshgate-run")
+    # everywhere, so that the tests of custom checks run without a warning
+    config.addinivalue_line("markers", "check(id): the row of meshgate's catalogue for a check")
+    if not selects_checks(config):
         return
+    from meshgate.plugin import fixtures
+    from meshgate.plugin.reporting import usage_error
+    from meshgate.plugin.selection import Selection
+    from meshgate.plugin.worker import Worker
+
+    config.pluginmanager.register(fixtures, "meshgate-fixtures")
+    if hasattr(config, "workerinput"):
+        settings = load(config)
+        config.pluginmanager.register(Selection(config, settings), "meshgate-selection")
+        config.pluginmanager.register(Worker(config, settings), "meshgate-run")
+        return
+    from meshgate.plugin.controller import Controller
+    from meshgate.plugin.ending import refuse
+    from meshgate.plugin.signals import interrupt_on_termination
+
     try:
         settings = load(config)
+        selection = Selection(config, settings)
     except SettingsError as error:
-        alone = reports_alone(config)
-        prepare_reports(config, alone)
-        refuse(config, alone, str(error))
+        settings = reports_alone(config)
+        _prepare(config, settings)
+        refuse(config, settings, str(error))
         raise usage_error(f"{error}.") from error
-    prepare_reports(config, settings)
+    _prepare(config, settings)
     config.add_cleanup(interrupt_on_termination())
     controller = Controller(config, settings)
+    config.pluginmanager.register(selection, "meshgate-selection")
     config.pluginmanager.register(controller, "meshgate-run")
     controller.terminal.attach()

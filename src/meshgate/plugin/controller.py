@@ -15,11 +15,13 @@ from meshgate.collect.snapshot_location import SnapshotLocation
 from meshgate.facts.mesh import Mesh
 from meshgate.plugin import evidence
 from meshgate.plugin.ending import Ending
-from meshgate.plugin.options import snapshot_file, usage_error
+from meshgate.plugin.fixtures import MESH
+from meshgate.plugin.reporting import snapshot_file, usage_error
+from meshgate.plugin.selection import partial_selection
 from meshgate.plugin.settling import Checks, judge
 from meshgate.plugin.signals import uninterrupted
 from meshgate.plugin.terminal import Terminal
-from meshgate.plugin.worker import MESH, Worker, check_of
+from meshgate.plugin.worker import Worker, check_of
 from meshgate.report.causes import NOT_RUN
 from meshgate.settings import Settings
 from meshgate.snapshot.model import Snapshot
@@ -68,20 +70,23 @@ class Controller(Worker):
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_collection(self, session: pytest.Session) -> Generator[None, object, object]:
         """Capture the mesh once the selected checks are known."""
-        if self._distributed:
-            # xdist keeps the controller from collecting; the workers wait for the evidence
-            session.perform_collect()
+        try:
+            if self._distributed:
+                # xdist keeps the controller from collecting; the workers wait for the evidence
+                session.perform_collect()
+            return (yield from self._collected(session))
+        except pytest.UsageError as error:
+            self._usage_error = str(error).partition("\n")[0]
+            raise
+
+    def _collected(self, session: pytest.Session) -> Generator[None, object, object]:
         result = yield
         selected = {item: row for item in session.items if (row := check_of(item))}
         self._selected = {row.id: row for row in selected.values()}
         if self._distributed:
             session.items, session.testscollected = [], 0
         if selected and not self._config.option.collectonly:
-            try:
-                self._capture(selected)
-            except pytest.UsageError as error:
-                self._usage_error = str(error).partition("\n")[0]
-                raise
+            self._capture(selected)
         return result
 
     def _capture(self, selected: Checks) -> None:
@@ -171,10 +176,10 @@ class Controller(Worker):
             )
             for id in self._selected
         ]
-        notes: tuple[str, ...] = ()
+        notes = partial_selection(self._selected)
         if self.snapshot is not None:
             waivers = self.snapshot.expectations.waivers
-            notes = waiver_notes(waivers, outcomes, self.snapshot.taken.date())
+            notes += waiver_notes(waivers, outcomes, self.snapshot.taken.date())
             notes += Mesh(self.snapshot).notes(
                 {item for row in self._selected.values() for item in row.reads}
             )

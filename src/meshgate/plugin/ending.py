@@ -9,7 +9,7 @@ import pytest
 
 from meshgate.collect.capture import cluster
 from meshgate.pipeline.publish import Targets, publish
-from meshgate.plugin.options import report_files, snapshot_file
+from meshgate.plugin.reporting import report_files, snapshot_file
 from meshgate.plugin.terminal import Terminal
 from meshgate.report import html, json, text
 from meshgate.report.run import Run
@@ -81,6 +81,9 @@ class Ending:
             sentence=sentence,
             reason=why or sentence.removeprefix("GATE CLOSED: "),
         )
+        if not snapshot:
+            name = self._settings.access.cluster_name
+            document = msgspec.structs.replace(document, source=name)
         self._write(document, Run(verdict, snapshot), sentence=why or sentence, exit=status)
         self._publish(broken(f"{last}: {why}" if why else last, status, stages), snapshot)
         self._terminal.release(discard=bool(why))
@@ -110,6 +113,7 @@ class Ending:
             keep=reports.keep_reports,
             url=reports.report_url,
             metrics=reports.metrics,
+            cluster=self._settings.access.cluster_name,
         )
         files = {**self._files, "snapshot.json.gz": snapshot_file(self._settings)}
         known = snapshot.expectations.target_version if snapshot else None

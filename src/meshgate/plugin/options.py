@@ -1,9 +1,8 @@
-"""The settings as options of pytest, and where the reports are written."""
+"""The settings as options of pytest."""
 
 import argparse
 import os
 import shlex
-import tempfile
 from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
@@ -11,8 +10,6 @@ from typing import Any
 
 import pytest
 
-from meshgate.report import text
-from meshgate.report.visible import visible
 from meshgate.settings import (
     TOPICS,
     Reports,
@@ -25,8 +22,10 @@ from meshgate.settings import (
 )
 from meshgate.settings.sources import FILE
 
-_JUNIT, _PAGE = "junit.xml", "index.html"
 _HTML = "--html"
+# the setting of pytest.ini that makes every run below it a gate
+INI = "meshgate"
+_SETTINGS = "meshgate_settings"
 
 
 def add_options(parser: pytest.Parser, pluginmanager: pytest.PytestPluginManager) -> None:
@@ -42,12 +41,29 @@ def add_options(parser: pytest.Parser, pluginmanager: pytest.PytestPluginManager
             if each.flag == taken:
                 continue
             attributes = _attributes(name, each)
-            group.addoption(each.flag, help=each.text.replace("%", "%%"), **attributes)
+            _add(group, each.flag, help=each.text.replace("%", "%%"), **attributes)
             for alias in each.aliases:
-                group.addoption(alias, help=argparse.SUPPRESS, **attributes)
-    parser.getgroup("meshgate-run").addoption(
-        "--settings", metavar="FILE", help=f"file with settings ({FILE} beside pytest.ini)"
+                _add(group, alias, help=argparse.SUPPRESS, **attributes)
+    _add(
+        parser.getgroup("meshgate-run"),
+        "--settings",
+        dest=_SETTINGS,
+        default=None,
+        metavar="FILE",
+        help=f"file with settings ({FILE} beside pytest.ini)",
     )
+    parser.addini(INI, "whether runs with this file verify a mesh: a gate", type="bool")
+
+
+def _add(group: Any, flag: str, **attributes: Any) -> None:
+    """Add an option, unless another plugin has one of this name: that one keeps its meaning."""
+    with suppress(ValueError, argparse.ArgumentError):
+        group.addoption(flag, **attributes)
+
+
+def selects_checks(config: pytest.Config) -> bool:
+    """Return whether this run is meshgate's: pytest.ini says so, or one of its options is given."""
+    return bool(config.getini(INI) or _words(config) or _option(config, _SETTINGS))
 
 
 def _has_pytest_html(pluginmanager: pytest.PytestPluginManager) -> bool:
@@ -73,7 +89,10 @@ def _dest(topic: str, setting: Setting) -> str:
 
 def load(config: pytest.Config) -> Settings:
     """Return the settings of this run; raise SettingsError for settings that cannot be used."""
-    settings = resolve(_given(config), _file(config))
+    given = _given(config)
+    if page := _page(config):
+        given.setdefault("reports", {}).setdefault("html", page)
+    settings = resolve(given, _file(config))
     words = shlex.split(os.environ.get("PYTEST_ADDOPTS", ""))
     if settings.reports.job and words[::2] != ["-p"] * len(words[::2]):
         raise SettingsError(
@@ -85,90 +104,41 @@ def load(config: pytest.Config) -> Settings:
 
 def reports_alone(config: pytest.Config) -> Settings:
     """Return the settings of the reports, where the others cannot be used."""
-    chosen: dict[str, Any] = {}
+    chosen: dict[str, Any] = {"html": page} if (page := _page(config)) else {}
     for each in definitions(Reports):
         with suppress(ValueError):
-            value = _option(config, "reports", each)
+            value = _option(config, _dest("reports", each))
             if value is not None:
                 chosen[each.name] = each.value(value)
     return Settings(reports=Reports(**chosen))
 
 
-def prepare_reports(config: pytest.Config, settings: Settings) -> None:
-    """Remove the reports of an earlier run, which would pass for this one's.
-
-    Raises UsageError where a report cannot be written.
-    """
-    config.option.htmlpath = None  # the page is meshgate's own, also beside pytest-html
-    if settings.reports.reports:
-        folder = Path(settings.reports.reports)
-        config.option.xmlpath = str(folder / _JUNIT)
-    if config.option.collectonly:
-        return
-    for file in report_files(config, settings).values():
-        try:
-            _writable(file)
-            file.unlink(missing_ok=True)
-        except OSError as error:
-            raise usage_error(
-                f"cannot write the report {file}: {error}. Name another directory with --reports, "
-                "or another file with --json, --html or --junitxml."
-            ) from error
-    if not settings.run.snapshot:
-        try:
-            _writable(snapshot_file(settings))
-        except OSError as error:
-            raise usage_error(
-                f"cannot save the evidence in {snapshot_file(settings)}: {error}. Name another "
-                "file with --save-snapshot."
-            ) from error
+def _page(config: pytest.Config) -> str | None:
+    """Return the value of --html where the option is pytest-html's."""
+    page: str | None = getattr(config.option, "htmlpath", None)
+    return page
 
 
-def _writable(file: Path) -> None:
-    """Create the folder of a file; raise OSError if the file cannot be created in it."""
-    file.parent.mkdir(parents=True, exist_ok=True)
-    if not os.access(file.parent, os.W_OK):
-        raise PermissionError(f"no permission to write in {file.parent}")
-    with tempfile.TemporaryFile(dir=file.parent):
-        pass  # root may do everything, except on a read-only file system
+def _option(config: pytest.Config, dest: str) -> Any:
+    """Return what the command line has; None if it has none, or no such option was added."""
+    return config.getoption(dest, None)
 
 
-def report_files(config: pytest.Config, settings: Settings) -> dict[str, Path]:
-    """Return the reports of a run by the name under which they are published."""
-    folder = Path(settings.reports.reports or "reports")
+def _words(config: pytest.Config) -> dict[tuple[str, Setting], Any]:
+    """Return the options on the command line, with their text."""
     return {
-        _JUNIT: Path(config.option.xmlpath or folder / _JUNIT),
-        _PAGE: Path(settings.reports.html or folder / _PAGE),
-        "verdict.json": Path(settings.reports.json or folder / "verdict.json"),
+        (name, each): value
+        for name, topic in TOPICS.items()
+        for each in definitions(topic)
+        if (value := _option(config, _dest(name, each))) is not None
     }
-
-
-def snapshot_file(settings: Settings) -> Path:
-    """Return where the evidence of a live run is saved."""
-    folder = Path(settings.reports.reports or "reports")
-    return Path(settings.run.save_snapshot or folder / "snapshot.json.gz")
-
-
-def usage_error(message: str) -> pytest.UsageError:
-    """Return the error that ends the run with exit 4; pytest prints it as the last lines."""
-    last = text.last_line("GATE CLOSED: nothing was verified", int(pytest.ExitCode.USAGE_ERROR))
-    return pytest.UsageError(f"{visible(message)}\n{last}")
 
 
 def _given(config: pytest.Config) -> dict[str, dict[str, Any]]:
     given: dict[str, dict[str, Any]] = {}
-    for name, topic in TOPICS.items():
-        for each in definitions(topic):
-            value = _option(config, name, each)
-            if value is not None:
-                given.setdefault(name, {})[each.name] = _value(each, value)
+    for (name, each), value in _words(config).items():
+        given.setdefault(name, {})[each.name] = _value(each, value)
     return given
-
-
-def _option(config: pytest.Config, topic: str, setting: Setting) -> Any:
-    """Return what was given on the command line; None for nothing."""
-    other = getattr(config.option, "htmlpath", None) if setting.flag == _HTML else None
-    return config.getoption(_dest(topic, setting), other)
 
 
 def _value(setting: Setting, given: Any) -> Any:
@@ -182,7 +152,7 @@ def _value(setting: Setting, given: Any) -> Any:
 
 
 def _file(config: pytest.Config) -> dict[str, dict[str, Any]]:
-    if named := config.getoption("--settings"):
+    if named := _option(config, _SETTINGS):
         return read_file(Path(named))
     beside = (config.inipath or config.rootpath / "pytest.ini").parent / FILE
     return read_file(beside) if beside.is_file() else {}

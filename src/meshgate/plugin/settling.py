@@ -1,8 +1,11 @@
 """Every check on one capture, without reporting: what may resolve by itself, and what cannot."""
 
 import inspect
+import traceback
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 
+import msgspec
 import pytest
 
 from meshgate.catalogue import Check
@@ -11,7 +14,15 @@ from meshgate.facts.mesh import Mesh
 from meshgate.report.visible import visible_outcome
 from meshgate.snapshot.model import KnownProblem, Snapshot
 from meshgate.suppressions import known_problems, sighting, suppress, uids
-from meshgate.verdict import Basis, Outcome, Verdict, outcome
+from meshgate.verdict import (
+    Basis,
+    CouldNotVerify,
+    Finding,
+    Outcome,
+    Verdict,
+    incomplete,
+    outcome,
+)
 
 # The arguments that a check may take: with no other it can run without pytest, to settle.
 ARGUMENTS = frozenset({"mesh", "warn", "basis"})
@@ -75,13 +86,51 @@ def run_check(item: pytest.Item, row: Check, mesh: Mesh) -> Outcome:
         raise
     except BaseException as error:
         # pytest.skip and pytest.fail raise no Exception: they too are the check's result
-        return suppressed(outcome(row.id, error), mesh)
-    return outcome(row.id, None, basis=counted)
+        return suppressed(outcome_of(row, error), row, mesh)
+    return suppressed(outcome_of(row, None, basis=counted), row, mesh)
 
 
-def suppressed(result: Outcome, mesh: Mesh) -> Outcome:
-    """Return the outcome after waivers and baseline, with control characters made visible."""
-    return visible_outcome(suppress(result, mesh.evidence.snapshot))
+def outcome_of(
+    row: Check,
+    error: BaseException | None,
+    warnings: Iterable[Finding] = (),
+    basis: Basis | None = None,
+) -> Outcome:
+    """Return the result of a check; for a custom check that crashed, with its file and line.
+
+    Args:
+        row: the check's row of the catalogue.
+        error: what it raised; None if it returned.
+        warnings: the findings that it reported without failing.
+        basis: what it counted as its evidence.
+
+    Returns:
+        The outcome, before waivers and the baseline.
+    """
+    result = outcome(row.id, error, warnings, basis)
+    crashed = result.verdict is Verdict.UNKNOWN and not isinstance(error, CouldNotVerify)
+    if error is None or not row.folder or not crashed:
+        return result
+    lines = [
+        f"{frame.filename}:{frame.lineno}: "
+        for frame in traceback.extract_tb(error.__traceback__)
+        if Path(frame.filename).is_relative_to(row.folder)
+    ]
+    return msgspec.structs.replace(
+        result, why=f"{''.join(lines[-1:])}{result.why}", remedy=f"correct the check {row.id}"
+    )
+
+
+def suppressed(result: Outcome, row: Check, mesh: Mesh) -> Outcome:
+    """Return the outcome after waivers and baseline, with control characters made visible.
+
+    Args:
+        result: of what the check raised.
+        row: the check's row of the catalogue.
+        mesh: the capture; objects of it that nothing could look at are findings.
+    """
+    whole = incomplete(result, mesh.evidence.undecodable(row.reads))
+    return visible_outcome(suppress(whole, mesh.evidence.snapshot))
 
 
 def need_all(row: Check, mesh: Mesh) -> None:

@@ -9,34 +9,13 @@ import pytest
 from meshgate.catalogue import Check, check
 from meshgate.facts.mesh import Mesh
 from meshgate.plugin.evidence import recording
-from meshgate.plugin.settling import need_all, suppressed
+from meshgate.plugin.fixtures import BASIS, MESH, WARNINGS
+from meshgate.plugin.reporting import usage_error
+from meshgate.plugin.settling import need_all, outcome_of, suppressed
 from meshgate.report import text
 from meshgate.report.visible import visible
 from meshgate.settings import Settings
-from meshgate.verdict import PASSING, Basis, Finding, Outcome, Verdict, Warn, outcome
-
-MESH = pytest.StashKey[Mesh]()
-_BASIS = pytest.StashKey[Basis]()
-_WARNINGS = pytest.StashKey[list[Finding]]()
-
-
-@pytest.fixture(scope="session")
-def mesh(pytestconfig: pytest.Config) -> Mesh:
-    """Return the mesh, as this run's one capture shows it."""
-    return pytestconfig.stash[MESH]
-
-
-@pytest.fixture
-def warn(request: pytest.FixtureRequest) -> Warn:
-    """Report findings that do not close the gate."""
-    collected = request.node.stash.setdefault(_WARNINGS, [])
-    return collected.extend  # type: ignore[no-any-return]
-
-
-@pytest.fixture
-def basis(request: pytest.FixtureRequest) -> Basis:
-    """Count the objects that a check is based on: `basis(14, "pod")`."""
-    return request.node.stash.setdefault(_BASIS, Basis())  # type: ignore[no-any-return]
+from meshgate.verdict import PASSING, Finding, Outcome, Verdict
 
 
 class Worker:
@@ -79,10 +58,10 @@ class Worker:
         raised = call.excinfo.value if call.excinfo else None
         if row is None or (call.when != "call" and raised is None):
             return (yield)
-        warnings: list[Finding] = item.stash.get(_WARNINGS, [])
+        warnings: list[Finding] = item.stash.get(WARNINGS, [])
         mesh = self._evidence()
-        counted = item.stash.get(_BASIS, None)
-        result = suppressed(outcome(row.id, raised, warnings, counted), mesh)
+        counted = item.stash.get(BASIS, None)
+        result = suppressed(outcome_of(row, raised, warnings, counted), row, mesh)
         item.user_properties += _properties(row, result, mesh)
         report = yield
         report.meshgate = msgspec.to_builtins(result)  # type: ignore[attr-defined]
@@ -121,4 +100,4 @@ def check_of(item: pytest.Item) -> Check | None:
     try:
         return check(*marker.args)
     except (TypeError, ValueError) as error:
-        raise pytest.UsageError(f"{item.nodeid}: {error}") from error
+        raise usage_error(f"{item.nodeid}: {error}.") from error

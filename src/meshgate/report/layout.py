@@ -221,7 +221,7 @@ class Layout(NamedTuple):
         first = [cause for causes in _by_check(run.causes) for cause in causes[:2]]
         titles = dict.fromkeys(cause.title for cause in run.causes if cause in first)
         steps = [one_line(title, 60) for title in titles][:STEPS]
-        more = len(run.causes) - len(steps)
+        more = sum(one_line(cause.title, 60) not in steps for cause in run.causes)
         words = [f"{number} {step}" for number, step in enumerate(steps, 1)]
         if more:
             words.append(f"and {more} more")

@@ -10,6 +10,7 @@ from meshgate.facts.precheck.shadow_upgrade import (
     difference,
     findings,
     reshaped,
+    unanswered,
     unseen,
 )
 from meshgate.report.html import TEMPLATES
@@ -45,7 +46,7 @@ class ShadowReport(NamedTuple):
         return cls(
             shadow,
             findings(shadow, different, accepted),
-            unseen(shadow),
+            [*unseen(shadow), *unanswered(shadow)],
             different,
             sum(len(each.proxies) for each in shadow.classes),
             sum(each.resources for each in shadow.classes),

@@ -10,6 +10,7 @@ from typing import NamedTuple
 import msgspec
 
 from meshgate.semantics.hosts import DEFAULT_DOMAIN, fully_qualified
+from meshgate.semantics.versions import Version
 from meshgate.snapshot.istio import (
     DestinationRule,
     Gateway,
@@ -31,6 +32,19 @@ class Rule(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     reason: str
 
 
+class Newer(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A code that istioctl has `since` a minor version."""
+
+    code: str
+    since: str
+    reason: str
+
+
+class _Rules(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    rule: tuple[Rule, ...]
+    newer: tuple[Newer, ...]
+
+
 Route = HttpRoute | TlsRoute | TcpRoute
 
 
@@ -45,10 +59,24 @@ class Configuration(NamedTuple):
 
 
 @cache
-def rules() -> tuple[Rule, ...]:
-    """Return the rows of analyze_rules.toml."""
+def _rules() -> _Rules:
     text = files("meshgate.semantics").joinpath("analyze_rules.toml").read_text()
-    return msgspec.convert(tuple(tomllib.loads(text)["rule"]), tuple[Rule, ...])
+    return msgspec.convert(tomllib.loads(text), _Rules)
+
+
+def rules() -> tuple[Rule, ...]:
+    """Return the rules about messages that the configuration can disprove."""
+    return _rules().rule
+
+
+def newer_than(code: str, istioctl: str) -> str:
+    """Return why an istioctl of this version cannot report a code; empty if it can."""
+    version = Version.parse(istioctl)
+    for each in _rules().newer:
+        since = Version.parse(f"{each.since}.0")
+        if each.code == code and version and since and version[:2] < since[:2]:
+            return f"the baseline was analyzed by istioctl {istioctl} ({each.reason})"
+    return ""
 
 
 def disproof(message: AnalysisMessage, configuration: Configuration) -> str:

@@ -29,6 +29,9 @@ JWKS_FETCHES = "pilot_jwks_resolver_network_fetch_success_total"
 # Seconds after which istiod tries again (pilot/pkg/model/jwks_resolver.go).
 JWKS_RETRY = 60.0
 
+# From this release on, a push of endpoints alone clears /debug/push_status.
+CLEARS_PUSH_STATUS = (1, 31)
+
 # Every series that is collected.
 SERIES = (
     *ERRORS,

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from meshgate.settings import values
 from meshgate.settings.definition import setting
 from meshgate.settings.probing import Ingress, Probes, Simulation
-from meshgate.snapshot.model import AMBIENT, EXTERNAL_CA
+from meshgate.snapshot.model import AMBIENT, EXTERNAL_CA, INGRESS, ISTIOD
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,6 +65,27 @@ class Run:
         "what `meshgate watch` saved: a file or configmap://NAMESPACE/NAME",
         metavar="PLACE",
     )
+    only: tuple[str, ...] = setting(
+        (),
+        "--check",
+        "run only the checks with these ids, separated by commas; globs are allowed (CP004,DP*)",
+        metavar="ID",
+        repeated=True,
+    )
+    skip: tuple[str, ...] = setting(
+        (),
+        "--skip",
+        "do not run the checks with these ids; globs are allowed",
+        metavar="ID",
+        repeated=True,
+    )
+    checks: tuple[str, ...] = setting(
+        (),
+        "--checks",
+        "directory with custom checks, which run in addition to the built-in ones",
+        metavar="DIR",
+        repeated=True,
+    )
     dry_run: bool = setting(
         False,
         "--dry-run",
@@ -81,6 +102,12 @@ class Access:
     )
     context: str | None = setting(
         None, "--context", "context of the kubeconfig to use", metavar="NAME"
+    )
+    cluster_name: str = setting(
+        "",
+        "--cluster-name",
+        "name of the cluster in reports, metrics and annotations (the kubeconfig's context)",
+        metavar="NAME",
     )
     istiod_access: str = setting(
         "auto",
@@ -168,7 +195,7 @@ class Criteria:
         (),
         "--accept-unverified",
         "accept that meshgate cannot verify this part of the mesh; every report says so",
-        choices=(EXTERNAL_CA, AMBIENT),
+        choices=(EXTERNAL_CA, AMBIENT, ISTIOD, INGRESS),
         repeated=True,
     )
     waivers: str | None = setting(

@@ -349,6 +349,23 @@ class ExtensionProvider(Base, frozen=True):
     name: str = ""
 
 
+class ProviderUse(Base, frozen=True):
+    """One row of a Telemetry, for tracing, metrics or access logs."""
+
+    providers: tuple[ExtensionProvider, ...] = ()
+
+
+class TelemetrySpec(Base, frozen=True):
+    tracing: tuple[ProviderUse, ...] = ()
+    metrics: tuple[ProviderUse, ...] = ()
+    access_logging: tuple[ProviderUse, ...] = ()
+
+
+class Telemetry(Base, frozen=True):
+    metadata: Metadata
+    spec: TelemetrySpec = TelemetrySpec()
+
+
 class AuthorizationPolicySpec(Base, frozen=True):
     selector: PeerSelector | None = None
     target_ref: TargetRef | None = None
@@ -363,8 +380,15 @@ class AuthorizationPolicy(Base, frozen=True):
     spec: AuthorizationPolicySpec = AuthorizationPolicySpec()
 
 
+class ServiceEntryPort(Base, frozen=True):
+    number: int
+    protocol: str = ""
+
+
 class ServiceEntrySpec(Base, frozen=True):
     hosts: tuple[str, ...] = ()
+    ports: tuple[ServiceEntryPort, ...] = ()
+    addresses: tuple[str, ...] = ()
     export_to: tuple[str, ...] = ()
     resolution: str = ""
 

@@ -28,6 +28,7 @@ from meshgate.snapshot.istio import (
     PeerAuthentication,
     RequestAuthentication,
     ServiceEntry,
+    Telemetry,
     VirtualService,
     WorkloadEntry,
 )
@@ -54,6 +55,7 @@ from meshgate.snapshot.offline_bundle import OfflineBundle
 from meshgate.snapshot.pair import Pair
 from meshgate.snapshot.retry_after import Burst, RetryFilters
 from meshgate.snapshot.shadow import Shadow
+from meshgate.snapshot.sources import Listed, Source
 from meshgate.snapshot.upgrade import Definition, Node, Settings, Workload
 from meshgate.snapshot.wire import Admission, Signing
 
@@ -61,40 +63,6 @@ NETWORKING = "networking.istio.io"
 SECURITY = "security.istio.io"
 GATEWAY_API = "gateway.networking.k8s.io"
 WEBHOOKS = "admissionregistration.k8s.io"
-
-
-class Listed(msgspec.Struct, frozen=True):
-    """An item that is the list of one Kubernetes kind.
-
-    Attributes:
-        group: the API group, empty for the core API.
-        resource: the plural name in the API's paths.
-        versions: the API versions that the type decodes, the preferred one first.
-        optional: whether a cluster may lack the kind (its CRD is not installed).
-        only: a field selector, where a few of many objects are enough.
-    """
-
-    group: str
-    resource: str
-    versions: tuple[str, ...] = ("v1",)
-    optional: bool = False
-    only: str = ""
-
-
-class Source(msgspec.Struct, frozen=True):
-    """An item that a reader produces.
-
-    Attributes:
-        reader: the function, as `module:function` below `meshgate.collect`.
-        requires: the items (or `@group`) that must have been read in full.
-        after: the items that the reader waits for where they are read too.
-        cleans_up: whether it removes what it created, and gets time for that after the deadline.
-    """
-
-    reader: str
-    requires: tuple[str, ...] = ()
-    after: tuple[str, ...] = ()
-    cleans_up: bool = False
 
 
 # Names for several items, written `@name` in the catalogue's `reads` and in `requires`.
@@ -189,6 +157,10 @@ class Items(Base, frozen=True):
         tuple[RequestAuthentication, ...],
         Listed(SECURITY, "requestauthentications", ("v1", "v1beta1"), optional=True),
     ] = ()
+    telemetries: Annotated[
+        tuple[Telemetry, ...],
+        Listed("telemetry.istio.io", "telemetries", ("v1", "v1alpha1"), optional=True),
+    ] = ()
     gateways: Annotated[
         tuple[Gateway, ...],
         Listed(NETWORKING, "gateways", ("v1", "v1beta1", "v1alpha3"), optional=True),
@@ -236,9 +208,15 @@ class Items(Base, frozen=True):
     udp_routes: Annotated[
         tuple[Route, ...], Listed(GATEWAY_API, "udproutes", ("v1", "v1alpha2"), optional=True)
     ] = ()
-    # Istio 1.28 and later reads only v1, and earlier releases need an alpha flag for the others
+    # experimental bundles before 1.4 serve only alpha versions, which Istio 1.28 and later ignores
     backend_tls_policies: Annotated[
-        tuple[BackendTlsPolicy, ...], Listed(GATEWAY_API, "backendtlspolicies", optional=True)
+        tuple[BackendTlsPolicy, ...],
+        Listed(
+            GATEWAY_API,
+            "backendtlspolicies",
+            ("v1", "v1alpha3", "v1alpha2"),
+            optional=True,
+        ),
     ] = ()
 
     istiod: Annotated[

@@ -9,11 +9,15 @@ class EffectiveConfig(Base, frozen=True):
     Attributes:
         pod: the replica.
         different: the fields of the ConfigMap to which istiod has another value, as dotted paths.
+        providers: the names of its extension providers.
+        clusters: the remote clusters that it reads, by ID, with their status (`synced`).
         error: why it did not answer; `denied`: that it refused, and the remedy.
     """
 
     pod: str
     different: tuple[str, ...] = ()
+    providers: tuple[str, ...] = ()
+    clusters: dict[str, str] = {}
     error: str = ""
     denied: str = ""
 
@@ -26,11 +30,9 @@ class MeshConfig(Base, frozen=True):
         config_map: `ConfigMap namespace/name`.
         unparsable: the fields that istiod cannot parse, each with the reason.
         effective: what each replica uses.
-        providers: the names of the extension providers.
     """
 
     revision: str
     config_map: str
     unparsable: tuple[str, ...] = ()
     effective: tuple[EffectiveConfig, ...] = ()
-    providers: tuple[str, ...] = ()

@@ -45,8 +45,8 @@ def _from_1(body: Body) -> Body:
         # nor istiod's own configuration
         read.append("injector_configs")
     if "mutating_webhooks" in read:
-        # nor the mesh config
-        read.append("mesh_configs")
+        # nor the mesh config, and who names its providers
+        read += ["mesh_configs", "telemetries"]
     if "workloads" in read or "admission" in read:
         # nor the pods that a restart would create
         read += ["new_pods", "resource_quotas", "limit_ranges"]

@@ -75,7 +75,8 @@ class KnownProblem(Base, frozen=True):
 class Before(Base, frozen=True):
     """What the baseline saw, as far as checks compare with it; a stage adds what it compares.
 
-    `target_version` is what the baseline was evaluated against when it was captured.
+    `target_version` is what the baseline was evaluated against when it was captured;
+    `analyzed_by` is the version of the istioctl whose analysis it contains.
     """
 
     taken: datetime
@@ -84,10 +85,11 @@ class Before(Base, frozen=True):
     ingress: Ingress | None = None
     pair: Pair | None = None
     new_pods: NewPods | None = None
+    analyzed_by: str = ""
 
 
 # The parts of a mesh that may be accepted as not verified (--accept-unverified).
-EXTERNAL_CA, AMBIENT = "CA", "ambient"
+EXTERNAL_CA, AMBIENT, ISTIOD, INGRESS = "CA", "ambient", "istiod", "ingress"
 
 
 class Expectations(Base, frozen=True):
@@ -105,7 +107,8 @@ class Expectations(Base, frozen=True):
     `before`: what it saw.  `vantages`: where traffic must have been sent from.  `answers`: what
     declared requests must get.  `watch`: what was sent while the gateways were replaced.
     `accepted_unverified`: parts of the mesh that meshgate cannot verify and that were accepted:
-    `CA` for an external certificate authority, `ambient` for pods in ambient mode.
+    `CA` for an external certificate authority, `ambient` for pods in ambient mode, `istiod` for a
+    control plane outside the cluster, `ingress` for Kubernetes Ingress.
     """
 
     istio_namespace: str = "istio-system"
@@ -176,4 +179,5 @@ def before(baseline: Snapshot) -> Before:
         ingress=baseline.ingress,
         pair=baseline.pair,
         new_pods=baseline.new_pods,
+        analyzed_by=baseline.analysis.istioctl_version if baseline.analysis else "",
     )

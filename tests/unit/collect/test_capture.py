@@ -102,6 +102,8 @@ def test_a_capture_holds_what_the_cluster_holds(estate: Estate) -> None:
     assert [(each.pod, each.proxies) for each in seen.istiod] == [("istiod-1", (sync(),))]
     assert seen.analysis is not None
     assert (seen.source, seen.kubernetes_version) == ("context fake", "v1.34.4")
+    named = replace(estate.settings, access=replace(estate.settings.access, cluster_name="prod-eu"))
+    assert connect(named, Expectations()).capture(ITEMS).source == "prod-eu"
     assert seen.expectations == Expectations(stale_after=7.0)
     assert before <= seen.started <= seen.taken <= datetime.now(UTC)
 

@@ -141,8 +141,11 @@ def test_nothing_but_what_is_on_the_list_is_asked_and_with_our_token(
     read([pod], direct)
     numbers.read([pod], direct, 0.0)
 
-    # the mesh config has its own reader
-    assert {request.path for request in server.requests} == PATHS - {"/debug/mesh"}
+    # the mesh config and the remote clusters have their own reader
+    assert {request.path for request in server.requests} == PATHS - {
+        "/debug/mesh",
+        "/debug/clusterz",
+    }
     assert {request.verb for request in server.requests} == {"GET"}
     assert {request.headers["authorization"] for request in server.requests} == {"Bearer a-token"}
 

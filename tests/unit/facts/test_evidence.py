@@ -9,8 +9,9 @@ import pytest
 from meshgate.facts.evidence import Evidence
 from meshgate.facts.mesh import Mesh
 from meshgate.snapshot.items import ITEMS, OFFLINE_BUNDLE
+from meshgate.snapshot.model import Gap, Undecodable
 from meshgate.verdict import CouldNotVerify
-from tests.builders import snapshot, without
+from tests.builders import envoy_filter, snapshot, without
 
 FACTS: dict[str, tuple[Callable[[Mesh], Any], set[str]]] = {
     "unfinished_rollouts": (
@@ -48,6 +49,25 @@ def test_a_gap_is_raised_with_its_own_reason(item: str, transient: bool) -> None
 
     assert (raised.value.why, raised.value.remedy) == ("the dog ate it", "grant it")
     assert raised.value.transient is transient
+
+
+def test_an_object_that_cannot_be_decoded_is_one_finding_and_the_others_are_used() -> None:
+    odd = Undecodable(
+        kind="envoyfilters.networking.istio.io",
+        name="shop/odd",
+        field="spec.configPatches[0].patch.value.name",
+        why="Expected `str`, got `int`",
+    )
+    gap = Gap(item="envoy_filters", why="cannot decode shop/odd", objects=(odd,))
+    read = tuple(ITEMS - {"envoy_filters"})
+    evidence = Evidence(snapshot(envoy_filters=(envoy_filter("lua"),), gaps=(gap,), read=read))
+
+    (finding,) = evidence.undecodable(["pods", "envoy_filters"])
+
+    assert len(evidence.envoy_filters) == 1
+    assert finding.subject == "EnvoyFilter shop/odd"
+    assert "Expected `str`, got `int`" in finding.seen
+    assert evidence.undecodable(["pods"]) == []
 
 
 @pytest.mark.parametrize("item", sorted(CLAIMED))

@@ -270,6 +270,25 @@ def test_metrics_are_pushed(serve: Serve, connect: Any) -> None:
     assert b'meshgate_gate_open{stage="controlplane"} 1.0' in gateway.requests[0].body
 
 
+def test_the_name_of_the_cluster_is_in_the_annotations_and_metrics(
+    serve: Serve, api: Server, connect: Any
+) -> None:
+    gateway = serve({ANY: Answer(202)})
+    targets = Targets(job=TARGET, metrics=gateway.url, cluster="prod-eu")
+
+    assert publish(OPEN, "", targets, {}, connect) == []
+
+    assert sent(api, JOB)["metadata"]["annotations"]["meshgate/cluster"] == "prod-eu"
+    # a group of its own: another cluster's metrics stay
+    (pushed,) = gateway.asked
+    assert set(pushed.removeprefix("POST /metrics/job/meshgate/").split("/")) == {
+        *("cluster", "prod-eu"),
+        *("stage", "controlplane"),
+    }
+    line = b'meshgate_gate_open{cluster="prod-eu",stage="controlplane"} 1.0'
+    assert line in gateway.requests[0].body
+
+
 @pytest.mark.parametrize(
     ("verb", "what"),
     [("PATCH", "no right to patch jobs.batch control-plane"), ("POST", "no right to create")],

@@ -97,7 +97,11 @@ def simulate_recorded(
     )
     # A recording has no leader, so the target requests the ConfigMaps of leader election.
     refused = tuple(each for each in simulated.refused if "/configmaps" not in each)
-    return msgspec.structs.replace(simulated, refused=refused, cut=recorded.cut)
+    # nor did an older meshgate record pod templates
+    templates = simulated.templates if "apps/deployments" in recorded.listed else None
+    return msgspec.structs.replace(
+        simulated, refused=refused, cut=recorded.cut, templates=templates
+    )
 
 
 class Simulation:

@@ -4,7 +4,7 @@ from collections import defaultdict
 from functools import cached_property
 
 from meshgate.facts.evidence import Evidence
-from meshgate.semantics.analyze_rules import Configuration, disproof
+from meshgate.semantics.analyze_rules import Configuration, disproof, newer_than
 from meshgate.semantics.releases import use_istioctl_of
 from meshgate.semantics.versions import Target, Version
 from meshgate.snapshot.istioctl import AnalysisMessage
@@ -74,8 +74,15 @@ class AnalyzeMessages:
             self._evidence.service_entries,
             self._evidence.own_mesh.cluster_domain,
         )
-        found = {each: disproof(each, configuration) for each in self._counting}
+        found = {
+            each: self._is_newer(each) or disproof(each, configuration) for each in self._counting
+        }
         return {message: evidence for message, evidence in found.items() if evidence}
+
+    def _is_newer(self, message: AnalysisMessage) -> str:
+        """Return why the baseline's istioctl cannot have reported a message; empty if it can."""
+        before = self._evidence.expectations.before
+        return newer_than(message.code, before.analyzed_by) if before else ""
 
     @property
     def _counting(self) -> list[AnalysisMessage]:

@@ -8,9 +8,13 @@ from meshgate.semantics import pods, workloads
 from meshgate.semantics.versions import Target, Version
 from meshgate.snapshot.istiod import IstiodReading
 from meshgate.snapshot.kubernetes import Deployment, Pod
-from meshgate.verdict import CouldNotVerify, Finding
+from meshgate.snapshot.model import ISTIOD
+from meshgate.verdict import CouldNotVerify, Finding, NotApplicable
 
-INSTALL = "set --istio-namespace to the namespace of istiod, or install istiod there"
+INSTALL = (
+    "set --istio-namespace to the namespace of istiod, or install istiod there; if it runs outside "
+    f"this cluster, pass --accept-unverified={ISTIOD}"
+)
 
 
 class ControlPlane:
@@ -51,6 +55,20 @@ class ControlPlane:
             key=lambda pod: pod.metadata.name,
         )
 
+    def need_own(self) -> None:
+        """Raise NotApplicable if istiod runs outside the cluster, and that was accepted."""
+        if self.is_external:
+            raise NotApplicable(
+                "no istiod runs in this cluster; its external control plane was accepted without "
+                f"verification (--accept-unverified={ISTIOD})"
+            )
+
+    @property
+    def is_external(self) -> bool:
+        """Whether an external control plane was accepted, and none is here."""
+        accepted = ISTIOD in self._evidence.expectations.accepted_unverified
+        return accepted and not self.deployments and not self.replicas
+
     @property
     def readings(self) -> dict[str, IstiodReading]:
         """What each replica reported, by pod name; raises CouldNotVerify if one refused us."""
@@ -67,6 +85,7 @@ class ControlPlane:
 
         Each replica knows only its own proxies: with one missing nothing follows from the rest.
         """
+        self.need_own()
         running = [pod for pod in self.replicas if pod.status.phase == "Running"]
         if not running:
             raise CouldNotVerify(
@@ -150,6 +169,7 @@ class ControlPlane:
     @property
     def unfinished_rollouts(self) -> list[Finding]:
         """Deployments that are not rolled out, or whose replicas run the wrong version."""
+        self.need_own()
         if not self.deployments:
             return [
                 Finding(
@@ -246,6 +266,7 @@ class ControlPlane:
     @property
     def silent_replicas(self) -> list[Finding]:
         """Replicas that are not Ready, or that do not answer."""
+        self.need_own()
         if not self.replicas:
             return [
                 Finding(

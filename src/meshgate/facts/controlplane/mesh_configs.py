@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from functools import cached_property
 
 from meshgate.facts.evidence import Evidence
-from meshgate.snapshot.mesh_config import MeshConfig
+from meshgate.snapshot.mesh_config import EffectiveConfig, MeshConfig
 from meshgate.verdict import CouldNotVerify, Finding, NotApplicable
 
 
@@ -30,15 +30,111 @@ class MeshConfigs:
         found = [each for config in self.all for each in _findings(config)]
         if found:
             return found
+        for _ in self._answering():
+            pass  # every replica shows what it uses
+        return []
+
+    def _answering(self) -> Iterator[tuple[MeshConfig, EffectiveConfig]]:
+        """Yield what each replica uses; raise CouldNotVerify if one does not say it."""
         for config in self.all:
             for replica in config.effective:
                 if why := replica.error or replica.denied:
                     raise CouldNotVerify(
-                        f"cannot read the mesh config of istiod pod {replica.pod}: {why}",
+                        f"istiod pod {replica.pod} does not show what it uses: {why}",
                         f"istioctl x internal-debug mesh --revision {config.revision}",
                         transient=bool(replica.error),
                     )
-        return []
+                yield config, replica
+
+    # --- remote clusters ------------------------------------------------------------------------
+
+    @property
+    def unsynced(self) -> list[Finding]:
+        """Remote clusters whose objects a replica of istiod has not read.
+
+        Raises NotApplicable if istiod reads no other cluster.
+        """
+        replicas = [replica for _, replica in self._answering()]
+        if not any(each.clusters for each in replicas):
+            raise NotApplicable("istiod reads no remote cluster")
+        return [
+            Finding(
+                f"Cluster {cluster}",
+                f"istiod has not read it: {status} (pod {replica.pod})",
+                "synced",
+                f"istioctl remote-clusters, and check the network and the credentials of {cluster}",
+                transient=status == "syncing",
+                problem="not-synced",
+            )
+            for replica in replicas
+            for cluster, status in sorted(replica.clusters.items())
+            if status != "synced"
+        ]
+
+    # --- extension providers --------------------------------------------------------------------
+
+    @property
+    def missing_providers(self) -> list[Finding]:
+        """CUSTOM policies whose provider no mesh config has: they deny all that they match.
+
+        Raises NotApplicable if no policy and no Telemetry names a provider.
+        """
+        if not self._named_by_policies and not self._named_by_telemetries:
+            raise NotApplicable("no AuthorizationPolicy and no Telemetry names a provider")
+        return self._missing(
+            self._named_by_policies, "denies every request that it matches with 403"
+        )
+
+    @property
+    def missing_telemetry_providers(self) -> list[Finding]:
+        """Telemetries whose provider no mesh config has: they send nothing."""
+        return self._missing(self._named_by_telemetries, "sends nothing to it")
+
+    @property
+    def _named_by_policies(self) -> dict[str, set[str]]:
+        return {
+            f"AuthorizationPolicy {each.metadata.namespace}/{each.metadata.name}": {
+                each.spec.provider.name
+            }
+            for each in self._evidence.authorization_policies
+            if each.spec.action == "CUSTOM" and each.spec.provider
+        }
+
+    @property
+    def _named_by_telemetries(self) -> dict[str, set[str]]:
+        found = {
+            f"Telemetry {each.metadata.namespace}/{each.metadata.name}": {
+                provider.name
+                for row in (*each.spec.tracing, *each.spec.metrics, *each.spec.access_logging)
+                for provider in row.providers
+                if provider.name
+            }
+            for each in self._evidence.telemetries
+        }
+        return {subject: names for subject, names in found.items() if names}
+
+    def _missing(self, named: dict[str, set[str]], effect: str) -> list[Finding]:
+        if not named:
+            return []
+        lacking: dict[str, set[str]] = {}
+        for config, replica in self._answering():
+            for name in set().union(*named.values()) - set(replica.providers):
+                lacking.setdefault(name, set()).add(config.config_map)
+        return [
+            Finding(
+                subject,
+                f"its provider {name} is not in the mesh config "
+                f"({', '.join(sorted(lacking[name]))}), so that it {effect}",
+                f"extensionProviders with {name}",
+                f"add {name} to meshConfig.extensionProviders, or delete {subject}",
+                # a change of the ConfigMap reaches istiod within seconds
+                transient=True,
+                problem="missing-provider",
+                about=(("provider", name),),
+            )
+            for subject, names in sorted(named.items())
+            for name in sorted(names & lacking.keys())
+        ]
 
 
 def _findings(config: MeshConfig) -> Iterator[Finding]:

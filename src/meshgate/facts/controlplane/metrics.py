@@ -1,12 +1,14 @@
 """istiod's metrics over a window: pushes, memory and restarts, and conflicting configuration."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from datetime import timedelta
 
+from meshgate.facts.controlplane.conflicts import in_objects, possible, reported
 from meshgate.facts.controlplane.control_plane import INSTALL, ControlPlane
 from meshgate.facts.evidence import Evidence
 from meshgate.semantics import pods, workloads
 from meshgate.semantics.istiod_metrics import (
+    CLEARS_PUSH_STATUS,
     CONVERGENCE,
     ERRORS,
     JWKS_FAILURES,
@@ -19,7 +21,8 @@ from meshgate.semantics.istiod_metrics import (
     STARTED,
     growth,
 )
-from meshgate.snapshot.istiod import Conflict, IstiodMetrics
+from meshgate.semantics.versions import Version
+from meshgate.snapshot.istiod import IstiodMetrics
 from meshgate.snapshot.kubernetes import ContainerStatus, Pod, Terminated
 from meshgate.verdict import CouldNotVerify, Finding
 
@@ -48,6 +51,7 @@ class Numbers:
     @property
     def _replicas(self) -> list[tuple[Pod, IstiodMetrics]]:
         """Every running replica with its metrics; raises CouldNotVerify unless all have some."""
+        self._control_plane.need_own()
         running = [pod for pod in self._control_plane.replicas if pod.status.phase == "Running"]
         if not running:
             raise CouldNotVerify(
@@ -286,27 +290,26 @@ class Numbers:
                     "wait until a proxy connects",
                     transient=True,
                 )
-            seen = metrics.conflicts
-            for kind, conflicts, remedy in (
-                ("Listener", seen.inbound, "two Services use the same port of the same pods"),
-                ("Listener", seen.outbound, "change the port of one of the Services"),
-                ("Cluster", seen.clusters, "merge the ServiceEntries that have the same host"),
-                ("Domain", seen.domains, "merge the VirtualServices of this host"),
-                ("Host", seen.subsets, "name each subset once in this host's DestinationRules"),
-            ):
-                found |= dict.fromkeys(_conflicts(kind, conflicts, remedy))
+            found |= dict.fromkeys(reported(metrics.conflicts))
+        if self._clears_push_status:
+            found |= dict.fromkeys(in_objects(self._evidence))
         return list(found)
 
+    @property
+    def possibly_conflicting(self) -> list[Finding]:
+        """Conflicts in the objects that istiod may have reported and cleared."""
+        return list(possible(self._evidence)) if self._clears_push_status else []
 
-def _conflicts(kind: str, conflicts: Mapping[str, Conflict], remedy: str) -> Iterator[Finding]:
-    for name, conflict in conflicts.items():
-        yield Finding(
-            f"{kind} {name}",
-            f"istiod omits a part of it: {conflict.message or 'it is defined twice'}",
-            "no conflict",
-            remedy,
-            problem="conflict",
-        )
+    @property
+    def _clears_push_status(self) -> bool:
+        """Whether a replica clears what it reports: 1.31 and later, or an unknown version."""
+        versions = [
+            Version.of_image(each.image)
+            for pod, _ in self._replicas
+            for each in pod.spec.containers
+            if each.name == "discovery"
+        ]
+        return any(each is None or each[:2] >= CLEARS_PUSH_STATUS for each in versions)
 
 
 def discovery(pod: Pod) -> list[ContainerStatus]:

@@ -28,6 +28,12 @@ class Revisions:
             meshes.revision(each.metadata.labels) for each in self._control_plane.deployments
         )
 
+    @property
+    def known(self) -> frozenset[str]:
+        """Revisions that have an istiod or are the revision of an injector or a user."""
+        injectors = {hook.revision for hook in self._webhooks.injectors}
+        return self.is_active | injectors | self.users.keys()
+
     @cached_property
     def _webhooks(self) -> Webhooks:
         return Webhooks(self._evidence.mutating_webhooks, (), (), (), self._evidence.own_mesh)
@@ -87,6 +93,7 @@ class Revisions:
     @property
     def dangling(self) -> list[Finding]:
         """Tags, namespaces and pods of a revision that has no istiod."""
+        self._control_plane.need_own()
         if not self._enabled and not self._running and not self._tags:
             raise NotApplicable("no namespace enables injection, and no pod contains a proxy")
         return [*self._dangling_tags(), *self._dangling_namespaces(), *self._orphans()]

@@ -46,18 +46,22 @@ class Sidecars:
 
     @cached_property
     def _upgraded(self) -> dict[str, Pod]:
-        """The pods whose proxy stage D must find upgraded: sidecars, ztunnels and waypoints."""
-        ambient = {
+        """The pods whose proxy must be upgraded at the end of stage D.
+
+        Ztunnels, waypoints and gateways are among them: a gateway that no Gateway selects, such as
+        an egress gateway, may have been forgotten.
+        """
+        others = {
             identity: pod
             for identity, pod in self._proxies.promised.items()
-            if workloads.is_ambient_proxy(pod)
+            if workloads.is_ambient_proxy(pod) or workloads.is_gateway(pod)
         }
-        if not ambient:
+        if not others:
             return self._with_sidecar
         return {
             identity: pod
             for identity, pod in self._proxies.promised.items()
-            if workloads.has_sidecar(pod) or identity in ambient
+            if workloads.has_sidecar(pod) or identity in others
         }
 
     @cached_property
@@ -177,7 +181,8 @@ class Sidecars:
         return found
 
     def _version(self, identity: str, pod: Pod) -> Version:
-        connected = self._proxies.connected.get(identity)
+        external = self._control_plane.is_external
+        connected = None if external else self._proxies.connected.get(identity)
         container = workloads.proxy(pod)
         version = (Version.parse(connected.istio_version) if connected else None) or (
             Version.of_image(container.image) if container else None
@@ -267,7 +272,8 @@ class Sidecars:
 
 
 def _kind(pod: Pod) -> str:
-    return "proxy" if workloads.is_ambient_proxy(pod) else "sidecar"
+    other = workloads.is_ambient_proxy(pod) or workloads.is_gateway(pod)
+    return "proxy" if other else "sidecar"
 
 
 def _is_of_job(pod: Pod) -> bool:

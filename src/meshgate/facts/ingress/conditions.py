@@ -5,7 +5,13 @@ from functools import cached_property
 
 from meshgate.facts.ingress.gateways import IngressGateways
 from meshgate.semantics.gateway_api_routes import attached
-from meshgate.snapshot.gateway_api import ApiGateway, ObservedCondition, ParentStatus, Route
+from meshgate.snapshot.gateway_api import (
+    ApiGateway,
+    ListenerSet,
+    ObservedCondition,
+    ParentStatus,
+    Route,
+)
 from meshgate.verdict import Finding, NotApplicable
 
 CONTROLLER = "istio.io/"
@@ -23,13 +29,18 @@ class GatewayConditions:
     def unaccepted(self) -> list[Finding]:
         """Gateways, listeners and routes whose conditions say that they are not in effect."""
         listeners = self._ingress.topology.listeners
-        ours = {(each.namespace, each.name) for each in listeners if each.api}
+        ours = {(own.namespace, own.name) for own in listeners if own.api}
         if not ours:
             raise NotApplicable("the Gateway API has no Gateway that Istio serves")
         found: list[Finding] = []
         for gateway in self._evidence.api_gateways:
             if (gateway.metadata.namespace, gateway.metadata.name) in ours:
                 found += self._gateway(gateway)
+        parents = {("Gateway", *each) for each in ours}
+        for each in self._evidence.listener_sets:
+            if _parent(each) in ours:
+                parents.add(("ListenerSet", each.metadata.namespace, each.metadata.name))
+                found += _listener_set(each)
         for kind, routes in (
             ("HTTPRoute", self._evidence.http_routes),
             ("GRPCRoute", self._evidence.grpc_routes),
@@ -37,7 +48,7 @@ class GatewayConditions:
             ("TCPRoute", self._evidence.tcp_routes),
         ):
             for route in routes:
-                found += _route(kind, route, ours)
+                found += _route(kind, route, parents)
         return found
 
     def _gateway(self, gateway: ApiGateway) -> Iterator[Finding]:
@@ -142,36 +153,61 @@ def _because(finding: Finding, hint: str) -> Finding:
     )
 
 
-def _route(kind: str, route: Route, ours: set[tuple[str, str]]) -> Iterator[Finding]:
+def _parent(listeners: ListenerSet) -> tuple[str, str]:
+    """Return the namespace and name of the Gateway that a ListenerSet belongs to."""
+    parent = listeners.spec.parent_ref
+    if parent is None or parent.kind != "Gateway":
+        return "", ""
+    return parent.namespace or listeners.metadata.namespace, parent.name
+
+
+def _listener_set(listeners: ListenerSet) -> Iterator[Finding]:
+    """Yield what a ListenerSet's own conditions, and those of its listeners, say."""
+    metadata, status = listeners.metadata, listeners.status
+    subject = f"ListenerSet {metadata.namespace}/{metadata.name}"
+    wanted = ("Accepted", "Programmed")
+    yield from _conditions(subject, status.conditions, wanted, metadata.generation)
+    reported = {each.name: each for each in status.listeners}
+    for listener in listeners.spec.listeners:
+        if seen := reported.get(listener.name):
+            yield from _conditions(
+                f"{subject} listener {listener.name}",
+                seen.conditions,
+                (*wanted, "ResolvedRefs"),
+                metadata.generation,
+            )
+
+
+def _route(kind: str, route: Route, ours: set[tuple[str, str, str]]) -> Iterator[Finding]:
     metadata = route.metadata
     subject = f"{kind} {metadata.namespace}/{metadata.name}"
     wanted = {
-        (each.namespace or metadata.namespace, each.name)
+        (each.kind, each.namespace or metadata.namespace, each.name)
         for each in route.spec.parent_refs
-        if each.kind == "Gateway"
     } & ours
-    seen: set[tuple[str, str]] = set()
+    seen: set[tuple[str, str, str]] = set()
     for parent in route.status.parents:
         place = _place(parent, metadata.namespace)
         if place not in wanted or not _istios(parent):
             continue  # another controller's Gateway, or its opinion of ours
         seen.add(place)
-        where = f"{subject} at Gateway {'/'.join(place)}"
+        where = f"{subject} at {place[0]} {'/'.join(place[1:])}"
         conditions = ("Accepted", "ResolvedRefs")
         yield from _conditions(where, parent.conditions, conditions, metadata.generation)
-    for namespace, name in sorted(wanted - seen):
+    for parent_kind, namespace, name in sorted(wanted - seen):
         yield Finding(
-            f"{subject} at Gateway {namespace}/{name}",
+            f"{subject} at {parent_kind} {namespace}/{name}",
             "has no status from Istio",
             "Accepted=True",
-            "look at the Gateway's conditions and at istiod's log",
+            f"look at the conditions of {parent_kind} {namespace}/{name}, and at istiod's log",
             transient=True,
             problem="no-status",
         )
 
 
-def _place(parent: ParentStatus, namespace: str) -> tuple[str, str]:
-    return parent.parent_ref.namespace or namespace, parent.parent_ref.name
+def _place(parent: ParentStatus, namespace: str) -> tuple[str, str, str]:
+    reference = parent.parent_ref
+    return reference.kind, reference.namespace or namespace, reference.name
 
 
 def _istios(parent: ParentStatus) -> bool:

@@ -4,9 +4,11 @@ from collections.abc import Iterator
 from functools import cached_property
 
 from meshgate.facts.evidence import Evidence
+from meshgate.semantics import pods, workloads
 from meshgate.semantics.hosts import covers
 from meshgate.semantics.topology import GatewayTopology, Listener, RoutingConfig
 from meshgate.snapshot.ingress import Exchange, Ingress
+from meshgate.snapshot.kubernetes import Pod
 from meshgate.verdict import CouldNotVerify, NotApplicable
 
 
@@ -17,16 +19,37 @@ class IngressGateways:
         self.evidence = evidence
 
     @cached_property
+    def all(self) -> GatewayTopology:
+        """The listeners and what serves them, even if there are none."""
+        return GatewayTopology(RoutingConfig.of(self.evidence, self.evidence.own_mesh))
+
+    @property
     def topology(self) -> GatewayTopology:
         """The listeners and what serves them; raise NotApplicable if there are none."""
-        seen = self.evidence
-        topology = GatewayTopology(RoutingConfig.of(seen, seen.own_mesh))
-        if not topology.listeners:
+        if not self.all.listeners:
+            seen = self.evidence
             others = len(seen.gateways) + len(seen.api_gateways)
             raise NotApplicable(
                 f"Istio serves none of the {others} Gateways" if others else "no Gateway exists"
             )
-        return topology
+        return self.all
+
+    @cached_property
+    def unselected(self) -> list[Pod]:
+        """The running gateway pods of this mesh that no Gateway selects.
+
+        They may serve Kubernetes Ingress objects, or have been forgotten (an egress gateway).
+        """
+        selected = {pods.name(pod) for each in self.all.listeners for pod in self.all.pods_of(each)}
+        return [
+            pod
+            for pod in self.evidence.own_mesh.own(self.evidence.pods)
+            if workloads.is_active(pod)
+            and workloads.proxy(pod) is not None
+            and workloads.is_gateway(pod)
+            and not workloads.is_ambient_proxy(pod)
+            and pods.name(pod) not in selected
+        ]
 
     @cached_property
     def traffic(self) -> Ingress:

@@ -28,7 +28,7 @@ class GatewayRollout:
 
         Raise CouldNotVerify if the version of a gateway cannot be determined.
         """
-        topology = self._ingress.topology
+        topology = self._ingress.all if self._ingress.unselected else self._ingress.topology
         found: dict[Finding, None] = {}
         unknown: set[str] = set()
         for listener in topology.listeners:
@@ -39,7 +39,7 @@ class GatewayRollout:
                 found |= dict.fromkeys(_rollout(deployment))
             for pod in replicas:
                 found |= dict.fromkeys(self._pod(pod, unknown))
-        for pod in self._unselected:
+        for pod in self._ingress.unselected:
             found |= dict.fromkeys(self._version(pod, unknown))
         if unknown and not found:
             names = ", ".join(sorted(unknown))
@@ -65,25 +65,6 @@ class GatewayRollout:
                 owner=owner,
             )
         yield from self._version(pod, unknown)
-
-    @property
-    def _unselected(self) -> list[Pod]:
-        """The running gateway pods of this mesh that no Gateway selects, such as an egress gateway.
-
-        They are proxies as well, and only here does anything look at their version.
-        """
-        topology = self._ingress.topology
-        selected = {pods.name(pod) for each in topology.listeners for pod in topology.pods_of(each)}
-        return [
-            pod
-            for pod in self._evidence.pods
-            if workloads.is_active(pod)
-            and workloads.proxy(pod) is not None
-            and workloads.is_gateway(pod)
-            and not workloads.is_ambient_proxy(pod)
-            and not self._evidence.own_mesh.is_foreign(pod)
-            and pods.name(pod) not in selected
-        ]
 
     def _version(self, pod: Pod, unknown: set[str]) -> Iterator[Finding]:
         owner = workloads.owner(pod)

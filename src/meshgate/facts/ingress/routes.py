@@ -9,6 +9,7 @@ from meshgate.semantics.requests import hidden_routes
 from meshgate.semantics.virtual_services import not_exported
 from meshgate.snapshot.ingress import PROBER, Exchange, Request
 from meshgate.snapshot.istio import AuthorizationPolicy
+from meshgate.snapshot.model import INGRESS
 from meshgate.verdict import CouldNotVerify, Finding, NotApplicable
 
 About = tuple[tuple[str, str], ...]
@@ -33,12 +34,34 @@ class RouteAnswers:
     def __init__(self, ingress: IngressGateways) -> None:
         self._ingress = ingress
 
+    def _need_gateways(self) -> None:
+        """Raise unless a Gateway exists, where pods of a gateway do.
+
+        Kubernetes Ingress objects may configure them, from which no requests are derived.
+        """
+        serving = self._ingress.unselected
+        if self._ingress.all.listeners or not serving:
+            return
+        name = f"{serving[0].metadata.namespace}/{serving[0].metadata.name}"
+        if INGRESS in self._ingress.evidence.expectations.accepted_unverified:
+            raise NotApplicable(
+                f"no Gateway selects Pod {name}; its routes were accepted without verification "
+                f"(--accept-unverified={INGRESS})"
+            )
+        raise CouldNotVerify(
+            f"no Gateway selects the gateway Pod {name}: if Kubernetes Ingress objects configure "
+            "it, meshgate cannot derive requests from them",
+            f"verify them by other means and pass --accept-unverified={INGRESS}; remove the "
+            "gateway if it is not used",
+        )
+
     @property
     def unanswered(self) -> list[Finding]:
         """Routes that were answered by the gateway itself, by an error, or not at all.
 
         Raise CouldNotVerify if it cannot be seen who answered.
         """
+        self._need_gateways()
         found: dict[tuple[str, str], Finding] = {}
         ambiguous: dict[str, None] = {}
         routed = False

@@ -107,12 +107,13 @@ def findings(shadow: Shadow, different: Difference, accepted: Iterable[str] = ()
         accepted: globs over `TYPE RESOURCE PATH` of removals that are allowed.
 
     Returns:
-        Rejections, removals and missing sidecars.
+        Rejections, removals, missing sidecars and rejected pod templates.
     """
     return [
         *refused(shadow),
         *gone(shadow, different, tuple(accepted)),
         *left_out(shadow),
+        *rejected(shadow.templates or (), shadow.version),
     ]
 
 
@@ -184,6 +185,11 @@ def unseen(shadow: Shadow) -> list[str]:
             for each in shadow.cut
         ),
     ]
+
+
+def unanswered(shadow: Shadow) -> list[str]:
+    """Return the pod templates that the target's injector did not answer, one sentence each."""
+    return [f"{each.workload}: {each.error}" for each in shadow.templates or () if each.error]
 
 
 def left_out(shadow: Shadow) -> Iterator[Finding]:
@@ -343,11 +349,11 @@ class ShadowUpgrade:
         if not shadow.templates:
             raise NotApplicable("no workload has pods that are injected")
         found = list(rejected(shadow.templates, shadow.version))
-        failed = [each for each in shadow.templates if each.error]
-        if failed and not found:
-            more = f" and {len(failed) - 1} more" if len(failed) > 1 else ""
+        missing = unanswered(shadow)
+        if missing and not found:
+            more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
             raise CouldNotVerify(
-                f"{failed[0].workload}{more}: {failed[0].error}",
+                f"{missing[0]}{more}",
                 "repeat the simulation of the upgrade",
                 transient=True,
             )

@@ -22,8 +22,9 @@ from meshgate.snapshot.istio import (
 )
 from meshgate.snapshot.istioctl import Analysis, AnalysisMessage
 from meshgate.snapshot.kubernetes import Metadata
+from meshgate.snapshot.model import Before
 from meshgate.verdict import CouldNotVerify
-from tests.builders import expecting, mesh, message, without
+from tests.builders import AT, expecting, mesh, message, without
 
 ERROR = message("IST0101", text='Referenced gateway not found: "shop/missing"')
 CREDENTIAL = message(
@@ -258,3 +259,18 @@ def test_two_messages_about_one_object_are_two_problems() -> None:
     ).errors
 
     assert first.identity != second.identity
+
+
+@pytest.mark.parametrize(
+    ("analyzed_by", "closes"), [("1.29.1", False), ("1.30.4", True), ("", True)]
+)
+def test_a_code_that_the_baselines_istioctl_did_not_have_is_a_warning(
+    analyzed_by: str, closes: bool
+) -> None:
+    new = message("IST0175", "Warning", "jwksUri is not restricted")
+    said = Analysis(istioctl_version="1.30.4", messages=(new,))
+    before = Before(taken=AT, analyzed_by=analyzed_by)
+    facts = mesh(analysis=said, **expecting(failure_threshold="Warning", before=before)).analysis
+
+    assert bool(facts.errors) is closes
+    assert ["1.29.1" in each.seen for each in facts.warnings] == ([] if closes else [True])

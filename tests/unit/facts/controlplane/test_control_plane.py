@@ -1,12 +1,15 @@
 """The control plane: is the rollout whole, of the right version, and does every replica answer?"""
 
+from collections.abc import Callable
+from typing import Any
+
 import msgspec
 import pytest
 
 from meshgate.facts.controlplane.control_plane import ControlPlane
 from meshgate.facts.mesh import Mesh
 from meshgate.snapshot.kubernetes import Deployment, Pod
-from meshgate.verdict import CouldNotVerify, Finding
+from meshgate.verdict import CouldNotVerify, Finding, NotApplicable
 from tests.builders import (
     deployment,
     expecting,
@@ -14,6 +17,7 @@ from tests.builders import (
     mesh,
     pod,
     reading,
+    sidecar,
     snapshot,
     sync,
     waiting,
@@ -474,3 +478,37 @@ def test_the_order_of_what_was_read_changes_nothing() -> None:
 
     assert one.deployments == other.deployments
     assert one.replicas == other.replicas
+
+
+# --- external control plane ----------------------------------------------------------------------
+
+EXTERNAL: dict[str, Any] = {"pods": (sidecar(),), "deployments": (), "istiod": ()}
+ACCEPTED = expecting(accepted_unverified=("istiod",))
+
+
+def test_a_control_plane_outside_the_cluster_can_be_accepted() -> None:
+    facts = mesh(**EXTERNAL, **ACCEPTED)
+
+    looks: tuple[Callable[[], object], ...] = (
+        lambda: facts.control_plane.unfinished_rollouts,
+        lambda: facts.control_plane.silent_replicas,
+        lambda: facts.proxies.disconnected,
+        lambda: facts.revisions.dangling,
+        lambda: facts.numbers.push_errors,
+    )
+    for look in looks:
+        with pytest.raises(NotApplicable, match="accept-unverified=istiod"):
+            look()
+
+
+def test_a_missing_istiod_is_not_accepted_by_itself() -> None:
+    (finding,) = mesh(**EXTERNAL).control_plane.unfinished_rollouts
+
+    assert finding.problem == "no-istiod"
+    assert "--accept-unverified=istiod" in finding.remedy
+
+
+def test_accepting_an_external_control_plane_excuses_no_istiod_that_is_here() -> None:
+    broken = deployment(updated=0, available=0)
+
+    assert mesh(deployments=(broken,), **ACCEPTED).control_plane.unfinished_rollouts

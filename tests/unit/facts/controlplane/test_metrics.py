@@ -7,7 +7,17 @@ import msgspec
 import pytest
 
 from meshgate.facts.controlplane.metrics import Numbers, quantity
-from meshgate.snapshot.istio import JwtRule, RequestAuthentication, RequestAuthenticationSpec
+from meshgate.snapshot.istio import (
+    DestinationRule,
+    DestinationRuleSpec,
+    JwtRule,
+    RequestAuthentication,
+    RequestAuthenticationSpec,
+    ServiceEntry,
+    ServiceEntryPort,
+    ServiceEntrySpec,
+    Subset,
+)
 from meshgate.snapshot.istiod import Conflict, Conflicts, IstiodMetrics
 from meshgate.snapshot.kubernetes import (
     Container,
@@ -271,6 +281,57 @@ def test_each_kind_of_conflict_is_told(kind: str) -> None:
     assert only(facts(numbers(conflicts=conflicts)).conflicting).seen.endswith(
         "it is defined twice"
     )
+
+
+def with_image(tag: str) -> Pod:
+    """An istiod of this image tag."""
+    pod = istiod()
+    containers = (Container(name="discovery", image=f"docker.io/istio/pilot{tag}"),)
+    spec = msgspec.structs.replace(pod.spec, containers=containers)
+    return msgspec.structs.replace(pod, spec=spec)
+
+
+SHARED = {
+    "destination_rules": tuple(
+        DestinationRule(
+            metadata=Metadata(name=name, namespace="shop"),
+            spec=DestinationRuleSpec(host="web", subsets=(Subset(name="v1"),)),
+        )
+        for name in ("a", "b")
+    ),
+    "service_entries": tuple(
+        ServiceEntry(
+            metadata=Metadata(name=name, namespace="shop"),
+            spec=ServiceEntrySpec(
+                hosts=(f"{name}.example",), ports=(ServiceEntryPort(number=9999, protocol="TCP"),)
+            ),
+        )
+        for name in ("a", "b")
+    ),
+}
+
+
+@pytest.mark.parametrize("tag", [":1.31.0", ":1.32.1-distroless", "@sha256:0"])
+def test_a_conflict_that_a_new_istiod_may_have_cleared_is_found_in_the_objects(tag: str) -> None:
+    seen = facts(numbers(conflicts=Conflicts()), pods=(with_image(tag),), **SHARED)
+
+    finding, warning = only(seen.conflicting), only(seen.possibly_conflicting)
+
+    assert finding.subject == "Host web.shop.svc.cluster.local subset v1"
+    assert "DestinationRule shop/a and DestinationRule shop/b conflict" in finding.seen
+    assert warning.subject == "Listener 0.0.0.0_9999"
+
+
+def test_an_older_istiod_reports_all_conflicts_itself() -> None:
+    seen = facts(numbers(conflicts=Conflicts()), pods=(with_image(":1.30.4"),), **SHARED)
+
+    assert (seen.conflicting, seen.possibly_conflicting) == ([], [])
+
+
+def test_a_new_istiod_without_conflicts_in_its_objects_omits_nothing() -> None:
+    seen = facts(numbers(conflicts=Conflicts()), pods=(with_image(":1.31.0"),))
+
+    assert (seen.conflicting, seen.possibly_conflicting) == ([], [])
 
 
 # --- not seen -----------------------------------------------------------------------------------

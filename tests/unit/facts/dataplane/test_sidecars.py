@@ -4,10 +4,12 @@ from typing import Any
 
 import msgspec
 import pytest
+from msgspec.structs import replace
 
 from meshgate.snapshot.injector import InjectorConfig
 from meshgate.snapshot.kubernetes import (
     Annotations,
+    Container,
     Controller,
     ControllerSpec,
     DisruptionBudget,
@@ -231,7 +233,19 @@ def test_a_gateway_with_a_second_container_has_no_sidecar() -> None:
         "edge-1", containers=[running("agent"), running("istio-proxy")], labels={"istio": "edge"}
     )
 
-    assert mesh(**seen(sidecar(), edge)).sidecars.outdated == []
+    known = {"istiod": (reading(proxies=[sync(), sync("edge-1.shop")]),)}
+
+    assert mesh(**seen(sidecar(), edge, **known)).sidecars.outdated == []
+
+
+def test_a_gateway_that_nobody_restarted_is_found_after_stage_c_too() -> None:
+    proxy = Container(name="istio-proxy", image="x/proxyv2:1.26.0")
+    egress = pod("egress-1", containers=[running("istio-proxy")], labels={"istio": "egress"})
+    egress = replace(egress, spec=replace(egress.spec, containers=(proxy,)))
+
+    (finding,) = mesh(**seen(sidecar(), egress)).sidecars.outdated
+
+    assert (finding.subject, finding.problem) == ("Pod shop/egress-1", "wrong-version")
 
 
 # --- other clusters, other meshes, ambient ------------------------------------------------------

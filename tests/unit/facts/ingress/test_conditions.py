@@ -2,10 +2,20 @@
 
 from typing import Any
 
+import msgspec
 import pytest
 
 from meshgate.facts.ingress.conditions import GatewayConditions
-from meshgate.snapshot.gateway_api import Route
+from meshgate.snapshot.gateway_api import (
+    GatewayStatus,
+    Listener,
+    ListenerSet,
+    ListenerSetParent,
+    ListenerSetSpec,
+    ListenerStatus,
+    Route,
+)
+from meshgate.snapshot.kubernetes import Metadata
 from meshgate.snapshot.model import Before
 from meshgate.verdict import Finding, NotApplicable
 from tests import builders
@@ -126,3 +136,62 @@ def test_fewer_routes_than_before() -> None:
     found = conditions(**API, **expecting(before=before)).unaccepted
 
     assert "has 1 attached routes, 2 before the upgrade" in told(found)
+
+
+# --- ListenerSets -------------------------------------------------------------------------------
+
+
+def listener_set(*own: Any, of_listener: Any = build.IN_EFFECT, gateway: str = "api") -> Any:
+    """A ListenerSet of a Gateway with one listener."""
+    return ListenerSet(
+        metadata=Metadata(name="more", namespace="ways"),
+        spec=ListenerSetSpec(
+            parent_ref=ListenerSetParent(name=gateway),
+            listeners=(Listener(name="extra", port=81, protocol="HTTP"),),
+        ),
+        status=GatewayStatus(
+            conditions=own,
+            listeners=(ListenerStatus(name="extra", conditions=of_listener, attached_routes=1),),
+        ),
+    )
+
+
+BOTH = (build.condition("Accepted"), build.condition("Programmed"))
+
+
+def test_a_listener_set_that_is_in_effect() -> None:
+    assert conditions(**API, listener_sets=(listener_set(*BOTH),)).unaccepted == []
+
+
+@pytest.mark.parametrize(
+    ("listeners", "words"),
+    [
+        (
+            listener_set(build.condition("Accepted", "False", message="not allowed"), BOTH[1]),
+            "ListenerSet ways/more: Accepted=False (Because): not allowed",
+        ),
+        (
+            listener_set(*BOTH, of_listener=BOTH),
+            "ListenerSet ways/more listener extra: has no condition ResolvedRefs",
+        ),
+    ],
+)
+def test_a_listener_set_that_is_not_in_effect(listeners: ListenerSet, words: str) -> None:
+    assert words in told(conditions(**API, listener_sets=(listeners,)).unaccepted)
+
+
+def test_a_listener_set_of_another_gateway_is_not_judged() -> None:
+    other = listener_set(gateway="of-another-controller")
+
+    assert conditions(**API, listener_sets=(other,)).unaccepted == []
+
+
+def test_a_route_of_a_listener_set_needs_a_status() -> None:
+    route = build.api_route()
+    parent = msgspec.structs.replace(route.spec.parent_refs[0], kind="ListenerSet", name="more")
+    spec = msgspec.structs.replace(route.spec, parent_refs=(parent,))
+    lists = {**API, "http_routes": (msgspec.structs.replace(route, spec=spec),)}
+
+    found = conditions(**lists, listener_sets=(listener_set(*BOTH),)).unaccepted
+
+    assert "HTTPRoute shop/web at ListenerSet ways/more: has no status from Istio" in told(found)

@@ -22,7 +22,14 @@ def told(findings: list[Finding]) -> str:
 
 def test_a_mesh_without_gateways() -> None:
     with pytest.raises(NotApplicable, match="no Gateway exists"):
-        _ = rollout(gateways=()).unfinished
+        _ = rollout(gateways=(), pods=(builders.istiod(),)).unfinished
+
+
+def test_a_gateway_of_kubernetes_ingress_alone_has_a_version_too() -> None:
+    assert rollout(gateways=()).unfinished == []
+    old = build.gateway_pod(version="1.26.0")
+    (finding,) = rollout(gateways=(), pods=(builders.istiod(), old)).unfinished
+    assert finding.problem == "wrong-version"
 
 
 @pytest.mark.parametrize(

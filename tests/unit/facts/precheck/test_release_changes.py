@@ -364,6 +364,11 @@ AFFECTED: dict[str, tuple[str, str, dict[str, Any], str]] = {
         {"backend_tls_policies": (backend_tls(),), **tls_rule("web")},
         "BackendTLSPolicy shop/web",
     ),
+    "tcp-listeners": (
+        *("1.30.4", "1.31.0"),
+        {"tcp_routes": (Route(metadata=at()),)},
+        "TCPRoute shop/web",
+    ),
     "network-failover": ("1.30.4", "1.31.0", {"settings": (settings(networks=True),)}, ISTIOD),
     "image-signing-key": (
         *("1.31.0", "1.31.1"),
@@ -428,6 +433,10 @@ UNAFFECTED: list[tuple[str, str, str, dict[str, Any]]] = [
             "service_entries": (entry("a.example"),),
             **tls_rule("b.example"),
         },
+    ),
+    (
+        *("tcp-listeners", "1.30.4", "1.31.0"),
+        {"tcp_routes": (Route(metadata=at()),), "settings": (settings(variables=ALPHA),)},
     ),
     ("large-ambient-mesh", "1.30.3", "1.30.4", AMBIENT),
     ("network-failover", "1.30.4", "1.31.0", {"settings": (settings(),)}),

@@ -235,6 +235,19 @@ def test_a_workload_whose_pods_the_injector_rejects_is_named() -> None:
     assert found.seen == "the injector of 1.29.1 rejects its pods: invalid port"
 
 
+def test_the_command_reports_rejected_templates_and_those_without_an_answer() -> None:
+    seen = Shadow(
+        version="1.29.1",
+        templates=(
+            TemplateReview(workload="Deployment shop/api", error="no answer"),
+            TemplateReview(workload="Deployment shop/web", refused="invalid port"),
+        ),
+    )
+
+    assert [each.subject for each in findings(seen)] == ["Deployment shop/web"]
+    assert facts.unanswered(seen) == ["Deployment shop/api: no answer"]
+
+
 def test_templates_that_the_injector_accepts_are_no_findings() -> None:
     assert reviewed(TemplateReview(workload="Deployment shop/web")).shadow.rejected == []
 

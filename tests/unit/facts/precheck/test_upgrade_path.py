@@ -1,13 +1,16 @@
 """The upgrade's path: one step forward, with what the target supports."""
 
+from collections.abc import Callable
 from datetime import UTC, date, datetime
 
 import pytest
 
+from meshgate.facts.mesh import Mesh
 from meshgate.semantics.releases import read_support, shipped
 from meshgate.snapshot.model import Expectations
 from meshgate.verdict import CouldNotVerify, NotApplicable
 from tests.builders import deployment, expecting, mesh, reading, sync
+from tests.upgrade_builders import patch, patched
 
 
 def runs(version: str, proxy: str = "1.28.2") -> tuple[object, ...]:
@@ -157,3 +160,26 @@ def test_the_end_of_life_is_announced_six_weeks_before(today: date, seen: list[s
 def test_a_release_without_an_end_of_life_is_supported() -> None:
     assert mesh(**expecting(target_version="1.31.0")).upgrade.ended == []
     assert shipped().release["1.28"].end_of_life == date(2026, 7, 1)
+
+
+# PC002, PC003, PC005, PC006 and PC007
+LEDGER_FACTS: dict[str, Callable[[Mesh], object]] = {
+    "PC002": lambda seen: seen.upgrade.wrong_steps,
+    "PC003": lambda seen: seen.upgrade.unsupported_kubernetes,
+    "PC005": lambda seen: seen.changes.removed,
+    "PC006": lambda seen: seen.envoy_filters.lost,
+    "PC007": lambda seen: seen.gateway_api.unread,
+}
+
+
+@pytest.mark.parametrize("check", LEDGER_FACTS)
+@pytest.mark.parametrize(("runs_now", "target"), [("1.31.0", "1.32.0"), ("1.26.3", "1.27.4")])
+def test_a_release_outside_the_ledger_is_unknown(check: str, runs_now: str, target: str) -> None:
+    seen = mesh(
+        istiod=runs(runs_now, runs_now),
+        envoy_filters=(patched(patch("^1\\.31")),),
+        **expecting(target_version=target),
+    )
+
+    with pytest.raises(CouldNotVerify, match=r"does not (know|contain) Istio"):
+        LEDGER_FACTS[check](seen)

@@ -20,7 +20,7 @@ USABLE = frozenset({"Accepted", "ResolvedRefs"})
 
 def tls_listener(mesh: Mesh, rule: Rule) -> Iterator[Sign]:
     """Yield TLS listeners of Gateways that istiod ignores today for want of the alpha flag."""
-    if all(each.variables.get(ALPHA_GATEWAY_API) == "true" for each in mesh.settings):
+    if _alpha(mesh):
         return
     for gateway in mesh.evidence.api_gateways:
         for listener in gateway.spec.listeners:
@@ -30,6 +30,19 @@ def tls_listener(mesh: Mesh, rule: Rule) -> Iterator[Sign]:
                     f"its listener {listener.name} has the protocol TLS",
                     (("listener", listener.name),),
                 )
+
+
+def _alpha(mesh: Mesh) -> bool:
+    """Return whether every istiod reads the alpha kinds of the Gateway API."""
+    return all(each.variables.get(ALPHA_GATEWAY_API) == "true" for each in mesh.settings)
+
+
+def tcp_route(mesh: Mesh, rule: Rule) -> Iterator[Sign]:
+    """Yield TCPRoutes that istiod ignores today for want of the alpha flag."""
+    if _alpha(mesh):
+        return
+    for route in mesh.evidence.tcp_routes:
+        yield Sign(named("TCPRoute", route.metadata), "has no effect today")
 
 
 def gateway_account(mesh: Mesh, rule: Rule) -> Iterator[Sign]:
@@ -154,6 +167,6 @@ def invalid_backend_tls(mesh: Mesh, rule: Rule) -> Iterator[Sign]:
 
 
 ALL: tuple[Detection, ...] = (
-    *(tls_listener, gateway_account, cors_filter, no_backends),
+    *(tls_listener, tcp_route, gateway_account, cors_filter, no_backends),
     *(backend_tls_conflict, backend_tls_and_rule, invalid_backend_tls),
 )

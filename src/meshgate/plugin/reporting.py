@@ -1,0 +1,74 @@
+"""Where the reports of a run are written, and errors that end it before any."""
+
+import os
+import tempfile
+from pathlib import Path
+
+import pytest
+
+from meshgate.report import text
+from meshgate.report.visible import visible
+from meshgate.settings import Settings
+
+_JUNIT, _PAGE = "junit.xml", "index.html"
+
+
+def prepare_reports(config: pytest.Config, settings: Settings) -> None:
+    """Remove the reports of an earlier run, which would pass for this one's.
+
+    Raises UsageError where a report cannot be written.
+    """
+    config.option.htmlpath = None  # the page is meshgate's own, also beside pytest-html
+    if settings.reports.reports:
+        folder = Path(settings.reports.reports)
+        config.option.xmlpath = str(folder / _JUNIT)
+    if config.option.collectonly:
+        return
+    for file in report_files(config, settings).values():
+        try:
+            _writable(file)
+            file.unlink(missing_ok=True)
+        except OSError as error:
+            raise usage_error(
+                f"cannot write the report {file}: {error}. Name another directory with --reports, "
+                "or another file with --json, --html or --junitxml."
+            ) from error
+    if not settings.run.snapshot:
+        try:
+            _writable(snapshot_file(settings))
+        except OSError as error:
+            raise usage_error(
+                f"cannot save the evidence in {snapshot_file(settings)}: {error}. Name another "
+                "file with --save-snapshot."
+            ) from error
+
+
+def _writable(file: Path) -> None:
+    """Create the folder of a file; raise OSError if the file cannot be created in it."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    if not os.access(file.parent, os.W_OK):
+        raise PermissionError(f"no permission to write in {file.parent}")
+    with tempfile.TemporaryFile(dir=file.parent):
+        pass  # root may do everything, except on a read-only file system
+
+
+def report_files(config: pytest.Config, settings: Settings) -> dict[str, Path]:
+    """Return the reports of a run by the name under which they are published."""
+    folder = Path(settings.reports.reports or "reports")
+    return {
+        _JUNIT: Path(config.option.xmlpath or folder / _JUNIT),
+        _PAGE: Path(settings.reports.html or folder / _PAGE),
+        "verdict.json": Path(settings.reports.json or folder / "verdict.json"),
+    }
+
+
+def snapshot_file(settings: Settings) -> Path:
+    """Return where the evidence of a live run is saved."""
+    folder = Path(settings.reports.reports or "reports")
+    return Path(settings.run.save_snapshot or folder / "snapshot.json.gz")
+
+
+def usage_error(message: str) -> pytest.UsageError:
+    """Return the error that ends the run with exit 4; pytest prints it as the last lines."""
+    last = text.last_line("GATE CLOSED: nothing was verified", int(pytest.ExitCode.USAGE_ERROR))
+    return pytest.UsageError(f"{visible(message)}\n{last}")

@@ -1,0 +1,172 @@
+"""The pods that a restart would create: templates sent to an injector, and what is kept of them."""
+
+import json
+from base64 import b64encode
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import msgspec
+import pytest
+
+from meshgate.collect import new_pods
+from meshgate.collect.errors import ReadError
+from meshgate.collect.kubernetes import Cluster
+from meshgate.snapshot.items import Items
+from meshgate.snapshot.model import Expectations
+from meshgate.snapshot.new_pods import NewPod, NewPods
+from tests import fakes
+from tests import webhook_builders as build
+from tests.conftest import Serve
+from tests.fakes import Request, answer, refusal
+from tests.webhook_server import Istiod
+
+PROXY = {
+    "name": "istio-proxy",
+    "image": "hub/proxyv2:1.31.0",
+    "env": [{"name": "TOKEN", "value": "planted"}],
+    "resources": {"requests": {"cpu": "100m"}},
+    "securityContext": {"capabilities": {"add": ["NET_ADMIN"]}, "runAsUser": None},
+    "lifecycle": {"postStart": {"exec": {"command": ["pilot-agent", "wait"]}}},
+}
+PATCH = [
+    {"op": "add", "path": "/spec/containers/0", "value": PROXY},
+    {
+        "op": "add",
+        "path": "/spec/containers/1/readinessProbe/httpGet/path",
+        "value": "/app-health/app/readyz",
+    },
+]
+APP = {
+    "name": "app",
+    "env": [{"name": "PASSWORD", "value": "planted"}],
+    "ports": [{"containerPort": 80, "hostPort": 8080}],
+    "readinessProbe": {"httpGet": {"path": "/ready?token=planted", "host": "127.0.0.1"}},
+}
+
+
+def injecting(path: str, request: dict[str, Any]) -> tuple[int, bytes]:
+    """Add the proxy, unless an annotation is invalid."""
+    annotations = request["object"]["metadata"]["annotations"]
+    response: dict[str, Any] = {"uid": request["uid"], "allowed": "invalid" not in annotations}
+    if response["allowed"]:
+        response["patch"] = b64encode(json.dumps(PATCH).encode()).decode()
+    else:
+        response["status"] = {"message": "annotations validation failed"}
+    return 200, json.dumps({"response": response}).encode()
+
+
+def workload(name: str, namespace: str = "shop", **more: Any) -> dict[str, Any]:
+    """A Deployment."""
+    annotations = more.pop("annotations", {})
+    template = {
+        "metadata": {"labels": {"app": name}, "annotations": annotations},
+        "spec": {"containers": [APP], "volumes": [{"name": "v", "hostPath": {"path": "/"}}]},
+    }
+    metadata = {"name": name, "namespace": namespace}
+    return {"metadata": metadata, "spec": {"replicas": 4, "template": template, **more}}
+
+
+@pytest.fixture
+def read(serve: Serve, tmp_path: Path) -> Any:
+    """Reads the new pods of a cluster with these Deployments."""
+
+    def started(*deployments: dict[str, Any], dry_run: Any = None) -> NewPods:
+        lists = {f"/apis/apps/v1/{name}": answer({}) for name in ("statefulsets", "daemonsets")}
+        answers = {
+            **lists,
+            "/apis/apps/v1/deployments": answer({"items": list(deployments)}),
+            "/apis/batch/v1/cronjobs": answer({}),
+            "/api/v1/namespaces/shop/pods": dry_run or answer({}),
+        }
+        config = fakes.kubeconfig(tmp_path / "kubeconfig", serve(answers).url)
+        found = Items(
+            namespaces=(build.namespace(injection="enabled"), build.namespace("legacy")),
+            mutating_webhooks=(build.injector(),),
+            services=(build.service(),),
+            endpoint_slices=(build.slice_of(),),
+        )
+        with Istiod(tmp_path, injecting).serving() as server:
+            context: Any = SimpleNamespace(
+                cluster=Cluster(config=str(config), patience=0.0),
+                expectations=Expectations(),
+                transport=server,
+                settings=SimpleNamespace(probes=SimpleNamespace(dry_run_pods=dry_run is not None)),
+            )
+            return new_pods.read(context, found)
+
+    return started
+
+
+def only(found: NewPods) -> NewPod:
+    """The one pod."""
+    (pod,) = found.pods
+    return pod
+
+
+def test_a_template_is_injected_and_described(read: Any) -> None:
+    pod = only(read(workload("web")))
+
+    assert (pod.workload, pod.injected) == ("Deployment shop/web", True)
+    assert (pod.replicas, pod.surge, pod.unavailable) == (4, 1, 1)
+    assert pod.volumes == ("hostPath",)
+    proxy, app = pod.containers
+    assert (proxy.injected, proxy.requests, proxy.hooks) == (True, {"cpu": "100m"}, ("postStart",))
+    assert proxy.security is not None
+    assert proxy.security.capabilities is not None
+    assert proxy.security.capabilities.add == ("NET_ADMIN",)
+    assert (app.injected, app.host_ports, app.hosts) == (False, (8080,), ("127.0.0.1",))
+    assert app.probes == {"readinessProbe": "httpGet /app-health/app/readyz"}
+
+
+def test_no_value_of_a_variable_or_a_query_is_kept(read: Any) -> None:
+    assert b"planted" not in msgspec.json.encode(read(workload("web")))
+
+
+def test_the_injectors_refusal_is_kept(read: Any) -> None:
+    pod = only(read(workload("web", annotations={"invalid": "yes"})))
+
+    assert (pod.injected, pod.refused) == (False, "annotations validation failed")
+
+
+def test_a_workload_outside_the_mesh_is_only_named(read: Any) -> None:
+    found = read(workload("web"), workload("batch", "legacy"))
+
+    assert only(found).workload == "Deployment shop/web"
+    assert found.others == ("Deployment legacy/batch",)
+
+
+@pytest.mark.parametrize(
+    ("strategy", "rollout"),
+    [
+        ({"type": "Recreate"}, (4, 0, 4)),
+        ({"rollingUpdate": {"maxSurge": "30%", "maxUnavailable": 0}}, (4, 2, 0)),
+        ({"rollingUpdate": {"maxSurge": 0, "maxUnavailable": "10%"}}, (4, 0, 1)),
+    ],
+)
+def test_the_strategy_says_what_exists_during_a_rollout(
+    read: Any, strategy: dict[str, Any], rollout: tuple[int, int, int]
+) -> None:
+    pod = only(read(workload("web", strategy=strategy)))
+
+    assert (pod.replicas, pod.surge, pod.unavailable) == rollout
+
+
+def test_a_dry_run_asks_the_api_server(read: Any) -> None:
+    asked: list[Request] = []
+
+    def denied(request: Request) -> fakes.Answer:
+        asked.append(request)
+        return refusal(403, "denied by kyverno")
+
+    found = read(workload("web"), dry_run=denied)
+
+    assert (only(found).admission, found.dry_run) == ("denied by kyverno", True)
+    assert [request.query for request in asked] == [{"dryRun": ["All"]}]
+
+
+def test_without_the_right_to_create_pods_a_dry_run_is_an_error(read: Any) -> None:
+    denied = refusal(403, 'User "x" cannot create resource "pods" in API group ""')
+
+    with pytest.raises(ReadError, match="no right to create pods in shop"):
+        read(workload("web"), dry_run=denied)
