@@ -9,7 +9,7 @@ from meshgate.facts.controlplane.revisions import Revisions
 from meshgate.facts.evidence import Evidence
 from meshgate.semantics.versions import Version
 from meshgate.snapshot.istiod import ProxySync
-from meshgate.verdict import CouldNotVerify
+from meshgate.verdict import CouldNotVerify, NotApplicable
 
 # The states of a proxy, best first.
 STATES = ("in sync", "push unanswered", "rejected", "not connected")
@@ -41,11 +41,11 @@ def control_plane_summary(evidence: Evidence) -> ControlPlaneSummary:
     """Return the versions and revisions of the control plane; empty where they are unknown."""
     try:
         versions = {_version(each.version) for each in ControlPlane(evidence).answers}
-    except CouldNotVerify:
+    except (CouldNotVerify, NotApplicable):
         versions = set()
     try:
         revisions = Revisions(evidence).is_active
-    except CouldNotVerify:
+    except (CouldNotVerify, NotApplicable):
         revisions = frozenset()
     return ControlPlaneSummary(", ".join(sorted(versions)), ", ".join(sorted(revisions)))
 
@@ -56,7 +56,7 @@ def overview(evidence: Evidence) -> Overview | None:
         answers = ControlPlane(evidence).answers
         proxies = Proxies(evidence)
         connected, promised = proxies.connected, proxies.promised
-    except CouldNotVerify:
+    except (CouldNotVerify, NotApplicable):
         return None
     counts: dict[str, Counter[str]] = {}
     for proxy in connected.values():
