@@ -49,7 +49,7 @@ RUN /opt/build/bin/cyclonedx-py environment --output-reproducible --pyproject py
 # A gate on a recording proves that all is there. Byte-code is made of what it loads, and no more: the root of a gate is
 # read-only, so what is not there now never will be. Hashed, so that it does not depend on the files' times.
 COPY demo/healthy.json.gz /tmp/
-ENV PYTEST_DISABLE_PLUGIN_AUTOLOAD=1 PYTEST_PLUGINS=pytest_metadata.plugin,pytest_html.plugin
+ENV PYTEST_DISABLE_PLUGIN_AUTOLOAD=1
 RUN /opt/meshgate/bin/python -c 'import sys, pytest, meshgate.cli; from kubernetes import client, config; \
 client.ApiClient, config.load_incluster_config; status = pytest.main(["--snapshot=/tmp/healthy.json.gz"]); \
 files = {getattr(module, "__file__", None) for module in sys.modules.values()}; \
@@ -71,7 +71,7 @@ RUN test "$(istioctl version --remote=false --short)" = "client version: ${ISTIO
  && mkdir reports && chmod 1777 reports
 ENV PATH=/opt/meshgate/bin:/usr/local/bin:/usr/bin:/bin HOME=/tmp PYTHONUNBUFFERED=1 \
     PYTHONDONTWRITEBYTECODE=1 PYTHONPYCACHEPREFIX=/opt/meshgate/bytecode \
-    PYTEST_DISABLE_PLUGIN_AUTOLOAD=1 PYTEST_PLUGINS=pytest_metadata.plugin,pytest_html.plugin
+    PYTEST_DISABLE_PLUGIN_AUTOLOAD=1
 LABEL org.opencontainers.image.title=meshgate \
       org.opencontainers.image.description="Gates for Istio upgrades" \
       org.opencontainers.image.licenses=Apache-2.0 \

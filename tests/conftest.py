@@ -19,6 +19,7 @@ from meshgate.snapshot.model import Snapshot
 from meshgate.snapshot.store import save
 from tests import fakes
 from tests.fakes import Answers, Server
+from tests.verdict_lines import verdict_lines
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -42,7 +43,12 @@ class Run(msgspec.Struct, frozen=True):
 
     def of(self, check: str) -> list[str]:
         """The verdict's lines of one check."""
-        return [line for line in self.lines if line.split()[1:2] == [check]]
+        return [line for line in self.verdict if line.split()[1:2] == [check]]
+
+    @property
+    def verdict(self) -> list[str]:
+        """The lines of every check, from verdict.json."""
+        return verdict_lines(self.folder / "reports/verdict.json")
 
     @property
     def junit(self) -> dict[str, dict[str, str]]:

@@ -252,22 +252,24 @@ class Ruling(msgspec.Struct, frozen=True):
         """Return the verdict in words: what the last line says."""
         if self.reason:
             return f"GATE CLOSED: {self.reason}"
-        total = len(self.outcomes)
-        failed, unknown = len(self.of(Verdict.FAIL)), len(self.of(Verdict.UNKNOWN))
         if self.gate is Gate.OPEN:
-            warned, spare = len(self.of(Verdict.WARN)), len(self.of(Verdict.NOT_APPLICABLE))
-            parts = [
-                f"{len(self.of(Verdict.PASS)) + warned} of {total} checks passed",
-                *([f"{warned} with warnings"] if warned else []),
-                *([f"{spare} not applicable"] if spare else []),
-            ]
-            return f"GATE OPEN: {', '.join(parts)}"
-        parts = [
-            *([f"{failed} of {total} checks failed"] if failed else []),
-            *([f"{unknown} could not be verified"] if failed and unknown else []),
-            *([f"could not verify {unknown} of {total} checks"] if unknown and not failed else []),
-        ]
-        return f"GATE CLOSED: {', '.join(parts) or 'no check produced evidence'}"
+            return f"GATE OPEN  {self.counts}"
+        if not self.of(Verdict.FAIL) and not self.of(Verdict.UNKNOWN):
+            return "GATE CLOSED: no check produced evidence"
+        return f"GATE CLOSED  {self.counts}"
+
+    @property
+    def counts(self) -> str:
+        """Return how many checks had each verdict: `7 failed · 1 warning · 34 passed`."""
+        words = (
+            (Verdict.FAIL, "failed", "failed"),
+            (Verdict.UNKNOWN, "unknown", "unknown"),
+            (Verdict.WARN, "warning", "warnings"),
+            (Verdict.PASS, "passed", "passed"),
+            (Verdict.NOT_APPLICABLE, "not run", "not run"),
+        )
+        found = ((len(self.of(verdict)), one, many) for verdict, one, many in words)
+        return " · ".join(f"{n} {one if n == 1 else many}" for n, one, many in found if n)
 
     def of(self, verdict: Verdict) -> tuple[Outcome, ...]:
         """Return the outcomes of one verdict."""

@@ -31,12 +31,13 @@ STEPS = (  # of an upgrade: what is in one runs side by side
 
 def pods(lab: Lab, *namespaces: str) -> set[str]:
     """Every pod there, as no other pod is called: its UID. A gateway of the Gateway API is left
-    out: istiod itself replaces it, as soon as its version changes."""
+    out: istiod itself replaces it, as soon as its version changes. So is one that terminates."""
     return {
         each["metadata"]["uid"]
         for namespace in namespaces
         for each in lab.get("pods", "-n", namespace)["items"]
         if MADE_BY_ISTIOD not in each["metadata"]["labels"]
+        and "deletionTimestamp" not in each["metadata"]
     }
 
 

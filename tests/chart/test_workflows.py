@@ -143,3 +143,17 @@ def test_what_is_published_has_a_provenance_attestation(job: str) -> None:
     *_, last = content[job]["steps"]
 
     assert last["uses"].startswith("actions/attest-build-provenance@")
+
+
+def test_the_chart_describes_the_published_image_for_artifact_hub() -> None:
+    chart = yaml.safe_load((CHART / "Chart.yaml").read_text())
+    published = yaml.safe_load((ROOT / ".github/workflows/release.yaml").read_text())["jobs"]
+    istio = published["image"]["strategy"]["matrix"]["istio"]
+    values = yaml.safe_load((CHART / "values.yaml").read_text())
+
+    (image,) = yaml.safe_load(chart["annotations"]["artifacthub.io/images"])
+
+    name, _, tag = image["image"].rpartition(":")
+    assert name == values["image"]["repository"]
+    assert tag == f"{chart['appVersion']}-istio{istio[-1]}"
+    assert yaml.safe_load(chart["annotations"]["artifacthub.io/links"])

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from meshgate.report.text import unwrapped
+from tests.verdict_lines import verdict_lines
 
 ROOT = Path(__file__).parents[2]
 LAB = ROOT / "ci" / "lab" / "lab"
@@ -31,14 +32,16 @@ class Stage:
 
     def __init__(self, done: subprocess.CompletedProcess[str], reports: Path) -> None:
         self.exit = done.returncode
-        # one line for each finding, with its fix
-        self.output = "\n".join(unwrapped(done.stdout + done.stderr))
+        self.verdict = verdict_lines(reports / "verdict.json")
+        # what was printed follows what the report says: one line for each finding, with its fix
+        printed = unwrapped(done.stdout + done.stderr)
+        self.output = "\n".join((*self.verdict, *printed))
         self.reports = reports
 
     @property
     def failures(self) -> list[str]:
         """The lines that say what is wrong, in the order in which they are printed."""
-        return [line for line in self.output.splitlines() if line.startswith(("FAIL ", "UNKNOWN "))]
+        return [line for line in self.verdict if line.startswith(("FAIL ", "UNKNOWN "))]
 
     @property
     def first(self) -> str:

@@ -308,30 +308,18 @@ def line(stage: Stage, begins: tuple[str, ...], words: tuple[str, ...]) -> list[
     ]
 
 
-# What meshgate does not detect yet.
-PENDING = {
-    "pod-security-baseline-controlplane",
-    "unreachable-jwks-controlplane",
-    "job-that-is-never-injected-dataplane",
-}
-
-
 # The test of all unusual configurations at once has these too: `make test-lab-all` runs them alone.
 AT_ONCE = {"canary-subset-of-weight-0", "delegating-virtual-service", "egress-gateway"}
 
 
 def marked(cases: tuple[Case, ...]) -> list[Any]:
-    """The cases as parameters; those that are not detected yet may fail."""
-    pending = pytest.mark.xfail(reason="not detected yet", strict=False)
+    """The cases as parameters."""
     names = [f"{case}-{case.stages[0]}" for case in cases]
     return [
         pytest.param(
             case,
             id=name,
-            marks=[
-                *([pending] if name in PENDING else ()),
-                *([pytest.mark.every_release] if case.name in AT_ONCE else ()),
-            ],
+            marks=[pytest.mark.every_release] if case.name in AT_ONCE else [],
         )
         for case, name in zip(cases, names, strict=True)
     ]
@@ -367,9 +355,6 @@ def test_every_gate_opens_on_all_unusual_configurations_at_once(lab: Lab, gates:
     gates.all_open(NEW)
 
 
-@pytest.mark.xfail(
-    reason="not detected yet: the mesh config is not compared with what istiod uses", strict=True
-)
 def test_a_control_plane_that_would_start_with_another_mesh_config(lab: Lab, gates: Gates) -> None:
     def edit(words: str) -> None:
         config = lab.get("configmap", "istio", "-n", "istio-system")["data"]["mesh"]

@@ -495,7 +495,18 @@ UNKNOWN = [
     (
         pods_not_readable,
         {
-            *("CP001", "CP002", "CP003", "CP004", "CP005", "CP007", "CP008", "CP009", "CP010"),
+            *(
+                "CP001",
+                "CP002",
+                "CP003",
+                "CP004",
+                "CP005",
+                "CP006",
+                "CP007",
+                "CP008",
+                "CP009",
+                "CP010",
+            ),
             *("CP011", "CP012", "CP013", "CP014", "CP015", "CP016", "CP018"),
         },
     ),
@@ -512,7 +523,7 @@ def test_the_broken_recording_closes_it(gate: Gate, root: Path) -> None:
     run = gate("-m", "controlplane", f"--snapshot={root}/tests/fixtures/schema-1/broken.json.gz")
 
     assert run.code == 1, run.out
-    assert {line.split()[1] for line in run.lines if line.startswith("FAIL ")} == {
+    assert {line.split()[1] for line in run.verdict if line.startswith("FAIL ")} == {
         "CP001",
         "CP002",
         "CP004",
@@ -529,7 +540,7 @@ def test_one_thing_broken_closes_the_gate(
     run = gate("-m", "controlplane", f"--snapshot={broken(change)}")
 
     assert run.code == 1, run.out
-    failures = [line for line in run.lines if line.startswith(("FAIL ", "UNKNOWN "))]
+    failures = [line for line in run.verdict if line.startswith(("FAIL ", "UNKNOWN "))]
     assert failures[0].startswith(f"FAIL {check} {object}"), run.out
 
 
@@ -581,7 +592,7 @@ def test_the_level_that_fails_can_be_lowered(gate: Gate, root: Path) -> None:
     run = gate("-m", "controlplane", recording, "--failure-threshold=Warning")
 
     assert run.code == 1, run.out
-    assert any(line.startswith("FAIL CP006 EnvoyFilter ") for line in run.lines), run.out
+    assert any(line.startswith("FAIL CP006 EnvoyFilter ") for line in run.verdict), run.out
 
 
 def test_what_only_an_empty_list_of_secrets_says_is_left_out_and_told(
@@ -601,4 +612,4 @@ def test_one_thing_not_seen_is_never_a_pass(
     run = gate("-m", "controlplane", f"--snapshot={broken(change)}")
 
     assert run.code == 10, run.out
-    assert {line.split()[1] for line in run.lines if line.startswith("UNKNOWN ")} == checks
+    assert {line.split()[1] for line in run.verdict if line.startswith("UNKNOWN ")} == checks

@@ -128,7 +128,7 @@ def test_gateways_that_were_not_restarted_close_it(gate: Gate, root: Path) -> No
     run = gate("-m", "ingress", f"--snapshot={root}/tests/fixtures/schema-1/broken.json.gz")
 
     assert run.code == 1, run.out
-    assert {line.split()[1] for line in run.lines if line.startswith("FAIL ")} == {"IG001"}
+    assert {line.split()[1] for line in run.verdict if line.startswith("FAIL ")} == {"IG001"}
 
 
 @pytest.mark.parametrize(
@@ -140,7 +140,7 @@ def test_one_thing_broken_closes_the_gate(
     run = gate("-m", "ingress", f"--snapshot={broken(change)}")
 
     assert run.code == 1, run.out
-    failures = [line for line in run.lines if line.startswith(("FAIL ", "UNKNOWN "))]
+    failures = [line for line in run.verdict if line.startswith(("FAIL ", "UNKNOWN "))]
     assert failures[0].startswith(f"FAIL {check} {object}"), run.out
 
 
@@ -153,6 +153,6 @@ def test_what_was_not_sent_is_never_a_pass(broken: Callable[[Break], Path], gate
     run = gate("-m", "ingress", f"--snapshot={broken(unsent)}")
 
     assert run.code == 10, run.out
-    assert {line.split()[1] for line in run.lines if line.startswith("UNKNOWN ")} == {
+    assert {line.split()[1] for line in run.verdict if line.startswith("UNKNOWN ")} == {
         *("IG004", "IG005", "IG006", "IG007", "IG008", "IG010")
     }

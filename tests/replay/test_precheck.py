@@ -246,7 +246,7 @@ def test_one_thing_broken_closes_the_gate(
     run = gate("-m", "precheck", f"--snapshot={broken(change)}")
 
     assert run.code == 1, run.out
-    failures = [line for line in run.lines if line.startswith(("FAIL ", "UNKNOWN "))]
+    failures = [line for line in run.verdict if line.startswith(("FAIL ", "UNKNOWN "))]
     assert failures[0].startswith(f"FAIL {check} {object}"), run.out
 
 
@@ -259,7 +259,7 @@ def test_one_thing_not_seen_is_never_a_pass(
     run = gate("-m", "precheck", f"--snapshot={broken(change)}")
 
     assert run.code == 10, run.out
-    assert {line.split()[1] for line in run.lines if line.startswith("UNKNOWN ")} == checks
+    assert {line.split()[1] for line in run.verdict if line.startswith("UNKNOWN ")} == checks
 
 
 def shadow_not_tried(recording: Recording) -> None:

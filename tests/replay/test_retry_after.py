@@ -142,7 +142,7 @@ def test_one_thing_broken_closes_the_gate(
     run = gate(FILE, f"--snapshot={broken(change)}")
 
     assert run.code == 1, run.out
-    failures = [line for line in run.lines if line.startswith(("FAIL ", "UNKNOWN "))]
+    failures = [line for line in run.verdict if line.startswith(("FAIL ", "UNKNOWN "))]
     assert failures[0].startswith(f"FAIL {check} {object}"), run.out
 
 
@@ -152,4 +152,4 @@ def test_a_configuration_that_is_not_told_is_never_a_pass(
     run = gate(FILE, f"--snapshot={broken(not_told)}")
 
     assert run.code == 10, run.out
-    assert {line.split()[1] for line in run.lines if line.startswith("UNKNOWN ")} == {"RA001"}
+    assert {line.split()[1] for line in run.verdict if line.startswith("UNKNOWN ")} == {"RA001"}

@@ -12,6 +12,8 @@ from meshgate.facts.mesh import Mesh
 from meshgate.plugin.settling import need_all, suppressed
 from meshgate.report import html, text
 from meshgate.report import json as report_json
+from meshgate.report.layout import Layout
+from meshgate.report.run import Run
 from meshgate.snapshot.model import Snapshot
 from meshgate.suppressions import sighting, uids
 from meshgate.verdict import Basis, Finding, Outcome, Ruling, outcome, ruling
@@ -24,7 +26,7 @@ class Judgment:
     Attributes:
         ruling: the verdict.
         crashes: the check's id and the exception of each check that crashed.
-        document: verdict.json and the lines and the table of the page, as text.
+        document: verdict.json, the lines and the page, as text.
     """
 
     def __init__(self, snapshot: Snapshot) -> None:
@@ -33,13 +35,14 @@ class Judgment:
         outcomes = tuple(self._outcome(id, mesh) for id in _functions())
         notes = mesh.notes({item for row in rows.values() for item in row.reads})
         self.ruling: Ruling = ruling(outcomes, {id: row.stage for id, row in rows.items()}, notes)
+        run = Run(self.ruling, snapshot)
         summary = mesh.control_plane_summary
         self.document = "\n".join(
             (
-                *text.ruling_lines(self.ruling),
-                repr(report_json.report(self.ruling, snapshot)),
-                *html.summary(self.ruling, snapshot),
-                *(html.cell(each) for each in outcomes),
+                *Layout(verbose=True).lines(run),
+                *(line for each in outcomes for line in text.outcome_lines(each)),
+                repr(report_json.report(run)),
+                html.page(run),
                 f"{summary.versions} {summary.revisions}",
             )
         )

@@ -198,15 +198,13 @@ UNKNOWN, SPARE = Verdict.UNKNOWN, Verdict.NOT_APPLICABLE
 @pytest.mark.parametrize(
     ("verdicts", "sentence"),
     [
-        ((PASS, PASS, PASS, PASS), "OPEN: 4 of 4 checks passed"),
-        ((PASS, WARN, PASS, PASS), "OPEN: 4 of 4 checks passed, 1 with warnings"),
-        ((PASS, SPARE, PASS, PASS), "OPEN: 3 of 4 checks passed, 1 not applicable"),
-        ((PASS, FAIL, FAIL, PASS), "CLOSED: 2 of 4 checks failed"),
-        (
-            (PASS, FAIL, UNKNOWN, UNKNOWN),
-            "CLOSED: 1 of 4 checks failed, 2 could not be verified",
-        ),
-        ((PASS, PASS, UNKNOWN, PASS), "CLOSED: could not verify 1 of 4 checks"),
+        ((PASS, PASS, PASS, PASS), "OPEN  4 passed"),
+        ((PASS, WARN, PASS, PASS), "OPEN  1 warning · 3 passed"),
+        ((PASS, WARN, PASS, WARN), "OPEN  2 warnings · 2 passed"),
+        ((PASS, SPARE, PASS, PASS), "OPEN  3 passed · 1 not run"),
+        ((PASS, FAIL, FAIL, PASS), "CLOSED  2 failed · 2 passed"),
+        ((PASS, FAIL, UNKNOWN, UNKNOWN), "CLOSED  1 failed · 2 unknown · 1 passed"),
+        ((PASS, PASS, UNKNOWN, PASS), "CLOSED  1 unknown · 3 passed"),
         ((SPARE, SPARE, SPARE, SPARE), "CLOSED: no check produced evidence"),
     ],
 )

@@ -8,7 +8,7 @@ from meshgate import project
 from meshgate.settings.sources import FILE
 
 # Plugins of the environment may change what a run selects and prints: only these are loaded.
-_PLUGINS = ("meshgate.plugin", "pytest_metadata.plugin", "pytest_html.plugin")
+_PLUGINS = ("meshgate.plugin",)
 
 
 def command(words: list[str]) -> list[str]:

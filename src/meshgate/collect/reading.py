@@ -58,9 +58,12 @@ class Reading:
                 self._miss(item, error)
             return
         waiting = items & SOURCES.keys()
-        # a source that requires nothing is read beside the lists
+        # a source that requires nothing is read beside the lists, and where nothing waits for it,
+        # beside everything: an istioctl that hangs delays no other reader
         first = {item for item in waiting if not requires(item)}
-        self._run(items & KINDS.keys() | first)
+        needed = {each for item in waiting for each in (*requires(item), *SOURCES[item].after)}
+        beside = self._start(first - needed)
+        self._run(items & KINDS.keys() | first & needed)
         waiting -= first
         while waiting:
             # a reader may require what another one reads
@@ -71,6 +74,7 @@ class Reading:
             }
             self._run(item for item in sorted(turn) if not self._lacks(item))
             waiting -= turn
+        self._wait(beside)
 
     def _lacks(self, item: str) -> bool:
         """Add a Gap for an item that requires one that was not read.
@@ -94,13 +98,18 @@ class Reading:
             )
         )
 
-    def _run(self, items: Iterable[str]) -> None:
+    def _start(self, items: Iterable[str]) -> "dict[str, Future[Any]]":
         """Read some items side by side, in threads that never delay the end of the process."""
         limit = threading.Semaphore(AT_ONCE)
         tries: dict[str, Future[Any]] = {item: Future() for item in sorted(items)}
         for item, result in tries.items():
             call = partial(_settle, result, self._reader(item), limit)
             threading.Thread(target=call, name=f"read {item}", daemon=True).start()
+        return tries
+
+    def _run(self, items: Iterable[str]) -> None:
+        """Read some items side by side, and wait for all of them."""
+        tries = self._start(items)
         try:
             self._wait(tries)
         except BaseException:

@@ -7,8 +7,10 @@ from meshgate.facts.controlplane.control_plane import ControlPlane
 from meshgate.facts.controlplane.proxies import Proxies
 from meshgate.facts.controlplane.revisions import Revisions
 from meshgate.facts.evidence import Evidence
+from meshgate.semantics import pods
 from meshgate.semantics.versions import Version
-from meshgate.snapshot.istiod import ProxySync
+from meshgate.snapshot.istiod import IstiodReading, ProxySync
+from meshgate.snapshot.kubernetes import Pod
 from meshgate.verdict import CouldNotVerify, NotApplicable
 
 # The states of a proxy, best first.
@@ -16,11 +18,15 @@ STATES = ("in sync", "push unanswered", "rejected", "not connected")
 
 
 class Replica(NamedTuple):
-    """One replica of istiod: its version, and how many proxies are connected to it."""
+    """One replica of istiod: its version, and how many proxies are connected to it.
+
+    `state` is `Ready`, or why it is not; a replica that is not Ready may have no version.
+    """
 
     pod: str
     version: str
     proxies: int
+    state: str = "Ready"
 
 
 class Overview(NamedTuple):
@@ -53,7 +59,9 @@ def control_plane_summary(evidence: Evidence) -> ControlPlaneSummary:
 def overview(evidence: Evidence) -> Overview | None:
     """Return the summary; None if istiod or the pods could not be read."""
     try:
-        answers = ControlPlane(evidence).answers
+        plane = ControlPlane(evidence)
+        answers = {each.pod: each for each in plane.answers}
+        replicas = [_replica(pod, answers.get(pod.metadata.name)) for pod in plane.replicas]
         proxies = Proxies(evidence)
         connected, promised = proxies.connected, proxies.promised
     except (CouldNotVerify, NotApplicable):
@@ -63,10 +71,14 @@ def overview(evidence: Evidence) -> Overview | None:
         counts.setdefault(_version(proxy.istio_version), Counter())[_state(proxy)] += 1
     if missing := promised.keys() - connected.keys():
         counts["unknown"] = Counter({"not connected": len(missing)})
-    replicas = tuple(
-        Replica(each.pod, _version(each.version), len(each.proxies)) for each in answers
-    )
-    return Overview(replicas, dict(sorted(counts.items())))
+    return Overview(tuple(replicas), dict(sorted(counts.items())))
+
+
+def _replica(pod: Pod, reading: IstiodReading | None) -> Replica:
+    state = "Ready" if pods.ready(pod) else pods.reason_not_ready(pod)
+    if reading is None:
+        return Replica(pod.metadata.name, "", 0, state)
+    return Replica(pod.metadata.name, _version(reading.version), len(reading.proxies), state)
 
 
 def _version(text: str) -> str:

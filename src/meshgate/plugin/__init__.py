@@ -14,7 +14,6 @@ entry point (meshgate/autoload.py) loads nothing else.
     ending.py      the reports and the last line of a run, however it ends
     terminal.py    what is printed while it runs
     signals.py     SIGTERM and SIGINT: an end with reports
-    html.py        the page of pytest-html
 """
 
 import sys
@@ -30,9 +29,9 @@ def run_alone(file: str) -> int:
     return int(pytest.main([file, *sys.argv[1:]]))
 
 
-def pytest_addoption(parser: pytest.Parser) -> None:
+def pytest_addoption(parser: pytest.Parser, pluginmanager: pytest.PytestPluginManager) -> None:
     """Add the settings as options."""
-    add_options(parser)
+    add_options(parser, pluginmanager)
 
 
 def _prepare(config: pytest.Config, settings: Settings) -> None:
@@ -67,7 +66,6 @@ def pytest_configure(config: pytest.Config) -> None:
         return
     from meshgate.plugin.controller import Controller
     from meshgate.plugin.ending import refuse
-    from meshgate.plugin.html import Page
     from meshgate.plugin.signals import interrupt_on_termination
 
     try:
@@ -83,4 +81,4 @@ def pytest_configure(config: pytest.Config) -> None:
     controller = Controller(config, settings)
     config.pluginmanager.register(selection, "meshgate-selection")
     config.pluginmanager.register(controller, "meshgate-run")
-    config.pluginmanager.register(Page(controller), "meshgate-page")
+    controller.terminal.attach()

@@ -22,6 +22,7 @@ from meshgate.plugin.settling import Checks, judge
 from meshgate.plugin.signals import uninterrupted
 from meshgate.plugin.terminal import Terminal
 from meshgate.plugin.worker import Worker, check_of
+from meshgate.report.causes import NOT_RUN
 from meshgate.settings import Settings
 from meshgate.snapshot.model import Snapshot
 from meshgate.snapshot.store import UnusableSnapshot, save
@@ -34,8 +35,8 @@ class Controller(Worker):
 
     def __init__(self, config: pytest.Config, settings: Settings) -> None:
         super().__init__(config, settings)
-        self._terminal = Terminal(config)
-        self._ending = Ending(config, settings, self._terminal)
+        self.terminal = Terminal(config)
+        self._ending = Ending(config, settings, self.terminal)
         self._selected: dict[str, Check] = {}
         self._outcomes: dict[str, Outcome] = {}
         self._snapshot_file = snapshot_file(settings)
@@ -59,8 +60,12 @@ class Controller(Worker):
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_sessionstart(self) -> None:
-        """Print only the last line with -q, whatever other plugins print."""
-        self._terminal.hold()
+        """Hold back what pytest and its plugins print."""
+        self.terminal.hold()
+
+    def pytest_unconfigure(self) -> None:
+        """Leave standard output as it was, also where no session began."""
+        self.terminal.detach()
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_collection(self, session: pytest.Session) -> Generator[None, object, object]:
@@ -92,16 +97,16 @@ class Controller(Worker):
                 # an earlier run's evidence must not pass for this one's
                 self._snapshot_file.unlink(missing_ok=True)
             known = evidence.past(self._settings, selected)
-            source = evidence.source(self._settings, known, self._terminal.reading)
+            source = evidence.source(self._settings, known, self.terminal.reading)
             if isinstance(source, Live) and run.dry_run:
                 self._print_requests(source)
-            with self._terminal.viewed(self._stages):
+            with self.terminal.viewed(self._stages):
                 snapshot = settle(
                     source,
                     {item for row in rows for item in row.reads},
                     lambda snapshot: judge(selected, snapshot),
                     deadline=run.settle,
-                    watcher=self._terminal.waiting,
+                    watcher=self.terminal.waiting,
                     run_ends=source.deadline if isinstance(source, Live) else None,
                 )
             self._save(source, snapshot)
@@ -121,6 +126,7 @@ class Controller(Worker):
                 f"cannot save the evidence in {self._snapshot_file}: {error}. Name another file "
                 "with --save-snapshot."
             ) from error
+        self.terminal.mark("running the checks")
         self.snapshot = snapshot
         self._config.stash[MESH] = Mesh(snapshot)
 
@@ -134,9 +140,9 @@ class Controller(Worker):
         """Print what would be sent, and end the run: nothing is verified, the gate stays closed."""
         lines, gaps = source.plan_requests()
         for gap in gaps:
-            self._terminal.say(f"could not plan: {gap.why} (fix: {gap.remedy})")
+            self.terminal.say(f"could not plan: {gap.why} (fix: {gap.remedy})")
         for line in lines:
-            self._terminal.say(line)
+            self.terminal.say(line)
         pytest.exit(
             f"dry run: {len(lines)} requests were planned, none was sent",
             returncode=int(Gate.COULD_NOT_VERIFY),
@@ -166,7 +172,7 @@ class Controller(Worker):
         """Return the verdict; a check that was selected and did not run is UNKNOWN."""
         outcomes = [
             self._outcomes.get(
-                id, Outcome(id, Verdict.UNKNOWN, why="it did not run: the run ended before")
+                id, Outcome(id, Verdict.UNKNOWN, why=f"{NOT_RUN}: the run ended before")
             )
             for id in self._selected
         ]
@@ -198,6 +204,7 @@ class Controller(Worker):
                 session.exitstatus = int(Gate.COULD_NOT_VERIFY)
                 self._end_early(session, "GATE CLOSED: --collect-only verifies nothing")
             return result
+        self.terminal.mark("writing the reports")
         if exitstatus in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED):
             if self.ruling.gate is Gate.OPEN and exitstatus != pytest.ExitCode.OK:
                 self._foreign_failure = "pytest reports a failure that is not a check's"

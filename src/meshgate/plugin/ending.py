@@ -1,6 +1,7 @@
 """The reports and the last line of a run, the same verdict in all of them however it ends."""
 
 from collections.abc import Iterable
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -10,7 +11,8 @@ from meshgate.collect.capture import cluster
 from meshgate.pipeline.publish import Targets, publish
 from meshgate.plugin.reporting import report_files, snapshot_file
 from meshgate.plugin.terminal import Terminal
-from meshgate.report import json, text
+from meshgate.report import html, json, text
+from meshgate.report.run import Run
 from meshgate.report.short import Short, broken, short
 from meshgate.settings import Settings
 from meshgate.settings.reference import ObjectReference
@@ -42,13 +44,13 @@ class Ending:
             snapshot: the evidence.
             status: the exit code.
         """
-        self._write(json.report(verdict, snapshot))
-        *lines, last = text.ruling_lines(verdict)
-        for line in text.wrapped(lines):
-            self._terminal.say(line)
+        run = Run(verdict, snapshot)
+        self._write(json.report(run), run)
+        self._terminal.release(discard=not verdict.reason)
+        self._terminal.result(run)
+        last = text.last_line(verdict.sentence, int(verdict.gate))
         self._publish(short(verdict, status, last), snapshot)
-        self._terminal.release(discard=True)
-        self._terminal.say(last)
+        self._terminal.last(f"{last}   {_relative(self._files['index.html'])}", verdict.gate)
 
     def early(
         self,
@@ -74,8 +76,7 @@ class Ending:
         if verdict.gate is Gate.OPEN:
             verdict = msgspec.structs.replace(verdict, gate=Gate.COULD_NOT_VERIFY)
         document = json.report(
-            verdict,
-            snapshot,
+            Run(verdict, snapshot),
             exit=status,
             sentence=sentence,
             reason=why or sentence.removeprefix("GATE CLOSED: "),
@@ -83,17 +84,25 @@ class Ending:
         if not snapshot:
             name = self._settings.access.cluster_name
             document = msgspec.structs.replace(document, source=name)
-        self._write(document)
+        self._write(document, Run(verdict, snapshot), sentence=why or sentence, exit=status)
         self._publish(broken(f"{last}: {why}" if why else last, status, stages), snapshot)
         self._terminal.release(discard=bool(why))
         if not why:
-            self._terminal.say(last)
+            self._terminal.last(last, Gate.CLOSED)
 
-    def _write(self, document: json.Report) -> None:
+    def _write(
+        self, document: json.Report, run: Run, *, sentence: str = "", exit: int | None = None
+    ) -> None:
+        """Write the reports; a report that cannot be written changes no verdict."""
         try:
             json.write(document, self._files["verdict.json"])
         except OSError as error:
             self._terminal.say(f"note could not write verdict.json: {error}")
+        try:
+            events = self._terminal.events
+            html.write(self._files["index.html"], run, events, sentence=sentence, exit=exit)
+        except Exception as error:
+            self._terminal.say(f"note could not write the page: {type(error).__name__}: {error}")
 
     def _publish(self, verdict: Short, snapshot: "Snapshot | None") -> None:
         reports = self._settings.reports
@@ -111,6 +120,11 @@ class Ending:
         version = known or self._settings.criteria.target_version or ""
         for line in publish(verdict, version, targets, files, lambda: cluster(self._settings)):
             self._terminal.say(f"note {line}")
+
+
+def _relative(file: Path) -> str:
+    """Return a path from the working directory, if it is below that."""
+    return str(file.relative_to(Path.cwd()) if file.is_relative_to(Path.cwd()) else file)
 
 
 def refuse(config: pytest.Config, settings: Settings, why: str) -> None:

@@ -4,6 +4,7 @@ import argparse
 import os
 import shlex
 from contextlib import suppress
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -21,20 +22,24 @@ from meshgate.settings import (
 )
 from meshgate.settings.sources import FILE
 
+_HTML = "--html"
 # the setting of pytest.ini that makes every run below it a gate
 INI = "meshgate"
 _SETTINGS = "meshgate_settings"
 
 
-def add_options(parser: pytest.Parser) -> None:
+def add_options(parser: pytest.Parser, pluginmanager: pytest.PytestPluginManager) -> None:
     """Add an option for each setting, in a group for each topic, and hidden former names.
 
     The values are parsed by `load`: an error of argparse would end the run before any report.
     """
+    taken = _HTML if _has_pytest_html(pluginmanager) else ""
     for name, topic in TOPICS.items():
         title = (topic.__doc__ or "").partition("\n")[0].rstrip(".")
         group = parser.getgroup(f"meshgate-{name}", f"meshgate: {title}")
         for each in definitions(topic):
+            if each.flag == taken:
+                continue
             attributes = _attributes(name, each)
             _add(group, each.flag, help=each.text.replace("%", "%%"), **attributes)
             for alias in each.aliases:
@@ -61,6 +66,15 @@ def selects_checks(config: pytest.Config) -> bool:
     return bool(config.getini(INI) or _words(config) or _option(config, _SETTINGS))
 
 
+def _has_pytest_html(pluginmanager: pytest.PytestPluginManager) -> bool:
+    """Return whether pytest-html, where it is installed, has the option --html already."""
+    if pluginmanager.hasplugin("html"):
+        return True
+    installed = find_spec("pytest_html") is not None  # its plugin may be loaded after this one
+    loads = not os.environ.get("PYTEST_DISABLE_PLUGIN_AUTOLOAD")
+    return installed and loads and not pluginmanager.is_blocked("html")
+
+
 def _attributes(topic: str, setting: Setting) -> dict[str, Any]:
     shared: dict[str, Any] = {"dest": _dest(topic, setting), "default": None}
     if setting.switch:
@@ -75,7 +89,10 @@ def _dest(topic: str, setting: Setting) -> str:
 
 def load(config: pytest.Config) -> Settings:
     """Return the settings of this run; raise SettingsError for settings that cannot be used."""
-    settings = resolve(_given(config), _file(config))
+    given = _given(config)
+    if page := _page(config):
+        given.setdefault("reports", {}).setdefault("html", page)
+    settings = resolve(given, _file(config))
     words = shlex.split(os.environ.get("PYTEST_ADDOPTS", ""))
     if settings.reports.job and words[::2] != ["-p"] * len(words[::2]):
         raise SettingsError(
@@ -87,13 +104,19 @@ def load(config: pytest.Config) -> Settings:
 
 def reports_alone(config: pytest.Config) -> Settings:
     """Return the settings of the reports, where the others cannot be used."""
-    chosen: dict[str, Any] = {}
+    chosen: dict[str, Any] = {"html": page} if (page := _page(config)) else {}
     for each in definitions(Reports):
         with suppress(ValueError):
             value = _option(config, _dest("reports", each))
             if value is not None:
                 chosen[each.name] = each.value(value)
     return Settings(reports=Reports(**chosen))
+
+
+def _page(config: pytest.Config) -> str | None:
+    """Return the value of --html where the option is pytest-html's."""
+    page: str | None = getattr(config.option, "htmlpath", None)
+    return page
 
 
 def _option(config: pytest.Config, dest: str) -> Any:

@@ -18,10 +18,10 @@ def prepare_reports(config: pytest.Config, settings: Settings) -> None:
 
     Raises UsageError where a report cannot be written.
     """
+    config.option.htmlpath = None  # the page is meshgate's own, also beside pytest-html
     if settings.reports.reports:
         folder = Path(settings.reports.reports)
         config.option.xmlpath = str(folder / _JUNIT)
-        config.option.htmlpath = str(folder / _PAGE)
     if config.option.collectonly:
         return
     for file in report_files(config, settings).values():
@@ -57,7 +57,7 @@ def report_files(config: pytest.Config, settings: Settings) -> dict[str, Path]:
     folder = Path(settings.reports.reports or "reports")
     return {
         _JUNIT: Path(config.option.xmlpath or folder / _JUNIT),
-        _PAGE: Path(getattr(config.option, "htmlpath", None) or folder / _PAGE),
+        _PAGE: Path(settings.reports.html or folder / _PAGE),
         "verdict.json": Path(settings.reports.json or folder / "verdict.json"),
     }
 

@@ -23,7 +23,7 @@ from meshgate.probe import http2, local_replies, prober
 from meshgate.probe.pace import RequestDeadline, TimedConnection
 from meshgate.probe.resolver import parse_resolver
 from meshgate.probe.traffic import Traffic
-from meshgate.semantics.certificates import described
+from meshgate.semantics.certificates import UNREADABLE, described
 from meshgate.semantics.declared_answers import VARIABLE
 from meshgate.semantics.listeners import VERSIONS
 from meshgate.settings import Ingress
@@ -312,7 +312,7 @@ def _with_handshake(seen: Exchange, secured: ssl.SSLSocket) -> Exchange:
     unreadable = ""
     try:
         certificate = described(x509.load_der_x509_certificate(der)) if der else None
-    except ValueError as error:
+    except UNREADABLE as error:
         unreadable = str(error)
     if certificate is not None and certificate.problem:
         unreadable, certificate = certificate.problem, None

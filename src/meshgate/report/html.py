@@ -1,22 +1,26 @@
-"""The verdict as HTML, above pytest-html's table of tests.
+"""The page of a run: one file without external resources, under a strict policy.
 
-The template engine escapes all values; the page loads nothing from the network or other files.
+The template has the verdict and what to do first; a script draws the findings from JSON, a part
+at a time.  The policy allows only this script and this style sheet, by their hashes.
 """
 
-from collections.abc import Iterable
-from itertools import accumulate
-from typing import NamedTuple
+from base64 import b64encode
+from collections.abc import Sequence
+from hashlib import sha256
+from importlib.resources import files
+from pathlib import Path
 
+import msgspec
 from jinja2 import Environment, PackageLoader
-from markdown_it import MarkdownIt
-from markupsafe import Markup, escape
+from markupsafe import Markup
 
-from meshgate.catalogue import STAGES, Check, check, checks
-from meshgate.facts.evidence import Evidence
-from meshgate.facts.overview import STATES, overview
+from meshgate.catalogue import checks
+from meshgate.report.layout import heading
+from meshgate.report.page_data import WORDS, Event, page_data
+from meshgate.report.run import Run
+from meshgate.report.text import COMMANDS
 from meshgate.report.visible import visible
-from meshgate.snapshot.model import Snapshot
-from meshgate.verdict import Finding, Gate, Outcome, Ruling, Verdict
+from meshgate.verdict import Gate, Outcome
 
 TEMPLATES = Environment(
     finalize=lambda value: visible(value) if type(value) is str else value,
@@ -25,101 +29,77 @@ TEMPLATES = Environment(
     trim_blocks=True,
     lstrip_blocks=True,
 )
-# no raw HTML: the pages are ours, and stay plain all the same
-_MARKDOWN = MarkdownIt("commonmark", {"html": False})
-
-WRONG = (Verdict.FAIL, Verdict.UNKNOWN)
 
 
-class ShownCheck(NamedTuple):
-    """One check, as the page shows it."""
+def page(
+    run: Run, events: Sequence[Event] = (), sentence: str = "", exit: int | None = None
+) -> str:
+    """Return the page.
 
-    row: Check
-    outcome: Outcome
+    Args:
+        run: the outcomes and the evidence.
+        events: the steps of the run, for its timeline.
+        sentence: why a run ended early; empty for one that is complete.
+        exit: the exit code, where it is not the verdict's.
 
-    @property
-    def word(self) -> str:
-        return self.outcome.verdict.word
-
-    @property
-    def sentence(self) -> str:
-        """Return what is wrong if the check failed, else its title."""
-        failed = self.outcome.verdict is Verdict.FAIL
-        return self.row.failure if failed and self.row.failure else self.row.title
-
-    @property
-    def page(self) -> Markup:
-        """Return its page as markup, without the title."""
-        _, _, body = self.row.text.partition("\n")
-        # its sections are below the heading of the check
-        rendered = _MARKDOWN.render(body).replace("h2>", "h4>")
-        return Markup(rendered)  # noqa: S704  # made from our own pages
-
-    def of(self, *, suppressed: bool) -> tuple[Finding, ...]:
-        """Return its warnings that are suppressed, or those that are not."""
-        return tuple(each for each in self.outcome.warnings if bool(each.suppression) is suppressed)
-
-
-class Bar(NamedTuple):
-    """The proxies of one version: (state, count, x, width), x and width in per cent."""
-
-    version: str
-    total: int
-    parts: tuple[tuple[str, int, float, float], ...]
-
-
-def summary(ruling: Ruling, snapshot: Snapshot | None) -> Iterable[str]:
-    """Yield the verdict, what is wrong (failures first), and the evidence for it."""
-    shown = [ShownCheck(check(each.check), each) for each in ruling.outcomes]
-    selected = {each.row.stage for each in shown}
-    glance = overview(Evidence(snapshot)) if snapshot else None
-    known = snapshot.expectations.known_problems if snapshot else None
-    seen = {
-        (each.check, *finding.identity)
-        for each in ruling.outcomes
-        for finding in (*each.findings, *each.warnings)
-    }
-    yield TEMPLATES.get_template("page.html.jinja").render(
-        ruling=ruling,
-        is_open=ruling.gate is Gate.OPEN,
-        shown=shown,
-        stages=[stage for stage in STAGES if stage in selected],
-        others=sorted({row.stage for row in checks().values()} - selected, key=STAGES.index),
-        wrong=[each for verdict in WRONG for each in shown if each.outcome.verdict is verdict],
-        warned=[each for each in shown if each.of(suppressed=False)],
-        suppressed=[each for each in shown if each.of(suppressed=True)],
-        spared=[each for each in shown if each.outcome.verdict is Verdict.NOT_APPLICABLE],
-        snapshot=snapshot,
-        compared=known is not None,
-        before=snapshot.expectations.before if snapshot else None,
-        new=[
-            f"{each.row.id} {finding.subject}: {finding.seen}"
-            for each in shown
-            for finding in each.outcome.findings
-        ],
-        resolved=[
-            f"{each.check} {each.subject}: {each.problem}"
-            for each in known or ()
-            if (each.check, each.subject, each.problem, tuple(sorted(each.about))) not in seen
-        ],
-        replicas=glance.replicas if glance else (),
-        bars=[_bar(version, states) for version, states in glance.proxies.items()]
-        if glance
-        else [],
-        states=STATES,
+    Returns:
+        The complete document.
+    """
+    style, script = (_source(f"page.{kind}") for kind in ("css", "js"))
+    return TEMPLATES.get_template("page.html.jinja").render(
+        run=run,
+        heading=heading,
+        commands=COMMANDS,
+        gate="open" if not sentence and run.ruling.gate is Gate.OPEN else "closed",
+        words=sentence.partition(": ")[2] or run.ruling.reason or run.ruling.counts,
+        exit=int(run.ruling.gate) if exit is None else exit,
+        stages=[(stage, _worst(each), run.counts(each)) for stage, each in run.stages.items()],
+        others=sorted({row.stage for row in checks().values()} - run.stages.keys()),
+        verdicts=("failed", "unknown", "warning", "suppressed", "passed", "not run"),
+        style=Markup(style),  # noqa: S704  # our own files
+        script=Markup(script),  # noqa: S704
+        style_hash=_hash(style),
+        script_hash=_hash(script),
+        data=_json(page_data(run, events)),
     )
 
 
-def cell(outcome: Outcome) -> str:
-    """Return the cell of pytest-html's table that names the check."""
-    row = check(outcome.check)
-    return f'<td class="col-testId">{escape(row.id)} {escape(row.title)}</td>'
+def write(
+    file: Path,
+    run: Run,
+    events: Sequence[Event] = (),
+    *,
+    sentence: str = "",
+    exit: int | None = None,
+) -> None:
+    """Write the page.
+
+    Args:
+        file: where.
+        run: the outcomes and the evidence.
+        events: the steps of the run, for its timeline.
+        sentence: why a run ended early; empty for one that is complete.
+        exit: the exit code, where it is not the verdict's.
+    """
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(page(run, events, sentence, exit), encoding="utf-8")
 
 
-def _bar(version: str, states: dict[str, int]) -> Bar:
-    counts = [states.get(state, 0) for state in STATES]
-    total = sum(counts)
-    widths = [100 * count / total for count in counts]
-    starts = [0.0, *accumulate(widths)]
-    parts = zip(STATES, counts, starts, widths, strict=False)
-    return Bar(version, total, tuple(part for part in parts if part[1]))
+def _worst(outcomes: Sequence[Outcome]) -> str:
+    return WORDS[max(each.verdict for each in outcomes)]
+
+
+def _source(name: str) -> str:
+    return files("meshgate.report").joinpath(name).read_text("utf-8")
+
+
+def _hash(text: str) -> str:
+    return f"sha256-{b64encode(sha256(text.encode()).digest()).decode()}"
+
+
+def _json(data: object) -> Markup:
+    """Return JSON that ends no script element, whatever the strings in it are."""
+    text = msgspec.json.encode(data).decode()
+    for character in "<>&\u2028\u2029":
+        text = text.replace(character, f"\\u{ord(character):04x}")
+    return Markup(text)  # noqa: S704  # it has no markup now

@@ -7,10 +7,10 @@ from typing import Any, Literal
 import msgspec
 
 from meshgate.catalogue import check
+from meshgate.report.run import Run
 from meshgate.report.visible import visible_parts
-from meshgate.snapshot.model import Snapshot
 from meshgate.suppressions import key
-from meshgate.verdict import Finding, Ruling, Verdict
+from meshgate.verdict import Finding, Outcome, Verdict
 
 VERSION: Literal[2] = 2
 LARGEST = 64 * 1024 * 1024  # bytes of a document that is read
@@ -39,7 +39,8 @@ class ReportedFinding(msgspec.Struct, frozen=True):
 class ReportedCheck(msgspec.Struct, frozen=True):
     """One check and its result; `why` says why it is unknown or not applicable.
 
-    `basis` is the evidence that the result is based on, such as `14 pods`.
+    `basis` is the evidence that the result is based on, such as `14 pods`; `remedy` is what to do
+    about an unknown result.
     """
 
     id: str
@@ -50,13 +51,25 @@ class ReportedCheck(msgspec.Struct, frozen=True):
     warnings: tuple[ReportedFinding, ...]
     why: str
     basis: str = ""
+    remedy: str = ""
+
+
+class ReportedCause(msgspec.Struct, frozen=True):
+    """One thing to fix: the checks that it closes, and the keys of their findings."""
+
+    title: str
+    checks: tuple[str, ...]
+    findings: tuple[str, ...] = ()
+    why: str = ""
+    remedy: str = ""
 
 
 class Report(msgspec.Struct, frozen=True):
     """The outcomes of one run of meshgate.
 
     `taken` and `source` say when and where the evidence was captured, `target` which version was
-    expected.  `reason` says why a run without a result of its checks ended.
+    expected.  `reason` says why a run without a result of its checks ended.  `causes` is what
+    closes the gate, in the order in which to fix it.
     """
 
     version: Literal[2]
@@ -69,6 +82,7 @@ class Report(msgspec.Struct, frozen=True):
     notes: tuple[str, ...]
     target: str = ""
     reason: str = ""
+    causes: tuple[ReportedCause, ...] = ()
 
 
 class _Claim(msgspec.Struct, frozen=True):
@@ -101,8 +115,7 @@ def schema() -> dict[str, Any]:
 
 
 def report(
-    ruling: Ruling,
-    snapshot: Snapshot | None,
+    run: Run,
     *,
     exit: int | None = None,
     sentence: str = "",
@@ -111,8 +124,7 @@ def report(
     """Return the document of a run.
 
     Args:
-        ruling: the outcomes of its checks.
-        snapshot: the evidence; None where none was captured.
+        run: its outcomes and evidence.
         exit: the exit code of the run, where it is not the ruling's.
         sentence: the verdict in words, where it is not the ruling's.
         reason: why the run ended without a result of its checks.
@@ -120,6 +132,7 @@ def report(
     Returns:
         The document.
     """
+    ruling, snapshot = run.ruling, run.snapshot
     code = int(ruling.gate) if exit is None else exit
     document = Report(
         version=VERSION,
@@ -138,14 +151,30 @@ def report(
                 warnings=_findings(each.check, each.warnings),
                 why=each.why,
                 basis=each.basis,
+                remedy=_remedy(each),
             )
             for each in ruling.outcomes
         ),
         notes=ruling.notes,
-        target=(snapshot and snapshot.expectations.target_version) or "",
+        target=run.target,
         reason=reason,
+        causes=tuple(
+            ReportedCause(
+                title=each.title,
+                checks=each.checks,
+                findings=tuple(key(member.check, member.finding) for member in each.members),
+                why=each.why,
+                remedy=each.remedy,
+            )
+            for each in run.causes
+        ),
     )
     return visible_parts(document)
+
+
+def _remedy(outcome: Outcome) -> str:
+    unknown = outcome.verdict is Verdict.UNKNOWN
+    return (outcome.remedy or check(outcome.check).hint) if unknown else ""
 
 
 def write(document: Report, file: Path) -> None:

@@ -1,11 +1,11 @@
-"""Outcomes as lines of plain text: the Job's log, the terminal, and the body of a JUnit failure."""
+"""Outcomes as lines of plain text: the body of a JUnit failure, annotations and Events."""
 
 import textwrap
 from collections.abc import Iterable, Iterator
 
 from meshgate.catalogue import check
 from meshgate.report.visible import one_line
-from meshgate.verdict import Finding, Gate, Outcome, Ruling, Verdict
+from meshgate.verdict import Finding, Gate, Outcome, Verdict
 
 # Findings that the terminal shows of one check, and characters of one of its texts; the reports
 # have everything.
@@ -14,7 +14,7 @@ LENGTH = 800
 
 WIDTH = 100
 _FIX = "    fix: "
-_COMMANDS = ("kubectl ", "istioctl ", "meshgate ", "helm ", "pytest ", "argocd ")
+COMMANDS = ("kubectl ", "istioctl ", "meshgate ", "helm ", "pytest ", "argocd ")
 
 
 def finding_line(id: str, finding: Finding, word: str = "FAIL", limit: int | None = None) -> str:
@@ -78,27 +78,24 @@ def _findings(
         yield f"{word} {id} and {len(findings) - shown} more: see the report"
 
 
-def ruling_lines(ruling: Ruling) -> Iterator[str]:
-    """Yield the lines of a run; the worst are last, just above the verdict.
-
-    Within one verdict the catalogue's order holds: causes stand before their consequences.
-    """
-    order = (Verdict.PASS, Verdict.NOT_APPLICABLE, Verdict.WARN, Verdict.FAIL, Verdict.UNKNOWN)
-    for verdict in order:
-        for outcome in ruling.of(verdict):
-            yield from outcome_lines(outcome, SHOWN)
-    for note in ruling.notes:
-        yield f"note {one_line(note)}"
-    yield last_line(ruling.sentence, int(ruling.gate))
+def note_line(note: str) -> str:
+    """Return a remark about the run."""
+    return f"note {one_line(note)}"
 
 
 def last_line(sentence: str, code: int) -> str:
     """Return the last line of every run: the gate, why, and the exit code."""
-    return f"{one_line(sentence)} (exit {code}{_MEANING.get(code, '')})"
+    gap = "  " if sentence.startswith(("GATE OPEN ", "GATE CLOSED ")) else ""
+    return f"{_spaced(sentence)}{gap} (exit {code}{_MEANING.get(code, '')})"
+
+
+def _spaced(sentence: str) -> str:
+    """Return the sentence on one line, with the two spaces after the gate."""
+    gate, _, counts = sentence.partition("  ")
+    return f"{one_line(gate)}  {one_line(counts)}" if counts else one_line(sentence)
 
 
 _MEANING = {
-    int(Gate.CLOSED): ": a check failed",
     2: ": the run was interrupted",
     3: ": meshgate crashed",
     4: ": usage error",
@@ -110,7 +107,7 @@ _MEANING = {
 def wrapped(lines: Iterable[str]) -> Iterator[str]:
     """Yield lines of at most WIDTH columns; a command to paste stays on its line."""
     for line in lines:
-        if len(line) <= WIDTH or line.removeprefix(_FIX).startswith(_COMMANDS):
+        if len(line) <= WIDTH or line.removeprefix(_FIX).startswith(COMMANDS):
             yield line
             continue
         indent = line[: len(line) - len(line.lstrip())]

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from functools import lru_cache
 
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 
 from meshgate.snapshot.wire import Certificate
 
@@ -14,6 +14,9 @@ from meshgate.snapshot.wire import Certificate
 UNREADABLE = (
     ValueError,
     TypeError,
+    LookupError,  # a name of an ASN.1 type that it does not know
+    OverflowError,
+    UnsupportedAlgorithm,
     x509.DuplicateExtension,
     x509.InvalidVersion,
     x509.UnsupportedGeneralNameType,

@@ -102,7 +102,9 @@ def _expected(kind: str) -> str:
     name, _, values = kind.partition(" ")
     if name == _ENUM:
         return f"one of {', '.join(values.split())}"
-    return {"int": "an integer", "duration": 'a duration such as "10s"'}.get(name, f"a {name}")
+    return {"int": "an integer", "bool": "a boolean", "duration": 'a duration such as "10s"'}.get(
+        name, f"a {name}"
+    )
 
 
 # --- what istiod uses ---------------------------------------------------------------------------

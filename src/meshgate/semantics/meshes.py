@@ -90,7 +90,7 @@ class OwnMesh:
 
     @property
     def scoped_gateways(self) -> bool:
-        """Whether a Gateway selects only pods of its own namespace."""
+        """Whether a Gateway selects only pods in its namespace."""
         return any(each.scoped_gateways for each in self._configs)
 
     def _first(self, field: str) -> str:

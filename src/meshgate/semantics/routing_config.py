@@ -16,7 +16,7 @@ class RoutingConfig(NamedTuple):
 
     Attributes:
         domain: the cluster's.
-        scoped: whether a Gateway selects only pods of its own namespace.
+        scoped: whether a Gateway selects only pods in its namespace.
     """
 
     services: Sequence[Service]

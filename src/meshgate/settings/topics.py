@@ -213,6 +213,9 @@ class Reports:
     reports: str | None = setting(
         None, "--reports", "directory of all reports (reports)", metavar="DIR"
     )
+    html: str | None = setting(
+        None, "--html", "file for the page of the run (index.html in --reports)", metavar="FILE"
+    )
     json: str | None = setting(
         None, "--json", "file for the verdict as JSON (verdict.json in --reports)", metavar="FILE"
     )

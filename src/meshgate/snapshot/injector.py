@@ -21,7 +21,7 @@ class InjectorConfig(Base, frozen=True):
         root_namespace: rootNamespace of the mesh config; empty for istiod's own namespace.
         cluster_domain: the domain of Services; empty for the default.
         cluster_id: the ID of this cluster (CLUSTER_ID); empty if it is not known.
-        scoped_gateways: whether a Gateway selects only pods of its own namespace
+        scoped_gateways: whether a Gateway selects only pods in its namespace
             (PILOT_SCOPE_GATEWAY_TO_NAMESPACE).
     """
 

@@ -208,9 +208,15 @@ class Items(Base, frozen=True):
     udp_routes: Annotated[
         tuple[Route, ...], Listed(GATEWAY_API, "udproutes", ("v1", "v1alpha2"), optional=True)
     ] = ()
-    # Istio 1.28 and later reads only v1, and earlier releases need an alpha flag for the others
+    # experimental bundles before 1.4 serve only alpha versions, which Istio 1.28 and later ignores
     backend_tls_policies: Annotated[
-        tuple[BackendTlsPolicy, ...], Listed(GATEWAY_API, "backendtlspolicies", optional=True)
+        tuple[BackendTlsPolicy, ...],
+        Listed(
+            GATEWAY_API,
+            "backendtlspolicies",
+            ("v1", "v1alpha3", "v1alpha2"),
+            optional=True,
+        ),
     ] = ()
 
     istiod: Annotated[

@@ -156,8 +156,8 @@ def test_one_list_that_fails_does_not_take_the_others_away(estate: Estate) -> No
 
     seen = estate.source.capture(ITEMS - {"analysis"})
 
-    # three more read Deployments, each for what it needs of them, and one rests on them
-    lost = {"deployments", "settings", "workloads", "injector_configs", "ingress"}
+    # four more read Deployments, each for what it needs of them, and one rests on them
+    lost = {"deployments", "settings", "workloads", "injector_configs", "ingress", "new_pods"}
     assert {gap.item: gap.transient for gap in seen.gaps} == dict.fromkeys(lost, True)
     assert set(seen.read) == ITEMS - {"analysis"} - lost
 

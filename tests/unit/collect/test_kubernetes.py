@@ -1,9 +1,11 @@
 """Reading the API server: whole lists, and every refusal in words that say what to do."""
 
+import base64
 import json
 import os
 import re
 import socket
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -451,3 +453,26 @@ def test_a_context_that_is_missing_is_no_cluster(tmp_path: Path) -> None:
 
 def test_the_source_is_named_by_its_context(connect: Connect) -> None:
     assert connect("http://127.0.0.1:1").source == "context fake"
+
+
+def test_a_key_of_a_kubeconfig_is_never_left_in_a_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "tmp"
+    folder.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(folder))
+    config = fakes.kubeconfig(tmp_path / "kubeconfig", "https://127.0.0.1:1")
+    written = json.loads(config.read_text())
+    encoded = {each: base64.b64encode(each.encode()).decode() for each in ("certificate", "key")}
+    written["users"][0]["user"] = {
+        "client-certificate-data": encoded["certificate"],
+        "client-key-data": encoded["key"],
+    }
+    config.write_text(json.dumps(written))
+
+    for _ in range(2):  # a second connection of the same process too
+        settings = Cluster(config=str(config)).api.configuration
+
+        assert Path(settings.key_file).read_text() == "key"
+        assert Path(settings.cert_file).read_text() == "certificate"
+        assert list(folder.iterdir()) == []

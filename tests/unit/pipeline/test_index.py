@@ -9,6 +9,7 @@ import pytest
 
 from meshgate.pipeline.index import index
 from meshgate.report.json import report, write
+from meshgate.report.run import Run as Result
 from meshgate.verdict import Finding, Outcome, Verdict, ruling
 from tests.builders import expecting, snapshot
 from tests.conftest import Gate, Run
@@ -36,7 +37,7 @@ def keep(folder: Path, outcome: Outcome = OPEN, day: int = 2) -> None:
     """What a run of that day leaves there."""
     seen = snapshot(**expecting(target_version="1.29.1"))
     seen = msgspec.structs.replace(seen, taken=seen.taken.replace(day=day))
-    write(report(ruling((outcome,), STAGE), seen), folder / "verdict.json")
+    write(report(Result(ruling((outcome,), STAGE), seen)), folder / "verdict.json")
     (folder / "index.html").write_text("a report")
 
 

@@ -72,6 +72,16 @@ def test_an_endless_stream_is_an_answer() -> None:
     assert time.monotonic() - begun < 5
 
 
+def test_a_header_that_cannot_be_sent_is_not_repeated(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PASS", "s3cr3t\nX-Forged: 1")
+
+    got = seen(lambda each: drip(each, HEAD + b"\r\n"), headers={"x-version": "${PASS}"})
+
+    assert got.stage == "request"
+    assert "not valid HTTP" in got.error
+    assert "s3cr3t" not in got.error
+
+
 def test_an_answer_that_does_not_end_in_time_is_none() -> None:
     got = seen(lambda each: drip(each, HEAD + b"content-length: 1000000\r\n\r\n"), timeout=0.5)
 

@@ -11,6 +11,7 @@ import xmlschema
 
 from meshgate.catalogue import checks
 from meshgate.report.json import report, schema, write
+from meshgate.report.run import Run as Result
 from meshgate.verdict import Outcome, Verdict, ruling
 from tests.conftest import ROOT, Gate, Run
 
@@ -52,7 +53,7 @@ def test_what_is_written_is_valid_for_programs_and_for_ci_servers(run: Run) -> N
 def test_the_schema_refuses_what_is_not(tmp_path: Path, change: dict[str, Any]) -> None:
     file = tmp_path / "verdict.json"
     ruled = ruling((Outcome("CP001", Verdict.PASS),), {"CP001": "controlplane"})
-    write(report(ruled, None), file)
+    write(report(Result(ruled)), file)
     whole = json.loads(file.read_text())
     jsonschema.validate(whole, SCHEMA, cls=jsonschema.Draft202012Validator)
 

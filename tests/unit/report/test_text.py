@@ -8,17 +8,15 @@ from meshgate.report.text import (
     SHOWN,
     WIDTH,
     finding_line,
+    last_line,
     outcome_lines,
-    ruling_lines,
     unwrapped,
     wrapped,
 )
-from meshgate.verdict import Finding, Gate, Outcome, Ruling, Verdict, ruling
+from meshgate.verdict import Finding, Outcome, Verdict
 
 FINDING = Finding("Pod shop/web-1", "rejected\nits  listener.", "every push accepted.", "fix it.")
 PLAIN = Finding("Pod shop/web-2", "is red", "green")
-
-STAGE = {"CP001": "controlplane", "CP002": "controlplane", "CP003": "controlplane"}
 
 
 def test_a_failure_names_the_object_first_and_what_was_expected_last() -> None:
@@ -130,46 +128,16 @@ def test_every_finding_is_shown_unless_a_limit_is_set() -> None:
     assert last.startswith("FAIL CP003 and 96 more")
 
 
-def run(*outcomes: Outcome) -> tuple[Ruling, list[str]]:
-    """A ruling and its lines."""
-    ruled = ruling(outcomes, STAGE)
-    return ruled, list(ruling_lines(ruled))
-
-
-def test_the_worst_comes_last_and_the_verdict_at_the_very_end() -> None:
-    ruled, lines = run(
-        Outcome("CP001", Verdict.UNKNOWN, why="gone"),
-        Outcome("CP002", Verdict.PASS),
-        Outcome("CP003", Verdict.FAIL, findings=(PLAIN,)),
-    )
-
-    words = [line.split()[0] for line in lines if not line.startswith(" ")]
-    assert words == ["pass", "CP003:", "FAIL", "UNKNOWN", "GATE"]
-    assert lines[-1] == f"{ruled.sentence} (exit 1: a check failed)"
-
-
 @pytest.mark.parametrize(
-    ("verdict", "end"),
-    [
-        (Verdict.PASS, "(exit 0)"),
-        (Verdict.WARN, "(exit 0)"),
-        (Verdict.FAIL, "(exit 1: a check failed)"),
-        (Verdict.UNKNOWN, "(exit 10: could not verify)"),
-        (Verdict.NOT_APPLICABLE, "(exit 10: could not verify)"),
-    ],
+    ("code", "end"),
+    [(0, "(exit 0)"), (1, "(exit 1)"), (10, "(exit 10: could not verify)"), (5, "verified)")],
 )
-def test_the_last_line_says_the_exit_code_in_words(verdict: Verdict, end: str) -> None:
-    _, lines = run(Outcome("CP001", verdict, why="because", warnings=(PLAIN,)))
-
-    assert lines[-1].endswith(end)
+def test_the_last_line_says_the_exit_code_in_words(code: int, end: str) -> None:
+    assert last_line("GATE CLOSED: why", code).endswith(end)
 
 
-def test_a_long_listing_is_cut_in_the_terminal() -> None:
-    ruled, lines = run(many(SHOWN + 5))
-
-    assert ruled.gate is Gate.CLOSED
-    assert len(failures(lines)) == SHOWN + 1
-    assert "and 5 more" in failures(lines)[-1]
+def test_the_last_line_has_the_counts_apart() -> None:
+    assert last_line("GATE OPEN  4 passed", 0) == "GATE OPEN  4 passed   (exit 0)"
 
 
 def test_no_line_is_wider_than_the_terminal_and_unwrapping_restores_it() -> None:

@@ -142,6 +142,16 @@ def test_a_certificate(random: Random) -> None:
     assert isinstance(certificates.distrust([found], [found], AT), str)
 
 
+def test_a_certificate_with_a_name_of_an_unknown_type() -> None:
+    # the type of the subject's and the issuer's text: 212 is none of ASN.1
+    odd = x509.load_der_x509_certificate(DER.replace(b"\x0c\x06istiod", b"\xd4\x06istiod"))
+
+    described = certificates.described(odd)
+
+    assert described.problem
+    assert "cannot be read" in certificates.distrust([odd], ROOTS, AT)
+
+
 @examples(200)
 @given(random=randoms)
 def test_a_bundle_and_an_answer_of_the_certificate_authority(random: Random) -> None:

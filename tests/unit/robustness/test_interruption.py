@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from random import Random
 
@@ -14,6 +14,7 @@ import msgspec
 import pytest
 
 from meshgate.catalogue import STAGES
+from meshgate.snapshot.items import KINDS
 from tests import fakes
 from tests.builders import deployment, istiod, sidecar, snapshot
 from tests.conftest import ROOT, Estate
@@ -163,3 +164,33 @@ def test_an_api_server_that_dies_closes_the_gate(
     assert ended.opened == []
     assert "UNKNOWN" in ended.out
     assert ended.out.rstrip().splitlines()[-1].startswith("GATE CLOSED")
+
+
+def _drip() -> Iterator[bytes]:
+    while True:
+        time.sleep(0.2)
+        yield b" "
+
+
+def test_the_deadline_cuts_off_what_hangs_and_keeps_the_rest(
+    estate: Estates, tmp_path: Path
+) -> None:
+    cluster = estate(HELD)
+    fakes.istioctl(cluster.istioctl, analyze="sleep 300", precheck="sleep 300")
+    cluster.api.answers[KINDS["destination_rules"].path] = Answer(chunks=_drip())
+    limits = ("--deadline=8", "--request-timeout=2")
+    began = time.monotonic()
+
+    ended = _run(
+        msgspec.structs.replace(cluster, options=(*cluster.options, *limits)),
+        tmp_path,
+        "controlplane",
+        Killing(cluster.api, -1, signal.SIGTERM),
+    )
+
+    assert time.monotonic() - began < 60
+    assert ended.code in (1, 10), ended.out  # the fake istiod has no webhooks
+    assert "the run's deadline passed before this was read" in " ".join(ended.out.split())
+    assert "pass CP001" in ended.out
+    assert json.loads((ended.reports / "verdict.json").read_text())["gate"] == "closed"
+    assert (ended.opened, ended.processes, list(ended.temporary.iterdir())) == ([], [], [])

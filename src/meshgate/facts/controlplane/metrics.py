@@ -32,6 +32,9 @@ SLOW, TOO_SLOW, ALLOWED = 10, 30, 0.01
 # Shares of the memory limit: a warning, and a failure.
 MUCH, TOO_MUCH = 0.75, 0.90
 
+# As many objects are named in one finding.
+NAMED = 5
+
 # As many restarts, less than a day apart, are no accident.
 TOO_OFTEN = 3
 RECENT = timedelta(days=1)
@@ -133,9 +136,10 @@ class Numbers:
         causes that is retried all the time.
         """
         users = [
-            f"{each.metadata.namespace}/{each.metadata.name}"
+            f"RequestAuthentication {each.metadata.namespace}/{each.metadata.name} "
+            f"({', '.join(uris)})"
             for each in self._evidence.request_authentications
-            if any(rule.jwks_uri for rule in each.spec.jwt_rules)
+            if (uris := [rule.jwks_uri for rule in each.spec.jwt_rules if rule.jwks_uri])
         ]
         if not users:
             return
@@ -145,8 +149,7 @@ class Numbers:
             yield Finding(
                 pods.name(pod),
                 f"could not fetch a key set (JWKS) {failed:.0f} times since it started: proxies "
-                "reject every token of that issuer, which one of these RequestAuthentications "
-                f"names: {', '.join(sorted(users))}",
+                f"reject every token of that issuer, of {_one_of(sorted(users))}",
                 "every jwksUri reachable from istiod",
                 "kubectl get requestauthentications -A -o yaml | grep -E 'issuer|jwksUri', and "
                 f"kubectl -n {pod.metadata.namespace} logs {pod.metadata.name} | grep -i jwks",
@@ -329,3 +332,10 @@ def quantity(text: str) -> float:
         return float(number or 0) * UNITS.get(text[len(number) :], 1.0)
     except ValueError:
         return 0.0
+
+
+def _one_of(names: list[str]) -> str:
+    if len(names) == 1:
+        return names[0]
+    more = f", and {len(names) - NAMED} more" if len(names) > NAMED else ""
+    return f"one of {', '.join(names[:NAMED])}{more}"
