@@ -70,7 +70,7 @@ def test_a_case_says_what_it_is_about(gate: Gate) -> None:
     assert told["stage"] == "controlplane"
     assert told["verdict"] == "fail"
     assert told["object"].startswith("Pod shop/web-")
-    assert told["version"] == "1.29.1"
+    assert told["version"] == "1.31.0"
     assert told["revision"] == "default"
     assert len(objects(run, "DP002")) > 1
 
