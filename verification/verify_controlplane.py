@@ -96,7 +96,7 @@ def test_invalid_resources_are_refused(mesh: Mesh) -> None:
 def test_the_ca_signs(mesh: Mesh, basis: Basis) -> None:
     """Without a CA no new pod gets an identity, and all others expire within a day."""
     unsigned = mesh.authority.unsigned
-    basis(len(mesh.control_plane.replicas), "istiod replica")
+    basis(mesh.authority.signatures, "istiod replica")
 
     assert not unsigned, listed(unsigned)
 

@@ -205,7 +205,7 @@ def incomplete(result: Outcome, missing: Sequence[Finding]) -> Outcome:
     if not missing or result.verdict is Verdict.UNKNOWN:
         return result
     findings = tuple(sorted((*result.findings, *missing)))
-    return msgspec.structs.replace(result, verdict=Verdict.FAIL, findings=findings)
+    return msgspec.structs.replace(result, verdict=Verdict.FAIL, findings=findings, why="")
 
 
 def _outcome(check: str, error: BaseException | None, warned: tuple[Finding, ...]) -> Outcome:

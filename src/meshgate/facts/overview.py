@@ -11,7 +11,7 @@ from meshgate.semantics import pods
 from meshgate.semantics.versions import Version
 from meshgate.snapshot.istiod import IstiodReading, ProxySync
 from meshgate.snapshot.kubernetes import Pod
-from meshgate.verdict import CouldNotVerify
+from meshgate.verdict import CouldNotVerify, NotApplicable
 
 # The states of a proxy, best first.
 STATES = ("in sync", "push unanswered", "rejected", "not connected")
@@ -47,11 +47,11 @@ def control_plane_summary(evidence: Evidence) -> ControlPlaneSummary:
     """Return the versions and revisions of the control plane; empty where they are unknown."""
     try:
         versions = {_version(each.version) for each in ControlPlane(evidence).answers}
-    except CouldNotVerify:
+    except (CouldNotVerify, NotApplicable):
         versions = set()
     try:
         revisions = Revisions(evidence).is_active
-    except CouldNotVerify:
+    except (CouldNotVerify, NotApplicable):
         revisions = frozenset()
     return ControlPlaneSummary(", ".join(sorted(versions)), ", ".join(sorted(revisions)))
 
@@ -64,7 +64,7 @@ def overview(evidence: Evidence) -> Overview | None:
         replicas = [_replica(pod, answers.get(pod.metadata.name)) for pod in plane.replicas]
         proxies = Proxies(evidence)
         connected, promised = proxies.connected, proxies.promised
-    except CouldNotVerify:
+    except (CouldNotVerify, NotApplicable):
         return None
     counts: dict[str, Counter[str]] = {}
     for proxy in connected.values():

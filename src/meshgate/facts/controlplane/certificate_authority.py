@@ -7,7 +7,7 @@ from meshgate.facts.evidence import Evidence
 from meshgate.semantics import workloads
 from meshgate.semantics.certificates import described, fingerprint, parse, remaining
 from meshgate.semantics.webhooks import Webhooks
-from meshgate.snapshot.model import EXTERNAL_CA
+from meshgate.snapshot.model import EXTERNAL_CA, ISTIOD
 from meshgate.snapshot.wire import Certificate, Signature
 from meshgate.verdict import CouldNotVerify, Finding, NotApplicable
 
@@ -34,11 +34,21 @@ class Authority:
         return self._evidence.expectations.istio_namespace
 
     @property
+    def signatures(self) -> int:
+        """How many replicas were asked to sign."""
+        return len(self._evidence.signing.signatures)
+
+    @property
     def unsigned(self) -> list[Finding]:
         """Replicas that did not sign our request as a proxy needs it signed."""
         signing = self._evidence.signing
         if signing.skipped_reason:
             raise NotApplicable(signing.skipped_reason)
+        if not signing.signatures and ISTIOD in self._evidence.expectations.accepted_unverified:
+            raise NotApplicable(
+                "no istiod runs in this cluster; its external control plane was accepted without "
+                f"verification (--accept-unverified={ISTIOD})"
+            )
         if not signing.signatures:
             raise CouldNotVerify(
                 "no istiod pod is running that could sign",

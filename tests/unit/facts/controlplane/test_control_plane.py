@@ -8,6 +8,7 @@ import pytest
 
 from meshgate.facts.controlplane.control_plane import ControlPlane
 from meshgate.facts.mesh import Mesh
+from meshgate.facts.overview import control_plane_summary, overview
 from meshgate.snapshot.kubernetes import Deployment, Pod
 from meshgate.verdict import CouldNotVerify, Finding, NotApplicable
 from tests.builders import (
@@ -499,6 +500,13 @@ def test_a_control_plane_outside_the_cluster_can_be_accepted() -> None:
     for look in looks:
         with pytest.raises(NotApplicable, match="accept-unverified=istiod"):
             look()
+
+
+def test_reports_have_no_summary_of_an_external_control_plane() -> None:
+    evidence = mesh(**EXTERNAL, **ACCEPTED).evidence
+
+    assert overview(evidence) is None
+    assert control_plane_summary(evidence).versions == ""
 
 
 def test_a_missing_istiod_is_not_accepted_by_itself() -> None:
