@@ -18,7 +18,19 @@ LAB = Path(__file__).parents[1] / "ci/lab/lab"
 
 def read(lab: str, kind: str) -> list[dict[str, Any]]:
     """Return the objects of a kind in istiod's namespace."""
-    words = [LAB, "exec", "--name", lab, "kubectl", "get", kind, "-n", "istio-system", "-o", "json"]
+    words = [
+        str(LAB),
+        "exec",
+        "--name",
+        lab,
+        "kubectl",
+        "get",
+        kind,
+        "-n",
+        "istio-system",
+        "-o",
+        "json",
+    ]
     found = subprocess.run(words, capture_output=True, text=True, check=True).stdout
     items: list[dict[str, Any]] = json.loads(found)["items"]
     return items

@@ -71,7 +71,7 @@ def test_a_base_for_kustomize_is_what_the_chart_renders(
 
     assert conform(text).returncode == 0
     if stage == "rights":
-        words = ("rights",)
+        words: tuple[str, ...] = ("rights",)
     else:
         less = "verifyNow=false,syncFail=false,rbac=none,shadow.enabled=false,restart.enabled=false"
         words = ("in-place-istiod", "--set", f"stages={{{stage}}},{less}")

@@ -52,6 +52,7 @@ OPTION = re.compile(r"(?<![\w-])--[a-z][a-z0-9]*(?:-[a-z0-9]+)*(?![\w*-])")
 # of other programs: kubectl, istioctl, helm, pytest, pip, curl, openssl, pilot-discovery, Envoy
 FOREIGN = {
     *("--all-namespaces", "--context", "--kubeconfig", "--namespace", "--output", "--selector"),
+    "--patch-file",
     *("--field-selector", "--for", "--timeout", "--type", "--watch", "--raw", "--overwrite"),
     *("--revision", "--set", "--values", "--version", "--install", "--reuse-values", "--tail"),
     *("--since", "--previous", "--help", "--mode", "--config-path", "--proxy-config"),

@@ -49,7 +49,7 @@ RUN = {
     "meshgate explain CP004": Expected(0, "CP004"),
     # docs/first-verdict.md
     "meshgate verify --snapshot=reports/snapshot.json.gz --check=CP004": OPEN,
-    "meshgate demo --checks=rules --check=SHOP-001": Expected(0, "GATE OPEN: 1 of 1 checks passed"),
+    "meshgate demo --checks=rules --check=SHOP-001": Expected(0, "GATE OPEN  1 passed"),
     # docs/run.md
     "meshgate verify --stage=controlplane --context=prod --target-version=1.31.0": NO_CLUSTER,
     ".venv/bin/pytest -m controlplane --context=prod --target-version=1.31.0": NO_CLUSTER,

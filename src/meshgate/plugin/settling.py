@@ -127,7 +127,10 @@ def suppressed(result: Outcome, row: Check, mesh: Mesh) -> Outcome:
     Args:
         result: of what the check raised.
         row: the check's row of the catalogue.
-        mesh: the capture; objects of it that nothing could look at are findings.
+        mesh: the capture; its objects that cannot be decoded are findings.
+
+    Returns:
+        The outcome.
     """
     whole = incomplete(result, mesh.evidence.undecodable(row.reads))
     return visible_outcome(suppress(whole, mesh.evidence.snapshot))

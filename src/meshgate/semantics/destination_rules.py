@@ -117,6 +117,14 @@ def matches_host(rule: DestinationRule, service: Service, domain: str = DEFAULT_
     """Return whether a rule's host is this Service.
 
     istiod completes only a name without dots, in the rule's namespace; `web.shop` matches nothing.
+
+    Args:
+        rule: the DestinationRule.
+        service: the Service.
+        domain: the cluster's domain.
+
+    Returns:
+        Whether it matches.
     """
     host, metadata = rule.spec.host, service.metadata
     full = f"{metadata.name}.{metadata.namespace}.svc"

@@ -54,5 +54,8 @@ def fully_qualified(host: str, namespace: str, domain: str = DEFAULT_DOMAIN) -> 
         host: the host as it is written.
         namespace: of the object that names it.
         domain: the cluster's.
+
+    Returns:
+        The full name.
     """
     return host if "." in host else f"{host}.{namespace}.svc.{domain}"

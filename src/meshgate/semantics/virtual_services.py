@@ -272,6 +272,9 @@ def destinations(
         routes: of one rule.
         namespace: of the rule's owner, in which Istio completes short names.
         domain: the cluster's.
+
+    Returns:
+        The destinations in the rule's order.
     """
     routes = tuple(routes)
     weighted = [each for each in routes if each.weight != 0] if len(routes) > 1 else routes

@@ -35,7 +35,7 @@ def test_the_demo_needs_nothing(
 
     assert run.code == code, run.out
     assert run.lines[0].startswith("a recording of a")
-    assert run.last.startswith(f"GATE {gate}: ")
+    assert run.last.startswith(f"GATE {gate}  ")
     assert {each.name for each in elsewhere.iterdir()} == {"reports"}
 
 
