@@ -17,9 +17,9 @@ from meshgate.collect.istiod import MONITORING_PORT
 from meshgate.report.text import unwrapped
 from meshgate.snapshot.model import Snapshot
 from meshgate.snapshot.store import save
-from tests import fakes
-from tests.fakes import Answers, Server
-from tests.verdict_lines import verdict_lines
+from tests.support import fakes
+from tests.support.fakes import Answers, Server
+from tests.support.verdict_lines import verdict_lines
 
 ROOT = Path(__file__).resolve().parents[1]
 

@@ -43,8 +43,9 @@ from meshgate.snapshot.new_pods import NewPod, NewPods, ResourceQuota
 from meshgate.snapshot.retry_after import HeaderRule, RetryFilters
 from meshgate.snapshot.store import load
 from meshgate.verdict import Basis, CouldNotVerify, NotApplicable
-from tests import upgrade_builders
-from tests.builders import (
+from tests.conftest import ROOT
+from tests.support import upgrade_builders
+from tests.support.builders import (
     HTTP,
     expecting,
     istiod,
@@ -58,8 +59,7 @@ from tests.builders import (
     snapshot,
     sync,
 )
-from tests.conftest import ROOT
-from tests.mtls_builders import SILENT, destination_rule, port_probe, port_probes, service
+from tests.support.mtls_builders import SILENT, destination_rule, port_probe, port_probes, service
 
 FOLDER = ROOT / "verification"
 SECTIONS = [

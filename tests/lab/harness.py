@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from meshgate.report.text import unwrapped
-from tests.verdict_lines import verdict_lines
+from tests.support.verdict_lines import verdict_lines
 
 ROOT = Path(__file__).parents[2]
 LAB = ROOT / "ci" / "lab" / "lab"

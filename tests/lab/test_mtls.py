@@ -13,7 +13,7 @@ from cryptography import x509
 
 from tests.lab.harness import OLD, Lab, Stage, until
 from tests.lab.rights import VERIFIER, grant
-from tests.webhook_builders import issued
+from tests.support.webhook_builders import issued
 
 Run = Callable[..., Stage]
 

@@ -17,8 +17,8 @@ from meshgate.catalogue import checks
 from meshgate.suppressions import read_waivers
 from tests.conftest import ROOT
 from tests.conventions.test_tree import FILES
+from tests.support.webhook_builders import issued
 from tests.unit.test_autoload import SUITE, comparable
-from tests.webhook_builders import issued
 
 PAGES = ("README.md", "docs/first-verdict.md", "docs/run.md", "docs/simulate.md")
 TUTORIAL = (ROOT / "docs/first-verdict.md").read_text()

@@ -7,10 +7,10 @@ import pytest
 
 from meshgate.snapshot.model import Snapshot
 from meshgate.snapshot.retry_after import RetryFilters
-from tests import ingress_builders
-from tests.builders import expecting, pushed, reading, retry_filter, snapshot, sync
 from tests.conftest import ROOT, Gate
-from tests.mtls_builders import PERMISSIVE, port_probe, port_probes
+from tests.support import ingress_builders
+from tests.support.builders import expecting, pushed, reading, retry_filter, snapshot, sync
+from tests.support.mtls_builders import PERMISSIVE, port_probe, port_probes
 
 FILES = sorted((ROOT / "verification").glob("*.py"))
 

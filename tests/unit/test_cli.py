@@ -19,10 +19,10 @@ from meshgate.collect.rights import (
 from meshgate.snapshot.items import ITEMS
 from meshgate.snapshot.model import Snapshot
 from meshgate.snapshot.store import load
-from tests import fakes
-from tests.builders import deployment, istiod, reading, sidecar, snapshot, sync, without
 from tests.conftest import Estate, Gate, Run, Serve
-from tests.fakes import refusal
+from tests.support import fakes
+from tests.support.builders import deployment, istiod, reading, sidecar, snapshot, sync, without
+from tests.support.fakes import refusal
 
 MESHGATE = ("-c", "from meshgate.cli import app; app()")
 

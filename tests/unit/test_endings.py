@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 
 from meshgate.snapshot.model import Snapshot
-from tests import fakes
-from tests.builders import pushed, reading, snapshot, sync, without
 from tests.conftest import Claims, Gate, Serve
-from tests.fakes import answer
+from tests.support import fakes
+from tests.support.builders import pushed, reading, snapshot, sync, without
+from tests.support.fakes import answer
 
 Recorded = Callable[[Snapshot], Path]
 

@@ -10,8 +10,9 @@ import pytest
 from meshgate.catalogue import checks
 from meshgate.snapshot.model import Snapshot
 from meshgate.snapshot.store import load, save
-from tests import fakes
-from tests.builders import (
+from tests.conftest import Claims, Estate, Gate
+from tests.support import fakes
+from tests.support.builders import (
     as_api,
     deployment,
     expecting,
@@ -27,8 +28,7 @@ from tests.builders import (
     waiting,
     without,
 )
-from tests.conftest import Claims, Estate, Gate
-from tests.fakes import Answer, Request, refusal
+from tests.support.fakes import Answer, Request, refusal
 
 Recorded = Callable[[Snapshot], Path]
 Lives = Callable[[Snapshot], Estate]

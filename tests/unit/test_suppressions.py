@@ -20,7 +20,7 @@ from meshgate.suppressions import (
     waiver_notes,
 )
 from meshgate.verdict import Finding, Outcome, Verdict
-from tests.builders import sidecar, snapshot
+from tests.support.builders import sidecar, snapshot
 
 TODAY = date(2026, 1, 2)  # on which the builders' snapshots are captured
 YESTERDAY = date(2026, 1, 1)

@@ -6,10 +6,10 @@ from collections.abc import Callable
 import pytest
 
 from meshgate.snapshot.model import Snapshot
-from tests import fakes
-from tests.builders import as_api, deployment, istiod, sidecar, snapshot
 from tests.conftest import ROOT, Estate, Gate
-from tests.fakes import Answer, Request
+from tests.support import fakes
+from tests.support.builders import as_api, deployment, istiod, sidecar, snapshot
+from tests.support.fakes import Answer, Request
 
 CLAIMS = ("-m", "controlplane", "-k", "rolled_out or connected")
 ROLLOUTS = "/apis/apps/v1/deployments"

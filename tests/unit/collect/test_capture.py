@@ -20,8 +20,9 @@ from meshgate.snapshot import items
 from meshgate.snapshot.istiod import ProxySync
 from meshgate.snapshot.items import OFFLINE_BUNDLE, closure
 from meshgate.snapshot.model import Expectations, Snapshot
-from tests import fakes
-from tests.builders import (
+from tests.conftest import Serve
+from tests.support import fakes
+from tests.support.builders import (
     CLUSTER,
     LISTENER,
     NOT_SENT,
@@ -34,8 +35,7 @@ from tests.builders import (
     snapshot,
     sync,
 )
-from tests.conftest import Serve
-from tests.fakes import Server, answer, refusal
+from tests.support.fakes import Server, answer, refusal
 
 # istiod's own clock: nothing of it may depend on ours
 THERE = datetime(2001, 2, 3, 4, 5, 6, tzinfo=UTC)

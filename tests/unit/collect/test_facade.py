@@ -15,10 +15,10 @@ import pytest
 from meshgate.collect.facade import Facade
 from meshgate.collect.facade_changes import Changed
 from meshgate.collect.kubernetes import Cluster
-from tests import fakes
-from tests.builders import as_api, pod
 from tests.conftest import Serve
-from tests.fakes import Answer, Request, Server, answer, refusal
+from tests.support import fakes
+from tests.support.builders import as_api, pod
+from tests.support.fakes import Answer, Request, Server, answer, refusal
 
 PODS = as_api([pod("web-1")])
 

@@ -14,10 +14,10 @@ from meshgate.snapshot.injector import InjectorConfig
 from meshgate.snapshot.items import Items
 from meshgate.snapshot.kubernetes import LabelSelector, Requirement
 from meshgate.snapshot.model import Expectations
-from tests import fakes
-from tests.builders import istiod, snapshot
 from tests.conftest import Serve
-from tests.fakes import Request, answer
+from tests.support import fakes
+from tests.support.builders import istiod, snapshot
+from tests.support.fakes import Request, answer
 
 CONFIG = """
 policy: enabled

@@ -15,10 +15,10 @@ from meshgate.collect.errors import ReadError
 from meshgate.collect.istioctl import analyze, precheck, version
 from meshgate.collect.kubernetes import Cluster
 from meshgate.snapshot.istioctl import Analysis, AnalysisMessage
-from tests import fakes
-from tests.builders import snapshot
 from tests.conftest import Serve
-from tests.fakes import Server, refusal
+from tests.support import fakes
+from tests.support.builders import snapshot
+from tests.support.fakes import Server, refusal
 
 MESSAGE = {
     "code": "IST0101",

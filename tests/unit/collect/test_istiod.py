@@ -15,10 +15,10 @@ from meshgate.collect.istiod import MONITORING_PORT, PATHS, Direct, read
 from meshgate.semantics.webhooks import Backend
 from meshgate.snapshot.istiod import IstiodReading
 from meshgate.snapshot.kubernetes import Pod
-from tests import fakes
-from tests.builders import istiod, sync
 from tests.conftest import Serve
-from tests.fakes import Answer, Answers, Request, Server
+from tests.support import fakes
+from tests.support.builders import istiod, sync
+from tests.support.fakes import Answer, Answers, Request, Server
 
 Replica = Callable[..., tuple[Pod, Server]]
 

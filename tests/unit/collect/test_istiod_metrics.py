@@ -8,10 +8,10 @@ import pytest
 from meshgate.collect import istiod_metrics as numbers
 from meshgate.collect.istiod import MONITORING_PORT, Direct
 from meshgate.snapshot.istiod import Conflict, Conflicts, IstiodMetrics
-from tests import fakes
-from tests.builders import istiod
 from tests.conftest import Serve
-from tests.fakes import Answer, Answers, Request
+from tests.support import fakes
+from tests.support.builders import istiod
+from tests.support.fakes import Answer, Answers, Request
 
 METRICS = """\
 # HELP pilot_total_xds_rejects Total number of XDS responses from pilot rejected by proxy.

@@ -12,10 +12,10 @@ from meshgate.collect import workloads
 from meshgate.collect.errors import ReadError
 from meshgate.collect.kubernetes import Cluster
 from meshgate.snapshot.upgrade import Provider, Settings
-from tests import fakes
-from tests.builders import snapshot
 from tests.conftest import Serve
-from tests.fakes import Request, answer
+from tests.support import fakes
+from tests.support.builders import snapshot
+from tests.support.fakes import Request, answer
 
 MESH = """
 extensionProviders:

@@ -18,10 +18,10 @@ from meshgate.collect.errors import ReadError
 from meshgate.collect.kubernetes import Cluster, NoCluster
 from meshgate.collect.lists import PAGE
 from meshgate.snapshot.items import KINDS, Kind
-from tests import fakes
-from tests.builders import as_api, pod
 from tests.conftest import Serve
-from tests.fakes import Answer, Answers, Request, Server, answer, refusal
+from tests.support import fakes
+from tests.support.builders import as_api, pod
+from tests.support.fakes import Answer, Answers, Request, Server, answer, refusal
 
 PODS = KINDS["pods"]
 FILTERS = KINDS["envoy_filters"]

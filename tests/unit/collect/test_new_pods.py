@@ -15,11 +15,11 @@ from meshgate.collect.kubernetes import Cluster
 from meshgate.snapshot.items import Items
 from meshgate.snapshot.model import Expectations
 from meshgate.snapshot.new_pods import NewPod, NewPods
-from tests import fakes
-from tests import webhook_builders as build
 from tests.conftest import Serve
-from tests.fakes import Request, answer, refusal
-from tests.webhook_server import Istiod
+from tests.support import fakes
+from tests.support import webhook_builders as build
+from tests.support.fakes import Request, answer, refusal
+from tests.support.webhook_server import Istiod
 
 PROXY = {
     "name": "istio-proxy",

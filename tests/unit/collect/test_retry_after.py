@@ -13,10 +13,10 @@ from meshgate.collect.kubernetes import Cluster
 from meshgate.semantics.meshes import OwnMesh
 from meshgate.snapshot.items import KINDS
 from meshgate.snapshot.retry_after import GivenConfig, HeaderRule, RetryFilters
-from tests import fakes
-from tests.builders import istiod, reading, sidecar, sync
 from tests.conftest import Serve
-from tests.fakes import Answer, Request, answer
+from tests.support import fakes
+from tests.support.builders import istiod, reading, sidecar, sync
+from tests.support.fakes import Answer, Request, answer
 
 ADDED = {"header": {"key": "retry-after", "value": "7"}}
 SECRET = "a-password"

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 
 from meshgate.collect.settle import Unsettled, settle
 from meshgate.snapshot.model import KnownProblem, Snapshot
-from tests.builders import snapshot
+from tests.support.builders import snapshot
 
 ITEMS = frozenset({"pods", "deployments"})
 WAITING = Unsettled(("a rollout",), frozenset({"deployments"}))

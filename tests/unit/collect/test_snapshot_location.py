@@ -13,10 +13,10 @@ from meshgate.collect.errors import ReadError
 from meshgate.collect.kubernetes import Cluster
 from meshgate.collect.snapshot_location import SnapshotLocation
 from meshgate.snapshot.store import UnusableSnapshot, load
-from tests import fakes
-from tests.builders import sidecar, snapshot
 from tests.conftest import Serve
-from tests.fakes import ANY, Answer, Request, answer, refusal
+from tests.support import fakes
+from tests.support.builders import sidecar, snapshot
+from tests.support.fakes import ANY, Answer, Request, answer, refusal
 
 MAPS = "/api/v1/namespaces/istio-system/configmaps"
 ADDRESS = "configmap://istio-system/baseline"

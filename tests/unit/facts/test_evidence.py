@@ -11,7 +11,7 @@ from meshgate.facts.mesh import Mesh
 from meshgate.snapshot.items import ITEMS, OFFLINE_BUNDLE
 from meshgate.snapshot.model import Gap, Undecodable
 from meshgate.verdict import CouldNotVerify
-from tests.builders import envoy_filter, snapshot, without
+from tests.support.builders import envoy_filter, snapshot, without
 
 FACTS: dict[str, tuple[Callable[[Mesh], Any], set[str]]] = {
     "unfinished_rollouts": (

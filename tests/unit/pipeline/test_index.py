@@ -11,8 +11,8 @@ from meshgate.pipeline.index import index
 from meshgate.report.json import report, write
 from meshgate.report.run import Run as Result
 from meshgate.verdict import Finding, Outcome, Verdict, ruling
-from tests.builders import expecting, snapshot
 from tests.conftest import Gate, Run
+from tests.support.builders import expecting, snapshot
 
 STAGE = {"CP001": "controlplane"}
 OPEN = Outcome("CP001", Verdict.PASS)

@@ -16,10 +16,10 @@ from meshgate.report.short import LINE, broken, short
 from meshgate.settings.reference import ObjectReference
 from meshgate.snapshot.model import Snapshot
 from meshgate.verdict import Finding, Outcome, Verdict, ruling
-from tests import fakes
-from tests.builders import AT, pushed, reading, snapshot, sync
 from tests.conftest import Gate, Serve
-from tests.fakes import ANY, Answer, Request, Server, answer, refusal
+from tests.support import fakes
+from tests.support.builders import AT, pushed, reading, snapshot, sync
+from tests.support.fakes import ANY, Answer, Request, Server, answer, refusal
 
 JOB = "/apis/batch/v1/namespaces/istio-system/jobs/control-plane-verification"
 EVENTS = "/api/v1/namespaces/istio-system/events"

@@ -8,9 +8,9 @@ import pytest
 
 from meshgate.collect.kubernetes import Cluster
 from meshgate.pipeline.restart import Stopped, restart
-from tests import fakes
 from tests.conftest import Serve
-from tests.fakes import ANY, Answer, Request, answer
+from tests.support import fakes
+from tests.support.fakes import ANY, Answer, Request, answer
 
 OLD, NEW = "1.28.2", "1.29.1"
 RESOURCES = {"Deployment": "deployments", "StatefulSet": "statefulsets", "DaemonSet": "daemonsets"}

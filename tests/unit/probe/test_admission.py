@@ -14,8 +14,8 @@ from meshgate.probe.admission import ask
 from meshgate.semantics.webhooks import Backend, Webhooks
 from meshgate.snapshot.kubernetes import Container, LabelSelector
 from meshgate.snapshot.wire import Admission
-from tests import webhook_builders as build
-from tests.webhook_server import Istiod
+from tests.support import webhook_builders as build
+from tests.support.webhook_server import Istiod
 
 PATCH = [
     {"op": "add", "path": "/spec/initContainers", "value": [{"name": "istio-init", "image": "i"}]},

@@ -11,7 +11,7 @@ from meshgate.probe import burst
 from meshgate.settings.target import Target
 from meshgate.snapshot.retry_after import Burst
 from tests.conftest import Serve
-from tests.fakes import Answer, Request
+from tests.support.fakes import Answer, Request
 
 
 def after(allowed: int, **headers: str) -> Callable[[Request], Answer]:

@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from meshgate.probe.client import CLOSED, Client, Planned
 from meshgate.probe.traffic import Traffic
 from meshgate.snapshot.ingress import Exchange, Request
-from tests.builders import AT, after
+from tests.support.builders import AT, after
 
 Serve = Callable[[socket.socket], None]
 HEAD = b"HTTP/1.1 200 OK\r\nserver: istio-envoy\r\n"

@@ -23,11 +23,11 @@ from meshgate.snapshot.ingress import OUTSIDE, PROBER, Exchange, Expected, Reque
 from meshgate.snapshot.ingress import Answer as Declared
 from meshgate.snapshot.kubernetes import Ingress as Address
 from meshgate.snapshot.kubernetes import LoadBalancer, Service, ServiceStatus
-from tests import fakes
-from tests import ingress_builders as build
 from tests.conftest import Serve
-from tests.fakes import Answer
-from tests.webhook_builders import ROOT, issued
+from tests.support import fakes
+from tests.support import ingress_builders as build
+from tests.support.fakes import Answer
+from tests.support.webhook_builders import ROOT, issued
 
 INSIDE = (Vantage(name="inside"),)
 ENVOY = {"server": "istio-envoy"}

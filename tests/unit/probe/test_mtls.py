@@ -19,7 +19,7 @@ from meshgate.probe.pace import Pace
 from meshgate.probe.signing import Identity
 from meshgate.probe.tls import StorageError
 from meshgate.snapshot.mtls import PortProbe
-from tests import webhook_builders as build
+from tests.support import webhook_builders as build
 
 NOW = datetime.now(UTC)
 BEGUN = NOW - timedelta(hours=1)

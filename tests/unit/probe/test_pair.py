@@ -13,9 +13,9 @@ from meshgate.collect.kubernetes import Cluster
 from meshgate.probe import pair, pair_manifests
 from meshgate.probe.plan import Plan
 from meshgate.snapshot.pair import PeerCall
-from tests import fakes
 from tests.conftest import Serve
-from tests.fakes import Answer, Request, answer, refusal
+from tests.support import fakes
+from tests.support.fakes import Answer, Request, answer, refusal
 
 PLAN = Plan(image="example.test/python:1", declared=("http://web.shop/",), seconds=1)
 JOBS = f"/apis/batch/v1/namespaces/{PLAN.namespace}/jobs"

@@ -16,7 +16,7 @@ import pytest
 
 from meshgate.probe import peer
 from tests.conftest import Serve
-from tests.fakes import Answer, Request
+from tests.support.fakes import Answer, Request
 
 XFCC = (
     'By=spiffe://d/ns/p/sa/default;Hash=1;Subject="";URI=spiffe://d/ns/other/sa/first,'

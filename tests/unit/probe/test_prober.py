@@ -8,7 +8,7 @@ from meshgate.probe.ingress import send
 from meshgate.probe.traffic import Traffic
 from meshgate.snapshot.ingress import PROBER, Request, Vantage
 from tests.conftest import Serve
-from tests.fakes import Answer
+from tests.support.fakes import Answer
 
 REQUEST = Request(
     vantage=PROBER,

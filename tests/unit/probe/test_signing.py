@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 
 from meshgate.probe import signing
 from meshgate.snapshot.wire import Signature, Signing
-from tests import webhook_builders as build
+from tests.support import webhook_builders as build
 
 URI = "spiffe://cluster.local/ns/istio-system/sa/verifier"
 CREDENTIAL = signing.Credential("a-token", build.IDENTITY)

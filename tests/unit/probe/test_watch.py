@@ -10,7 +10,7 @@ from meshgate.probe.traffic import Traffic
 from meshgate.probe.watch import Stream, problem, watched
 from meshgate.snapshot.ingress import Exchange, Request, Watch
 from tests.conftest import Serve
-from tests.fakes import Answer
+from tests.support.fakes import Answer
 
 
 def asked(path: str, **of: object) -> Request:

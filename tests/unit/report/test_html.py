@@ -12,7 +12,7 @@ from meshgate.report.page_data import Event
 from meshgate.report.run import Run
 from meshgate.snapshot.model import Expectations, Gap, KnownProblem
 from meshgate.verdict import Finding, Outcome, Verdict, ruling
-from tests.builders import istiod, pushed, reading, sidecar, snapshot, sync
+from tests.support.builders import istiod, pushed, reading, sidecar, snapshot, sync
 
 STAGE = {"CP001": "controlplane", "CP002": "controlplane"}
 EVIL = "</script><script>alert(1)</script><!--"

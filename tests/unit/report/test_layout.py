@@ -7,7 +7,7 @@ from meshgate.report.layout import BLOCKS, OBJECTS, Layout
 from meshgate.report.run import Run
 from meshgate.report.text import WIDTH
 from meshgate.verdict import Finding, Outcome, Verdict, ruling
-from tests.builders import snapshot
+from tests.support.builders import snapshot
 from tests.unit.report.test_causes import FILTER, PUSH, STAGES, old
 
 FAIL, PASS = Verdict.FAIL, Verdict.PASS

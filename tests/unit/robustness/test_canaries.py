@@ -15,10 +15,10 @@ from meshgate.report.visible import visible
 from meshgate.settings import TOPICS, Setting, definitions
 from meshgate.snapshot.istiod import ProxySync
 from meshgate.snapshot.items import KINDS
-from tests import fakes
-from tests.builders import as_api, deployment, istiod, sidecar, snapshot
 from tests.conftest import Estate, Gate
-from tests.fakes import Answer, Request, answer
+from tests.support import fakes
+from tests.support.builders import as_api, deployment, istiod, sidecar, snapshot
+from tests.support.fakes import Answer, Request, answer
 from tests.support.filled import filled
 
 Estates = Callable[..., Estate]

@@ -30,8 +30,8 @@ from meshgate.settings import TOPICS, SettingsError, definitions, read_file
 from meshgate.snapshot.items import KINDS
 from meshgate.snapshot.store import UnusableSnapshot, unpack
 from meshgate.suppressions import UnusableWaivers, read_waivers
-from tests import fakes
-from tests.builders import istiod as istiod_pod
+from tests.support import fakes
+from tests.support.builders import istiod as istiod_pod
 from tests.support.fuzzing import ROOT, camel, corpus, examples, mutated, mutated_bytes
 
 AT = datetime(2026, 1, 2, tzinfo=UTC)

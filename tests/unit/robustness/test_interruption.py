@@ -15,10 +15,10 @@ import pytest
 
 from meshgate.catalogue import STAGES
 from meshgate.snapshot.items import KINDS
-from tests import fakes
-from tests.builders import deployment, istiod, sidecar, snapshot
 from tests.conftest import ROOT, Estate
-from tests.fakes import Answer, Request, Server
+from tests.support import fakes
+from tests.support.builders import deployment, istiod, sidecar, snapshot
+from tests.support.fakes import Answer, Request, Server
 
 Estates = Callable[..., Estate]
 

@@ -18,7 +18,7 @@ from meshgate.snapshot.istio import (
     VirtualServiceSpec,
 )
 from meshgate.snapshot.kubernetes import Metadata, Service, ServicePort, ServiceSpec
-from tests.builders import sidecar
+from tests.support.builders import sidecar
 
 
 def at(name: str, namespace: str = "shop") -> Metadata:

@@ -5,8 +5,8 @@ import pytest
 from meshgate.semantics.meshes import OwnMesh, local_clusters
 from meshgate.snapshot.injector import InjectorConfig
 from meshgate.snapshot.kubernetes import Annotations, LabelSelector
-from tests.builders import istiod, reading, sidecar, sync
-from tests.webhook_builders import namespace
+from tests.support.builders import istiod, reading, sidecar, sync
+from tests.support.webhook_builders import namespace
 
 OURS, THEIRS = istiod(), istiod("istiod-b", namespace="istio-system-b")
 WATCHING = InjectorConfig(

@@ -4,7 +4,7 @@ import pytest
 
 from meshgate.semantics import pods
 from meshgate.snapshot.kubernetes import Condition, ContainerStatus, Pod
-from tests.builders import pod, running, sidecar, terminated, waiting
+from tests.support.builders import pod, running, sidecar, terminated, waiting
 
 
 def test_a_pod_is_ready_when_the_kubelet_says_so_and_nobody_deletes_it() -> None:

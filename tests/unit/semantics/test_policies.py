@@ -4,8 +4,8 @@ import pytest
 
 from meshgate.semantics.policies import DEFAULT, Mode, Policies
 from meshgate.snapshot.istio import PeerAuthentication
-from tests.builders import after, pod
-from tests.mtls_builders import peer
+from tests.support.builders import after, pod
+from tests.support.mtls_builders import peer
 
 WEB = {"app": "web"}
 

@@ -27,7 +27,7 @@ from meshgate.snapshot.istio import (
 )
 from meshgate.snapshot.istio import VirtualService as Virtual
 from meshgate.snapshot.kubernetes import Metadata, Service, ServicePort, ServiceSpec
-from tests import ingress_builders as build
+from tests.support import ingress_builders as build
 
 
 def urls(requests: list[Request]) -> list[str]:

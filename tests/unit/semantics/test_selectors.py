@@ -6,7 +6,7 @@ import pytest
 from meshgate.semantics.selectors import selects
 from meshgate.semantics.webhooks import injection_enabled
 from meshgate.snapshot.kubernetes import LabelSelector, Requirement
-from tests.webhook_builders import namespace, row
+from tests.support.webhook_builders import namespace, row
 
 LABELS = {"app": "web", "tier": ""}
 

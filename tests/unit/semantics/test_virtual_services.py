@@ -8,7 +8,7 @@ import pytest
 from meshgate.semantics.requests import hidden_routes, requests
 from meshgate.snapshot.ingress import Request
 from meshgate.snapshot.istio import Server, VirtualService
-from tests import ingress_builders as build
+from tests.support import ingress_builders as build
 
 WEB = {"destination": {"host": "web"}}
 HTTP_ONLY = (build.gateway(build.server()),)

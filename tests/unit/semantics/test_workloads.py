@@ -21,9 +21,9 @@ from meshgate.snapshot.kubernetes import (
     ServicePort,
 )
 from meshgate.snapshot.model import Expectations
-from tests.builders import HTTP, pod, running, sidecar, terminated
-from tests.mtls_builders import service
-from tests.webhook_builders import namespace
+from tests.support.builders import HTTP, pod, running, sidecar, terminated
+from tests.support.mtls_builders import service
+from tests.support.webhook_builders import namespace
 
 TCP = ContainerPort(container_port=9000, name="tcp")
 

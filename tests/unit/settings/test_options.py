@@ -9,8 +9,8 @@ from typer.core import TyperGroup
 from meshgate.cli import app
 from meshgate.settings import TOPICS, definitions
 from meshgate.snapshot.model import Snapshot
-from tests.builders import snapshot
 from tests.conftest import Gate
+from tests.support.builders import snapshot
 
 Recorded = Callable[[Snapshot], Path]
 

@@ -7,7 +7,7 @@ import pytest
 
 from meshgate.snapshot.base import Base
 from meshgate.snapshot.kubernetes import Pod
-from tests.builders import expecting, mesh, sidecar, snapshot
+from tests.support.builders import expecting, mesh, sidecar, snapshot
 
 # in the fixture's environment, arguments, command, foreign annotation and last-applied object
 PLANTED = b"planted-secret"

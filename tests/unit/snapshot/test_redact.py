@@ -10,7 +10,7 @@ from meshgate.snapshot.istio import HttpMatch, StringMatch
 from meshgate.snapshot.istioctl import Analysis
 from meshgate.snapshot.items import KINDS
 from meshgate.snapshot.model import Gap
-from tests.builders import message, pushed, reading, sidecar, snapshot, sync, waiting
+from tests.support.builders import message, pushed, reading, sidecar, snapshot, sync, waiting
 from tests.support.filled import filled
 
 SECRET = "s3cr3tS3cr3t"

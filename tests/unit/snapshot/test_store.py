@@ -15,7 +15,7 @@ from meshgate.snapshot import store
 from meshgate.snapshot.istioctl import Analysis
 from meshgate.snapshot.model import SCHEMA, Gap, Snapshot
 from meshgate.snapshot.store import FORMAT, UnusableSnapshot, load, save
-from tests.builders import (
+from tests.support.builders import (
     LISTENER,
     after,
     envoy_filter,

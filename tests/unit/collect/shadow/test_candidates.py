@@ -11,9 +11,9 @@ import pytest
 from meshgate.collect.kubernetes import Cluster
 from meshgate.collect.shadow.candidates import Candidate, candidates
 from meshgate.collect.shadow.proxies import Proxy
-from tests import fakes
 from tests.conftest import Serve
-from tests.fakes import answer, refusal
+from tests.support import fakes
+from tests.support.fakes import answer, refusal
 
 WEB = Proxy("web-1", "shop", {"app": "web"}, "sidecar~192.0.2.1~web-1.shop~x", "web.shop", {}, {})
 

@@ -19,9 +19,9 @@ from meshgate.semantics.config_diff import Resources
 from meshgate.semantics.injection import Shape
 from meshgate.snapshot.items import Kind
 from meshgate.snapshot.offline_bundle import Listed, OfflineBundle
-from tests import fakes
 from tests.conftest import Serve
-from tests.fakes import answer
+from tests.support import fakes
+from tests.support.fakes import answer
 
 SECRET = "hidden-value"
 PROXY = {

@@ -7,9 +7,9 @@ import pytest
 
 from meshgate.collect.kubernetes import Cluster
 from meshgate.collect.shadow.proxies import Proxy, alike, read
-from tests import fakes
 from tests.conftest import Serve
-from tests.fakes import answer
+from tests.support import fakes
+from tests.support.fakes import answer
 
 MESH = {"defaultConfig": {"concurrency": 2, "proxyMetadata": {"A": "mesh", "B": "mesh"}}}
 

@@ -17,9 +17,9 @@ import pytest
 from meshgate.collect.errors import ReadError
 from meshgate.collect.kubernetes import Cluster
 from meshgate.collect.shadow.target import Launch, Rendered, rendered
-from tests import fakes
 from tests.conftest import Serve
-from tests.fakes import answer, refusal
+from tests.support import fakes
+from tests.support.fakes import answer, refusal
 
 MESH = {
     "kind": "ConfigMap",

@@ -16,7 +16,7 @@ from meshgate.collect.shadow.target import Launch, Running, rendered
 from meshgate.snapshot.offline_bundle import Listed, OfflineBundle
 from meshgate.snapshot.shadow import TemplateReview
 from tests.conftest import Serve
-from tests.fakes import Answer, Request
+from tests.support.fakes import Answer, Request
 
 RUNNING_MESH = RecordedRunningMesh(OfflineBundle(injected={"shop": {}}))
 BUILT = sorted(Path.home().glob(".cache/meshgate-lab/cache/istio-*/bin/pilot-discovery"))

@@ -9,8 +9,8 @@ from meshgate.facts.mesh import Mesh
 from meshgate.snapshot.kubernetes import LabelSelector
 from meshgate.snapshot.wire import Certificate
 from meshgate.verdict import CouldNotVerify, Finding, NotApplicable
-from tests import builders
-from tests import webhook_builders as build
+from tests.support import builders
+from tests.support import webhook_builders as build
 
 
 def mesh(**changes: Any) -> Mesh:

@@ -24,7 +24,7 @@ from meshgate.snapshot.istioctl import Analysis, AnalysisMessage
 from meshgate.snapshot.kubernetes import Metadata
 from meshgate.snapshot.model import Before
 from meshgate.verdict import CouldNotVerify
-from tests.builders import AT, expecting, mesh, message, without
+from tests.support.builders import AT, expecting, mesh, message, without
 
 ERROR = message("IST0101", text='Referenced gateway not found: "shop/missing"')
 CREDENTIAL = message(

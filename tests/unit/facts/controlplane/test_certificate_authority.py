@@ -12,8 +12,8 @@ from meshgate.snapshot.injector import InjectorConfig
 from meshgate.snapshot.kubernetes import Annotations, LabelSelector
 from meshgate.snapshot.wire import Certificate, Signing
 from meshgate.verdict import CouldNotVerify, Finding, NotApplicable
-from tests import builders
-from tests import webhook_builders as build
+from tests.support import builders
+from tests.support import webhook_builders as build
 
 
 def mesh(**changes: Any) -> Mesh:

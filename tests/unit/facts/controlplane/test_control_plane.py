@@ -11,7 +11,7 @@ from meshgate.facts.mesh import Mesh
 from meshgate.facts.overview import control_plane_summary, overview
 from meshgate.snapshot.kubernetes import Deployment, Pod
 from meshgate.verdict import CouldNotVerify, Finding, NotApplicable
-from tests.builders import (
+from tests.support.builders import (
     deployment,
     expecting,
     istiod,

@@ -16,7 +16,7 @@ from meshgate.snapshot.istio import (
 from meshgate.snapshot.kubernetes import Metadata
 from meshgate.snapshot.mesh_config import EffectiveConfig, MeshConfig
 from meshgate.verdict import CouldNotVerify, NotApplicable
-from tests.builders import mesh
+from tests.support.builders import mesh
 
 WHERE = Metadata(name="login", namespace="shop")
 

@@ -30,7 +30,7 @@ from meshgate.snapshot.kubernetes import (
     Terminated,
 )
 from meshgate.verdict import CouldNotVerify, Finding
-from tests.builders import AT, istiod, mesh, numbers, running
+from tests.support.builders import AT, istiod, mesh, numbers, running
 
 BUCKET, COUNT = "pilot_proxy_convergence_time_bucket", "pilot_proxy_convergence_time_count"
 REJECTS = "pilot_total_xds_rejects|lds"

@@ -10,7 +10,7 @@ from meshgate.snapshot.kubernetes import Metadata, Namespace
 from meshgate.snapshot.model import Before
 from meshgate.snapshot.new_pods import LimitRange, NewPod, NewPods, ResourceQuota
 from meshgate.verdict import CouldNotVerify, NotApplicable
-from tests.builders import AT, expecting, snapshot
+from tests.support.builders import AT, expecting, snapshot
 
 INIT = {
     "name": "istio-init",

@@ -17,7 +17,7 @@ from meshgate.snapshot.kubernetes import (
     UpdateStrategy,
 )
 from meshgate.verdict import CouldNotVerify, NotApplicable
-from tests.builders import istiod, mesh, pod, reading, running, sidecar, sync, waiting
+from tests.support.builders import istiod, mesh, pod, reading, running, sidecar, sync, waiting
 
 CNI_LABELS = {"k8s-app": "istio-cni-node"}
 

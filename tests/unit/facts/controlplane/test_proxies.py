@@ -11,7 +11,7 @@ from meshgate.snapshot.istio import EnvoyFilter
 from meshgate.snapshot.istiod import ProxySync, SyncState
 from meshgate.snapshot.kubernetes import Annotations, Owner, Pod
 from meshgate.verdict import CouldNotVerify, Finding, NotApplicable
-from tests.builders import (
+from tests.support.builders import (
     CLUSTER,
     LISTENER,
     NOT_SENT,

@@ -9,8 +9,8 @@ from meshgate.facts.mesh import Mesh
 from meshgate.semantics.workloads import injected_revision
 from meshgate.snapshot.kubernetes import Annotations, LabelSelector, Pod
 from meshgate.verdict import Finding, NotApplicable
-from tests import builders
-from tests import webhook_builders as build
+from tests.support import builders
+from tests.support import webhook_builders as build
 
 PROD = LabelSelector(match_labels={"istio.io/rev": "prod"})
 

@@ -18,8 +18,8 @@ from meshgate.snapshot.istio import (
 )
 from meshgate.snapshot.kubernetes import Annotations, ContainerPort, ServicePort
 from meshgate.verdict import Finding, NotApplicable
-from tests.builders import istiod, mesh, sidecar
-from tests.mtls_builders import authorization, port_probe, port_probes, service, shown
+from tests.support.builders import istiod, mesh, sidecar
+from tests.support.mtls_builders import authorization, port_probe, port_probes, service, shown
 
 DENIED = shown("answered", status=403, denied=True)
 LET_IN = shown("answered", status=200)

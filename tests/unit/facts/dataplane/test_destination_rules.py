@@ -16,8 +16,8 @@ from meshgate.snapshot.istio import (
 )
 from meshgate.snapshot.kubernetes import Metadata
 from meshgate.verdict import Finding, NotApplicable
-from tests.builders import HTTP, istiod, mesh, pod, running, sidecar
-from tests.mtls_builders import destination_rule, peer, service
+from tests.support.builders import HTTP, istiod, mesh, pod, running, sidecar
+from tests.support.mtls_builders import destination_rule, peer, service
 
 DISABLE = ClientTls(mode="DISABLE")
 WEB = sidecar(ip="10.0.0.1", ports=(HTTP,), labels={"app": "web", "version": "v1"})

@@ -21,8 +21,8 @@ from meshgate.snapshot.kubernetes import (
 )
 from meshgate.snapshot.mtls import Attempt, PortProbe
 from meshgate.verdict import CouldNotVerify, Finding, NotApplicable
-from tests.builders import HTTP, expecting, istiod, mesh, pod, running, sidecar
-from tests.mtls_builders import (
+from tests.support.builders import HTTP, expecting, istiod, mesh, pod, running, sidecar
+from tests.support.mtls_builders import (
     ANSWERED,
     DISABLED,
     PERMISSIVE,
@@ -34,7 +34,7 @@ from tests.mtls_builders import (
     port_probes,
     shown,
 )
-from tests.webhook_builders import AT
+from tests.support.webhook_builders import AT
 
 
 def wire(seen: PortProbe | None = None, policy: str = "STRICT", **changes: Any) -> MtlsProbes:

@@ -11,8 +11,8 @@ from meshgate.snapshot.kubernetes import ServicePort
 from meshgate.snapshot.model import Before, Expectations
 from meshgate.snapshot.pair import Pair, Peer, PeerCall
 from meshgate.verdict import CouldNotVerify, NotApplicable
-from tests.builders import AT, HTTP, expecting, mesh, sidecar
-from tests.mtls_builders import service
+from tests.support.builders import AT, HTTP, expecting, mesh, sidecar
+from tests.support.mtls_builders import service
 
 NAMESPACE = "istio-verification-probes"
 US = f"spiffe://cluster.local/ns/{NAMESPACE}/sa/default"

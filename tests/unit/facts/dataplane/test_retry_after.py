@@ -11,7 +11,7 @@ from meshgate.semantics.retry_after import retry_after_error
 from meshgate.snapshot.istiod import ProxySync
 from meshgate.snapshot.retry_after import GivenConfig, HeaderRule, RetryFilter, RetryFilters
 from meshgate.verdict import CouldNotVerify, NotApplicable
-from tests.builders import (
+from tests.support.builders import (
     LUA,
     expecting,
     given,

@@ -9,7 +9,7 @@ from meshgate.semantics.retry_after import matching_pod_labels
 from meshgate.snapshot.pair import Pair, Peer, PeerCall
 from meshgate.snapshot.retry_after import Burst, HeaderRule, RetryFilters
 from meshgate.verdict import CouldNotVerify, NotApplicable
-from tests.builders import AT, LUA, expecting, mesh, retry_filter, retry_patch
+from tests.support.builders import AT, LUA, expecting, mesh, retry_filter, retry_patch
 from tests.unit.facts.dataplane.test_probe_pair import BOTH, NAMESPACE, PROXY, call, lines
 
 # --- answers ------------------------------------------------------------------------------------

@@ -22,7 +22,7 @@ from meshgate.snapshot.kubernetes import (
     UpdateStrategy,
 )
 from meshgate.verdict import CouldNotVerify, NotApplicable
-from tests.builders import (
+from tests.support.builders import (
     deployment,
     expecting,
     istiod,
@@ -34,7 +34,7 @@ from tests.builders import (
     sync,
     terminated,
 )
-from tests.webhook_builders import injector, namespace
+from tests.support.webhook_builders import injector, namespace
 
 LABELS = {"app": "web", "pod-template-hash": "5d4f"}
 OF_DEPLOYMENT = Owner(kind="ReplicaSet", name="web-5d4f", controller=True)

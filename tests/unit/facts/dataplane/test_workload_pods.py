@@ -22,8 +22,8 @@ from meshgate.snapshot.kubernetes import (
     TemplateMetadata,
 )
 from meshgate.verdict import CouldNotVerify, Finding, NotApplicable
-from tests.builders import AT, deployment, istiod, mesh, pod, waiting
-from tests.webhook_builders import namespace
+from tests.support.builders import AT, deployment, istiod, mesh, pod, waiting
+from tests.support.webhook_builders import namespace
 
 REFUSAL = (
     'admission webhook "namespace.sidecar-injector.istio.io" denied the request: invalid '

@@ -8,7 +8,7 @@ import pytest
 from meshgate.facts.ingress.certificates import ServedCertificates
 from meshgate.snapshot.ingress import Ingress
 from meshgate.verdict import Finding
-from tests import ingress_builders as build
+from tests.support import ingress_builders as build
 
 
 def certificates(**changes: Any) -> ServedCertificates:

@@ -6,7 +6,7 @@ import pytest
 
 from meshgate.facts.ingress.comparison import TrafficComparison
 from meshgate.verdict import NotApplicable
-from tests import ingress_builders as build
+from tests.support import ingress_builders as build
 
 
 def comparison(**changes: Any) -> TrafficComparison:

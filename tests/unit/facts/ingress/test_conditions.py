@@ -18,9 +18,9 @@ from meshgate.snapshot.gateway_api import (
 from meshgate.snapshot.kubernetes import Metadata
 from meshgate.snapshot.model import Before
 from meshgate.verdict import Finding, NotApplicable
-from tests import builders
-from tests import ingress_builders as build
-from tests.builders import AT, expecting
+from tests.support import builders
+from tests.support import ingress_builders as build
+from tests.support.builders import AT, expecting
 
 
 def conditions(**changes: Any) -> GatewayConditions:

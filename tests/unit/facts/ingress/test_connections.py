@@ -8,8 +8,8 @@ import pytest
 from meshgate.facts.ingress.connections import GatewayConnections
 from meshgate.snapshot.ingress import Ingress
 from meshgate.verdict import CouldNotVerify, Finding
-from tests import ingress_builders as build
-from tests.builders import expecting
+from tests.support import ingress_builders as build
+from tests.support.builders import expecting
 
 
 def connections(**changes: Any) -> GatewayConnections:

@@ -10,7 +10,7 @@ from meshgate.semantics.declared_answers import missing, planned_request, read_a
 from meshgate.snapshot.ingress import Answer, Exchange, Expected, Request, Vantage
 from meshgate.snapshot.model import Expectations
 from meshgate.verdict import CouldNotVerify, Finding, NotApplicable
-from tests import ingress_builders as build
+from tests.support import ingress_builders as build
 
 ANSWER = Answer(host=build.HOST, path="/a", expect=Expected(headers={"X-A": "1"}, body="yes"))
 

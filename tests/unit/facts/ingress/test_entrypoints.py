@@ -16,8 +16,8 @@ from meshgate.snapshot.kubernetes import (
 )
 from meshgate.snapshot.kubernetes import Ingress as Address
 from meshgate.verdict import Finding
-from tests import builders
-from tests import ingress_builders as build
+from tests.support import builders
+from tests.support import ingress_builders as build
 
 
 def entrypoints(**changes: Any) -> GatewayEntrypoints:

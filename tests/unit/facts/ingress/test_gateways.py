@@ -11,9 +11,9 @@ from meshgate.facts.ingress.routes import RouteAnswers
 from meshgate.snapshot.ingress import Exchange, Ingress, Vantage
 from meshgate.snapshot.model import Before
 from meshgate.verdict import Finding
-from tests import builders
-from tests import ingress_builders as build
-from tests.builders import AT, expecting
+from tests.support import builders
+from tests.support import ingress_builders as build
+from tests.support.builders import AT, expecting
 
 
 def routes(**changes: Any) -> RouteAnswers:

@@ -8,8 +8,8 @@ from msgspec.structs import replace
 from meshgate.facts.ingress.rollout import GatewayRollout
 from meshgate.snapshot.kubernetes import Annotations, Pod
 from meshgate.verdict import Finding, NotApplicable
-from tests import builders
-from tests import ingress_builders as build
+from tests.support import builders
+from tests.support import ingress_builders as build
 
 
 def rollout(**changes: Any) -> GatewayRollout:

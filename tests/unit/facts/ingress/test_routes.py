@@ -8,8 +8,8 @@ import pytest
 from meshgate.facts.ingress.routes import RouteAnswers
 from meshgate.snapshot.ingress import Exchange, Ingress, Vantage
 from meshgate.verdict import CouldNotVerify, Finding, NotApplicable
-from tests import ingress_builders as build
-from tests.builders import expecting
+from tests.support import ingress_builders as build
+from tests.support.builders import expecting
 
 
 def routes(**changes: Any) -> RouteAnswers:

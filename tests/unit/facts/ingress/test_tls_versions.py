@@ -7,7 +7,7 @@ import pytest
 from meshgate.facts.ingress.tls_versions import TlsVersions
 from meshgate.snapshot.istio import Server, ServerTls
 from meshgate.verdict import CouldNotVerify, NotApplicable
-from tests import ingress_builders as build
+from tests.support import ingress_builders as build
 from tests.unit.facts.ingress.test_routes import told
 
 REFUSED = {"stage": "handshake", "error": "refused", "alert": "TLSV1_ALERT_PROTOCOL_VERSION"}

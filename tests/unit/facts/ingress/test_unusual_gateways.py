@@ -18,9 +18,9 @@ from meshgate.snapshot.istio import (
 )
 from meshgate.snapshot.kubernetes import Annotations, LabelSelector, Metadata
 from meshgate.verdict import CouldNotVerify, NotApplicable
-from tests import builders, webhook_builders
-from tests import ingress_builders as build
-from tests.builders import expecting
+from tests.support import builders, webhook_builders
+from tests.support import ingress_builders as build
+from tests.support.builders import expecting
 
 OLD = builders.istiod("istiod-old", revision="default")
 NEW = builders.istiod("istiod-new", revision="1-29-1")

@@ -9,8 +9,8 @@ from meshgate.facts.ingress.watch import Watched
 from meshgate.facts.mesh import Mesh
 from meshgate.snapshot.ingress import Trouble, Watch
 from meshgate.verdict import CouldNotVerify, NotApplicable
-from tests import ingress_builders as build
-from tests.builders import AT, expecting
+from tests.support import ingress_builders as build
+from tests.support.builders import AT, expecting
 
 ASKED = "GET http://shop.example.com:80/ from inside"
 

@@ -5,8 +5,8 @@ import pytest
 from meshgate.facts.mesh import Mesh
 from meshgate.snapshot.istio import ConfigPatch
 from meshgate.verdict import CouldNotVerify, NotApplicable
-from tests.builders import expecting, mesh, reading, sync
-from tests.upgrade_builders import patch, patched
+from tests.support.builders import expecting, mesh, reading, sync
+from tests.support.upgrade_builders import patch, patched
 
 
 def upgraded(*patches: ConfigPatch) -> Mesh:

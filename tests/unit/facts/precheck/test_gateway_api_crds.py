@@ -8,8 +8,8 @@ from meshgate.facts.precheck.gateway_api_crds import GatewayApi
 from meshgate.snapshot.gateway_api import Route
 from meshgate.snapshot.kubernetes import Metadata
 from meshgate.verdict import CouldNotVerify, NotApplicable
-from tests.builders import expecting, mesh, reading
-from tests.upgrade_builders import definition, settings
+from tests.support.builders import expecting, mesh, reading
+from tests.support.upgrade_builders import definition, settings
 
 GROUP = "gateway.networking.k8s.io"
 ALPHA = settings(variables={"PILOT_ENABLE_ALPHA_GATEWAY_API": "true"})

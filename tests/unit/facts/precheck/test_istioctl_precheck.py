@@ -5,8 +5,8 @@ import pytest
 from meshgate.facts.mesh import Mesh
 from meshgate.snapshot.istioctl import Analysis, AnalysisMessage
 from meshgate.verdict import CouldNotVerify
-from tests.builders import VERSION, expecting, mesh
-from tests.upgrade_builders import said
+from tests.support.builders import VERSION, expecting, mesh
+from tests.support.upgrade_builders import said
 
 
 def checked(*messages: AnalysisMessage, refused: tuple[str, ...] = ()) -> Mesh:

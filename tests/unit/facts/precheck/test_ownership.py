@@ -12,8 +12,8 @@ from meshgate.snapshot.kubernetes import (
     WebhookMetadata,
 )
 from meshgate.verdict import NotApplicable
-from tests.builders import deployment, mesh
-from tests.webhook_builders import injector, namespace, validator
+from tests.support.builders import deployment, mesh
+from tests.support.webhook_builders import injector, namespace, validator
 
 
 def managed(

@@ -4,7 +4,7 @@ import pytest
 
 from meshgate.snapshot.kubernetes import Container
 from meshgate.verdict import CouldNotVerify
-from tests.builders import expecting, istiod, mesh, reading, sidecar, sync
+from tests.support.builders import expecting, istiod, mesh, reading, sidecar, sync
 
 
 def runs(version: str, proxy: str = "1.28.2") -> tuple[object, ...]:

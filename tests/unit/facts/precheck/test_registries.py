@@ -5,8 +5,8 @@ import pytest
 
 from meshgate.facts.mesh import Mesh
 from meshgate.snapshot.kubernetes import Container, Owner, Pod
-from tests.builders import mesh, sidecar
-from tests.upgrade_builders import settings, workload
+from tests.support.builders import mesh, sidecar
+from tests.support.upgrade_builders import settings, workload
 
 
 def with_image(image: str, pod: Pod | None = None) -> Pod:

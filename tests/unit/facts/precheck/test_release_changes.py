@@ -61,9 +61,9 @@ from meshgate.snapshot.kubernetes import (
     WebhookMetadata,
 )
 from meshgate.verdict import CouldNotVerify, Finding
-from tests.builders import expecting, istiod, mesh, pod, reading, running, sync
-from tests.upgrade_builders import definition, patch, patched, settings, workload
-from tests.webhook_builders import namespace
+from tests.support.builders import expecting, istiod, mesh, pod, reading, running, sync
+from tests.support.upgrade_builders import definition, patch, patched, settings, workload
+from tests.support.webhook_builders import namespace
 
 ISTIOD = "Deployment istio-system/istiod"
 ALPHA = {"PILOT_ENABLE_ALPHA_GATEWAY_API": "true"}

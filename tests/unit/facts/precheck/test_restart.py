@@ -7,9 +7,9 @@ import pytest
 
 from meshgate.snapshot.kubernetes import Owner, Pod
 from meshgate.verdict import NotApplicable
-from tests.builders import istiod, mesh, pod, running, sidecar
-from tests.upgrade_builders import budget, workload
-from tests.webhook_builders import namespace
+from tests.support.builders import istiod, mesh, pod, running, sidecar
+from tests.support.upgrade_builders import budget, workload
+from tests.support.webhook_builders import namespace
 
 
 def web(**of_the_pod: Any) -> Pod:

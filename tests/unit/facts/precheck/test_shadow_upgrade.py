@@ -18,7 +18,7 @@ from meshgate.snapshot.shadow import (
     TemplateReview,
 )
 from meshgate.verdict import CouldNotVerify, Finding, NotApplicable
-from tests.builders import expecting, mesh, pod
+from tests.support.builders import expecting, mesh, pod
 
 
 def shadow(*classes: ProxyClass, refused: tuple[str, ...] = ()) -> Shadow:

@@ -9,8 +9,8 @@ from meshgate.facts.mesh import Mesh
 from meshgate.semantics.releases import read_support, shipped
 from meshgate.snapshot.model import Expectations
 from meshgate.verdict import CouldNotVerify, NotApplicable
-from tests.builders import deployment, expecting, mesh, reading, sync
-from tests.upgrade_builders import patch, patched
+from tests.support.builders import deployment, expecting, mesh, reading, sync
+from tests.support.upgrade_builders import patch, patched
 
 
 def runs(version: str, proxy: str = "1.28.2") -> tuple[object, ...]:

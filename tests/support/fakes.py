@@ -23,7 +23,7 @@ import msgspec
 from meshgate.snapshot.istiod import ProxySync
 from meshgate.snapshot.items import KINDS, Kind
 from meshgate.snapshot.model import Snapshot
-from tests.builders import as_api
+from tests.support.builders import as_api
 
 GIT_VERSION = {"major": "1", "minor": "34", "gitVersion": "v1.34.4"}
 

@@ -45,7 +45,7 @@ from meshgate.snapshot.retry_after import (
     RetryFilters,
     RetryPatch,
 )
-from tests import mtls_builders, upgrade_builders, webhook_builders
+from tests.support import mtls_builders, upgrade_builders, webhook_builders
 
 AT = datetime(2026, 1, 2, 12, 0, 0, tzinfo=UTC)
 VERSION = "1.29.1"

@@ -15,7 +15,7 @@ from typing import Any
 from cryptography import x509
 
 from meshgate.semantics.webhooks import Backend
-from tests import webhook_builders as build
+from tests.support import webhook_builders as build
 
 Answer = Callable[[str, dict[str, Any]], tuple[int, bytes]]
 

@@ -1,4 +1,4 @@
-"""A gateway in a line or two: well unless told otherwise.  As tests/builders.py, for stage C."""
+"""Build the evidence of stage C in a line or two; healthy unless a test changes it."""
 
 from collections.abc import Iterable
 from datetime import timedelta
@@ -60,8 +60,8 @@ from meshgate.snapshot.kubernetes import (
 )
 from meshgate.snapshot.model import Snapshot
 from meshgate.snapshot.wire import Certificate
-from tests import builders
-from tests.builders import AT, VERSION
+from tests.support import builders
+from tests.support.builders import AT, VERSION
 
 NAMESPACE = "ways"
 LABELS = {"istio": "front"}

@@ -20,7 +20,7 @@ from meshgate.snapshot.istio import (
 from meshgate.snapshot.kubernetes import Metadata, Service, ServicePort, ServiceSpec
 from meshgate.snapshot.mtls import Attempt, PortProbe, PortProbes
 from meshgate.snapshot.wire import Certificate
-from tests.webhook_builders import AT
+from tests.support.webhook_builders import AT
 
 US = "spiffe://cluster.local/ns/istio-system/sa/verifier"
 WEB = "spiffe://cluster.local/ns/shop/sa/default"
