@@ -1,4 +1,4 @@
-"""Small meshes in a line or two: healthy unless told otherwise.
+"""Small meshes in a line or two: healthy unless a test changes it.
 
 Every builder gives the model's own structs, so a test states only what it is about; `as_api` turns
 them into what an API server answers.

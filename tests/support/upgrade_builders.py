@@ -1,4 +1,4 @@
-"""What stage A looks at, in a line or two: ready for the next release unless told otherwise."""
+"""What stage A looks at, in a line or two: ready for the next release by default."""
 
 from typing import Any
 

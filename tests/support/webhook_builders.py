@@ -1,4 +1,4 @@
-"""Webhooks, a CA and namespaces in a line or two: whole unless told otherwise."""
+"""Webhooks, a CA and namespaces in a line or two: complete unless a test changes them."""
 
 import ssl
 from collections.abc import Iterable
