@@ -63,7 +63,7 @@ WORKDIR /meshgate
 COPY conftest.py pytest.ini ./
 COPY verification verification
 # Before a RUN: some builders take a LABEL from their cache though the argument in it is another one now, but no RUN.
-ARG VERSION=0.1.0
+ARG VERSION=0.2.0
 ARG REVISION=unknown
 ARG ISTIO
 # The tag and the label name this release: with another istioctl there is no image.

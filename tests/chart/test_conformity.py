@@ -85,7 +85,7 @@ def test_an_overlay_changes_the_version_in_one_place(conform: Conform, kustomize
     (container,) = job["spec"]["template"]["spec"]["containers"]
 
     assert conform(text).returncode == 0
-    assert container["image"] == "registry.example.com/mirror/meshgate:0.1.0-istio1.31.1"
+    assert container["image"] == "registry.example.com/mirror/meshgate:0.2.0-istio1.31.1"
     assert "--target-version=1.31.1" in container["args"]
     assert job["metadata"]["annotations"]["meshgate/target-version"] == "1.31.1"
     assert "1.31.0" not in text
