@@ -7,7 +7,7 @@ import pytest
 
 from tests.conftest import ROOT, Gate
 
-AUTOLOAD = ("-p", "meshgate.autoload")
+WITHOUT = ("-p", "no:meshgate")  # the entry point in pyproject.toml
 QUIET = ("-m", "pytest", "-p", "no:cacheprovider")
 
 SUITE = {
@@ -69,10 +69,10 @@ def comparable(out: str) -> list[str]:
 def test_an_unrelated_suite_does_not_notice_it(
     started: Gate, suite: Path, arguments: tuple[str, ...]
 ) -> None:
-    without = started(*QUIET, *arguments, cwd=suite)
+    without = started(*QUIET, *WITHOUT, *arguments, cwd=suite)
     files = sorted(each.relative_to(suite) for each in suite.rglob("*") if each.suffix != ".pyc")
 
-    loaded = started(*QUIET, *AUTOLOAD, *arguments, cwd=suite)
+    loaded = started(*QUIET, *arguments, cwd=suite)
 
     assert loaded.code == without.code
     assert comparable(loaded.out) == comparable(without.out)
@@ -91,26 +91,26 @@ def test_it_imports_nothing_that_an_unrelated_suite_has_to_wait_for(
         f"import sys\ndef test_it():\n    assert not set({heavy}) & set(sys.modules)\n"
     )
 
-    run = started(*QUIET, *AUTOLOAD, "-p", "no:metadata", "-p", "no:html", cwd=suite)
+    run = started(*QUIET, "-p", "no:metadata", "-p", "no:html", cwd=suite)
 
     assert run.code == 0, run.out
 
 
 def test_the_options_exist_everywhere(started: Gate, tmp_path: Path) -> None:
-    run = started(*QUIET, *AUTOLOAD, "--help", cwd=tmp_path)
+    run = started(*QUIET, "--help", cwd=tmp_path)
 
     assert "--target-version=X.Y[.Z]" in run.out
 
 
 def test_with_one_of_its_options_a_run_is_a_gate(started: Gate, tmp_path: Path) -> None:
-    run = started(*QUIET, *AUTOLOAD, "--target-version=banana", cwd=tmp_path)
+    run = started(*QUIET, "--target-version=banana", cwd=tmp_path)
 
     assert run.code == 4, run.out
     assert run.last == "GATE CLOSED: nothing was verified (exit 4: usage error)"
 
 
 def test_in_a_checkout_it_is_loaded_once(started: Gate, tmp_path: Path) -> None:
-    run = started(*QUIET, *AUTOLOAD, "--snapshot=demo/healthy.json.gz", "-m", "ingress",
+    run = started(*QUIET, "--snapshot=demo/healthy.json.gz", "-m", "ingress",
                   f"--reports={tmp_path}/reports", cwd=ROOT)  # fmt: skip
 
     assert run.code == 0, run.out

@@ -232,5 +232,5 @@ def test_a_restart_that_stops_exits_with_1(
 
     assert done.code == 0, done.out
     assert "0 workloads were restarted" in done.out
-    assert stopped.code == 2, stopped.out
+    assert stopped.code == 4, stopped.out
     assert "'newest' is not a version" in stopped.out

@@ -54,5 +54,5 @@ def test_nothing_is_overwritten(started: Gate, tmp_path: Path) -> None:
 def test_the_target_must_be_a_complete_version(started: Gate, tmp_path: Path) -> None:
     done = run(started, tmp_path, "--target-version=1.31", f"--repository={REPOSITORY}")
 
-    assert done.code == 2, done.out
+    assert done.code == 4, done.out
     assert "--target-version=X.Y.Z" in done.out
