@@ -1,4 +1,4 @@
-"""What a probe saw of the workloads' ports, and the policies behind it: STRICT unless a test changes it."""
+"""What a probe saw of the workloads' ports, and the policies: STRICT unless a test changes it."""
 
 from collections.abc import Iterable
 from datetime import datetime, timedelta
