@@ -58,6 +58,7 @@ RUN = {
         NO_CLUSTER
     ),
     "meshgate capture mesh.json.gz": NO_CLUSTER,
+    "pip install 'meshgate[storage]'": Expected(0, ""),
     "meshgate index reports-of-all": Expected(1, "1 runs of 1 gates"),
     # docs/simulate.md
     (
@@ -110,7 +111,11 @@ class Machine(msgspec.Struct, frozen=True):
 
     def run(self, command: str, cwd: Path | None = None) -> "subprocess.CompletedProcess[str]":
         """Run a command in a shell, for somebody who has only this environment."""
-        installed = command.replace("pip install meshgate", f"pip install --quiet {self.wheel}")
+        installed = re.sub(
+            r"pip install '?meshgate(\[\w+\])?'?",
+            lambda found: f"pip install --quiet '{self.wheel}{found[1] or ''}'",
+            command,
+        )
         return subprocess.run(
             ["bash", "-c", installed],
             cwd=cwd or self.folder,
