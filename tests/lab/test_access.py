@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from meshgate.catalogue import checks
-from meshgate.collect.plan import ANALYZE_READS
+from meshgate.collect.plan import ALSO_READ, ANALYZE_READS
 from meshgate.collect.rights import REPORTS
 from meshgate.snapshot.items import KINDS, closure
 from tests.lab.harness import Lab, Stage
@@ -31,7 +31,8 @@ def test_the_generated_roles_are_sufficient(verifier: str, controlplane: Run) ->
 
 def _needs() -> dict[tuple[str, str], str]:
     """For each right, as (API group, resource), a stage that cannot do without it."""
-    stage_of = {(group, name): "controlplane" for group, names in ANALYZE_READS for name in names}
+    everywhere = (*ANALYZE_READS, *ALSO_READ)
+    stage_of = {(group, name): "controlplane" for group, names in everywhere for name in names}
     for row in checks().values():
         for item in closure(row.reads) & KINDS.keys():
             stage_of.setdefault((KINDS[item].group, KINDS[item].resource), row.stage)
