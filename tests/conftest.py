@@ -1,6 +1,7 @@
 """What several tests need: servers that end with their test, and the gate as a person runs it."""
 
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -69,6 +70,9 @@ Serve = Callable[..., Server]
 
 def pytest_configure(config: pytest.Config) -> None:
     """The claims' own markers, for tests that import claims."""
+    # a shell starts background jobs with SIGINT ignored, and the tests' processes would inherit that
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     for stage in STAGES:
         config.addinivalue_line("markers", f"{stage}: a stage of the claims")
     config.addinivalue_line("markers", "check(id): the row of a claim")
