@@ -70,7 +70,7 @@ Serve = Callable[..., Server]
 
 def pytest_configure(config: pytest.Config) -> None:
     """The claims' own markers, for tests that import claims."""
-    # a shell starts background jobs with SIGINT ignored, and the tests' processes would inherit that
+    # a shell ignores SIGINT for background jobs, and the processes of the tests would inherit that
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
     for stage in STAGES:
