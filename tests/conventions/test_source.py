@@ -7,7 +7,6 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import ROOT
-from tests.conventions.allowances import LONG_CLASSES
 
 PACKAGE = ROOT / "src/meshgate"
 MODULES = sorted(PACKAGE.rglob("*.py"))
@@ -38,22 +37,9 @@ def test_a_class_has_at_most_300_lines(module: Path) -> None:
         for node in ast.walk(tree)
         if isinstance(node, ast.ClassDef)
         and (node.end_lineno or 0) - node.lineno + 1 > MOST_LINES_OF_CLASS
-        and f"{named(module)}:{node.name}" not in LONG_CLASSES
     ]
 
     assert long == []
-
-
-def test_an_exception_for_a_long_class_is_still_needed() -> None:
-    long = {
-        f"{named(module)}:{node.name}"
-        for module in MODULES
-        for node in ast.walk(ast.parse(module.read_text()))
-        if isinstance(node, ast.ClassDef)
-        and (node.end_lineno or 0) - node.lineno + 1 > MOST_LINES_OF_CLASS
-    }
-
-    assert long >= LONG_CLASSES
 
 
 def undescribed(source: str) -> Iterator[str]:
