@@ -10,12 +10,14 @@ from typing import Any
 import pytest
 import yaml
 
+from tests.chart import schemas
 from tests.conftest import ROOT
 
 CHART = ROOT / "hooks/meshgate"
 KUBERNETES = "1.34.4"  # a helm that is built from source takes 1.20 for granted
 Render = Callable[..., list[dict[str, Any]]]
 Helm = Callable[..., "subprocess.CompletedProcess[str]"]
+Conform = Callable[[str], "subprocess.CompletedProcess[str]"]
 
 
 @cache
@@ -68,6 +70,21 @@ def kustomize() -> Path:
 def kubeconform() -> Path:
     """What holds objects against schemas."""
     return built("kubeconform", "ci/tools")
+
+
+def conforming(kubeconform: Path, folder: Path) -> Conform:
+    """Return what runs kubeconform on objects, strictly, with the schemas in a folder."""
+
+    def run(objects: str) -> "subprocess.CompletedProcess[str]":
+        return subprocess.run(
+            [kubeconform, "-strict", f"-schema-location={folder}/{schemas.NAMES}", "-"],
+            input=objects,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+
+    return run
 
 
 @pytest.fixture

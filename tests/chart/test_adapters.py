@@ -5,7 +5,6 @@ import json
 import re
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -17,6 +16,7 @@ from prometheus_client import CollectorRegistry
 from meshgate.pipeline import metrics
 from meshgate.report.short import Short
 from tests.chart import schemas
+from tests.chart.conftest import Conform, conforming
 from tests.conftest import ROOT
 
 HOOKS = ROOT / "hooks"
@@ -27,8 +27,6 @@ EXAMPLES = [
     HOOKS / "monitoring/prometheus-rule.yaml",
 ]
 
-Conform = Callable[[str], "subprocess.CompletedProcess[str]"]
-
 
 @pytest.fixture(scope="session")
 def conform(kubeconform: Path, tmp_path_factory: pytest.TempPathFactory) -> Conform:
@@ -36,16 +34,7 @@ def conform(kubeconform: Path, tmp_path_factory: pytest.TempPathFactory) -> Conf
     folder = tmp_path_factory.mktemp("schemas")
     schemas.write_adapters(folder)
 
-    def run(objects: str) -> "subprocess.CompletedProcess[str]":
-        return subprocess.run(
-            [kubeconform, "-strict", f"-schema-location={folder}/{schemas.NAMES}", "-"],
-            input=objects,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-
-    return run
+    return conforming(kubeconform, folder)
 
 
 @pytest.mark.parametrize("file", EXAMPLES, ids=lambda file: file.stem)

@@ -3,7 +3,6 @@ Argo CD, strictly: a field that is misspelt would be dropped without a word."""
 
 import json
 import subprocess
-from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
@@ -12,15 +11,13 @@ import yaml
 
 from meshgate.catalogue import STAGES
 from tests.chart import schemas
-from tests.chart.conftest import Helm, Render
+from tests.chart.conftest import Conform, Helm, Render, conforming
 from tests.chart.test_chart import MANIFESTS, SITUATIONS
 from tests.conftest import ROOT
 
 SHOWN = sorted(
     file for folder in (MANIFESTS, ROOT / "hooks/examples") for file in folder.glob("*.yaml")
 )
-
-Conform = Callable[[str], "subprocess.CompletedProcess[str]"]
 
 
 @pytest.fixture(scope="session")
@@ -29,16 +26,7 @@ def conform(kubeconform: Path, tmp_path_factory: pytest.TempPathFactory) -> Conf
     folder = tmp_path_factory.mktemp("schemas")
     schemas.write(folder)
 
-    def run(objects: str) -> "subprocess.CompletedProcess[str]":
-        return subprocess.run(
-            [kubeconform, "-strict", f"-schema-location={folder}/{schemas.NAMES}", "-"],
-            input=objects,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-
-    return run
+    return conforming(kubeconform, folder)
 
 
 @pytest.mark.parametrize("situation", SITUATIONS)

@@ -67,6 +67,19 @@ def refusal(status: int, message: str) -> Answer:
     return answer({"kind": "Status", "status": "Failure", "message": message}, status)
 
 
+@contextmanager
+def running(server: ThreadingHTTPServer) -> Iterator[None]:
+    """Run a server in a thread while the block runs, and close it."""
+    thread = threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
+
+
 class Server:
     """Answers what `answers` says for a path, or for ANY, and keeps what it was asked."""
 
@@ -84,14 +97,8 @@ class Server:
     @contextmanager
     def serving(self) -> Iterator["Server"]:
         """Serves while the block runs."""
-        thread = threading.Thread(target=self._server.serve_forever, args=(0.01,), daemon=True)
-        thread.start()
-        try:
+        with running(self._server):
             yield self
-        finally:
-            self._server.shutdown()
-            self._server.server_close()
-            thread.join()
 
     def _handler(self) -> type[BaseHTTPRequestHandler]:
         server = self

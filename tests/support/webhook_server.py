@@ -4,7 +4,6 @@ import ipaddress
 import json
 import socket
 import ssl
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -16,6 +15,7 @@ from cryptography import x509
 
 from meshgate.semantics.webhooks import Backend
 from tests.support import webhook_builders as build
+from tests.support.fakes import running
 
 Answer = Callable[[str, dict[str, Any]], tuple[int, bytes]]
 
@@ -63,14 +63,8 @@ class Istiod:
 
     @contextmanager
     def serving(self) -> Iterator["Istiod"]:
-        thread = threading.Thread(target=self._server.serve_forever, args=(0.01,), daemon=True)
-        thread.start()
-        try:
+        with running(self._server):
             yield self
-        finally:
-            self._server.shutdown()
-            self._server.server_close()
-            thread.join()
 
     def dial(self, backend: Backend) -> socket.socket:
         """A connection to it, whatever the endpoint's address says."""
