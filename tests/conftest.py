@@ -15,12 +15,11 @@ import pytest
 
 from meshgate.catalogue import STAGES
 from meshgate.collect.istiod import MONITORING_PORT
-from meshgate.report.text import unwrapped
 from meshgate.snapshot.model import Snapshot
 from meshgate.snapshot.store import save
 from tests.support import fakes
 from tests.support.fakes import Answers, Server
-from tests.support.verdict_lines import verdict_lines
+from tests.support.verdict_lines import unwrapped, verdict_lines
 
 ROOT = Path(__file__).resolve().parents[1]
 

@@ -13,8 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from meshgate.report.text import unwrapped
-from tests.support.verdict_lines import verdict_lines
+from tests.support.verdict_lines import unwrapped, verdict_lines
 
 ROOT = Path(__file__).parents[2]
 LAB = ROOT / "ci" / "lab" / "lab"

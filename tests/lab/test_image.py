@@ -14,11 +14,11 @@ import pytest
 import yaml
 
 from meshgate.collect.rights import REPORTS
-from meshgate.report.text import unwrapped
 from meshgate.snapshot.store import load
 from tests.chart.conftest import rendered
 from tests.lab.harness import NEW, OLD, ROOT, VERSIONS, Lab, gateway_outage, until
 from tests.lab.rights import NAMESPACE, VERIFIER, grant
+from tests.support.verdict_lines import unwrapped
 
 MIB = 2**20
 GATE = "control-plane-precheck"

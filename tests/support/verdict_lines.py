@@ -39,3 +39,14 @@ def _finding(each: ReportedFinding) -> str:
     suppression = f"[{each.suppression}] " if each.suppression else ""
     words = f"{each.subject}: {suppression}{each.seen.strip().rstrip('.')}{expected}"
     return " ".join(f"{words} fix: {each.remedy.rstrip('.')}".split())
+
+
+def unwrapped(text: str) -> list[str]:
+    """Return the lines of an output with each fix and each continuation on its finding's line."""
+    lines: list[str] = []
+    for line in text.splitlines():
+        if lines and line.startswith("    ") and line.strip():
+            lines[-1] += f" {line.strip()}"
+        elif line.strip():
+            lines.append(line)
+    return lines

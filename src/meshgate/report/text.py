@@ -119,14 +119,3 @@ def wrapped(lines: Iterable[str]) -> Iterator[str]:
             break_long_words=False,
             break_on_hyphens=False,
         )
-
-
-def unwrapped(text: str) -> list[str]:
-    """Return the lines of an output with each fix and each continuation on its finding's line."""
-    lines: list[str] = []
-    for line in text.splitlines():
-        if lines and line.startswith("    ") and line.strip():
-            lines[-1] += f" {line.strip()}"
-        elif line.strip():
-            lines.append(line)
-    return lines

@@ -10,10 +10,10 @@ from meshgate.report.text import (
     finding_line,
     last_line,
     outcome_lines,
-    unwrapped,
     wrapped,
 )
 from meshgate.verdict import Finding, Outcome, Verdict
+from tests.support.verdict_lines import unwrapped
 
 FINDING = Finding("Pod shop/web-1", "rejected\nits  listener.", "every push accepted.", "fix it.")
 PLAIN = Finding("Pod shop/web-2", "is red", "green")

@@ -48,11 +48,6 @@ class Upgrade:
         version = self.target.version
         return version._replace(patch=_NEWEST) if self.target.any_patch else version
 
-    @property
-    def oldest_patch(self) -> Version:
-        """The target's version; patch 0 for a target without a patch."""
-        return self.target.version
-
     def need_known_target(self) -> None:
         """Raise CouldNotVerify unless the release ledger knows the target's minor release."""
         if (name := minor(self.target.version)) not in ledger():
