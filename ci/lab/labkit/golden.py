@@ -49,6 +49,7 @@ _VOLATILE_METADATA = (
 )  # fmt: skip
 _VOLATILE_ANNOTATIONS = (
     "deployment.kubernetes.io/revision",
+    "deprecated.daemonset.template.generation",  # the API server counts it up at every change
     "kubectl.kubernetes.io/last-applied-configuration",
 )
 
@@ -262,8 +263,9 @@ def _misshapen(pod: Object, shapes: dict[str, list[str]]) -> bool:
 
 
 def _gave_up(pod: Object) -> bool:
-    """Return whether the kubelet waits for minutes before it restarts it."""
-    return "CrashLoopBackOff" in json.dumps(pod.get("status", {}))
+    """Return whether it failed, or the kubelet waits for minutes before it restarts it."""
+    status = pod.get("status", {})
+    return status.get("phase") == "Failed" or "CrashLoopBackOff" in json.dumps(status)
 
 
 def _is_workload_pod(o: Object) -> bool:

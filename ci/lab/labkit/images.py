@@ -7,6 +7,7 @@ import hashlib
 import io
 import json
 import os
+import re
 import stat
 import tarfile
 from collections.abc import Iterable, Iterator
@@ -14,6 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import IO
 
+from labkit.steps import LabError
 from labkit.versions import versions
 
 ISTIO_HUB = "docker.io/istio"
@@ -119,12 +121,47 @@ def _proxy(version: str, programs: Programs, base: list[Entry]) -> Image:
         Entry("usr/local/bin/envoy", programs.envoy[version] / "envoy"),
         Entry(
             "var/lib/istio/envoy/envoy_bootstrap_tmpl.json",
-            place / "envoy_bootstrap.json",
+            _stock_bootstrap((place / "envoy_bootstrap.json").read_text()),
             mode=0o644,
         ),
     ]
     env = [f"ISTIO_META_ISTIO_VERSION={version}", "ISTIO_META_ISTIO_PROXY_SHA=stock-envoy"]
     return Image(f"{ISTIO_HUB}/proxyv2:{version}", [base, layer], ["pilot-agent"], env)
+
+
+def _stock_bootstrap(template: str) -> bytes:
+    """Return a bootstrap without the extension of waypoints that only Istio's Envoy has."""
+    extension = r"\{\{- if \.metadata_discovery \}\}.*?\{\{- end \}\}\n"
+    kept, count = re.subn(extension, "", template, count=1, flags=re.DOTALL)
+    if not count:
+        raise LabError("Istio's Envoy bootstrap has no section metadata_discovery")
+    return kept.encode()
+
+
+def ambient_images(programs: Programs, ambient: dict[str, Path]) -> list[Image]:
+    """Return the images that only a mesh in ambient mode needs, under Istio's names.
+
+    Args:
+        programs: what the other images are made of.
+        ambient: for each release, the folder with install-cni, istio-cni and ztunnel.
+
+    Returns:
+        An image of the CNI agent, and one of the simulated ztunnel, for each release.
+    """
+    base = _base_layer(programs.proxy_base / "base.tar")
+    found = []
+    for version, place in ambient.items():
+        agent = [
+            *_users(), *_iptables_links(), _program(place, "install-cni"),
+            Entry("opt/cni/bin/istio-cni", place / "bin/istio-cni"),
+        ]  # fmt: skip
+        ztunnel = [_program(place, "ztunnel"), Entry("tmp", mode=0o1777)]
+        env = [f"ISTIO_META_ISTIO_VERSION={version}"]
+        found += [
+            Image(f"{ISTIO_HUB}/install-cni:{version}", [base, agent], ["install-cni"]),
+            Image(f"{ISTIO_HUB}/ztunnel:{version}", [ztunnel], ["ztunnel"], env),
+        ]
+    return found
 
 
 def _users() -> list[Entry]:

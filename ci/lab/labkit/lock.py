@@ -50,6 +50,9 @@ def _modules() -> list[_Module]:
     istio = tuple(f"istio.io/istio/{name}" for name in _ISTIO)
     etcd, coredns = "go.etcd.io/etcd/server/v3", "github.com/coredns/coredns"
     argocd, helm = "github.com/argoproj/argo-cd/v3", "helm.sh/helm/v3"
+    prometheus, alertmanager = (
+        f"github.com/prometheus/{name}" for name in ("prometheus", "alertmanager")
+    )
     return [
         _Module("kubernetes", "k8s.io/kubernetes", f"v{v.kubernetes}", kubernetes),
         _Module("etcd", etcd, f"v{v.etcd}", (etcd,)),
@@ -57,6 +60,24 @@ def _modules() -> list[_Module]:
         *(
             _Module(f"argocd-{a.version}", argocd, f"v{a.version}", (f"{argocd}/cmd",), a.replace)
             for a in v.argocd.values()
+        ),
+        _Module(
+            "rollouts",
+            "github.com/argoproj/argo-rollouts",
+            f"v{v.rollouts}",
+            ("github.com/argoproj/argo-rollouts/cmd/rollouts-controller",),
+        ),
+        _Module(
+            "prometheus",
+            prometheus,
+            f"v{v.prometheus}",
+            (f"{prometheus}/cmd/prometheus", f"{prometheus}/cmd/promtool"),
+        ),
+        _Module(
+            "alertmanager",
+            alertmanager,
+            f"v{v.alertmanager}",
+            (f"{alertmanager}/cmd/alertmanager",),
         ),
         _Module("helm", helm, f"v{v.helm}", (f"{helm}/cmd/helm",)),
         *(

@@ -7,6 +7,7 @@ import string
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
+from labkit import ambient
 from labkit.build import Built
 from labkit.health import wait_healthy
 from labkit.node import Node
@@ -17,6 +18,7 @@ from labkit.versions import versions
 MANIFESTS = SOURCE / "manifests"
 _GATEWAYS = "gateways.gateway.networking.k8s.io"
 ESTATE = ("istio-ingress", "shop", "payments", "legacy")
+AMBIENT_ESTATE = ("library", "gallery")
 
 
 @dataclass(frozen=True)
@@ -27,6 +29,7 @@ class Installed:
     revision: str = ""
     replicas: int = 1
     dual_stack: bool = False
+    ambient: bool = False
 
     @classmethod
     def load(cls, lab: LabDir) -> "Installed":
@@ -44,12 +47,18 @@ def install(node: Node, built: Built, wanted: Installed) -> None:
     with step("CoreDNS"):
         _apply(node, MANIFESTS / "coredns.yaml")
     install_gateway_api(node, built, wanted.istio)
+    if wanted.ambient:
+        ambient.import_images(node, built)
     _install_istio(node, built, wanted)
     if wanted.revision:
         _set_tag(node, wanted, "default")
     with step("the sample estate"):
-        _apply(node, *sorted((MANIFESTS / "estate").glob("*.yaml")))
+        istiod = f"istiod-{wanted.revision}" if wanted.revision else "istiod"
+        _apply(node, *sorted((MANIFESTS / "estate").glob("*.yaml")), istiod=istiod)
         _make_certificate(node)
+    if wanted.ambient:
+        with step("the sample estate in ambient mode"):
+            _apply(node, *sorted((MANIFESTS / "ambient").glob("*.yaml")))
     wanted.save(node.lab)
     wait_healthy(node)
 
@@ -65,7 +74,7 @@ def upgrade(node: Node, built: Built, version: str, *, restart: bool) -> None:
         poll("gateways of the new version", lambda: _old_gateways(node, version), timeout=120)
     if restart:
         with step("restart the estate"):
-            for namespace in ESTATE:
+            for namespace in (*ESTATE, *(AMBIENT_ESTATE if wanted.ambient else ())):
                 node.kubectl("rollout", "restart", "deployment,statefulset", "-n", namespace)
     wait_healthy(node)
 
@@ -165,6 +174,7 @@ def _chosen(built: Built, wanted: Installed) -> list[str | Path]:
     files = [
         MANIFESTS / "iop.yaml",
         *([MANIFESTS / "dual-stack.yaml"] if wanted.dual_stack else []),
+        *([MANIFESTS / "ambient.yaml"] if wanted.ambient else []),
     ]
     return [
         *("--manifests", built.programs.istio[wanted.istio] / "manifests"),
@@ -190,7 +200,7 @@ def _set_tag(node: Node, installed: Installed, tag: str) -> None:
         node.run(f"istioctl-{installed.istio}", *command, "--overwrite", "--skip-confirmation")
 
 
-def _apply(node: Node, *files: Path) -> None:
+def _apply(node: Node, *files: Path, istiod: str = "istiod") -> None:
     text = "\n---\n".join(file.read_text() for file in files)
-    filled = string.Template(text).safe_substitute(coredns=versions().coredns)
+    filled = string.Template(text).safe_substitute(coredns=versions().coredns, istiod=istiod)
     node.kubectl("apply", "--filename=-", stdin=filled)

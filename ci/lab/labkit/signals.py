@@ -61,4 +61,9 @@ def _name(process: Process) -> str:
 
 
 def _state(process: Process) -> str:
-    return Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()[0]
+    """Return the letter of its state; nothing if it has ended meanwhile."""
+    try:
+        stat = Path(f"/proc/{process.pid}/stat").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return ""
+    return stat.rpartition(")")[2].split()[0]

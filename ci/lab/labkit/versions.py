@@ -19,6 +19,7 @@ class Istio:
     envoy: str
     envoy_sha256: str
     replace: tuple[str, ...] = ()
+    ambient: bool = False  # whether a lab of it can be in ambient mode
 
     @property
     def revision(self) -> str:
@@ -45,6 +46,9 @@ class Versions:
     pause: str
     default_argocd: str
     argocd: dict[str, ArgoCD]
+    rollouts: str
+    prometheus: str
+    alertmanager: str
     helm: str
     default_istio: str
     istio: dict[str, Istio]
@@ -100,6 +104,9 @@ def versions() -> Versions:
             version: ArgoCD(version, tuple(row.get("replace", ())))
             for version, row in data["argocd"].items()
         },
+        rollouts=data["rollouts"]["version"],
+        prometheus=data["prometheus"]["version"],
+        alertmanager=data["alertmanager"]["version"],
         helm=data["helm"]["version"],
         default_istio=data["default_istio"],
         istio={version: _istio(version, data["istio"][version]) for version in _chosen(data)},
