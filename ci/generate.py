@@ -23,6 +23,7 @@ from rich.text import Text
 
 from meshgate.catalogue import STAGES, checks
 from meshgate.collect import rights
+from meshgate.report import fleet
 from meshgate.report.json import schema
 from meshgate.settings import reference_page
 
@@ -45,6 +46,7 @@ BEGIN, END = "<!-- stages: make generate -->", "<!-- end of stages -->"
 WHEN = {
     "precheck": ("A pre-flight", "before anything is applied"),
     "controlplane": ("B control plane", "right after istiod"),
+    "ambient": ("ambient mode", "after istio-cni, and again after ztunnel"),
     "ingress": ("C ingress", "after the gateways"),
     "dataplane": ("D data plane", "after the workloads were restarted"),
 }
@@ -59,6 +61,7 @@ def generated() -> dict[Path, str]:
         ROOT / "hooks/meshgate/files/restart.json": listed([rights.restart_role("istio-restart")]),
         ROOT / "src/meshgate/cli/argocd.json": argocd_templates(),
         ROOT / "docs/verdict.schema.json": pretty(schema()),
+        ROOT / "docs/fleet.schema.json": pretty(fleet.schema()),
         ROOT / "docs/reference/options.md": reference_page.page(),
         ROOT / "README.md": between(readme, stages()),
         **{ROOT / "docs/reference" / name: page for name, page in reference.pages().items()},
@@ -115,7 +118,7 @@ def argocd_templates() -> str:
     """Return the files that `meshgate init argocd` writes: {name: text}."""
     health, examples = ROOT / "hooks/argocd", ROOT / "hooks/examples"
     chart = sorted(path for path in (examples / "upgrade").rglob("*") if path.is_file())
-    paths = [health / "argocd-cm.yaml", health / "notifications-cm.yaml"]
+    paths = [health / f"{name}-cm.yaml" for name in ("argocd", "deep-links", "notifications")]
     paths += [examples / "app-of-apps.yaml", *chart]
     found = {}
     for path in paths:

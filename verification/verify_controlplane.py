@@ -7,6 +7,7 @@ import pytest
 
 from meshgate.facts.mesh import Mesh
 from meshgate.plugin import run_alone
+from meshgate.semantics.node_agents import CNI, ZTUNNEL
 from meshgate.verdict import Basis, Warn, listed
 
 pytestmark = pytest.mark.controlplane
@@ -18,8 +19,9 @@ def test_istiod_is_rolled_out_on_the_expected_version(mesh: Mesh, warn: Warn, ba
     unfinished = mesh.control_plane.unfinished_rollouts
     basis(len(mesh.control_plane.deployments), "Deployment")
 
-    assert not unfinished, listed(unfinished)
     warn(mesh.control_plane.kept)
+
+    assert not unfinished, listed(unfinished)
 
 
 @pytest.mark.check("CP002")
@@ -59,10 +61,11 @@ def test_no_proxy_stays_stale(mesh: Mesh, basis: Basis) -> None:
 
 
 @pytest.mark.check("CP006")
-def test_analyze_reports_no_error(mesh: Mesh, warn: Warn) -> None:
+def test_analyze_reports_no_error(mesh: Mesh, warn: Warn, basis: Basis) -> None:
     """Configuration that istiod cannot apply fails where it is used, not where it is written."""
     warn(mesh.analysis.warnings)
     errors = mesh.analysis.errors
+    basis(mesh.analysis.namespaces, "namespace")
 
     assert not errors, listed(errors)
 
@@ -77,17 +80,19 @@ def test_webhooks_can_be_called(mesh: Mesh, basis: Basis) -> None:
 
 
 @pytest.mark.check("CP008")
-def test_new_pods_are_injected(mesh: Mesh) -> None:
+def test_new_pods_are_injected(mesh: Mesh, basis: Basis) -> None:
     """A pod without its sidecar runs outside the mesh, and only its peers notice."""
     uninjected = mesh.admission.uninjected
+    basis(len(mesh.admission.samples), "sample pod")
 
     assert not uninjected, listed(uninjected)
 
 
 @pytest.mark.check("CP009")
-def test_invalid_resources_are_refused(mesh: Mesh) -> None:
+def test_invalid_resources_are_refused(mesh: Mesh, basis: Basis) -> None:
     """istiod ignores an invalid resource, or every proxy that receives it rejects it."""
     unvalidated = mesh.admission.unvalidated
+    basis(len(mesh.admission.webhooks.validators), "validating webhook")
 
     assert not unvalidated, listed(unvalidated)
 
@@ -102,19 +107,22 @@ def test_the_ca_signs(mesh: Mesh, basis: Basis) -> None:
 
 
 @pytest.mark.check("CP011")
-def test_every_namespace_trusts_the_same_roots(mesh: Mesh, warn: Warn) -> None:
+def test_every_namespace_trusts_the_same_roots(mesh: Mesh, warn: Warn, basis: Basis) -> None:
     """Workloads that trust different roots, or an expired one, cannot connect to each other."""
     warn(mesh.authority.ageing)
     distrusted = mesh.authority.split_trust + mesh.authority.expiring
+    basis(len(mesh.authority.namespaces), "namespace")
+    basis(mesh.authority.issuers, "CA certificate")
 
     assert not distrusted, listed(distrusted)
 
 
 @pytest.mark.check("CP012")
-def test_every_revision_in_use_has_an_istiod(mesh: Mesh, warn: Warn) -> None:
+def test_every_revision_in_use_has_an_istiod(mesh: Mesh, warn: Warn, basis: Basis) -> None:
     """A label or tag of a removed revision fails when the next pod is created."""
     warn(mesh.revisions.lagging + mesh.revisions.contradicting)
     dangling = mesh.revisions.dangling
+    basis(mesh.revisions.selecting, "object")
 
     assert not dangling, listed(dangling)
 
@@ -134,11 +142,10 @@ def test_istiod_is_not_killed(mesh: Mesh, warn: Warn, basis: Basis) -> None:
     """After each kill all proxies reconnect at once, and need more memory than before."""
     failing = mesh.numbers.failing
 
-    # first: a replica that was killed may have no numbers to warn by
+    warn(mesh.numbers.restarted)
     basis(len(mesh.control_plane.replicas), "istiod replica")
 
     assert not failing, listed(failing)
-    warn(mesh.numbers.restarted)
 
 
 @pytest.mark.check("CP015")
@@ -152,12 +159,14 @@ def test_no_configuration_conflicts(mesh: Mesh, warn: Warn, basis: Basis) -> Non
 
 
 @pytest.mark.check("CP016")
-def test_node_agents_are_rolled_out_and_supported(mesh: Mesh, warn: Warn) -> None:
+def test_node_agents_are_rolled_out_and_supported(mesh: Mesh, warn: Warn, basis: Basis) -> None:
     """Without its CNI plugin or ztunnel a node starts no new pod, or starts it outside the mesh."""
     broken = mesh.node_agents.broken
+    warn(mesh.node_agents.behind)
+    basis(len(mesh.node_agents.daemon_sets), "DaemonSet")
+    basis(len(mesh.node_agents.ztunnels), "ztunnel pod")
 
     assert not broken, listed(broken)
-    warn(mesh.node_agents.behind)
 
 
 @pytest.mark.check("CP017")
@@ -180,29 +189,116 @@ def test_new_pods_would_be_accepted(mesh: Mesh, warn: Warn, basis: Basis) -> Non
 
 
 @pytest.mark.check("CP019")
-def test_injection_did_not_change(mesh: Mesh, warn: Warn) -> None:
+def test_injection_did_not_change(mesh: Mesh, warn: Warn, basis: Basis) -> None:
     """A restart changes more than the proxy's version when the injector's output changed."""
     losses = mesh.injection_changes.losses
+    warn(mesh.injection_changes.changes)
+    basis(len(mesh.injection_changes.pairs), "workload")
 
     assert not losses, listed(losses)
-    warn(mesh.injection_changes.changes)
 
 
 @pytest.mark.check("CP020")
-def test_istiod_reads_every_remote_cluster(mesh: Mesh) -> None:
+def test_istiod_reads_every_remote_cluster(mesh: Mesh, basis: Basis) -> None:
     """The services of a cluster that istiod has not read have no endpoints in the others."""
     unsynced = mesh.mesh_configs.unsynced
+    basis(len(mesh.mesh_configs.remote_clusters), "remote cluster")
 
     assert not unsynced, listed(unsynced)
 
 
 @pytest.mark.check("CP021")
-def test_every_extension_provider_exists(mesh: Mesh, warn: Warn) -> None:
+def test_every_extension_provider_exists(mesh: Mesh, warn: Warn, basis: Basis) -> None:
     """A CUSTOM policy without its provider denies every request that it matches."""
     missing = mesh.mesh_configs.missing_providers
+    warn(mesh.mesh_configs.missing_telemetry_providers)
+    basis(len(mesh.mesh_configs.named_providers), "provider")
 
     assert not missing, listed(missing)
-    warn(mesh.mesh_configs.missing_telemetry_providers)
+
+
+@pytest.mark.check("CP022")
+def test_crds_are_not_older_than_istiod(mesh: Mesh, warn: Warn, basis: Basis) -> None:
+    """The API server drops fields that a CRD does not have, and nothing reports it."""
+    basis(len(mesh.istio_crds.all), "CustomResourceDefinition")
+    outdated = mesh.istio_crds.outdated
+
+    warn(mesh.istio_crds.missing)
+
+    assert not outdated, listed(outdated)
+
+
+@pytest.mark.check("CP023")
+def test_proxies_load_the_modules_of_wasm_plugins(mesh: Mesh, warn: Warn, basis: Basis) -> None:
+    """In place of a module that cannot be fetched the proxy denies, or allows, every request."""
+    basis(len(mesh.wasm_modules.all), "WasmPlugin")
+    failed = mesh.wasm_modules.failed
+
+    warn(mesh.wasm_modules.partly_failed)
+
+    assert not failed, listed(failed)
+
+
+@pytest.mark.check("CP028")
+def test_no_request_was_lost_while_istiod_was_replaced(
+    mesh: Mesh, warn: Warn, basis: Basis
+) -> None:
+    """istiod's rollout also replaces the gateways of the Gateway API, without a restart."""
+    warn(mesh.watched.remarks)
+    lost = mesh.watched.lost
+    basis(mesh.watched.requests, "request")
+    basis(mesh.watched.connections, "long-lived connection")
+
+    assert not lost, listed(lost)
+
+
+@pytest.mark.check("CP029")
+def test_a_rollback_is_possible(mesh: Mesh, warn: Warn, basis: Basis) -> None:
+    """A failed upgrade is undone only while the previous release can run again."""
+    obstacles = mesh.rollback.obstacles
+    warn(mesh.rollback.losses)
+    basis(1, "previous release")
+    basis(len(mesh.rollback.watched), "CRD")
+
+    assert not obstacles, listed(obstacles)
+
+
+@pytest.mark.check("CP030")
+def test_the_previous_release_accepts_what_exists(mesh: Mesh, warn: Warn, basis: Basis) -> None:
+    """Objects that use features of the new release are rejected or ignored by the old one."""
+    rejected = mesh.rollback.rejected
+    warn(mesh.rollback.changed)
+    basis(mesh.rollback.proxies, "proxy")
+
+    assert not rejected, listed(rejected)
+
+
+@pytest.mark.check("CP025")
+def test_istiod_knows_the_pods_in_ambient_mode(mesh: Mesh, basis: Basis) -> None:
+    """Clients do as istiod says: plaintext without HBONE, or past a waypoint and its policies."""
+    wrong = mesh.ambient_index.wrong
+    basis(len(mesh.ambient_index.replicas), "istiod replica")
+
+    assert not wrong, listed(wrong)
+
+
+@pytest.mark.check("CP026")
+def test_ztunnels_and_waypoints_are_connected(mesh: Mesh, basis: Basis) -> None:
+    """A ztunnel that lost istiod does not learn of new pods: connections to them fail."""
+    disconnected = mesh.ambient_proxies.disconnected
+    basis(len(mesh.ambient_proxies.all), "ambient proxy")
+
+    assert not disconnected, listed(disconnected)
+
+
+@pytest.mark.check("CP027")
+def test_pods_in_ambient_mode_are_captured(mesh: Mesh, basis: Basis) -> None:
+    """Policies do not protect a pod that bypasses ztunnel; without an agent no new pod starts."""
+    nodes = mesh.ambient_nodes
+    problems = nodes.missing(CNI) + nodes.missing(ZTUNNEL) + nodes.unserved
+    basis(nodes.count, "pod")
+
+    assert not problems, listed(problems)
 
 
 if __name__ == "__main__":

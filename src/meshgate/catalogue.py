@@ -16,7 +16,11 @@ import msgspec
 from meshgate import project
 from meshgate.snapshot.items import expand
 
-STAGES = ("precheck", "controlplane", "ingress", "dataplane")
+# in the order of an upgrade
+STAGES = ("precheck", "controlplane", "ambient", "ingress", "dataplane")
+
+# Stages that a mesh may have no object for: among others they do not close the gate then.
+OPTIONAL = frozenset({"ambient"})
 
 # a team's prefix, a dash and a number: no built-in check has a dash in its id
 CUSTOM_ID = re.compile(r"[A-Z][A-Z0-9]+-\d{3}")

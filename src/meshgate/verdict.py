@@ -1,6 +1,6 @@
 """The terms of a verdict: findings, outcomes of checks, and the ruling over a run.  Pure."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from enum import IntEnum
 
 import msgspec
@@ -85,7 +85,8 @@ Warn = Callable[[Iterable[Finding]], None]
 class Basis:
     """The evidence that a check is based on, as counts of objects: `basis(14, "pod")`.
 
-    A check that counted its objects and found none of them cannot pass: see `outcome`.
+    A check that counted its objects and found none of them can neither pass nor only warn: see
+    `outcome`.
     """
 
     def __init__(self) -> None:
@@ -101,10 +102,11 @@ class Basis:
         return bool(self._counts) and not any(self._counts.values())
 
     def __str__(self) -> str:
-        return ", ".join(_counted(count, noun) for noun, count in self._counts.items())
+        return ", ".join(counted(count, noun) for noun, count in self._counts.items())
 
 
-def _counted(count: int, noun: str) -> str:
+def counted(count: int, noun: str) -> str:
+    """Return a number with its noun, in the plural unless it is 1."""
     if count == 1:
         return f"1 {noun}"
     if noun.endswith("y") and noun[-2:-1] not in "aeiou":
@@ -187,10 +189,11 @@ def outcome(
     result = _outcome(check, error, tuple(sorted(warnings)))
     if basis is None:
         return result
-    if result.verdict is Verdict.PASS and basis.empty:
+    if result.verdict in PASSING and basis.empty:
         return Outcome(
             check,
             Verdict.UNKNOWN,
+            warnings=result.warnings,
             why=f"the evidence says nothing: {basis}",
             remedy="check what the options exclude, and what istiod reports",
         )
@@ -277,7 +280,10 @@ class Ruling(msgspec.Struct, frozen=True):
 
 
 def ruling(
-    outcomes: Sequence[Outcome], stage_of: Mapping[str, str], notes: tuple[str, ...] = ()
+    outcomes: Sequence[Outcome],
+    stage_of: Mapping[str, str],
+    notes: tuple[str, ...] = (),
+    optional: Collection[str] = (),
 ) -> Ruling:
     """Return the verdict: open only if every selected stage has a check that passed and no other.
 
@@ -285,6 +291,7 @@ def ruling(
         outcomes: one for each check that was selected, whether it ran or not.
         stage_of: the stage of each check by id, in the catalogue's order.
         notes: remarks about the run.
+        optional: stages that need no check that passed if another stage has one.
 
     Returns:
         The verdict of the run.
@@ -292,9 +299,10 @@ def ruling(
     order = {check: position for position, check in enumerate(stage_of)}
     worst = max((each.verdict for each in outcomes), default=Verdict.UNKNOWN)
     passing = {stage_of[each.check] for each in outcomes if each.verdict in PASSING}
+    needed = {stage_of[each.check] for each in outcomes} - set(optional)
     if any(each.verdict is Verdict.FAIL for each in outcomes):
         gate = Gate.CLOSED
-    elif worst is Verdict.UNKNOWN or passing != {stage_of[each.check] for each in outcomes}:
+    elif worst is Verdict.UNKNOWN or not passing or not needed <= passing:
         gate = Gate.COULD_NOT_VERIFY
     else:
         gate = Gate.OPEN

@@ -21,31 +21,40 @@ from meshgate.cli import options as cli
 from meshgate.facts.evidence import Evidence
 from meshgate.facts.mesh import Mesh
 from meshgate.plugin.settling import ARGUMENTS
+from meshgate.snapshot.declared_pairs import PairAnswers
+from meshgate.snapshot.image_pulls import ImagePulls
 from meshgate.snapshot.ingress import Answer
 from meshgate.snapshot.istio import (
     AuthorizationPolicy,
     AuthorizationPolicySpec,
+    AuthorizationRule,
     ExtensionProvider,
 )
 from meshgate.snapshot.items import ITEMS
 from meshgate.snapshot.kubernetes import (
+    Condition,
     Container,
     Controller,
     ControllerSpec,
     ControllerStatus,
     Job,
     Metadata,
+    Namespace,
     PodSpec,
     PodTemplate,
 )
-from meshgate.snapshot.model import Snapshot
+from meshgate.snapshot.model import Before, Snapshot
 from meshgate.snapshot.new_pods import NewPod, NewPods, ResourceQuota
 from meshgate.snapshot.retry_after import HeaderRule, RetryFilters
+from meshgate.snapshot.shadow import Shadow
 from meshgate.snapshot.store import load
+from meshgate.snapshot.traffic_metrics import TrafficLimits, TrafficMetrics
+from meshgate.snapshot.upgrade import Node, NodeStatus
 from meshgate.verdict import Basis, CouldNotVerify, NotApplicable
 from tests.conftest import ROOT
-from tests.support import upgrade_builders
+from tests.support import ambient_builders, ingress_builders, upgrade_builders, watch_builders
 from tests.support.builders import (
+    AT,
     HTTP,
     expecting,
     istiod,
@@ -59,7 +68,15 @@ from tests.support.builders import (
     snapshot,
     sync,
 )
-from tests.support.mtls_builders import SILENT, destination_rule, port_probe, port_probes, service
+from tests.support.mtls_builders import (
+    SILENT,
+    declared_pair,
+    destination_rule,
+    port_probe,
+    port_probes,
+    service,
+)
+from tests.support.tunnel_builders import ambient_mesh, waypoint_mesh
 
 FOLDER = ROOT / "verification"
 SECTIONS = [
@@ -168,6 +185,23 @@ def test_a_claim_asserts_once_and_lists_its_offenders(claim: str) -> None:
     assert ast.unparse(assertion.msg.func) == "listed"
 
 
+@each_claim
+def test_a_claim_warns_and_counts_before_it_asserts(claim: str) -> None:
+    (function,) = ast.parse(inspect.getsource(CLAIMS[claim])).body
+
+    assert isinstance(function, ast.FunctionDef)
+    assert isinstance(function.body[-1], ast.Assert), "what follows is lost if the check fails"
+
+
+@each_claim
+def test_a_claim_counts_what_it_is_based_on(claim: str) -> None:
+    assert "basis" in arguments(CLAIMS[claim])
+
+    counted = [each for seen in MESHES.values() if (each := passed(CLAIMS[claim], seen))]
+
+    assert [str(each) for each in counted if not str(each)] == [], "it passed and counted nothing"
+
+
 def test_every_row_is_one_claim_and_every_claim_one_row() -> None:
     assert sorted(id for claim in CLAIMS for id in ids(claim)) == sorted(checks())
 
@@ -232,9 +266,23 @@ def test_the_stages_are_the_same_wherever_they_are_named(pytestconfig: pytest.Co
 
 # --- what a claim reads -------------------------------------------------------------------------
 
+TLS_ROUTES = upgrade_builders.definition(
+    "tlsroutes.gateway.networking.k8s.io", "v1alpha2", bundle="v1.4.1"
+)
+FULL = Node(
+    metadata=Metadata(name="one"),
+    status=NodeStatus(
+        allocatable={"cpu": "1", "memory": "1Gi", "pods": "0"},
+        conditions=(Condition(type="Ready", status="True"),),
+    ),
+)
 CNI = {"k8s-app": "istio-cni-node", "app.kubernetes.io/version": "1.29.1"}
 
 # between them they lead every claim down each of its ways
+COMPARED = expecting(
+    before=Before(taken=AT, port_probes=port_probes(port_probe(workload="Pod shop/web-1")))
+)
+
 MESHES = {
     "healthy": snapshot(),
     "rejecting": snapshot(
@@ -283,8 +331,69 @@ MESHES = {
         jobs=(Job(metadata=Metadata(name="export", namespace="shop")),),
         resource_quotas=(ResourceQuota(metadata=Metadata(name="all", namespace="shop")),),
     ),
+    "with a pod that violates Pod Security": snapshot(
+        namespaces=(
+            Namespace(
+                metadata=Metadata(
+                    name="shop", labels={"pod-security.kubernetes.io/enforce": "baseline"}
+                )
+            ),
+        ),
+        new_pods=NewPods(
+            pods=(
+                NewPod(
+                    workload="Deployment shop/web", replicas=1, injected=True, host_network=True
+                ),
+            )
+        ),
+    ),
+    "with a baseline": snapshot(**COMPARED),
+    "with a baseline, without a port": snapshot(pods=(istiod(),), **COMPARED),
+    "in ambient mode": snapshot(**ambient_builders.HEALTHY),
+    "in ambient mode, without agents": snapshot(
+        **{
+            **ambient_builders.HEALTHY,
+            "pods": (istiod(), ambient_builders.app(phase="Pending", ip="")),
+        }
+    ),
     "without a sidecar": snapshot(pods=(istiod(), pod("bare", containers=[running("app")]))),
     "silent": snapshot(port_probes=port_probes(port_probe(plain=SILENT))),
+    "with a declared pair": snapshot(
+        pods=(istiod(), sidecar(labels={"app": "web"}, ports=(HTTP,), ip="10.0.0.1")),
+        services=(service(),),
+        pair_answers=PairAnswers(),
+        **expecting(pairs=(declared_pair(),)),
+    ),
+    "with a way back": snapshot(
+        istiod=(reading(version="1.29.2"),),
+        definitions=(TLS_ROUTES,),
+        **expecting(target_version="1.30.4"),
+    ),
+    "that was upgraded": snapshot(
+        istiod=(reading(version="1.30.4"),),
+        definitions=(TLS_ROUTES,),
+        shadow=Shadow(version="1.29.2"),
+        **expecting(
+            target_version="1.30.4",
+            before=Before(taken=AT, istiod_versions=("1.29.2",), roots="none"),
+        ),
+    ),
+    "that was upgraded to the version of istioctl": snapshot(
+        **expecting(before=Before(taken=AT, istiod_versions=("1.28.2",)))
+    ),
+    "with a full node": snapshot(
+        nodes=(FULL,),
+        new_pods=NewPods(
+            pods=(NewPod(workload="Deployment shop/web", replicas=1, surge=1, injected=True),)
+        ),
+    ),
+    "asked for images": snapshot(image_pulls=ImagePulls(), **expecting(images=("proxy",))),
+    "with Prometheus": snapshot(
+        traffic_metrics=TrafficMetrics(), **expecting(traffic=TrafficLimits(requested=True))
+    ),
+    "that was watched": msgspec.structs.replace(
+        load(ROOT / "demo/healthy.json.gz"), **expecting(watch=watch_builders.watch())
+    ),
     "with a DestinationRule": snapshot(
         pods=(istiod(), sidecar(labels={"app": "web"}, ports=(HTTP,))),
         services=(service(),),
@@ -295,6 +404,29 @@ MESHES = {
             filters=(retry_filter(retry_patch(HeaderRule(kind="back-off"))),)
         )
     ),
+    "with a gateway that denies requests": ingress_builders.snapshot(
+        ingress=ingress_builders.traffic(
+            *(
+                ingress_builders.answered(each, status=403, upstream=False, reason="RBAC")
+                for each in ingress_builders.requests()
+            )
+        ),
+        authorization_policies=(
+            AuthorizationPolicy(
+                metadata=Metadata(name="login", namespace=ingress_builders.NAMESPACE),
+                spec=AuthorizationPolicySpec(
+                    action="CUSTOM",
+                    provider=ExtensionProvider(name="oauth2-proxy"),
+                    rules=(AuthorizationRule(),),
+                ),
+            ),
+        ),
+    ),
+    "with a listener without a TLSRoute": ingress_builders.snapshot(
+        api_gateways=(ingress_builders.api_gateway(listener=ingress_builders.PASSED, attached=0),)
+    ),
+    "with a pod in ambient mode": ambient_mesh().evidence.snapshot,
+    "with a waypoint": waypoint_mesh().evidence.snapshot,
     "recorded healthy": load(ROOT / "demo/healthy.json.gz"),
     "with a declared answer": msgspec.structs.replace(
         load(ROOT / "demo/healthy.json.gz"),
@@ -319,6 +451,17 @@ class Recorder(Evidence):  # type: ignore[misc] # frozen, as far as mypy knows
 def arguments(claim: Callable[..., None]) -> list[str]:
     """Return the names of a check function's parameters."""
     return list(inspect.signature(claim).parameters)
+
+
+def passed(claim: Callable[..., None], seen: Snapshot) -> Basis | None:
+    """Return what a check counted that passed on a snapshot; None if it did not pass."""
+    basis = Basis()
+    given: dict[str, Any] = {"mesh": Mesh(seen), "warn": list, "basis": basis}
+    try:
+        claim(**{name: given[name] for name in arguments(claim)})
+    except (AssertionError, CouldNotVerify, NotApplicable):
+        return None
+    return basis
 
 
 def touched(claim: Callable[..., None], seen: Snapshot) -> set[str]:

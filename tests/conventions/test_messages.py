@@ -193,6 +193,7 @@ def command_options() -> dict[str, frozenset[str]]:
     """Return the options of each meshgate command that its help shows."""
     group = typer.main.get_command(cli.app)
     assert isinstance(group, TyperGroup)
+    context = typer.Context(group)
     return {
         name: frozenset(
             option
@@ -200,7 +201,8 @@ def command_options() -> dict[str, frozenset[str]]:
             if not getattr(parameter, "hidden", False)
             for option in (*parameter.opts, *parameter.secondary_opts)
         )
-        for name, command in group.commands.items()
+        for name in group.list_commands(context)
+        if (command := group.get_command(context, name))
     }
 
 

@@ -162,6 +162,56 @@ def cni(recording: Recording, image: str = "1.29.1", available: int = 1) -> None
     )
 
 
+def crds(recording: Recording, *fields: str) -> None:
+    """The CRD of Telemetry with these fields; the recording is of 1.29."""
+    name = "telemetries.telemetry.istio.io"
+    envoy_filters = "envoyfilters.networking.istio.io"
+    recording["istioCrds"] = [
+        {"name": name, "fields": list(fields)},
+        {"name": envoy_filters, "fields": ["spec.configPatches.match.waypoint"]},
+    ]
+
+
+def crds_of_istiods_release(recording: Recording) -> None:
+    crds(recording, "spec.tracing.customTags.formatter")
+
+
+def a_crd_of_an_older_release(recording: Recording) -> None:
+    crds(recording)
+
+
+def crds_that_were_not_read(recording: Recording) -> None:
+    recording["read"].remove("istio_crds")
+
+
+def wasm(recording: Recording, **loads: object) -> None:
+    """A WasmPlugin for shop's web, and what its agent says."""
+    recording["wasmPlugins"] = [
+        {
+            "metadata": {"name": "auth", "namespace": "shop"},
+            "spec": {"url": "oci://a.example/b", "selector": {"matchLabels": {"app": "web"}}},
+        }
+    ]
+    names = [
+        each["metadata"]["name"]
+        for each in recording["pods"]
+        if each["metadata"]["name"].startswith("web-")
+    ]
+    recording["wasmLoads"] = [{"pod": f"shop/{name}", **loads} for name in names]
+
+
+def a_module_that_was_fetched(recording: Recording) -> None:
+    wasm(recording, results={"success": 1})
+
+
+def a_module_that_cannot_be_fetched(recording: Recording) -> None:
+    wasm(recording, results={"fetch_failure": 3})
+
+
+def a_module_of_which_nothing_is_known(recording: Recording) -> None:
+    wasm(recording, error="timed out")
+
+
 def mesh_config(recording: Recording, **replica_says: object) -> Recording:
     """The mesh config of the revision, as the replica uses it."""
     config: Recording = {
@@ -438,7 +488,53 @@ def killed_and_silent(recording: Recording) -> None:
     no_metrics(recording)
 
 
+def after_an_upgrade(recording: Recording) -> None:
+    """1.28.2 ran in the baseline."""
+    recording["expectations"]["targetVersion"] = "1.29.1"
+    recording["expectations"]["before"] = {
+        "taken": recording["taken"],
+        "istiodVersions": ["1.28.2-Clean"],
+    }
+
+
+def a_crd_without_the_old_version(recording: Recording) -> None:
+    after_an_upgrade(recording)
+    crd = named(recording["definitions"], "gateways.gateway.networking")
+    crd["spec"]["versions"] = [{"name": "v2", "served": True}]
+    crd["status"] = {"storedVersions": ["v2"]}
+
+
+def definitions_that_were_not_read(recording: Recording) -> None:
+    after_an_upgrade(recording)
+    recording["read"].remove("definitions")
+
+
+def a_rollback_that_is_simulated(recording: Recording) -> None:
+    after_an_upgrade(recording)
+    recording["shadow"] = {
+        "version": "1.28.2",
+        "classes": [{"proxies": ["web-1.shop"], "resources": 3}],
+    }
+
+
+def a_rollback_that_envoy_rejects(recording: Recording) -> None:
+    a_rollback_that_is_simulated(recording)
+    refusal = {"part": "listener virtualInbound", "words": "unknown field"}
+    recording["shadow"]["classes"][0]["refusals"] = [refusal]
+
+
+def a_rollback_to_another_release(recording: Recording) -> None:
+    a_rollback_that_is_simulated(recording)
+    recording["shadow"]["version"] = "1.27.1"
+
+
 FAILED = [
+    (
+        a_crd_without_the_old_version,
+        "CP029",
+        "CustomResourceDefinition gateways.gateway.networking.k8s.io: serves v2",
+    ),
+    (a_rollback_that_envoy_rejects, "CP030", ""),
     (scaled_to_zero, "CP001", "Deployment istio-system/istiod: is scaled to 0 replicas"),
     (
         rollout_unfinished,
@@ -478,10 +574,14 @@ FAILED = [
     (injection_without_the_hold, "CP019", "Deployment payments/api: its containers start before"),
     (a_remote_cluster_that_is_not_read, "CP020", "Cluster eu-2: istiod has not read it"),
     (a_provider_that_is_missing, "CP021", "AuthorizationPolicy shop/login: its provider"),
+    (a_crd_of_an_older_release, "CP022", "CustomResourceDefinition telemetries.telemetry.istio.io"),
+    (a_module_that_cannot_be_fetched, "CP023", "WasmPlugin shop/auth: its proxies (Pod shop/web-"),
     (two_listeners_conflict, "CP015", "Listener 0.0.0.0_9999: "),
 ]
 
 UNKNOWN = [
+    (definitions_that_were_not_read, {"CP029"}),
+    (a_rollback_to_another_release, {"CP030"}),
     (refused, {"CP001", "CP002", "CP003", "CP004", "CP005", "CP008"}),
     (analyze_not_run, {"CP006"}),
     (no_configuration_types, {"CP004", "CP005"}),
@@ -490,6 +590,8 @@ UNKNOWN = [
     (mesh_config_not_told, {"CP017", "CP020"}),
     (a_provider_that_nobody_shows, {"CP017", "CP020", "CP021"}),
     (pods_of_which_the_injector_says_nothing, {"CP018"}),
+    (crds_that_were_not_read, {"CP022"}),
+    (a_module_of_which_nothing_is_known, {"CP023"}),
     (injection_not_known_before, {"CP018", "CP019"}),
     (no_metrics, {"CP013", "CP014", "CP015"}),
     (
@@ -507,7 +609,8 @@ UNKNOWN = [
                 "CP009",
                 "CP010",
             ),
-            *("CP011", "CP012", "CP013", "CP014", "CP015", "CP016", "CP018"),
+            *("CP011", "CP012", "CP013", "CP014", "CP015", "CP016", "CP018", "CP022", "CP023"),
+            *("CP025", "CP026", "CP027", "CP028", "CP029", "CP030"),
         },
     ),
 ]
@@ -565,6 +668,9 @@ def test_an_external_ca_can_be_accepted(broken: Broken, gate: Gate) -> None:
         (pods_that_are_accepted, "--settle=0"),
         (injection_as_before, "--settle=0"),
         (injection_with_other_resources, "--settle=0"),
+        (crds_of_istiods_release, "--settle=0"),
+        (a_module_that_was_fetched, "--settle=0"),
+        (a_rollback_that_is_simulated, "--settle=0"),
     ],
     ids=[
         "IST0109 with itself",
@@ -576,6 +682,9 @@ def test_an_external_ca_can_be_accepted(broken: Broken, gate: Gate) -> None:
         "new pods",
         "injection",
         "resources",
+        "CRDs",
+        "Wasm",
+        "rollback",
     ],
 )
 def test_what_is_unusual_and_healthy_opens_the_gate(

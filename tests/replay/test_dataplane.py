@@ -1,6 +1,7 @@
 """The recorded healthy mesh after its restart, with one thing broken at a time: stage D's lines."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -81,6 +82,24 @@ def a_rule_without_tls(recording: Recording) -> None:
     ]
 
 
+def clients_without_auto_mtls(recording: Recording) -> None:
+    recording["injectorConfigs"] = [{"revision": "default", "autoMtls": False}]
+
+
+def clients_with_a_rule_instead_of_auto_mtls(recording: Recording) -> None:
+    clients_without_auto_mtls(recording)
+    recording["destinationRules"] = [
+        {
+            "metadata": {"name": "default", "namespace": "istio-system"},
+            "spec": {"host": "*.local", "trafficPolicy": {"tls": {"mode": "ISTIO_MUTUAL"}}},
+        },
+        {
+            "metadata": {"name": "batch", "namespace": "legacy"},
+            "spec": {"host": "batch", "trafficPolicy": {"tls": {"mode": "DISABLE"}}},
+        },
+    ]
+
+
 def a_policy_that_is_not_enforced(recording: Recording) -> None:
     recording["authorizationPolicies"] = [
         {
@@ -93,6 +112,24 @@ def a_policy_that_is_not_enforced(recording: Recording) -> None:
 def a_policy_that_lets_nobody_in(recording: Recording) -> None:
     a_policy_that_is_not_enforced(recording)
     web(recording)["mesh"].update(status=403, denied=True)
+
+
+def a_policy_that_rejects_its_callers(recording: Recording) -> None:
+    """It is enforced as written, so only the baseline shows that it rejects callers."""
+    before = dict(web(recording), workload="Deployment shop/web")
+    identity = recording["portProbes"]["identity"]
+    recording["expectations"]["before"] = {
+        "taken": recording["taken"],
+        "portProbes": {"identity": identity, "probes": [before]},
+    }
+    account = {"source": {"principals": ["cluster.local/ns/shop/sa/retired"]}}
+    recording["authorizationPolicies"] = [
+        {
+            "metadata": {"name": "callers", "namespace": "shop"},
+            "spec": {"selector": {"matchLabels": {"app": "web"}}, "rules": [{"from": [account]}]},
+        }
+    ]
+    web(recording)["mesh"] = {**web(recording)["mesh"], "status": 403, "denied": True}
 
 
 def from_a_laptop(recording: Recording) -> None:
@@ -168,7 +205,174 @@ def a_pair_that_could_not_be_run(recording: Recording) -> None:
     recording["pair"]["peers"][0]["unmade"] = "container call is in ImagePullBackOff"
 
 
+def in_ambient_mode(recording: Recording, *, mesh: Recording, plain: str = "refused") -> None:
+    """Adds a pod in ambient mode, under STRICT, and what connections to it showed."""
+    recording["pods"].append(
+        {
+            "metadata": {
+                "name": "catalog-1",
+                "namespace": "library",
+                "annotations": {"ambient.istio.io/redirection": "enabled"},
+            },
+            "spec": {
+                "serviceAccountName": "catalog",
+                "containers": [{"name": "app", "ports": [{"containerPort": 8080, "name": "http"}]}],
+            },
+            "status": {
+                "phase": "Running",
+                "podIP": "10.244.0.98",
+                "conditions": [{"type": "Ready", "status": "True"}],
+            },
+        }
+    )
+    refused = {"end": "refused", "error": "certificate required"}
+    name, taken = "spiffe://cluster.local/ns/library/sa/catalog", recording["taken"]
+    chain = [{"subject": "", "notBefore": taken, "notAfter": taken, "sans": [name]}]
+    probe = {
+        "chain": chain,
+        "pod": "library/catalog-1",
+        "authority": "10.244.0.98:8080",
+        "port": 8080,
+    }
+    recording["ambientProbes"] = {
+        "identity": "spiffe://cluster.local/ns/istio-system/sa/verifier",
+        "probes": [{**probe, "anonymous": refused, "foreign": refused, "mesh": mesh}],
+    }
+    recording["read"].append("ambient_probes")
+    call = {"peer": "outside-0", "kind": "plaintext", "target": "library/catalog-1:8080"}
+    recording["pair"].update(outside=[{"name": "outside-0"}])
+    recording["pair"]["calls"].append({**call, "end": plain})
+
+
+OPEN = {"end": "open", "connect": 200, "status": 200}
+
+
+def no_ztunnel(recording: Recording) -> None:
+    gone = {"end": "unreachable", "error": "Connection refused"}
+    in_ambient_mode(recording, mesh=gone)
+    recording["ambientProbes"]["probes"][0]["anonymous"] = gone
+
+
+def nothing_connected_in_plaintext(recording: Recording) -> None:
+    in_ambient_mode(recording, mesh=OPEN)
+    recording["pair"] = {"skippedReason": "the probe pair was not requested", "namespace": "probes"}
+
+
+def a_pod_that_bypasses_ztunnel(recording: Recording) -> None:
+    in_ambient_mode(recording, mesh=OPEN, plain="answered")
+
+
+def a_denial_without_a_policy(recording: Recording) -> None:
+    in_ambient_mode(recording, mesh={"end": "declined", "connect": 401})
+
+
+def a_declared_pair(recording: Recording, expect: str, **answer: Any) -> None:
+    """Declares that shop's client calls payments' api, which answers so."""
+    api = named(recording["pods"], "api-")["metadata"]["name"]
+    pair = {"caller": "shop/client", "service": "payments/api", "port": 80}
+    pair |= {"method": "GET", "path": "/healthz", "expect": expect}
+    request = "shop/client payments/api:80 GET /healthz"
+    answers = [{"request": request, "pod": f"payments/{api}", **answer}] if answer else []
+    recording["expectations"]["pairs"] = [pair]
+    recording["pairAnswers"] = {"answers": answers}
+    recording["read"].append("pair_answers")
+
+
+def a_caller_that_is_denied(recording: Recording) -> None:
+    a_declared_pair(recording, "200", end="denied", status=403)
+
+
+def a_caller_that_is_let_in(recording: Recording) -> None:
+    a_declared_pair(recording, "denied", end="answered", status=200)
+
+
+def an_application_that_says_403(recording: Recording) -> None:
+    a_declared_pair(recording, "200", end="answered", status=403)
+
+
+def a_connection_that_is_reset(recording: Recording) -> None:
+    a_declared_pair(recording, "denied", end="reset", error="Connection reset by peer")
+
+
+def a_caller_without_a_certificate(recording: Recording) -> None:
+    a_declared_pair(recording, "200")
+    recording["pairAnswers"]["unsigned"] = {"shop/client": "no right to create a token"}
+
+
+def a_403_of_the_application_that_is_declared(recording: Recording) -> None:
+    a_declared_pair(recording, "403", end="answered", status=403)
+
+
+def a_denial_that_is_declared(recording: Recording) -> None:
+    a_declared_pair(recording, "denied", end="denied", status=403)
+
+
+def traffic(recording: Recording, errors: float, alerts: tuple[str, ...] = ()) -> None:
+    """What Prometheus recorded: 100,000 requests to web before the upgrade and now."""
+    window = {"seconds": 900, "end": "2026-01-01T00:00:00Z"}
+    web = {"workload": "shop/web", "requests": 100_000, "p95": 20, "p99": 40}
+    old = {"name": "Old", "labels": {"namespace": "shop"}}
+    recording["expectations"]["traffic"] = {"requested": True}
+    recording["trafficMetrics"] = {
+        "before": {**window, "workloads": [web], "alerts": [old]},
+        "now": {
+            **window,
+            "end": "2026-01-01T06:00:00Z",
+            "workloads": [{**web, "errors": errors}],
+            "alerts": [old, *({"name": each} for each in alerts)],
+        },
+    }
+    recording["read"].append("traffic_metrics")
+
+
+def more_errors_than_before(recording: Recording) -> None:
+    traffic(recording, 5_000)
+
+
+def an_alert_that_is_new(recording: Recording) -> None:
+    traffic(recording, 0, ("HighErrorRate",))
+
+
+def traffic_as_before(recording: Recording) -> None:
+    traffic(recording, 10)
+
+
+def counted_by_proxies(recording: Recording, errors: float, **more: Any) -> None:
+    """What the proxies counted in the baseline and now: 100,000 requests to web each time."""
+    window = {"seconds": 60, "source": "proxies"}
+    web = {"workload": "shop/web", "requests": 100_000, "p95": 20, "p99": 40}
+    recording["expectations"]["traffic"] = {"requested": True}
+    recording["expectations"]["before"] = {
+        "taken": "2026-01-01T00:00:00Z",
+        "traffic": {**window, "end": "2026-01-01T00:00:00Z", "workloads": [web]},
+    }
+    now = {"workloads": [{**web, "errors": errors}], "end": "2026-01-01T06:00:00Z"}
+    recording["trafficMetrics"] = {"now": {**window, **now, **more}}
+    recording["read"].append("traffic_metrics")
+
+
+def more_errors_in_the_proxies(recording: Recording) -> None:
+    counted_by_proxies(recording, 5_000)
+
+
+def as_before_in_the_proxies(recording: Recording) -> None:
+    counted_by_proxies(recording, 10)
+
+
+def a_proxy_that_cannot_be_read(recording: Recording) -> None:
+    unread = {"workload": "shop/orders", "why": "pod orders-1: port 15090: timed out"}
+    counted_by_proxies(recording, 0, unread=[unread])
+
+
+def too_few_requests(recording: Recording) -> None:
+    traffic(recording, 0)
+    recording["expectations"]["traffic"]["requests"] = 1_000_000
+
+
 FAILED = [
+    (no_ztunnel, "DP012", "Pod library/catalog-1: does not serve HBONE"),
+    (a_pod_that_bypasses_ztunnel, "DP013", "Pod library/catalog-1: port 8080 accepts plaintext"),
+    (a_denial_without_a_policy, "DP014", "Pod library/catalog-1: port 8080: ztunnel denies"),
     (no_sidecar, "DP001", "Pod shop/web-"),
     (an_old_sidecar, "DP002", "Pod shop/web-"),
     (follows_nobody, "DP003", "Pod shop/web-"),
@@ -181,21 +385,42 @@ FAILED = [
     (another_root, "DP005", "Pod shop/web-"),
     (nearly_expired, "DP005", "Pod shop/web-"),
     (a_rule_without_tls, "DP006", "DestinationRule shop/plain"),
+    (clients_without_auto_mtls, "DP006", "Service "),
     (a_policy_that_is_not_enforced, "DP007", "Pod shop/web-"),
     (a_policy_that_lets_nobody_in, "DP007", "Pod shop/web-"),
+    (a_policy_that_rejects_its_callers, "DP011", "Pod shop/web-"),
     (a_job_that_pod_security_refuses, "DP010", "Job shop/export: its pods cannot be created"),
     (pods_that_the_injector_refuses, "DP010", "Deployment shop/web: its new pods cannot be"),
+    (a_caller_that_is_denied, "DP017", "Pod payments/api-"),
+    (a_caller_that_is_let_in, "DP017", "Pod payments/api-"),
+    (an_application_that_says_403, "DP017", "Pod payments/api-"),
+    (a_connection_that_is_reset, "DP017", "Pod payments/api-"),
+    (more_errors_than_before, "DP018", "Workload shop/web: answers 5.00% of 100000 requests"),
+    (more_errors_in_the_proxies, "DP018", "Workload shop/web: answers 5.00% of 100000 requests"),
+    (an_alert_that_is_new, "DP019", "Alert HighErrorRate: fires, and did not fire before"),
     (no_sidecar_for_a_new_pod, "DP008", "Probe istio-verification-probes/a: has no sidecar"),
     (a_call_that_does_not_arrive, "DP009", "Probe istio-verification-probes/a: its call to b is"),
     (a_call_without_mtls, "DP009", "Probe istio-verification-probes/a: its call to b arrives"),
 ]
 
+UNUSUAL = [
+    a_403_of_the_application_that_is_declared,
+    a_denial_that_is_declared,
+    clients_with_a_rule_instead_of_auto_mtls,
+    traffic_as_before,
+    as_before_in_the_proxies,
+]
+
 UNKNOWN = [
+    (too_few_requests, {"DP018"}),
+    (a_proxy_that_cannot_be_read, {"DP018"}),
+    (a_caller_without_a_certificate, {"DP017"}),
     (the_port_is_silent, {"DP004"}),
     (from_a_laptop, {"DP004", "DP005", "DP007"}),
     (a_pair_that_could_not_be_run, {"DP008", "DP009"}),
     (not_signed, {"DP004", "DP005", "DP007"}),
-    (a_pod_in_ambient_mode, {"DP004", "DP005", "DP007"}),
+    (a_pod_in_ambient_mode, {"DP012", "DP013", "DP014"}),
+    (nothing_connected_in_plaintext, {"DP013"}),
     (a_set_without_pods, {"DP010"}),
 ]
 
@@ -204,6 +429,32 @@ CHECK_MTLS = Path("verification/check_mtls.py")
 
 def test_the_healthy_recording_opens_the_gate(gate: Gate, root: Path) -> None:
     run = gate(CHECK_MTLS, f"--snapshot={root}/tests/fixtures/schema-1/healthy.json.gz")
+
+    assert run.code == 0, run.out
+
+
+def test_a_healthy_pod_in_ambient_mode_opens_the_gate(broken: Broken, gate: Gate) -> None:
+    run = gate(CHECK_MTLS, f"--snapshot={broken(lambda each: in_ambient_mode(each, mesh=OPEN))}")
+
+    assert run.code == 0, run.out
+
+
+def test_plaintext_that_was_not_tried_may_be_accepted(broken: Broken, gate: Gate) -> None:
+    file, accept = broken(nothing_connected_in_plaintext), "--accept-unverified=ambient"
+
+    accepted = gate(CHECK_MTLS, f"--snapshot={file}", accept)
+    strict = gate(CHECK_MTLS, f"--snapshot={file}", accept, "--require-mtls=strict")
+
+    assert accepted.code == 0, accepted.out
+    assert f"note what is not verified of ambient mode is accepted ({accept})" in accepted.out
+    assert [each for each in strict.verdict if each.startswith("UNKNOWN DP013 ")], strict.out
+
+
+@pytest.mark.parametrize("change", UNUSUAL)
+def test_what_is_unusual_but_declared_opens_the_gate(
+    change: Break, broken: Broken, gate: Gate
+) -> None:
+    run = gate(CHECK_MTLS, f"--snapshot={broken(change)}")
 
     assert run.code == 0, run.out
 

@@ -177,7 +177,58 @@ def a_release_outside_the_ledger(recording: Recording) -> None:
     recording["precheck"]["istioctlVersion"] = "1.32.1"
 
 
+def a_node(recording: Recording, cpu: str) -> None:
+    """Web's restart adds a pod that requests a whole CPU; the only node has so much."""
+    recording["nodes"] = [
+        {
+            "metadata": {"name": "one"},
+            "status": {
+                "allocatable": {"cpu": cpu, "memory": "64Gi", "pods": "110"},
+                "conditions": [{"type": "Ready", "status": "True"}],
+            },
+        }
+    ]
+    recording["limitRanges"] = []
+    new = {"workload": "Deployment shop/web", "replicas": 1, "surge": 1, "injected": True}
+    new["containers"] = [{"name": "app", "requests": {"cpu": "1"}}]
+    recording["newPods"] = {"pods": [new]}
+
+
+def nodes_that_are_full(recording: Recording) -> None:
+    a_node(recording, "500m")
+
+
+def nodes_with_room(recording: Recording) -> None:
+    a_node(recording, "64")
+
+
+def nodes_that_were_not_read(recording: Recording) -> None:
+    a_node(recording, "64")
+    recording["read"].remove("nodes")
+
+
+def images(recording: Recording, **result: str) -> None:
+    pull = {"node": "one", "image": "docker.io/istio/proxyv2:1.31.0", **result}
+    recording["expectations"]["images"] = [pull["image"]]
+    recording["imagePulls"] = {"pulls": [pull]}
+    recording["read"].append("image_pulls")
+
+
+def an_image_that_a_node_cannot_pull(recording: Recording) -> None:
+    images(recording, refused="ErrImagePull: not found")
+
+
+def an_image_of_which_a_node_says_nothing(recording: Recording) -> None:
+    images(recording, error="no pod was created")
+
+
+def an_image_that_every_node_has(recording: Recording) -> None:
+    images(recording)
+
+
 FAILED = [
+    (an_image_that_a_node_cannot_pull, "PC019", "Node one: cannot pull the image docker.io/"),
+    (nodes_that_are_full, "PC018", "Deployment shop/web: its rolling restart creates a pod"),
     (precheck_error, "PC001", "Cluster: IST0156 too old"),
     (downgrade, "PC002", "Deployment istio-system/istiod: runs 1.29.1, and 1.29.0 is older"),
     (old_kubernetes, "PC003", "Kubernetes 1.30: Istio 1.29 does not support it"),
@@ -204,6 +255,8 @@ FAILED = [
     ),
 ]
 UNKNOWN = [
+    (an_image_of_which_a_node_says_nothing, {"PC019"}),
+    (nodes_that_were_not_read, {"PC018"}),
     (precheck_not_run, {"PC001"}),
     (a_mesh_config_that_istiod_does_not_show, {"PC011"}),
     (pods_of_which_the_injector_says_nothing, {"PC012"}),
@@ -211,7 +264,10 @@ UNKNOWN = [
     (an_unknown_target, {"PC003", "PC101", "PC102", "PC103", "PC104"}),
     (
         a_release_outside_the_ledger,
-        {"PC002", "PC003", "PC005", "PC006", "PC007", "PC101", "PC102", "PC103", "PC104"},
+        {
+            *("PC002", "PC003", "PC005", "PC006", "PC007", "PC017"),
+            *("PC101", "PC102", "PC103", "PC104"),
+        },
     ),
     (a_class_that_was_not_seen, {"PC101", "PC102", "PC103"}),
 ]
@@ -287,6 +343,28 @@ def test_a_loss_that_is_accepted_closes_no_gate(
     run = gate("-m", "precheck", accepted, f"--snapshot={broken(a_filter_that_would_be_gone)}")
 
     assert run.code == 0, run.out
+
+
+@pytest.mark.parametrize("change", [nodes_with_room, an_image_that_every_node_has])
+def test_a_restart_that_has_room_and_images_opens_the_gate(
+    change: Break, broken: Callable[[Break], Path], gate: Gate
+) -> None:
+    run = gate("-m", "precheck", f"--snapshot={broken(change)}")
+
+    assert run.code == 0, run.out
+
+
+def test_after_a_step_of_two_minor_versions_there_is_no_way_back(
+    broken: Callable[[Break], Path], gate: Gate
+) -> None:
+    def two_steps(recording: Recording) -> None:
+        recording["expectations"]["targetVersion"] = recording["shadow"]["version"] = "1.31.0"
+
+    run = gate("-m", "precheck", f"--snapshot={broken(two_steps)}")
+
+    assert run.code == 1, run.out
+    wrong = "FAIL PC017 Istio 1.29: does not support proxies of 1.31.0"
+    assert any(line.startswith(wrong) for line in run.verdict), run.out
 
 
 def test_a_rollback_that_was_asked_for_is_a_warning(

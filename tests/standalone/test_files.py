@@ -5,13 +5,15 @@ from pathlib import Path
 
 import pytest
 
+from meshgate.snapshot.ambient import ZtunnelReading
 from meshgate.snapshot.model import Snapshot
 from meshgate.snapshot.retry_after import RetryFilters
 from tests.conftest import ROOT, Gate
-from tests.support import ingress_builders
+from tests.support import ambient_builders, ingress_builders
 from tests.support.builders import expecting, pushed, reading, retry_filter, snapshot, sync
 from tests.support.mtls_builders import PERMISSIVE, port_probe, port_probes
 
+SERVES_NONE = ZtunnelReading(pod="istio-system/ztunnel-1", active=0)
 FILES = sorted((ROOT / "verification").glob("*.py"))
 
 # for each file, a mesh of which one of its claims does not hold
@@ -27,11 +29,15 @@ BROKEN = {
         istiod=(reading(proxies=[sync(listener=pushed(answered=False, error="no filter"))]),)
     ),
     "verify_precheck.py": snapshot(**expecting(target_version="1.29.0")),
+    "verify_ambient.py": snapshot(**{**ambient_builders.HEALTHY, "ztunnels": (SERVES_NONE,)}),
 }
 
 
 # and one of which all hold, where that is more than every mesh has
-HEALTHY = {"check_ingress_gateway.py": ingress_builders.snapshot()}
+HEALTHY = {
+    "check_ingress_gateway.py": ingress_builders.snapshot(),
+    "verify_ambient.py": snapshot(**ambient_builders.HEALTHY),
+}
 
 
 @pytest.fixture

@@ -11,6 +11,9 @@ from typing import Any
 import msgspec
 
 from meshgate.facts.mesh import Mesh
+from meshgate.snapshot.declared_pairs import PairAnswers
+from meshgate.snapshot.hbone import TunnelProbes
+from meshgate.snapshot.image_pulls import ImagePulls
 from meshgate.snapshot.ingress import Ingress
 from meshgate.snapshot.istio import EnvoyFilter, EnvoyFilterSpec, WorkloadSelector
 from meshgate.snapshot.istioctl import Analysis, AnalysisMessage
@@ -45,6 +48,8 @@ from meshgate.snapshot.retry_after import (
     RetryFilters,
     RetryPatch,
 )
+from meshgate.snapshot.traffic_metrics import TrafficMetrics
+from meshgate.snapshot.upgrade import IstioCrd
 from tests.support import mtls_builders, upgrade_builders, webhook_builders
 
 AT = datetime(2026, 1, 2, 12, 0, 0, tzinfo=UTC)
@@ -340,6 +345,15 @@ def given(proxy: str = "web-1.shop", *places: HeaderRule, **trouble: str) -> Giv
 # --- snapshots ----------------------------------------------------------------------------------
 
 
+# those of the release that istiod runs
+CRDS = (
+    IstioCrd(
+        name="envoyfilters.networking.istio.io", fields=("spec.configPatches.match.waypoint",)
+    ),
+    IstioCrd(name="telemetries.telemetry.istio.io", fields=("spec.tracing.customTags.formatter",)),
+)
+
+
 def snapshot(**changes: Any) -> Snapshot:
     """One istiod, one sidecar that follows it, and nothing wrong for stage B; with changes."""
     healthy: dict[str, Any] = {
@@ -360,6 +374,12 @@ def snapshot(**changes: Any) -> Snapshot:
         "retry_filters": RetryFilters(seen=1, filters=(retry_filter(),), given=(given(),)),
         "pair": Pair(skipped_reason="no probe pair was asked for"),
         "new_pods": NewPods(),
+        "ambient_probes": TunnelProbes(),
+        "waypoint_probes": TunnelProbes(),
+        "istio_crds": CRDS,
+        "pair_answers": PairAnswers(skipped_reason="no file of pairs was given"),
+        "image_pulls": ImagePulls(skipped_reason="no image was to be pulled"),
+        "traffic_metrics": TrafficMetrics(skipped_reason="no Prometheus was given"),
         **upgrade_builders.HEALTHY,
     }
     return Snapshot(**{**healthy, **changes})

@@ -8,7 +8,7 @@ from types import ModuleType
 from typing import Any
 
 from meshgate.catalogue import checks
-from meshgate.facts.mesh import Mesh
+from meshgate.facts.mesh import Mesh, notes_about
 from meshgate.plugin.settling import need_all, suppressed
 from meshgate.report import html, text
 from meshgate.report import json as report_json
@@ -33,7 +33,7 @@ class Judgment:
         self.crashes: list[tuple[str, Exception]] = []
         mesh, rows = Mesh(snapshot), checks()
         outcomes = tuple(self._outcome(id, mesh) for id in _functions())
-        notes = mesh.notes({item for row in rows.values() for item in row.reads})
+        notes = notes_about(mesh, {item for row in rows.values() for item in row.reads})
         self.ruling: Ruling = ruling(outcomes, {id: row.stage for id, row in rows.items()}, notes)
         run = Run(self.ruling, snapshot)
         summary = mesh.control_plane_summary

@@ -21,8 +21,9 @@ from urllib.parse import parse_qs, urlsplit
 import msgspec
 
 from meshgate.snapshot.istiod import ProxySync
-from meshgate.snapshot.items import KINDS, Kind
+from meshgate.snapshot.items import KINDS
 from meshgate.snapshot.model import Snapshot
+from meshgate.snapshot.sources import Kind
 from tests.support.builders import as_api
 
 GIT_VERSION = {"major": "1", "minor": "34", "gitVersion": "v1.34.4"}

@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from datetime import datetime, timedelta
 from typing import Any
 
+from meshgate.snapshot.declared_pairs import DeclaredPair
 from meshgate.snapshot.istio import (
     AuthorizationPolicy,
     AuthorizationPolicySpec,
@@ -130,6 +131,12 @@ def service(
         metadata=Metadata(name=name, namespace=namespace),
         spec=ServiceSpec(ports=tuple(ports), selector=selects or {"app": name}),
     )
+
+
+def declared_pair(caller: str = "shop/client", expect: str = "200", **changes: Any) -> DeclaredPair:
+    """A request of a client in shop to the Service web."""
+    fields = {"service": "shop/web", "port": 80, "method": "GET", "path": "/healthz", **changes}
+    return DeclaredPair(caller=caller, expect=expect, **fields)
 
 
 HEALTHY: dict[str, Any] = {

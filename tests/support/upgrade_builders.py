@@ -14,9 +14,6 @@ from meshgate.snapshot.istio import (
 )
 from meshgate.snapshot.istioctl import Analysis, AnalysisMessage
 from meshgate.snapshot.kubernetes import (
-    DisruptionBudget,
-    DisruptionBudgetSpec,
-    DisruptionBudgetStatus,
     LabelSelector,
     Metadata,
 )
@@ -26,7 +23,11 @@ from meshgate.snapshot.upgrade import (
     Definition,
     DefinitionMetadata,
     DefinitionSpec,
+    DefinitionStatus,
     DefinitionVersion,
+    DisruptionBudget,
+    DisruptionBudgetSpec,
+    DisruptionBudgetStatus,
     Node,
     NodeInfo,
     NodeStatus,
@@ -63,13 +64,16 @@ def node(version: str = "v1.34.4") -> Node:
     )
 
 
-def definition(name: str, *served: str, bundle: str = "v1.4.0") -> Definition:
+def definition(
+    name: str, *served: str, bundle: str = "v1.4.0", stored: tuple[str, ...] = ()
+) -> Definition:
     """A CRD that serves these versions."""
     return Definition(
         metadata=DefinitionMetadata(name=name, annotations=BundleAnnotations(bundle=bundle)),
         spec=DefinitionSpec(
             versions=tuple(DefinitionVersion(name=each, served=True) for each in served)
         ),
+        status=DefinitionStatus(stored_versions=stored),
     )
 
 

@@ -105,6 +105,8 @@ def test_a_check_that_counted_no_object_cannot_pass() -> None:
 
     assert unknown.verdict is Verdict.UNKNOWN
     assert "0 proxies" in unknown.why
+    warned = outcome("A1", None, [TWO], basis)
+    assert (warned.verdict, warned.warnings) == (Verdict.UNKNOWN, (TWO,))
     assert outcome("A1", NotApplicable("no"), basis=basis).verdict is Verdict.NOT_APPLICABLE
     assert outcome("A1", AssertionError(listed([ONE])), basis=basis).verdict is Verdict.FAIL
 
@@ -175,6 +177,28 @@ def test_nothing_taken_opens_nothing() -> None:
 
 def test_a_stage_that_was_not_asked_for_is_not_waited_for() -> None:
     assert ruling([Outcome("A1", Verdict.PASS)], STAGES).gate is Gate.OPEN
+
+
+@pytest.mark.parametrize(
+    ("a", "b", "gate"),
+    [
+        (Verdict.PASS, Verdict.NOT_APPLICABLE, Gate.OPEN),
+        (Verdict.PASS, Verdict.PASS, Gate.OPEN),
+        (Verdict.NOT_APPLICABLE, Verdict.PASS, Gate.COULD_NOT_VERIFY),
+        (None, Verdict.NOT_APPLICABLE, Gate.COULD_NOT_VERIFY),
+        (None, Verdict.PASS, Gate.OPEN),
+        (Verdict.PASS, Verdict.UNKNOWN, Gate.COULD_NOT_VERIFY),
+        (Verdict.PASS, Verdict.FAIL, Gate.CLOSED),
+    ],
+)
+def test_an_optional_stage_without_an_object_does_not_close_the_gate_of_others(
+    a: Verdict | None, b: Verdict, gate: Gate
+) -> None:
+    taken = [Outcome("A1", a)] if a is not None else []
+
+    found = ruling([*taken, Outcome("B1", b)], STAGES, optional=("b",))
+
+    assert found.gate is gate
 
 
 def test_better_verdicts_are_smaller() -> None:

@@ -8,7 +8,8 @@ from typing import Annotated, NoReturn
 import typer
 
 from meshgate.catalogue import STAGES
-from meshgate.cli.options import USAGE_ERROR, app, say, with_words
+from meshgate.cli.commands import USAGE_ERROR
+from meshgate.cli.options import app, say, with_words
 from meshgate.cli.pytest_command import command, environment
 
 
@@ -58,8 +59,30 @@ def demo(
 
 
 @app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
-def replay(context: typer.Context, file: Path) -> None:
-    """Run every check on a recording, as `verify --snapshot=FILE`; pytest's options are allowed."""
+def replay(
+    context: typer.Context,
+    file: Path,
+    *,
+    expected: Annotated[
+        Path | None,
+        typer.Option(
+            "--verify",
+            metavar="FILE",
+            help="prove that the verdict is that of this verdict.json, or with --key of this "
+            "signed attestation",
+        ),
+    ] = None,
+    key: Annotated[Path | None, typer.Option(help="public key of the attestation (PEM)")] = None,
+) -> None:
+    """Run every check on a recording, as `verify --snapshot=FILE`; pytest's options are allowed.
+
+    With --verify, exits with 0 if the same bytes give the same verdict, and with 1 if not.
+    """
+    if expected:
+        from meshgate.cli.attestations import verify_replay
+
+        verify_replay(file, expected, key, context.args)
+        return
     _become([f"--snapshot={file.absolute()}", *context.args])
 
 

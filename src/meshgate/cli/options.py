@@ -1,48 +1,31 @@
 """Settings as options of the commands, and errors as messages and exit codes."""
 
 import inspect
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from functools import wraps
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import typer
-from typer.core import TyperGroup
 
 from meshgate import __version__
+from meshgate.cli.commands import Commands
 from meshgate.collect.config_map_store import Damaged, Missing
 from meshgate.collect.errors import NoCluster, ReadError
 from meshgate.report.visible import visible
-from meshgate.settings import TOPICS, SettingsError, definitions, read_file, resolve
+from meshgate.settings import TOPICS, Settings, SettingsError, definitions, read_file, resolve
 from meshgate.settings.definition import Setting
 from meshgate.settings.sources import FILE, Values
 from meshgate.snapshot.store import UnusableSnapshot
 from meshgate.verdict import Gate
 
-# pytest's code for wrong usage; click's own, 2, is pytest's code for an interrupted run
-USAGE_ERROR = 4
-
-
-class _Commands(TyperGroup):
-    """The commands; wrong usage ends them with the exit code that it has in a gate."""
-
-    def main(self, *args: Any, **more: Any) -> Any:
-        """Run a command."""
-        try:
-            return super().main(*args, **more)
-        except SystemExit as end:
-            raise SystemExit(USAGE_ERROR if end.code == _CLICK_USAGE_ERROR else end.code) from end
-
-
-_CLICK_USAGE_ERROR = 2
-
 app = typer.Typer(
-    cls=_Commands, no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode=None
+    cls=Commands, no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode=None
 )
 
 Stage = Annotated[
-    Literal["precheck", "controlplane", "ingress", "dataplane"] | None,
+    Literal["precheck", "controlplane", "ambient", "ingress", "dataplane"] | None,
     typer.Option(help="only this stage"),
 ]
 
@@ -125,6 +108,21 @@ def with_words(*names: str) -> Callable[[Callable[..., None]], Callable[..., Non
         return _as_options(run, command, "words", chosen, parsed=False)
 
     return decorate
+
+
+def words_of(settings: Settings, names: Iterable[str]) -> list[str]:
+    """Return those of these settings that differ from their defaults as words for pytest."""
+    words: list[str] = []
+    for topic, setting in map(_find, names):
+        value = getattr(getattr(settings, topic), setting.name)
+        if value == setting.default:
+            continue
+        if setting.switch:
+            words.append(setting.flag)
+        else:
+            several = value if setting.repeated else [value]
+            words += [f"{setting.flag}={each}" for each in several]
+    return words
 
 
 def _all() -> list[str]:

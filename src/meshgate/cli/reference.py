@@ -15,7 +15,9 @@ from meshgate.collect.rights import (
     reports_role,
     restart_role,
     role,
+    token_role,
 )
+from meshgate.report import fleet
 from meshgate.report.json import schema
 
 
@@ -54,9 +56,13 @@ def explain(
 
 
 @app.command("schema")
-def print_schema() -> None:
+def print_schema(
+    *,
+    of_fleet: Annotated[bool, typer.Option("--fleet", help="that of `meshgate fleet`")] = False,
+) -> None:
     """Print the JSON Schema of `reports/verdict.json`."""
-    typer.echo(msgspec.json.format(msgspec.json.encode(schema()), indent=2).decode())
+    found = fleet.schema() if of_fleet else schema()
+    typer.echo(msgspec.json.format(msgspec.json.encode(found), indent=2).decode())
 
 
 @app.command()
@@ -67,6 +73,12 @@ def rbac(
         bool, typer.Option("--restart", help="permissions of `meshgate restart` instead")
     ] = False,
     shadow: Annotated[bool, typer.Option("--shadow", help="also for `meshgate shadow`")] = False,
+    token_of: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAMESPACE/ACCOUNT", help="also to call as this ServiceAccount, for --pairs"
+        ),
+    ] = None,
 ) -> None:
     """Print the permissions that the gates need, for `kubectl apply -f -`.
 
@@ -80,6 +92,7 @@ def rbac(
         reports_role(f"{name}-reports"),
         probes_namespace(),
         probes_role(f"{name}-probes"),
+        *(token_role(name, each) for each in token_of or ()),
     ]
     roles = {
         "apiVersion": "v1",

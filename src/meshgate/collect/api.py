@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any, Protocol
 
-from meshgate.snapshot.items import Kind
+from meshgate.snapshot.sources import Kind
 
 
 class ApiAnswer(Protocol):

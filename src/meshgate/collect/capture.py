@@ -20,7 +20,7 @@ from meshgate.snapshot.redact import redacted
 if TYPE_CHECKING:
     from meshgate.collect.kubernetes import Cluster
     from meshgate.collect.readers import Context
-    from meshgate.probe.watch import Stream
+    from meshgate.collect.watch import Asked, MeshWatch
 
 Progress = Callable[[str], None]
 
@@ -196,10 +196,9 @@ class Live:
         skipped = [f"not requested: {each.subject} ({each.why})" for each in plan.skipped]
         return [*map(str, plan.planned), *skipped], []
 
-    def stream(self, slow_after: int) -> "Stream":
-        """Return the requests that a watch sends, and what was found of them so far."""
-        from meshgate.collect.readers import plan_ingress
-        from meshgate.probe.watch import Stream, watched
+    def watch(self, asked: "Asked") -> "MeshWatch":
+        """Return a watch of the upgrade; raise ReadError if it could see nothing."""
+        from meshgate.collect.watch import MeshWatch
 
         if not self._context.transport.sees_the_wire:
             raise ReadError(
@@ -209,10 +208,7 @@ class Live:
         reading = self._read(closure({INGRESS}) - {INGRESS})
         if reading.gaps:
             raise ReadError(reading.gaps[0].why, reading.gaps[0].remedy)
-        planned = watched(plan_ingress(self._context, reading.items).planned)
-        if not planned:
-            raise ReadError("no safe request can be derived from any route", "is there a Gateway?")
-        return Stream(planned, self._context.traffic, slow_after)
+        return MeshWatch(self._context, reading.items, asked)
 
     def _read(self, items: frozenset[str]) -> Reading:
         reading = Reading(self._context, self.deadline)

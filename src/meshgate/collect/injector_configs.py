@@ -7,9 +7,10 @@ from meshgate.collect.istiod_settings import IstiodDeployment, environment
 from meshgate.collect.readers import Context
 from meshgate.semantics import meshes
 from meshgate.snapshot.base import Base
-from meshgate.snapshot.injector import InjectorConfig
-from meshgate.snapshot.items import KINDS, Items, Kind
+from meshgate.snapshot.injector import DefaultExports, InjectorConfig
+from meshgate.snapshot.items import KINDS, Items
 from meshgate.snapshot.kubernetes import LabelSelector
+from meshgate.snapshot.sources import Kind
 
 
 class _Data(Base, frozen=True):
@@ -30,15 +31,67 @@ class _Config(Base, frozen=True):
     always_inject_selector: tuple[LabelSelector, ...] | None = None
 
 
+# ingressControllerMode by its number; without a mode istiod serves no Ingress either
+_MODES = ("OFF", "OFF", "DEFAULT", "STRICT")
+
+
+# minProtocolVersion by its number
+_TLS = ("", "TLSV1_2", "TLSV1_3")
+
+
+class _TlsDefaults(Base, frozen=True):
+    # an enum of Istio's: its numbers are valid too
+    min_protocol_version: str | int | None = None
+
+
 class _Mesh(Base, frozen=True):
     discovery_selectors: tuple[LabelSelector, ...] | None = None
     trust_domain: str | None = None
     trust_domain_aliases: tuple[str, ...] | None = None
     root_namespace: str | None = None
+    # an enum of Istio's: YAML takes OFF for False, and its numbers are valid too
+    ingress_controller_mode: str | int | bool | None = None
+    ingress_class: str | None = None
+    ingress_selector: str | None = None
+    ingress_service: str | None = None
+    default_virtual_service_export_to: tuple[str, ...] | None = None
+    default_destination_rule_export_to: tuple[str, ...] | None = None
+    default_service_export_to: tuple[str, ...] | None = None
+    tls_defaults: _TlsDefaults | None = None
+    enable_auto_mtls: bool | None = None
+
+    @property
+    def ingress_mode(self) -> str:
+        mode = self.ingress_controller_mode
+        if isinstance(mode, int):
+            return _MODES[mode] if 0 <= mode < len(_MODES) else ""
+        return mode or ""
+
+    @property
+    def gateway_label(self) -> str:
+        """The label `istio` of the pods that serve Ingresses; empty for the default."""
+        service = self.ingress_service or ""
+        return self.ingress_selector or (service if service != "istio-ingressgateway" else "")
+
+    @property
+    def least_tls(self) -> str:
+        least = self.tls_defaults.min_protocol_version if self.tls_defaults else None
+        if isinstance(least, int):
+            return _TLS[least] if 0 <= least < len(_TLS) else ""
+        return least or ""
+
+    @property
+    def default_exports(self) -> DefaultExports:
+        return DefaultExports(
+            virtual_services=self.default_virtual_service_export_to or (),
+            destination_rules=self.default_destination_rule_export_to or (),
+            services=self.default_service_export_to or (),
+        )
 
     def over(self, shared: "_Mesh") -> "_Mesh":
         """Return this mesh config completed by a shared one, whose fields it overrides."""
-        own = {name: value for name, value in msgspec.structs.asdict(self).items() if value}
+        fields = msgspec.structs.asdict(self)
+        own = {name: value for name, value in fields.items() if value is not None}
         return msgspec.structs.replace(shared, **own)
 
 
@@ -110,8 +163,8 @@ def _of(
         proxy = _VALUES.decode(injector.values or "{}").global_.proxy
         name = f"istio{suffix}"
         mesh = msgspec.yaml.decode(istio.mesh or "{}", type=_Mesh)
-        if name := known.get("SHARED_MESH_CONFIG", ""):
-            shared = _data(context, namespace, name) or _Data()
+        if other := known.get("SHARED_MESH_CONFIG", ""):
+            name, shared = other, _data(context, namespace, other) or _Data()
             mesh = mesh.over(msgspec.yaml.decode(shared.mesh or "{}", type=_Mesh))
     except (ValueError, msgspec.MsgspecError) as error:
         # not the error's own words: they may quote what was read
@@ -132,8 +185,20 @@ def _of(
         root_namespace=mesh.root_namespace or "",
         cluster_domain=proxy.cluster_domain,
         cluster_id="" if variables is None else variables.get("CLUSTER_ID", DEFAULT_CLUSTER),
-        scoped_gateways=known.get("PILOT_SCOPE_GATEWAY_TO_NAMESPACE", "").lower() == "true",
+        ingress_mode=mesh.ingress_mode,
+        ingress_class=mesh.ingress_class or "",
+        ingress_selector=mesh.gateway_label,
+        default_exports=mesh.default_exports,
+        least_tls=mesh.least_tls,
+        auto_mtls=mesh.enable_auto_mtls is not False,
+        gateway_controller=known.get("PILOT_GATEWAY_API_CONTROLLER_NAME", ""),
+        scoped_gateways=_is_on(known, "PILOT_SCOPE_GATEWAY_TO_NAMESPACE"),
+        several_providers=_is_on(known, "PILOT_ENABLE_MULTIPLE_CUSTOM_AUTHZ_PROVIDERS"),
     )
+
+
+def _is_on(variables: dict[str, str], name: str) -> bool:
+    return variables.get(name, "").lower() == "true"
 
 
 def _data(context: Context, namespace: str, name: str) -> _Data | None:

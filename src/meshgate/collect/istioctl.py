@@ -9,7 +9,6 @@ import os
 import shutil
 import signal
 import subprocess
-import tempfile
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -21,6 +20,7 @@ from meshgate.collect.errors import ReadError
 from meshgate.collect.facade import Facade
 from meshgate.collect.kubernetes import Cluster
 from meshgate.collect.shadow.processes import NO_PROGRAM, guarded
+from meshgate.collect.temporary import temporary_folder
 from meshgate.snapshot.base import Base
 from meshgate.snapshot.istioctl import Analysis, AnalysisMessage
 
@@ -67,7 +67,7 @@ def precheck(cluster: Cluster, *, istioctl: str, istio_namespace: str, timeout: 
 
 def version(istioctl: str, timeout: float) -> str:
     """Its own version; raise ReadError."""
-    with tempfile.TemporaryDirectory(prefix="meshgate-") as home:
+    with temporary_folder() as home:
         return _version(_program(istioctl, "print its version"), _environment(home), timeout)
 
 
@@ -80,8 +80,8 @@ def _messages(
 ) -> Analysis:
     program = _program(istioctl, " ".join(each for each in words if not each.startswith("-")))
     facade = Facade(cluster)
-    with facade.serving(), tempfile.TemporaryDirectory(prefix="meshgate-") as home:
-        kubeconfig = Path(home, "kubeconfig")
+    with facade.serving(), temporary_folder() as home:
+        kubeconfig = home / "kubeconfig"
         kubeconfig.write_text(facade.kubeconfig())
         kubeconfig.chmod(0o600)
         environment = {
@@ -117,8 +117,8 @@ def _program(istioctl: str, use: str) -> str:
     return program
 
 
-def _environment(home: str) -> dict[str, str]:
-    return {"HOME": home, "PATH": os.environ.get("PATH", "")}
+def _environment(home: Path) -> dict[str, str]:
+    return {"HOME": str(home), "PATH": os.environ.get("PATH", "")}
 
 
 def _version(program: str, environment: dict[str, str], timeout: float) -> str:

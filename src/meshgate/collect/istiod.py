@@ -22,6 +22,7 @@ from meshgate.deadline import bounded, concurrently
 from meshgate.probe.resolver import connect
 from meshgate.semantics.topology import Entrypoint
 from meshgate.semantics.webhooks import Backend
+from meshgate.snapshot.ambient import AmbientReading
 from meshgate.snapshot.istiod import IstiodMetrics, IstiodReading, ProxySync
 from meshgate.snapshot.kubernetes import Pod
 from meshgate.snapshot.mesh_config import EffectiveConfig
@@ -30,7 +31,10 @@ MONITORING_PORT = 15014
 
 # All that may ever be asked: some of istiod's debug paths change its state (adsz?push=true).
 PATHS = frozenset(
-    {"/version", "/debug/syncz", "/debug/push_status", "/debug/mesh", "/debug/clusterz", "/metrics"}
+    {
+        *("/version", "/metrics", "/debug/syncz", "/debug/push_status"),
+        *("/debug/mesh", "/debug/clusterz", "/debug/ambientz"),
+    }
 )
 
 # The one that takes a name: the configuration that istiod makes for one proxy.
@@ -41,7 +45,7 @@ TOKEN_FILES = (
     Path("/var/run/secrets/kubernetes.io/serviceaccount/token"),
 )
 
-Said = TypeVar("Said", IstiodReading, IstiodMetrics, EffectiveConfig)
+Said = TypeVar("Said", IstiodReading, IstiodMetrics, EffectiveConfig, AmbientReading)
 
 
 class Answer(msgspec.Struct, frozen=True):
@@ -293,11 +297,17 @@ def _ask(pod: Pod, session: Session) -> IstiodReading:
         version=version.body.decode(errors="replace").strip() if version.status == 200 else "",
         at=syncz.at,
         read=read_at,
-        # istioctl and other tools are connected too, with a version that no Istio has or none
-        proxies=tuple(
-            proxy for proxy in proxies if proxy.istio_version not in ("", "65536.65536.65536")
-        ),
+        proxies=tuple(proxy for proxy in proxies if _is_proxy(proxy)),
     )
+
+
+def _is_proxy(each: ProxySync) -> bool:
+    """Return whether a client of istiod is a proxy.
+
+    istioctl and other tools have a version that no Istio has, or none.  So has a ztunnel whose
+    image does not set ISTIO_META_ISTIO_VERSION.
+    """
+    return each.proxy_type == "ztunnel" or each.istio_version not in ("", "65536.65536.65536")
 
 
 def refusal(path: str, answer: Answer) -> ReadError:

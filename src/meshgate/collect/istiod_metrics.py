@@ -60,16 +60,25 @@ def _numbers(session: Session) -> dict[str, float]:
         if line.startswith(SERIES)
     ]
     try:
-        return {
+        found = {
             "|".join([sample.name, *_label(sample.labels)]): sample.value
             for family in text_string_to_metric_families("\n".join(lines) + "\n")
             for sample in family.samples
-            if sample.name in SERIES and math.isfinite(sample.value)
+            if sample.name in SERIES
         }
     except (ValueError, KeyError, IndexError, RecursionError) as error:
         raise ReadError(
             f"cannot decode {METRICS}: {error}", "is this istiod of a version that meshgate knows?"
         ) from error
+
+    # without such a series a check would find nothing wrong
+    for key, value in found.items():
+        if not math.isfinite(value):
+            raise ReadError(
+                f"{METRICS} has the value {value} for {key.replace('|', ' ')}",
+                "is this istiod of a version that meshgate knows?",
+            )
+    return found
 
 
 def _label(labels: dict[str, str]) -> list[str]:

@@ -12,14 +12,16 @@ import msgspec
 from meshgate.collect.errors import ReadError
 from meshgate.collect.kubernetes import Cluster
 from meshgate.semantics.releases import (
+    NO_PROMETHEUS_MERGE,
     RETIRED_REGISTRIES,
     looked_for,
     opt_outs,
     tracked_variables,
 )
 from meshgate.snapshot.base import Base
-from meshgate.snapshot.items import KINDS, Kind
+from meshgate.snapshot.items import KINDS
 from meshgate.snapshot.kubernetes import Metadata
+from meshgate.snapshot.sources import Kind
 from meshgate.snapshot.upgrade import Provider, Settings
 
 
@@ -80,6 +82,7 @@ class _Mesh(Base, frozen=True):
     tls_defaults: _TlsDefaults | None = None
     default_service_export_to: tuple[str, ...] | None = None
     default_virtual_service_export_to: tuple[str, ...] | None = None
+    enable_prometheus_merge: bool | None = None
 
     def tracked(self) -> tuple[str, ...]:
         """Return the fields that are set in a way that a rule is about, as dotted paths."""
@@ -90,7 +93,12 @@ class _Mesh(Base, frozen=True):
         }
         # namespaces beside "." were ignored before Istio 1.30.3
         mixed = [name for name, to in exports.items() if to and "." in to and len(to) > 1]
-        return (*mixed, *(["tlsDefaults.minProtocolVersion"] if protocol else []))
+        off = self.enable_prometheus_merge is False
+        return (
+            *mixed,
+            *(["tlsDefaults.minProtocolVersion"] if protocol else []),
+            *([NO_PROMETHEUS_MERGE] if off else []),
+        )
 
 
 class _Networks(Base, frozen=True):

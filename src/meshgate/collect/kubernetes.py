@@ -25,7 +25,7 @@ from meshgate.collect.memory_files import keep_in_memory
 from meshgate.collect.port_forward import Forwarded, tunnel
 from meshgate.deadline import Deadline, bounded
 from meshgate.snapshot.base import Base
-from meshgate.snapshot.items import Kind
+from meshgate.snapshot.sources import Kind
 
 __all__ = ["Cluster", "NoCluster", "ReadError", "Version"]
 

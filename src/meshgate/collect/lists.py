@@ -12,8 +12,8 @@ import msgspec
 from meshgate.collect import decode
 from meshgate.collect.errors import NotServed, ReadError
 from meshgate.snapshot.base import Base
-from meshgate.snapshot.items import Kind
 from meshgate.snapshot.model import Undecodable
+from meshgate.snapshot.sources import Kind
 
 PAGE = 500
 # how many undecodable objects a message names

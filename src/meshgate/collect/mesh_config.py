@@ -12,9 +12,10 @@ from meshgate.collect.errors import ReadError
 from meshgate.collect.readers import Context, replicas
 from meshgate.semantics import mesh_config, meshes
 from meshgate.snapshot.base import Base
-from meshgate.snapshot.items import Items, Kind
+from meshgate.snapshot.items import Items
 from meshgate.snapshot.kubernetes import Pod
 from meshgate.snapshot.mesh_config import EffectiveConfig, MeshConfig
+from meshgate.snapshot.sources import Kind
 
 MESH, CLUSTERS = "/debug/mesh", "/debug/clusterz"
 

@@ -12,14 +12,23 @@ from typing import Any, NamedTuple
 import msgspec
 
 from meshgate.collect.errors import ReadError
+from meshgate.collect.placement import placement
 from meshgate.collect.readers import Context
 from meshgate.probe.admission import Injection, inject_each
 from meshgate.semantics.json_patch import patched
 from meshgate.semantics.meshes import own_mesh
 from meshgate.semantics.webhooks import IGNORED, Backend, Hook, Webhooks
-from meshgate.semantics.workloads import PROXY
-from meshgate.snapshot.items import Items, Kind
-from meshgate.snapshot.new_pods import NewContainer, NewPod, NewPods, SecurityContext
+from meshgate.semantics.workloads import PROXY, is_active, owner, proxy
+from meshgate.snapshot.items import Items
+from meshgate.snapshot.kubernetes import Pod
+from meshgate.snapshot.new_pods import (
+    NewContainer,
+    NewPod,
+    NewPods,
+    SecurityContext,
+    Toleration,
+)
+from meshgate.snapshot.sources import Kind
 
 Body = dict[str, Any]
 
@@ -29,6 +38,14 @@ WORKLOADS = {
     "DaemonSet": Kind("daemonsets", "apps", "v1", "daemonsets", Body),
     "CronJob": Kind("cronjobs", "batch", "v1", "cronjobs", Body, optional=True),
 }
+
+# The kinds of owners whose pods have no template to look for: Jobs end, and nothing creates a bare
+# pod or a static one again.
+WITHOUT_RESTART = ("", "Job", "Node")
+
+_PODS = Kind("pods", "", "v1", "pods", Body)
+# What the API server sets in a pod's spec when it creates or schedules it.
+_SET_LATER = ("nodeName", "ephemeralContainers")
 
 # pods that one connection to an injector is used for
 AT_ONCE = 50
@@ -61,21 +78,18 @@ def read(context: Context, found: Items) -> NewPods:
     namespaces = {each.metadata.name: each for each in found.namespaces}
     seen: set[str] = set()
     batches: defaultdict[tuple[str, str], list[_Candidate]] = defaultdict(list)
-    for kind, listed in WORKLOADS.items():
-        for each in context.cluster.objects(listed):
-            pod = _pod_of(each)
-            name = f"{kind} {pod['metadata']['namespace']}/{each['metadata']['name']}"
-            seen.add(name)
-            namespace = namespaces.get(pod["metadata"]["namespace"])
-            if namespace is None or namespace.metadata.name in IGNORED:
-                continue
-            hooks = webhooks.selecting(namespace, pod["metadata"].get("labels") or {})
-            if len(hooks) != 1:
-                continue  # CP008 reports pods that several webhooks inject
-            backends = webhooks.backends(hooks[0])
-            backend = backends[len(batches) % len(backends)] if backends else None
-            candidate = _Candidate(name, each.get("spec") or {}, pod, hooks[0], backend)
-            batches[hooks[0].subject, backend.pod if backend else ""].append(candidate)
+    for name, spec, pod in (*_of_templates(context), *_of_other_controllers(context, found)):
+        seen.add(name)
+        namespace = namespaces.get(pod["metadata"]["namespace"])
+        if namespace is None or namespace.metadata.name in IGNORED:
+            continue
+        hooks = webhooks.selecting(namespace, pod["metadata"].get("labels") or {})
+        if len(hooks) != 1:
+            continue  # CP008 reports pods that several webhooks inject
+        backends = webhooks.backends(hooks[0])
+        backend = backends[len(batches) % len(backends)] if backends else None
+        candidate = _Candidate(name, spec, pod, hooks[0], backend)
+        batches[hooks[0].subject, backend.pod if backend else ""].append(candidate)
     rows = [part for batch in batches.values() for part in _parts(batch)]
     dry_run = context.settings.probes.dry_run_pods
     with ThreadPoolExecutor(max_workers=4) as pool:
@@ -105,6 +119,37 @@ def _inject(context: Context, part: list[_Candidate]) -> list[Injection]:
         return [Injection(error="its Service has no ready endpoint")] * len(part)
     pods = [each.pod for each in part]
     return inject_each(first.hook, first.backend, pods, context.transport.dial)
+
+
+def _of_templates(context: Context) -> Iterator[tuple[str, Body, Body]]:
+    """Yield each workload's name, its spec, and the pod of its template."""
+    for kind, listed in WORKLOADS.items():
+        for each in context.cluster.objects(listed):
+            pod = _pod_of(each)
+            name = f"{kind} {pod['metadata']['namespace']}/{each['metadata']['name']}"
+            yield name, each.get("spec") or {}, pod
+
+
+def _of_other_controllers(context: Context, found: Items) -> Iterator[tuple[str, Body, Body]]:
+    """Yield the same for workloads that cannot be read (Argo Rollouts), from one of their pods.
+
+    The injector first removes from a pod what it added before, and so returns the next pod.
+    """
+    pods: defaultdict[str, list[Pod]] = defaultdict(list)
+    for each in found.pods:
+        name = owner(each)
+        if name.partition(" ")[0] not in (*WORKLOADS, *WITHOUT_RESTART) and (
+            is_active(each) and proxy(each) and each.metadata.annotations.injection_status
+        ):
+            pods[name].append(each)
+    for name, some in sorted(pods.items()):
+        metadata = some[0].metadata
+        only = f"metadata.namespace={metadata.namespace},metadata.name={metadata.name}"
+        for each in context.cluster.objects(msgspec.structs.replace(_PODS, only=only)):
+            spec = {field: each["spec"][field] for field in each["spec"].keys() - {*_SET_LATER}}
+            template = {"metadata": each["metadata"], "spec": spec}
+            made = _pod_of({"metadata": each["metadata"], "spec": {"template": template}})
+            yield name, {"replicas": len(some)}, made
 
 
 def _pod_of(workload: Body) -> Body:
@@ -143,7 +188,8 @@ def _new_pod(context: Context, candidate: _Candidate, injection: Injection) -> N
         return base
     try:
         pod = patched(candidate.pod, injection.patch)
-        described = described_pod(pod, {name for name, _ in _containers(candidate.pod["spec"])})
+        own = {name for name, _ in _containers(candidate.pod["spec"])}
+        described = described_pod(pod, own - _injected_before(candidate.pod))
     except (ValueError, TypeError, AttributeError, KeyError) as error:
         return msgspec.structs.replace(base, error=f"its patch does not fit the pod: {error}")
     injected = any(each.name == PROXY for each in described.containers)
@@ -202,6 +248,17 @@ def described_pod(pod: Body, own: set[str]) -> NewPod:
         priority_class=str(spec.get("priorityClassName") or ""),
         terminating=spec.get("activeDeadlineSeconds") is not None,
         overhead=_quantities(spec.get("overhead")),
+        requests=_quantities((spec.get("resources") or {}).get("requests")),
+        limits=_quantities((spec.get("resources") or {}).get("limits")),
+        node_selector=_quantities(spec.get("nodeSelector")),
+        tolerations=msgspec.convert(
+            [
+                {name: each for name, each in toleration.items() if each is not None}
+                for toleration in spec.get("tolerations") or ()
+            ],
+            tuple[Toleration, ...],
+        ),
+        **placement(spec),
         containers=tuple(
             _container(name, each, own, init=init)
             for init, field in ((True, "initContainers"), (False, "containers"))
@@ -209,6 +266,18 @@ def described_pod(pod: Body, own: set[str]) -> NewPod:
             for name in [str(each.get("name", ""))]
         ),
     )
+
+
+class _Injected(msgspec.Struct, rename="camel"):
+    containers: tuple[str, ...] | None = None
+    init_containers: tuple[str, ...] | None = None
+
+
+def _injected_before(pod: Body) -> set[str]:
+    """Return the containers that an injector added to a pod, as it wrote there."""
+    text = pod["metadata"]["annotations"].get("sidecar.istio.io/status") or "{}"
+    status = msgspec.json.decode(text, type=_Injected)
+    return {*(status.containers or ()), *(status.init_containers or ())}
 
 
 def _containers(spec: Body) -> Iterator[tuple[str, Body]]:
@@ -281,6 +350,8 @@ def _rollout(kind: str, spec: Body) -> tuple[int, int, int]:
         return count, surge, unavailable if surge or unavailable else 1
     if kind == "StatefulSet":
         return count, 0, 1
+    if kind not in WORKLOADS:
+        return count, 0, count  # how its controller replaces pods is not known
     # a DaemonSet replaces one pod of a node; a CronJob's next pod is additional
     return (0, 0, 1) if kind == "DaemonSet" else (1, 0, 0)
 

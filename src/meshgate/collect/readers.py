@@ -5,7 +5,6 @@ the item's value.  It raises ReadError for what it cannot read.
 """
 
 from collections.abc import Callable
-from datetime import UTC, datetime
 from importlib import import_module
 from typing import Any
 
@@ -17,53 +16,39 @@ from meshgate.collect import (
     istiod,
     istiod_metrics,
     istiod_settings,
+    proxy_metrics,
     retry_after,
     workloads,
 )
-from meshgate.collect.errors import ReadError
 from meshgate.collect.kubernetes import Cluster
+from meshgate.collect.prometheus import Prometheus
 from meshgate.collect.shadow import offline_bundle, running
 from meshgate.collect.shadow.programs import Programs
-from meshgate.probe import admission, burst, mtls, signing
+from meshgate.probe import admission, burst, image_pulls
 from meshgate.probe import ingress as gateways
-from meshgate.probe import pair as probes
-from meshgate.probe.plan import Plan
-from meshgate.probe.tls import StorageError
 from meshgate.probe.traffic import Traffic
+from meshgate.semantics.capacity import accepts_pods
 from meshgate.semantics.meshes import OwnMesh, own_mesh
-from meshgate.semantics.retry_after import matching_pod_labels
-from meshgate.semantics.sampling import sample
 from meshgate.semantics.topology import GatewayTopology, RoutingConfig
-from meshgate.semantics.webhooks import Backend, Webhooks
-from meshgate.semantics.workloads import chosen
+from meshgate.semantics.webhooks import Webhooks
+from meshgate.snapshot.image_pulls import ImagePulls
 from meshgate.snapshot.ingress import Ingress
 from meshgate.snapshot.istioctl import Analysis
 from meshgate.snapshot.istiod import IstiodMetrics, IstiodReading
 from meshgate.snapshot.items import Items
 from meshgate.snapshot.kubernetes import Pod
 from meshgate.snapshot.model import Expectations
-from meshgate.snapshot.mtls import PortProbes
 from meshgate.snapshot.offline_bundle import OfflineBundle
-from meshgate.snapshot.pair import Pair
 from meshgate.snapshot.retry_after import Burst, RetryFilters
 from meshgate.snapshot.shadow import Shadow
 from meshgate.snapshot.sources import Source
+from meshgate.snapshot.traffic_metrics import TrafficMetrics
 from meshgate.snapshot.upgrade import Settings, Workload
-from meshgate.snapshot.wire import Admission, Signing
+from meshgate.snapshot.wire import Admission
 
-NO_WIRE = (
-    "a port-forward ends inside the pod, behind its sidecar: from here no port is seen as others "
-    "see it"
-)
 NO_PROGRAMS = (
     "the target's programs are not given (--shadow-istiod, --shadow-envoy, --shadow-manifests)"
 )
-UNIDENTIFIED = (
-    "no token of audience istio-ca: run inside the cluster, or name one with --istiod-token-file"
-)
-
-
-MOST_TEMPTED = 3  # pods beside the probe pair
 
 
 class Context(msgspec.Struct, frozen=True, kw_only=True):
@@ -130,7 +115,7 @@ def read_admission(context: Context, found: Items) -> Admission:
         validating=found.validating_webhooks,
         services=found.services,
         slices=found.endpoint_slices,
-        own=_own(context, found),
+        own=own(context, found),
     )
     return admission.ask(
         webhooks,
@@ -140,109 +125,15 @@ def read_admission(context: Context, found: Items) -> Admission:
     )
 
 
-def _own(context: Context, found: Items) -> OwnMesh:
+def own(context: Context, found: Items) -> OwnMesh:
+    """Return the mesh of the istiod namespace."""
     return own_mesh(found, context.expectations.istio_namespace)
-
-
-def read_signing(context: Context, found: Items) -> Signing:
-    """Return what istiod's CA makes of a signing request."""
-    token = context.transport.token()
-    if token is None:
-        return Signing(skipped_reason=UNIDENTIFIED)
-    credential = signing.credential(token)
-    asked = [_replica(context, pod) for pod in replicas(context, found)]
-    return signing.ask(asked, credential, _root(context, found, credential), datetime.now(UTC))
-
-
-def read_port_probes(context: Context, found: Items) -> PortProbes:
-    """Return what the workloads' ports do when they are connected to."""
-    if not context.transport.sees_the_wire:
-        return PortProbes(skipped_reason=NO_WIRE)
-    token = context.transport.token()
-    if token is None:
-        return PortProbes(skipped_reason=UNIDENTIFIED)
-    credential = signing.credential(token)
-    root = _root(context, found, credential)
-    authorities = [_replica(context, pod) for pod in replicas(context, found)]
-    pods = _own(context, found).own(found.pods)
-    identity, unsigned = None, ""
-    try:
-        identity = signing.obtain(authorities, credential, root)
-    except signing.Refused as error:
-        unsigned = str(error)
-    targets = [
-        mtls.Target(
-            f"{each.pod.metadata.namespace}/{each.pod.metadata.name}",
-            each.pod.status.pod_ip,
-            each.number,
-            each.http,
-        )
-        for each in chosen(pods, found.services, context.expectations)
-    ]
-    try:
-        found_probes = mtls.ask(
-            targets, identity, root, datetime.now(UTC), context.settings.probes.probe_rate
-        )
-    except StorageError as error:
-        return PortProbes(unsigned=str(error))
-    return PortProbes(
-        identity=identity.name if identity else "", unsigned=unsigned, probes=found_probes
-    )
-
-
-def read_pair(context: Context, found: Items) -> Pair:
-    """Return what two new pods see of the mesh from inside."""
-    plan, asked = Plan.of(context.settings.probes), context.expectations
-    if not plan.image:
-        return Pair(skipped_reason="the probe pair was not requested (--probe-pair=IMAGE)")
-    if asked.shard and not asked.shard.startswith("0/"):
-        return Pair(
-            skipped_reason=f"this is shard {asked.shard}: the first one makes the probe pair"
-        )
-    if plan.namespace not in {each.metadata.name for each in found.namespaces}:
-        raise ReadError(
-            f"there is no namespace {plan.namespace} for the probe pair",
-            "create it, labeled as the others of the mesh are (the chart does), or name another "
-            "with --probe-namespace",
-        )
-    others = [
-        each
-        for each in found.services
-        if each.metadata.namespace not in (plan.namespace, asked.istio_namespace)
-    ]
-    sampled = sample(found.pods, others, asked, context.settings.probes.probe_sample)
-    filters = found.retry_filters.filters if found.retry_filters else ()
-    throttled = matching_pod_labels(filters, plan.namespace, _own(context, found).root_namespace)
-    throttled = throttled[:MOST_TEMPTED]
-    plan = plan._replace(
-        sampled=sampled, throttled=throttled, most=context.settings.probes.retry_after_burst
-    )
-    return probes.ask(context.cluster, plan, context.cluster.deadline)
-
-
-def _root(context: Context, found: Items, credential: signing.Credential) -> str:
-    """Return the roots that the workloads of our own namespace trust, or those of istiod's."""
-    roots = {each.metadata.namespace: each.data.pem for each in found.root_certificates}
-    ours = roots.get(credential.namespace)
-    return ours or roots.get(context.expectations.istio_namespace) or ""
-
-
-def _replica(context: Context, pod: Pod) -> signing.Replica:
-    metadata = pod.metadata
-    revision = metadata.labels.get("istio.io/rev", "default")
-    service = "istiod" if revision == "default" else f"istiod-{revision}"
-    backend = Backend(metadata.namespace, metadata.name, pod.status.pod_ip, signing.CA_PORT)
-    return signing.Replica(
-        metadata.name,
-        f"{service}.{metadata.namespace}.svc",
-        lambda: context.transport.dial(backend),
-    )
 
 
 def read_retry_filters(context: Context, found: Items) -> RetryFilters:
     """EnvoyFilters that are about Retry-After, and what the proxies are given of them."""
     return retry_after.read(
-        context.cluster, context.transport, found.istiod, _own(context, found), found.pods
+        context.cluster, context.transport, found.istiod, own(context, found), found.pods
     )
 
 
@@ -250,6 +141,39 @@ def read_bursts(context: Context, found: Items) -> tuple[Burst, ...]:
     """Return what the declared targets answer to a burst."""
     return burst.ask(
         context.expectations.retry_after_targets, context.settings.probes.retry_after_burst
+    )
+
+
+def read_traffic_metrics(context: Context, found: Items) -> TrafficMetrics:
+    """Return the traffic that Prometheus recorded before the upgrade and now, or proxies now."""
+    asked, before = context.settings.traffic, context.expectations.before
+    timeout, deadline = context.settings.access.request_timeout, context.cluster.deadline
+    pods = list(own(context, found).own(found.pods))
+    if asked.prometheus:
+        server = Prometheus(asked.prometheus, timeout, deadline)
+        gateways = proxy_metrics.gateways(pods)
+        return server.read(asked.window, before.taken if before else None, gateways)
+    if asked.proxies:
+        window = proxy_metrics.read(context.transport, pods, asked.proxies, timeout, deadline)
+        return TrafficMetrics(now=window)
+    return TrafficMetrics(skipped_reason="neither --prometheus nor --proxy-metrics was named")
+
+
+def read_image_pulls(context: Context, found: Items) -> ImagePulls:
+    """Return whether each node that accepts pods can pull the named images."""
+    asked = context.settings.probes
+    if not asked.probe_image:
+        return ImagePulls(skipped_reason="no image was named (--probe-image)")
+    nodes = [each.metadata.name for each in found.nodes if accepts_pods(each)]
+    return ImagePulls(
+        pulls=image_pulls.pull(
+            context.cluster,
+            nodes,
+            asked.probe_image,
+            namespace=asked.probe_namespace,
+            seconds=asked.probe_image_deadline,
+            deadline=context.cluster.deadline,
+        )
     )
 
 
@@ -287,7 +211,7 @@ def read_ingress(context: Context, found: Items) -> Ingress:
 
 def plan_ingress(context: Context, found: Items) -> gateways.Plan:
     """Return the requests that would be sent, and where from."""
-    topology = GatewayTopology(RoutingConfig.of(found, _own(context, found)))
+    topology = GatewayTopology(RoutingConfig.of(found, own(context, found)))
     return gateways.plan(topology, context.traffic, context.transport.enter)
 
 

@@ -40,6 +40,9 @@ def cluster_role(name: str, *, shadow: bool = False) -> dict[str, Any]:
 GATES = (
     "control-plane-precheck",
     "control-plane-verification",
+    "istio-cni-verification",
+    "ztunnel-verification",
+    "ambient-verification",
     "ingress-gateway-verification",
     "data-plane-verification",
     "control-plane-before-ingress",
@@ -48,14 +51,26 @@ GATES = (
 )
 
 
+WATCH = "upgrade-watch"  # its Pod
+
+
 def role(name: str, namespace: str) -> dict[str, Any]:
-    """Return what a verifier may write where the gates run: its verdict on its own Job, Events."""
+    """Return what a verifier may write where the gates run: its verdict on its own Job, Events.
+
+    The last gate also deletes the Pod of the watch.
+    """
     return {
         "apiVersion": "rbac.authorization.k8s.io/v1",
         "kind": "Role",
         "metadata": {"name": name, "namespace": namespace},
         "rules": [
             {"apiGroups": [""], "resources": ["events"], "verbs": ["create"]},
+            {
+                "apiGroups": [""],
+                "resources": ["pods"],
+                "resourceNames": [WATCH],
+                "verbs": ["delete"],
+            },
             {
                 "apiGroups": ["batch"],
                 "resources": ["jobs"],
@@ -94,14 +109,36 @@ def probes_namespace(name: str = PROBES) -> dict[str, Any]:
 
 
 def probes_role(name: str, namespace: str = PROBES) -> dict[str, Any]:
-    """Return what makes the probe pair, in a separate namespace: Jobs, and a Service for each."""
+    """Return what makes test pods, in a separate namespace: Jobs, and a Service for each.
+
+    A watch creates Pods too, as a dry run: RBAC cannot distinguish that.
+    """
     return {
         "apiVersion": "rbac.authorization.k8s.io/v1",
         "kind": "Role",
         "metadata": {"name": name, "namespace": namespace},
         "rules": [
+            {"apiGroups": [""], "resources": ["pods"], "verbs": ["create"]},
             {"apiGroups": [""], "resources": ["services"], "verbs": ["create", "delete"]},
             {"apiGroups": ["batch"], "resources": ["jobs"], "verbs": ["create", "delete", "list"]},
+        ],
+    }
+
+
+def token_role(name: str, account: str) -> dict[str, Any]:
+    """Return what requests tokens of one ServiceAccount, `namespace/name`, to call as it."""
+    namespace, _, account_name = account.partition("/")
+    return {
+        "apiVersion": "rbac.authorization.k8s.io/v1",
+        "kind": "Role",
+        "metadata": {"name": f"{name}-token-{account_name}", "namespace": namespace},
+        "rules": [
+            {
+                "apiGroups": [""],
+                "resources": ["serviceaccounts/token"],
+                "resourceNames": [account_name],
+                "verbs": ["create"],
+            }
         ],
     }
 

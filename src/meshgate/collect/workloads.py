@@ -8,8 +8,8 @@ from meshgate.collect.kubernetes import Cluster
 from meshgate.semantics.releases import RETIRED_REGISTRIES, looked_for
 from meshgate.semantics.workloads import PROXY
 from meshgate.snapshot.base import Base
-from meshgate.snapshot.items import Kind
 from meshgate.snapshot.kubernetes import LabelSelector, Metadata, PodSpec
+from meshgate.snapshot.sources import Kind
 from meshgate.snapshot.upgrade import Workload
 
 

@@ -5,7 +5,8 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from meshgate.semantics.meshes import OwnMesh, own_mesh
-from meshgate.snapshot.items import ITEMS, KINDS, Items
+from meshgate.semantics.workloads import uses_ambient
+from meshgate.snapshot.items import AMBIENT, ITEMS, KINDS, Items
 from meshgate.snapshot.model import Expectations, Gap, Snapshot
 from meshgate.verdict import CouldNotVerify, Finding
 
@@ -27,7 +28,7 @@ class Evidence(_Typed):  # type: ignore[misc] # frozen, as far as mypy knows
                 raise AttributeError(item)
             self.need(item)
             found = getattr(self.snapshot, item)
-            if found is None:
+            if found is None or (item not in self.snapshot.read and item not in self._gaps):
                 raise CouldNotVerify(f"this snapshot has no {_words(item)}", "capture it again")
             return found
 
@@ -53,10 +54,16 @@ class Evidence(_Typed):  # type: ignore[misc] # frozen, as far as mypy knows
         if (gap := self._gaps.get(item)) and not gap.objects:
             raise CouldNotVerify(gap.why, gap.remedy, transient=gap.transient)
         if item not in self.snapshot.read and item not in self._gaps:
+            if item in AMBIENT and not self._has_ambient:
+                return
             raise CouldNotVerify(
                 f"this snapshot has no {_words(item)}",
                 "capture it again for this stage (`meshgate capture FILE`)",
             )
+
+    @cached_property
+    def _has_ambient(self) -> bool:
+        return uses_ambient(self.namespaces, self.pods)
 
     def undecodable(self, items: Iterable[str]) -> list[Finding]:
         """Return the objects of these items that could not be decoded, which nothing looked at."""

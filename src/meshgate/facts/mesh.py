@@ -4,25 +4,36 @@ from collections.abc import Iterable
 from contextlib import suppress
 from functools import cached_property
 
+from meshgate.facts.ambient.agents import AmbientAgents
+from meshgate.facts.ambient.istiod_index import IstiodIndex
+from meshgate.facts.ambient.nodes import AmbientNodes
+from meshgate.facts.ambient.proxies import AmbientProxies
 from meshgate.facts.controlplane.admission import AdmissionControl
 from meshgate.facts.controlplane.analyze import AnalyzeMessages
 from meshgate.facts.controlplane.certificate_authority import Authority
 from meshgate.facts.controlplane.control_plane import ControlPlane
 from meshgate.facts.controlplane.injection_changes import InjectionChanges
+from meshgate.facts.controlplane.istio_crds import IstioCrds
 from meshgate.facts.controlplane.mesh_configs import MeshConfigs
 from meshgate.facts.controlplane.metrics import Numbers
 from meshgate.facts.controlplane.new_pods import NewPods
 from meshgate.facts.controlplane.node_agents import NodeAgents
 from meshgate.facts.controlplane.proxies import Proxies
 from meshgate.facts.controlplane.revisions import Revisions
+from meshgate.facts.controlplane.wasm import WasmModules
+from meshgate.facts.dataplane.ambient import AmbientPorts
+from meshgate.facts.dataplane.ambient_policies import AmbientPolicies
 from meshgate.facts.dataplane.authorization import Authorization
+from meshgate.facts.dataplane.caller_comparison import CallerComparison
 from meshgate.facts.dataplane.certificates import SidecarCertificates
+from meshgate.facts.dataplane.declared_pairs import DeclaredPairs
 from meshgate.facts.dataplane.destination_rules import DestinationRules
 from meshgate.facts.dataplane.mtls import MtlsProbes
 from meshgate.facts.dataplane.probe_pair import ProbePair
 from meshgate.facts.dataplane.retry_after import RetryAfter
 from meshgate.facts.dataplane.retry_answers import RetryAnswers
 from meshgate.facts.dataplane.sidecars import Sidecars
+from meshgate.facts.dataplane.traffic_metrics import Traffic
 from meshgate.facts.dataplane.workload_pods import WorkloadPods
 from meshgate.facts.evidence import Evidence
 from meshgate.facts.ingress.certificates import ServedCertificates
@@ -35,18 +46,24 @@ from meshgate.facts.ingress.gateways import IngressGateways
 from meshgate.facts.ingress.rollout import GatewayRollout
 from meshgate.facts.ingress.routes import RouteAnswers
 from meshgate.facts.ingress.tls_versions import TlsVersions
-from meshgate.facts.ingress.watch import Watched
+from meshgate.facts.ingress.waypoints import Waypoints
 from meshgate.facts.overview import ControlPlaneSummary, control_plane_summary
+from meshgate.facts.precheck.capacity import Capacity
 from meshgate.facts.precheck.envoy_filters import EnvoyFilters
 from meshgate.facts.precheck.gateway_api_crds import GatewayApi
+from meshgate.facts.precheck.image_pulls import ImagePulls
 from meshgate.facts.precheck.istioctl_precheck import Precheck
 from meshgate.facts.precheck.ownership import Ownership
 from meshgate.facts.precheck.proxy_skew import ProxySkew
 from meshgate.facts.precheck.registries import Registries
 from meshgate.facts.precheck.release_changes import Changes
 from meshgate.facts.precheck.restart import Restart
+from meshgate.facts.precheck.rollback import Rollback
 from meshgate.facts.precheck.shadow_upgrade import ShadowUpgrade
 from meshgate.facts.precheck.upgrade_path import Upgrade
+from meshgate.facts.unverified import Unverified
+from meshgate.facts.watch.interop import Interoperation
+from meshgate.facts.watch.losses import Watched
 from meshgate.semantics.planned import summary
 from meshgate.snapshot.model import Snapshot
 from meshgate.verdict import CouldNotVerify, NotApplicable
@@ -60,18 +77,6 @@ class Mesh:
 
     def __repr__(self) -> str:
         return f"<Mesh {self.evidence.snapshot.source}>"
-
-    def notes(self, reads: Iterable[str]) -> tuple[str, ...]:
-        """Return remarks about the evidence of these checks that are not findings."""
-        snapshot = self.evidence.snapshot
-        seen = frozenset(reads) & frozenset(snapshot.read)
-        found: list[str] = []
-        for item in ("precheck", "analysis", "new_pods"):
-            # what is missing is the result of the check that reads it
-            with suppress(CouldNotVerify, NotApplicable):
-                found += [getattr(self, item).left_out] if item in seen else []
-        sent = summary(snapshot.ingress) if "ingress" in reads else ()
-        return (*(each for each in found if each), *sent)
 
     @cached_property
     def control_plane(self) -> ControlPlane:
@@ -89,6 +94,16 @@ class Mesh:
         return MeshConfigs(self.evidence)
 
     @cached_property
+    def istio_crds(self) -> IstioCrds:
+        """Istio's own CRDs."""
+        return IstioCrds(self.evidence)
+
+    @cached_property
+    def wasm_modules(self) -> WasmModules:
+        """The modules of WasmPlugins."""
+        return WasmModules(self.evidence)
+
+    @cached_property
     def new_pods(self) -> NewPods:
         """The pods that a restart would create."""
         return NewPods(self.evidence)
@@ -102,6 +117,26 @@ class Mesh:
     def node_agents(self) -> NodeAgents:
         """The CNI plugin and ztunnel."""
         return NodeAgents(self.evidence)
+
+    @cached_property
+    def ambient_agents(self) -> AmbientAgents:
+        """The CNI agents and ztunnels after their upgrade."""
+        return AmbientAgents(self.evidence)
+
+    @cached_property
+    def ambient_index(self) -> IstiodIndex:
+        """What istiod sends to ztunnels."""
+        return IstiodIndex(self.evidence)
+
+    @cached_property
+    def ambient_nodes(self) -> AmbientNodes:
+        """The nodes with pods in ambient mode, and their agents."""
+        return AmbientNodes(self.evidence)
+
+    @cached_property
+    def ambient_proxies(self) -> AmbientProxies:
+        """Ztunnels and waypoints, and the istiods that they are connected to."""
+        return AmbientProxies(self.evidence)
 
     @cached_property
     def proxies(self) -> Proxies:
@@ -190,8 +225,13 @@ class Mesh:
 
     @cached_property
     def watched(self) -> Watched:
-        """The requests sent while the gateways were restarted."""
-        return Watched(self.ingress)
+        """The requests sent while the mesh was upgraded."""
+        return Watched(self.evidence, self.ingress)
+
+    @cached_property
+    def interoperation(self) -> Interoperation:
+        """Calls between pods with old and new proxies."""
+        return Interoperation(self.watched)
 
     @cached_property
     def revisions(self) -> Revisions:
@@ -227,6 +267,36 @@ class Mesh:
     def authorization(self) -> Authorization:
         """What AuthorizationPolicies say of the verifier, and how ports answer it."""
         return Authorization(self.evidence, self.wire)
+
+    @cached_property
+    def ambient_ports(self) -> AmbientPorts:
+        """How the ports of pods in ambient mode answer connections through HBONE."""
+        return AmbientPorts(self.evidence)
+
+    @cached_property
+    def ambient_policies(self) -> AmbientPolicies:
+        """What policies say of connections to pods in ambient mode, and what is admitted."""
+        return AmbientPolicies(self.evidence, self.ambient_ports)
+
+    @cached_property
+    def waypoints(self) -> Waypoints:
+        """The waypoints, and the requests sent through them."""
+        return Waypoints(self.evidence, self.gateway_rollout)
+
+    @cached_property
+    def caller_comparison(self) -> CallerComparison:
+        """What ports answered to the verifier before the upgrade, compared with now."""
+        return CallerComparison(self.evidence, self.wire)
+
+    @cached_property
+    def declared_pairs(self) -> DeclaredPairs:
+        """The declared pairs, and how their requests were answered."""
+        return DeclaredPairs(self.evidence)
+
+    @cached_property
+    def traffic(self) -> Traffic:
+        """Errors, durations and alerts, compared with those before the upgrade."""
+        return Traffic(self.evidence)
 
     @cached_property
     def probe_pair(self) -> ProbePair:
@@ -279,6 +349,37 @@ class Mesh:
         return Restart(self.evidence)
 
     @cached_property
+    def capacity(self) -> Capacity:
+        """Room on the nodes for the restart of the workloads."""
+        return Capacity(self.evidence)
+
+    @cached_property
+    def image_pulls(self) -> ImagePulls:
+        """Images of the target that nodes cannot pull."""
+        return ImagePulls(self.evidence)
+
+    @cached_property
+    def rollback(self) -> Rollback:
+        """Whether the previous release could run again."""
+        return Rollback(self.evidence)
+
+    @cached_property
     def shadow(self) -> ShadowUpgrade:
         """The simulated upgrade."""
         return ShadowUpgrade(self.evidence)
+
+
+def notes_about(mesh: Mesh, reads: Iterable[str]) -> tuple[str, ...]:
+    """Return remarks about the evidence of these checks that are not findings."""
+    snapshot = mesh.evidence.snapshot
+    seen = frozenset(reads) & frozenset(snapshot.read)
+    found: list[str] = []
+    for item in ("precheck", "analysis", "new_pods"):
+        # what is missing is the result of the check that reads it
+        with suppress(CouldNotVerify, NotApplicable):
+            found += [getattr(mesh, item).left_out] if item in seen else []
+    with suppress(CouldNotVerify):
+        found.append(Unverified(mesh.evidence).note)
+    sent = summary(snapshot.ingress) if "ingress" in reads else ()
+    watch = snapshot.expectations.watch
+    return (*(each for each in found if each), *sent, *((watch.words,) if watch else ()))

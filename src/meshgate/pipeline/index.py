@@ -1,9 +1,9 @@
 """Find the stored runs below a location, and write one page that lists them."""
 
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from meshgate.collect.errors import ReadError
+from meshgate.collect.storage import Storage
 from meshgate.report.index import Entry, page
 from meshgate.report.json import LARGEST, decode
 
@@ -26,32 +26,21 @@ def index(place: str, last: int) -> tuple[list[Entry], str]:
         The runs by folder, and the location of the page.
 
     Raises:
-        ReadError: If fsspec is not installed.
-        OSError: If the storage cannot be read or written.
+        ReadError: If the storage cannot be read or written.
         ValueError: If there are no reports.
     """
-    try:
-        from fsspec.core import url_to_fs  # noqa: PLC0415 - an extra
-    except ImportError as error:
-        raise ReadError(
-            f"{place} needs fsspec", "install meshgate[storage] and the storage's own package"
-        ) from error
-    files, root = url_to_fs(place)
-    files.invalidate_cache()
-    found = sorted(_runs(files, root), key=lambda each: each.folder)
+    storage = Storage(place)
+    found = sorted(_runs(storage), key=lambda each: each.folder)
     if not found:
         raise ValueError(f"no reports below {place}")
-    target = f"{root.rstrip('/')}/{PAGE}"
-    with files.open(target, "wb") as out:
-        out.write(page(found, datetime.now(UTC), last).encode())
-    return found, files.unstrip_protocol(target) if "://" in place else target
+    storage.write(PAGE, page(found, datetime.now(UTC), last).encode())
+    return found, storage.location(PAGE)
 
 
-def _runs(files: Any, root: str) -> "Iterator[Entry]":
-    base = root.rstrip("/") + "/"
+def _runs(storage: Storage) -> "Iterator[Entry]":
     folders: dict[str, set[str]] = {}
-    for path in files.find(root):
-        folder, _, name = path.removeprefix(base).rpartition("/")
+    for path in storage.names():
+        folder, _, name = path.rpartition("/")
         # the page itself is directly in the root
         if folder and name in FILES:
             folders.setdefault(folder, set()).add(name)
@@ -62,8 +51,7 @@ def _runs(files: Any, root: str) -> "Iterator[Entry]":
             yield Entry(folder, page=link, why=why)
             continue
         try:
-            with files.open(f"{base}{folder}/verdict.json", "rb") as file:
-                read = decode(file.read(LARGEST + 1))
+            read = decode(storage.read(f"{folder}/verdict.json", LARGEST + 1))
         except (ValueError, RecursionError) as error:
             yield Entry(folder, page=link, why=f"cannot read its verdict.json: {error}")
         else:

@@ -48,6 +48,7 @@ class Targets(msgspec.Struct, frozen=True):
         url: A link to the report; `{run}` and `{job}` are replaced.
         metrics: A file, or the URL of a Pushgateway.
         cluster: The cluster's name, or empty.
+        watch: The Pod of a watch, which is deleted if the gate is open.
     """
 
     job: ObjectReference | None = None
@@ -57,6 +58,7 @@ class Targets(msgspec.Struct, frozen=True):
     url: str = ""
     metrics: str = ""
     cluster: str = ""
+    watch: ObjectReference | None = None
 
     @property
     def any(self) -> bool:
@@ -114,6 +116,10 @@ class _Publisher:
             steps.append((f"an Event of {where}", lambda: self._event(job)))
         if self._targets.metrics:
             steps.append((f"metrics to {self._targets.metrics}", self._measure))
+        watch = self._targets.watch
+        if watch and self._verdict.open:
+            name = f"{watch.namespace}/{watch.name}"
+            steps.append((f"the end of the watch to Pod {name}", lambda: self._end(watch)))
         for what, step in steps:
             try:
                 bounded(step, LONGEST, f"publish {what}")
@@ -206,6 +212,13 @@ class _Publisher:
         line = f"shard {shard}: {verdict.line}" if shard else verdict.line
         kind = ("batch/v1", "Job")
         publish_event(self._connect(), kind, job, reason, line, self._at, warning=not verdict.open)
+
+    def _end(self, watch: ObjectReference) -> None:
+        """Delete the Pod of the watch, which then deletes its observers."""
+        self._connect().delete(
+            f"/api/v1/namespaces/{watch.namespace}/pods/{watch.name}",
+            right=f"delete pods {watch.name} in {watch.namespace}",
+        )
 
     def _measure(self) -> None:
         targets = self._targets

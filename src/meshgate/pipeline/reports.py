@@ -12,6 +12,7 @@ import msgspec
 from meshgate.collect.config_map_store import ConfigMapStore, Missing
 from meshgate.collect.errors import ReadError
 from meshgate.collect.snapshot_location import SCHEME, config_map
+from meshgate.collect.storage import Storage
 
 if TYPE_CHECKING:
     from meshgate.collect.kubernetes import Cluster
@@ -122,14 +123,8 @@ def _packed(files: dict[str, Path]) -> bytes:
 
 
 def _store(folder: str, files: dict[str, Path]) -> str:
-    try:
-        import fsspec  # noqa: PLC0415 - an extra
-    except ImportError as error:
-        raise ReadError(
-            f"{folder} needs fsspec", "install meshgate[storage] and the storage's own package"
-        ) from error
+    storage = Storage(folder)
     for name, file in files.items():
         if file.is_file():
-            with fsspec.open(f"{folder}/{name}", "wb", auto_mkdir=True) as target:
-                target.write(file.read_bytes())
+            storage.write(name, file.read_bytes())
     return folder

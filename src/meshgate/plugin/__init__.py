@@ -21,7 +21,7 @@ import sys
 import pytest
 
 from meshgate.plugin.options import add_options, load, reports_alone, selects_checks
-from meshgate.settings import Settings, SettingsError
+from meshgate.settings import SettingsError
 
 
 def run_alone(file: str) -> int:
@@ -32,18 +32,6 @@ def run_alone(file: str) -> int:
 def pytest_addoption(parser: pytest.Parser, pluginmanager: pytest.PytestPluginManager) -> None:
     """Add the settings as options."""
     add_options(parser, pluginmanager)
-
-
-def _prepare(config: pytest.Config, settings: Settings) -> None:
-    """Prepare the reports; where one cannot be written, publish that with the others."""
-    from meshgate.plugin.ending import refuse
-    from meshgate.plugin.reporting import prepare_reports
-
-    try:
-        prepare_reports(config, settings)
-    except pytest.UsageError as error:
-        refuse(config, settings, str(error).partition("\n")[0])
-        raise
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -65,7 +53,7 @@ def pytest_configure(config: pytest.Config) -> None:
         config.pluginmanager.register(Worker(config, settings), "meshgate-run")
         return
     from meshgate.plugin.controller import Controller
-    from meshgate.plugin.ending import refuse
+    from meshgate.plugin.ending import prepare, refuse
     from meshgate.plugin.signals import interrupt_on_termination
 
     try:
@@ -73,10 +61,10 @@ def pytest_configure(config: pytest.Config) -> None:
         selection = Selection(config, settings)
     except SettingsError as error:
         settings = reports_alone(config)
-        _prepare(config, settings)
+        prepare(config, settings)
         refuse(config, settings, str(error))
         raise usage_error(f"{error}.") from error
-    _prepare(config, settings)
+    prepare(config, settings)
     config.add_cleanup(interrupt_on_termination())
     controller = Controller(config, settings)
     config.pluginmanager.register(selection, "meshgate-selection")

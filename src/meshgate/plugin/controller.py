@@ -7,22 +7,23 @@ from typing import Any
 import msgspec
 import pytest
 
-from meshgate.catalogue import Check, checks
+from meshgate.catalogue import OPTIONAL, Check, checks
 from meshgate.collect.capture import Live, Source
 from meshgate.collect.errors import NoCluster, ReadError
 from meshgate.collect.settle import settle
 from meshgate.collect.snapshot_location import SnapshotLocation
-from meshgate.facts.mesh import Mesh
+from meshgate.facts.mesh import Mesh, notes_about
 from meshgate.plugin import evidence
 from meshgate.plugin.ending import Ending
 from meshgate.plugin.fixtures import MESH
-from meshgate.plugin.reporting import snapshot_file, usage_error
+from meshgate.plugin.reporting import has_last_line, snapshot_file, usage_error
 from meshgate.plugin.selection import partial_selection
 from meshgate.plugin.settling import Checks, judge
 from meshgate.plugin.signals import uninterrupted
 from meshgate.plugin.terminal import Terminal
 from meshgate.plugin.worker import Worker, check_of
 from meshgate.report.causes import NOT_RUN
+from meshgate.report.visible import one_line
 from meshgate.settings import Settings
 from meshgate.snapshot.model import Snapshot
 from meshgate.snapshot.store import UnusableSnapshot, save
@@ -42,6 +43,7 @@ class Controller(Worker):
         self._snapshot_file = snapshot_file(settings)
         self._usage_error = ""
         self._foreign_failure = ""
+        self._ended = "the run ended early, see above"
         self.snapshot: Snapshot | None = None
 
     @property
@@ -77,7 +79,9 @@ class Controller(Worker):
             return (yield from self._collected(session))
         except pytest.UsageError as error:
             self._usage_error = str(error).partition("\n")[0]
-            raise
+            if has_last_line(error):
+                raise
+            raise usage_error(f"{error}.") from error
 
     def _collected(self, session: pytest.Session) -> Generator[None, object, object]:
         result = yield
@@ -180,14 +184,19 @@ class Controller(Worker):
         if self.snapshot is not None:
             waivers = self.snapshot.expectations.waivers
             notes += waiver_notes(waivers, outcomes, self.snapshot.taken.date())
-            notes += Mesh(self.snapshot).notes(
-                {item for row in self._selected.values() for item in row.reads}
-            )
-        verdict = ruling(outcomes, {id: row.stage for id, row in checks().items()}, notes)
+            reads = {item for row in self._selected.values() for item in row.reads}
+            notes += notes_about(Mesh(self.snapshot), reads)
+        stage_of = {id: row.stage for id, row in checks().items()}
+        verdict = ruling(outcomes, stage_of, notes, OPTIONAL)
         if self._foreign_failure and verdict.gate is Gate.OPEN:
             reason = self._foreign_failure
             return msgspec.structs.replace(verdict, gate=Gate.CLOSED, reason=reason)
         return verdict
+
+    def pytest_keyboard_interrupt(self, excinfo: pytest.ExceptionInfo[BaseException]) -> None:
+        """Keep why the run ends early: what called pytest.exit says it."""
+        if isinstance(excinfo.value, pytest.exit.Exception) and excinfo.value.msg:
+            self._ended = f"the run ended early: {one_line(excinfo.value.msg)}"
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_sessionfinish(
@@ -195,15 +204,23 @@ class Controller(Worker):
     ) -> Generator[None, object, object]:
         """Set the exit code, and print the last line."""
         with uninterrupted():
-            return (yield from self._finish(session, exitstatus))
+            try:
+                result = yield
+                self._finish(session, exitstatus)
+            except Exception as error:
+                # of a plugin or of a report: without this there would be no report at all
+                session.exitstatus = int(pytest.ExitCode.INTERNAL_ERROR)
+                why = f"the end of the run crashed: {type(error).__name__}: {error}"
+                self._end_early(session, f"GATE CLOSED: {one_line(why)}")
+                return None
+            return result
 
-    def _finish(self, session: pytest.Session, exitstatus: int) -> Generator[None, object, object]:
-        result = yield
+    def _finish(self, session: pytest.Session, exitstatus: int) -> None:
         if self._config.option.collectonly:
             if self._settings.reports.job:
                 session.exitstatus = int(Gate.COULD_NOT_VERIFY)
                 self._end_early(session, "GATE CLOSED: --collect-only verifies nothing")
-            return result
+            return
         self.terminal.mark("writing the reports")
         if exitstatus in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED):
             if self.ruling.gate is Gate.OPEN and exitstatus != pytest.ExitCode.OK:
@@ -214,9 +231,8 @@ class Controller(Worker):
         elif exitstatus == pytest.ExitCode.NO_TESTS_COLLECTED:
             self._end_early(session, "GATE CLOSED: no check was selected")
         else:
-            what = "nothing was verified" if self._usage_error else "the run ended early, see above"
+            what = "nothing was verified" if self._usage_error else self._ended
             self._end_early(session, f"GATE CLOSED: {what}")
-        return result
 
     def _end_early(self, session: pytest.Session, sentence: str) -> None:
         self._ending.early(

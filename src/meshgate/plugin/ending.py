@@ -9,7 +9,7 @@ import pytest
 
 from meshgate.collect.capture import cluster
 from meshgate.pipeline.publish import Targets, publish
-from meshgate.plugin.reporting import report_files, snapshot_file
+from meshgate.plugin.reporting import prepare_reports, report_files, snapshot_file
 from meshgate.plugin.terminal import Terminal
 from meshgate.report import html, json, text
 from meshgate.report.run import Run
@@ -114,6 +114,7 @@ class Ending:
             url=reports.report_url,
             metrics=reports.metrics,
             cluster=self._settings.access.cluster_name,
+            watch=ObjectReference.parse(reports.end_watch) if reports.end_watch else None,
         )
         files = {**self._files, "snapshot.json.gz": snapshot_file(self._settings)}
         known = snapshot.expectations.target_version if snapshot else None
@@ -125,6 +126,15 @@ class Ending:
 def _relative(file: Path) -> str:
     """Return a path from the working directory, if it is below that."""
     return str(file.relative_to(Path.cwd()) if file.is_relative_to(Path.cwd()) else file)
+
+
+def prepare(config: pytest.Config, settings: Settings) -> None:
+    """Prepare the reports; where one cannot be written, publish that with the others."""
+    try:
+        prepare_reports(config, settings)
+    except pytest.UsageError as error:
+        refuse(config, settings, str(error).partition("\n")[0])
+        raise
 
 
 def refuse(config: pytest.Config, settings: Settings, why: str) -> None:

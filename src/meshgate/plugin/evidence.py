@@ -2,23 +2,30 @@
 
 import os
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import NamedTuple
 
 import msgspec
 
 from meshgate.collect.capture import Replay, Source, cluster, connect
+from meshgate.collect.errors import ReadError
 from meshgate.collect.snapshot_location import SnapshotLocation
 from meshgate.deadline import Deadline
 from meshgate.facts.mesh import Mesh
 from meshgate.plugin.settling import Checks, problems
 from meshgate.semantics.declared_answers import missing, read_answers
+from meshgate.semantics.declared_pairs import read_pairs
 from meshgate.semantics.releases import read_support
 from meshgate.settings import Settings
-from meshgate.snapshot.ingress import INSIDE, OUTSIDE, PROBER, Answer, Watch
+from meshgate.settings.probing import Traffic
+from meshgate.snapshot.declared_pairs import DeclaredPair
+from meshgate.snapshot.ingress import INSIDE, OUTSIDE, PROBER, Answer
 from meshgate.snapshot.model import Before, Expectations, KnownProblem, Snapshot, before
 from meshgate.snapshot.store import UnusableSnapshot, load
+from meshgate.snapshot.traffic_metrics import TrafficLimits
 from meshgate.snapshot.upgrade import Support
+from meshgate.snapshot.watch import Watch
 from meshgate.suppressions import read_waivers
 
 
@@ -44,11 +51,17 @@ def past(settings: Settings, selected: Checks) -> Past:
 
 
 def _watch(settings: Settings) -> Watch | None:
+    """Return what a watch saved; a watch that saved nothing closes only the checks about it."""
     if not settings.run.watch:
         return None
-    saved = _load(settings, settings.run.watch)
+    now = datetime.now(UTC)
+    try:
+        saved = _load(settings, settings.run.watch)
+    except (UnusableSnapshot, ReadError) as error:
+        return Watch(began=now, last=now, unusable=str(error))
     if saved.watch is None:
-        raise UnusableSnapshot(f"{settings.run.watch} is not from `meshgate watch`")
+        words = f"{settings.run.watch} is not from `meshgate watch`"
+        return Watch(began=now, last=now, unusable=words)
     return saved.watch
 
 
@@ -137,11 +150,15 @@ def expectations(settings: Settings, otherwise: Expectations, known: Past) -> Ex
         "retry_after_targets": probes.retry_after_target or None,
         "vantages": _vantages(settings),
         "answers": _answers(ingress.expect),
+        "pairs": _pairs(probes.pairs),
+        "images": probes.probe_image or None,
+        "traffic": _traffic(settings.traffic),
         "require_shadow": settings.simulation.require,
         "accepted_losses": settings.simulation.allow_removal or None,
         "known_problems": () if settings.run.fail_on_baseline_findings else known.known,
         "before": known.before,
         "watch": known.watch,
+        "loss_budgets": criteria.loss_budget or None,
     }
     return msgspec.structs.replace(
         otherwise, **{name: value for name, value in given.items() if value is not None}
@@ -162,6 +179,27 @@ def _answers(file: str | None) -> tuple[Answer, ...] | None:
         return read_answers(Path(file).read_text())
     except (OSError, ValueError) as error:
         raise ValueError(f"cannot use the answers {file}: {error}") from error
+
+
+def _pairs(file: str | None) -> tuple[DeclaredPair, ...] | None:
+    if file is None:
+        return None
+    try:
+        return read_pairs(Path(file).read_text())
+    except (OSError, ValueError) as error:
+        raise ValueError(f"cannot use the pairs {file}: {error}") from error
+
+
+def _traffic(given: Traffic) -> TrafficLimits | None:
+    if not given.prometheus and not given.proxies:
+        return None
+    return TrafficLimits(
+        requested=True,
+        requests=given.requests,
+        errors=given.errors,
+        slower=given.slower,
+        confidence=given.confidence,
+    )
 
 
 def _support(file: str | None) -> Support | None:

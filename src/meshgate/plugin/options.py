@@ -6,12 +6,13 @@ import shlex
 from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
 
 from meshgate.settings import (
     TOPICS,
+    Access,
     Reports,
     Setting,
     Settings,
@@ -53,6 +54,34 @@ def add_options(parser: pytest.Parser, pluginmanager: pytest.PytestPluginManager
         help=f"file with settings ({FILE} beside pytest.ini)",
     )
     parser.addini(INI, "whether runs with this file verify a mesh: a gate", type="bool")
+    _report_errors(parser, pluginmanager)
+
+
+def _report_errors(parser: pytest.Parser, pluginmanager: pytest.PytestPluginManager) -> None:
+    """Let an option that pytest cannot parse end a gate with its reports and its last line."""
+    fail = parser.optparser.error
+
+    def error(message: str) -> NoReturn:
+        config = pluginmanager.get_plugin("pytestconfig")
+        if config is None or not selects_checks(config):
+            fail(message)
+        # only here: a run that is not a gate loads nothing else
+        from meshgate.plugin.ending import prepare, refuse
+        from meshgate.plugin.reporting import usage_error
+
+        settings, why = reports_alone(config), _without_values(message)
+        prepare(config, settings)
+        refuse(config, settings, why)
+        raise usage_error(f"{why}.")
+
+    parser.optparser.error = error  # type: ignore[method-assign]
+
+
+def _without_values(message: str) -> str:
+    """Return an error of argparse without the values of unknown options, which may be secrets."""
+    start, unknown, words = message.partition("unrecognized arguments: ")
+    options = [each.partition("=")[0] for each in words.split() if each.startswith("-")]
+    return f"{start}{unknown}{' '.join(options)}"
 
 
 def _add(group: Any, flag: str, **attributes: Any) -> None:
@@ -103,14 +132,36 @@ def load(config: pytest.Config) -> Settings:
 
 
 def reports_alone(config: pytest.Config) -> Settings:
-    """Return the settings of the reports, where the others cannot be used."""
-    chosen: dict[str, Any] = {"html": page} if (page := _page(config)) else {}
-    for each in definitions(Reports):
-        with suppress(ValueError):
-            value = _option(config, _dest("reports", each))
+    """Return the settings of the reports and of the cluster, where others cannot be used."""
+    page = _page(config)
+    return Settings(
+        reports=Reports(**{**({"html": page} if page else {}), **_usable(config, "reports")}),
+        access=Access(**_usable(config, "access")),
+    )
+
+
+def _usable(config: pytest.Config, topic: str) -> dict[str, Any]:
+    """Return the values of a topic's options on the command line, as far as they can be used."""
+    found: dict[str, Any] = {}
+    for each in definitions(TOPICS[topic]):
+        value = _option(config, _dest(topic, each))
+        if value is None and not each.switch and not each.repeated:
+            value = _last(config, each.flag)
+        with suppress(SettingsError):
             if value is not None:
-                chosen[each.name] = each.value(value)
-    return Settings(reports=Reports(**chosen))
+                found[each.name] = _value(each, value)
+    return found
+
+
+def _last(config: pytest.Config, flag: str) -> str | None:
+    """Return the last value of an option on a command line that could not be parsed."""
+    words = [str(each) for each in config.invocation_params.args]
+    found = [
+        after if word == flag else word.removeprefix(f"{flag}=")
+        for word, after in zip(words, [*words[1:], ""], strict=True)
+        if word == flag or word.startswith(f"{flag}=")
+    ]
+    return found[-1] if found else None
 
 
 def _page(config: pytest.Config) -> str | None:

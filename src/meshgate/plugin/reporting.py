@@ -68,7 +68,14 @@ def snapshot_file(settings: Settings) -> Path:
     return Path(settings.run.save_snapshot or folder / "snapshot.json.gz")
 
 
+_LAST = text.last_line("GATE CLOSED: nothing was verified", int(pytest.ExitCode.USAGE_ERROR))
+
+
 def usage_error(message: str) -> pytest.UsageError:
     """Return the error that ends the run with exit 4; pytest prints it as the last lines."""
-    last = text.last_line("GATE CLOSED: nothing was verified", int(pytest.ExitCode.USAGE_ERROR))
-    return pytest.UsageError(f"{visible(message)}\n{last}")
+    return pytest.UsageError(f"{visible(message)}\n{_LAST}")
+
+
+def has_last_line(error: pytest.UsageError) -> bool:
+    """Return whether an error is one of `usage_error`, and not pytest's own."""
+    return str(error).endswith(f"\n{_LAST}")

@@ -5,6 +5,7 @@ are printed where they say more: for other tests, errors, -vv, --tb, -r and --du
 """
 
 import io
+import re
 import sys
 import time
 from collections.abc import Iterable, Iterator
@@ -35,8 +36,14 @@ _STYLES: dict[str, dict[str, bool]] = {
 _ASCII = str.maketrans({"✗": "x", "✓": "+", "·": "|", "─": "-", "→": ">", "…": "."})
 
 
+# what colors a line of a terminal or begins it again, and forges nothing
+_HARMLESS = re.compile(r"(\A\r|\x1b\[[0-9;]*m)")
+
+
 class Output:
     """A stream that can be held back; pytest prints to it as to the terminal behind it.
+
+    Tracebacks and messages of pytest contain what the mesh said: they are made visible, too.
 
     Args:
         stream: standard output.
@@ -51,7 +58,11 @@ class Output:
 
     def write(self, text: str) -> int:
         """Write, or keep for later."""
-        return (self._held or self.stream).write(text)
+        parts = _HARMLESS.split(text) if self.stream.isatty() else [text]
+        # the odd parts are what it splits at
+        shown = [visible(each) if n % 2 == 0 else each for n, each in enumerate(parts)]
+        (self._held or self.stream).write("".join(shown))
+        return len(text)
 
     def hold(self) -> None:
         """Keep what is written from now on."""
@@ -61,7 +72,9 @@ class Output:
         """Write again; what was kept is written first, unless it is discarded."""
         held, self._held = self._held, None
         if held and not discard:
-            self.stream.write(held.getvalue())
+            text = held.getvalue()
+            # the next line of ours begins a line
+            self.stream.write(text if not text or text.endswith("\n") else f"{text}\n")
             self.stream.flush()
 
 
@@ -165,8 +178,9 @@ class Terminal:
             self._print(line)
 
     def last(self, line: str, gate: "Gate") -> None:
-        """Print the last line."""
+        """Print the last line; what pytest prints after it is discarded."""
         self._print(self._layout.last(line, gate))
+        self._output.hold()
 
     def say(self, words: str) -> None:
         """Print a text, wrapped."""

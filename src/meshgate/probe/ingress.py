@@ -12,7 +12,7 @@ from meshgate.probe.pace import Pace
 from meshgate.probe.prober import shown
 from meshgate.probe.resolver import addresses, connect, connect_first, literal
 from meshgate.probe.traffic import Traffic
-from meshgate.semantics.declared_answers import planned_request
+from meshgate.semantics.declared_answers import listeners_of, planned_request
 from meshgate.semantics.hosts import is_probe_name
 from meshgate.semantics.planned import PlannedRequest
 from meshgate.semantics.requests import requests
@@ -71,6 +71,7 @@ def plan(topology: GatewayTopology, traffic: Traffic, enter: Enter) -> Plan:
     planned: list[Planned] = []
     skipped: list[Skipped] = []
     identified = traffic.identity is not None
+    declared = [(each, listeners_of(each, topology.listeners)) for each in traffic.answers]
     for listener in topology.listeners:
         derived = requests(topology, listener, identified=identified)
         skipped += derived.skipped
@@ -78,9 +79,12 @@ def plan(topology: GatewayTopology, traffic: Traffic, enter: Enter) -> Plan:
             (each, None) for each in derived.planned
         ]
         sent += [
-            (made._replace(certificate=identified and listener.tls == "MUTUAL"), each)
-            for each in traffic.answers
-            if (made := planned_request(each, listener))
+            (
+                planned_request(each)._replace(certificate=identified and listener.tls == "MUTUAL"),
+                each,
+            )
+            for each, serving in declared
+            if listener in serving
         ]
         for entrypoint in topology.entrypoints(listener):
             for way in _ways(entrypoint, listener, traffic, enter):

@@ -22,7 +22,7 @@ from meshgate.deadline import concurrently
 from meshgate.probe.pace import Pace
 from meshgate.probe.signing import Identity
 from meshgate.probe.tls import context, pem, served
-from meshgate.semantics.certificates import described, distrust, parse
+from meshgate.semantics.certificates import described, distrust, parse, spiffe_id
 from meshgate.snapshot.mtls import Attempt, PortProbe
 
 TIMEOUT = 3.0  # seconds for a connection, for a handshake, and for the start of an answer
@@ -37,12 +37,13 @@ MOST = 16384
 
 
 class Target(msgspec.Struct, frozen=True):
-    """A port of a pod (`namespace/name`)."""
+    """A port of a pod (`namespace/name`) of a workload (`Kind namespace/name`)."""
 
     pod: str
     address: str
     port: int
     http: bool
+    workload: str = ""
 
 
 def ask(
@@ -77,7 +78,7 @@ class _Caller:
         at: datetime,
         pace: Pace,
     ) -> None:
-        unknown = _unknown(at)
+        unknown = unknown_identity(at)
         self._roots, self._at, self._pace = roots, at, pace
         self._anonymous = context()
         self._foreign = _by_protocol(unknown)
@@ -98,7 +99,12 @@ class _Caller:
             self._pace.wait()
             return _attempt(target, client, seen.append, request=request, at_once=at_once)
 
-        found = PortProbe(pod=target.pod, port=target.port, plain=Attempt(end="unreachable"))
+        found = PortProbe(
+            pod=target.pod,
+            port=target.port,
+            workload=target.workload,
+            plain=Attempt(end="unreachable"),
+        )
         anonymous = attempt(self._anonymous)
         if anonymous.end == "unreachable":
             # the other connections would fail as well, each after its timeout
@@ -112,7 +118,7 @@ class _Caller:
                 mesh = attempt(self._mesh_at_once, at_once=True)
                 if "PROTOCOL_VERSION" in mesh.error.upper().replace(" ", "_"):
                     mesh = attempt(self._mesh[False])
-        chain = next((each for each in reversed(seen) if _spiffe(each)), [])
+        chain = next((each for each in reversed(seen) if spiffe_id(each)), [])
         return msgspec.structs.replace(
             found,
             plain=attempt(None, request=True) if target.http else None,
@@ -136,7 +142,7 @@ def _attempt(
     try:
         raw = socket.create_connection((target.address, target.port), TIMEOUT)
     except OSError as error:
-        return Attempt(end="unreachable", error=_words(error))
+        return Attempt(end="unreachable", error=words(error))
     with raw:
         if client is None:
             return _end(raw, target, request=request, hold=HOLD, before=Attempt(end="silent"))
@@ -145,11 +151,11 @@ def _attempt(
         except TimeoutError:
             return Attempt(end="silent", error="no TLS handshake")
         except OSError as error:
-            return Attempt(end="refused", error=_words(error))
+            return Attempt(end="refused", error=words(error))
         with connection:
             chain = served(connection)
             note(chain)
-            before = Attempt(end="silent", tls=True, identity=_spiffe(chain))
+            before = Attempt(end="silent", tls=True, identity=spiffe_id(chain))
             if at_once:
                 return msgspec.structs.replace(before, end="held")
             hold = max(HOLD, SLOWER * (time.monotonic() - begun))
@@ -174,7 +180,7 @@ def _end(
         if not answer:
             return msgspec.structs.replace(before, end="silent" if request else "held")
     except OSError as failure:
-        error = _words(failure)
+        error = words(failure)
     if not answer:
         return msgspec.structs.replace(before, end="refused", error=error)
     status = re.match(rb"HTTP/1\.[01] (\d{3})", answer)
@@ -186,15 +192,11 @@ def _end(
     )
 
 
-def _words(error: OSError) -> str:
+def words(error: OSError) -> str:
+    """Return why a connection failed, in OpenSSL's or the system's words."""
     if isinstance(error, ssl.SSLError) and error.reason:
         return error.reason.replace("_", " ").lower()
     return str(error.strerror or error) or type(error).__name__
-
-
-def _spiffe(chain: Sequence[x509.Certificate]) -> str:
-    sans = described(chain[0]).sans if chain else ()
-    return next((name for name in sans if name.startswith("spiffe://")), "")
 
 
 def _by_protocol(identity: tuple[bytes, bytes]) -> dict[bool, ssl.SSLContext]:
@@ -205,7 +207,7 @@ def _by_protocol(identity: tuple[bytes, bytes]) -> dict[bool, ssl.SSLContext]:
     }
 
 
-def _unknown(at: datetime) -> tuple[bytes, bytes]:
+def unknown_identity(at: datetime) -> tuple[bytes, bytes]:
     """Return a self-signed certificate, which no workload trusts, and its key."""
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "meshgate, not of this mesh")])

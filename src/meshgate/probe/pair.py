@@ -7,13 +7,14 @@ them, since owner references do not cross namespaces.
 
 import secrets
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from datetime import UTC, datetime, timedelta
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 import msgspec
 
 from meshgate.deadline import Deadline
+from meshgate.probe.jobs import JOB, PODS, Api, Jobs
 from meshgate.probe.pair_manifests import (
     CALLER,
     GRACE,
@@ -24,31 +25,19 @@ from meshgate.probe.pair_manifests import (
     RUN,
     manifest,
     names,
+    outside_pods,
     planned,
     service,
+    throttled_pods,
 )
 from meshgate.probe.plan import Plan
 from meshgate.semantics.pods import fails_permanently, reason_not_ready, statuses
-from meshgate.semantics.workloads import proxy
+from meshgate.semantics.workloads import is_captured, proxy
 from meshgate.snapshot.base import Base
-from meshgate.snapshot.kubernetes import Metadata, Pod
+from meshgate.snapshot.kubernetes import Pod
 from meshgate.snapshot.pair import Pair, Peer, PeerCall
 
 INTERVAL = 0.5
-
-
-class Api(Protocol):
-    """The calls to the API server that a pair needs, all of them in one namespace."""
-
-    def get(
-        self, path: str, *, query: list[tuple[str, str]] | None = None, right: str = ""
-    ) -> bytes: ...
-
-    def create(self, path: str, value: object, *, right: str) -> bytes: ...
-
-    def delete(
-        self, path: str, *, right: str, query: list[tuple[str, str]] | None = None
-    ) -> None: ...
 
 
 def ask(api: Api, plan: Plan, deadline: Deadline | None = None) -> Pair:
@@ -102,39 +91,16 @@ class _Seen(Base, frozen=True):
     gap: float | None = None
     sent: int = 0
     retry_after: tuple[str, ...] = ()
+    end: str = ""
     error: str = ""
-
-
-class _Job(Base, frozen=True):
-    metadata: "_Identity"
-    spec: "_Deadline"
-
-
-class _Identity(Metadata, frozen=True):
-    uid: str = ""
-
-
-class _Deadline(Base, frozen=True):
-    active_deadline_seconds: int = 0
-
-
-class _Pods(Base, frozen=True):
-    items: tuple[Pod, ...] = ()
 
 
 class _AllWords(Base, frozen=True):
     items: tuple[_Words, ...] = ()
 
 
-class _Jobs(Base, frozen=True):
-    items: tuple[_Job, ...] = ()
-
-
 # before there are threads, see snapshot/model.py
-_PODS = msgspec.json.Decoder(_Pods)
 _WORDS = msgspec.json.Decoder(_AllWords)
-_JOB = msgspec.json.Decoder(_Job)
-_JOBS = msgspec.json.Decoder(_Jobs)
 _REPORT = msgspec.json.Decoder(tuple[_Seen, ...])
 
 
@@ -147,11 +113,10 @@ class _Found(NamedTuple):
 
 class _Asking:
     def __init__(self, api: Api, plan: Plan, deadline: Deadline) -> None:
-        self._api = api
+        self._jobs = Jobs(api, plan.namespace)
         self._plan = plan
         self._deadline = deadline
         self._run = secrets.token_hex(4)
-        self._jobs = f"/apis/batch/v1/namespaces/{plan.namespace}/jobs"
         self._made: list[str] = []
 
     def ask(self) -> Pair:
@@ -166,52 +131,34 @@ class _Asking:
     def _clean_up(self) -> None:
         """Delete every Job of the pair, also after one of them cannot be deleted."""
         errors: list[Exception] = []
-        for path in self._made:
+        for name in self._made:
             try:
-                self._remove(path)
+                self._jobs.delete(name)
             except Exception as error:
                 errors.append(error)
         self._until_gone()
         if errors:
             raise errors[0]
 
-    def _right(self, verb: str, resource: str) -> str:
-        return f"{verb} {resource} in {self._plan.namespace}"
-
     def _make(self, name: str) -> None:
         job = manifest(self._plan, self._run, name)
-        created = self._api.create(self._jobs, job, right=self._right("create", "jobs.batch"))
-        self._made.append(f"{self._jobs}/{job['metadata']['name']}")
-        self._api.create(
-            f"/api/v1/namespaces/{self._plan.namespace}/services",
-            service(self._plan, self._run, name, _JOB.decode(created).metadata.uid),
-            right=self._right("create", "services"),
-        )
+        created = self._jobs.create(job)
+        self._made.append(job["metadata"]["name"])
+        self._jobs.expose(service(self._plan, self._run, name, JOB.decode(created).metadata.uid))
 
     def _sweep(self) -> None:
         """Delete what killed runs left, if Kubernetes has not done so."""
-        query = [("labelSelector", f"{LABEL}={OURS}")]
-        listed = self._api.get(self._jobs, query=query, right=self._right("list", "jobs.batch"))
         now = datetime.now(UTC)
-        for each in _JOBS.decode(listed).items:
+        for each in self._jobs.listed(f"{LABEL}={OURS}"):
             born = each.metadata.creation_timestamp or now
             # another run may be in progress
             if now - born > timedelta(seconds=each.spec.active_deadline_seconds):
-                self._remove(f"{self._jobs}/{each.metadata.name}")
-
-    def _remove(self, path: str) -> None:
-        # without this, the pods of a deleted Job remain
-        query = [("propagationPolicy", "Background")]
-        self._api.delete(path, query=query, right=self._right("delete", "jobs.batch"))
+                self._jobs.delete(each.metadata.name)
 
     def _pods(self) -> dict[str, _Found]:
         """Return the pods of this run, by peer."""
-        listed = self._api.get(
-            f"/api/v1/namespaces/{self._plan.namespace}/pods",
-            query=[("labelSelector", f"{RUN}={self._run}")],
-            right=self._right("list", "pods"),
-        )
-        both = zip(_PODS.decode(listed).items, _WORDS.decode(listed).items, strict=True)
+        listed = self._jobs.pods(f"{RUN}={self._run}")
+        both = zip(PODS.decode(listed).items, _WORDS.decode(listed).items, strict=True)
         return {
             pod.metadata.labels.get(PEER, ""): _Found(pod, next(_last_words(words), None))
             for pod, words in both
@@ -254,10 +201,16 @@ class _Asking:
                         **msgspec.structs.asdict(seen),
                     )
                 )
+
+        def those(wanted: Collection[str]) -> tuple[Peer, ...]:
+            return tuple(each for each in peers if each.name in wanted)
+
         return Pair(
             namespace=self._plan.namespace,
-            peers=tuple(peers[: len(PEERS)]),
-            tempted=tuple(peers[len(PEERS) :]),
+            ambient=self._plan.ambient,
+            peers=those(PEERS),
+            tempted=those(throttled_pods(self._plan)),
+            outside=those(outside_pods(self._plan)),
             calls=tuple(calls),
         )
 
@@ -268,6 +221,7 @@ class _Asking:
         seen = Peer(
             name=name,
             proxy_image=container.image if container else "",
+            captured=is_captured(found.pod),
             labels=found.pod.metadata.labels,
         )
         if reported:

@@ -7,13 +7,25 @@ from typing import Any, NamedTuple
 import msgspec
 
 from meshgate.probe import peer
-from meshgate.probe.plan import Plan
+from meshgate.probe.plan import Plaintext, Plan
 
 LABEL, OURS = "app.kubernetes.io/managed-by", "meshgate"
 RUN, PEER = "meshgate.dev/run", "meshgate.dev/peer"
 PEERS = ("a", "b")
 SERVER, CALLER = "serve", "call"
 LATER = ((503, 2), (429, 2))
+# the labels of a pod that neither has a sidecar nor is in ambient mode
+OUTSIDE = {"sidecar.istio.io/inject": "false", "istio.io/dataplane-mode": "none"}
+MOST_PLAINTEXT = 80  # connections of one pod, which its report has room for
+# satisfies the restricted Pod Security Standard
+CONFINED: dict[str, Any] = {
+    "runAsNonRoot": True,
+    "runAsUser": 65532,
+    "allowPrivilegeEscalation": False,
+    "readOnlyRootFilesystem": True,
+    "capabilities": {"drop": ["ALL"]},
+    "seccompProfile": {"type": "RuntimeDefault"},
+}
 GRACE = 15  # seconds after our own deadline at which Kubernetes ends the Jobs
 
 
@@ -37,9 +49,17 @@ def throttled_pods(plan: Plan) -> dict[str, dict[str, str]]:
     return {chr(ord("c") + n): labels for n, labels in enumerate(plan.throttled)}
 
 
+def outside_pods(plan: Plan) -> dict[str, tuple[Plaintext, ...]]:
+    """Return the pods outside the mesh, as names with what each connects to in plaintext."""
+    return {
+        f"outside-{n // MOST_PLAINTEXT}": plan.plaintext[n : n + MOST_PLAINTEXT]
+        for n in range(0, len(plan.plaintext), MOST_PLAINTEXT)
+    }
+
+
 def names(plan: Plan) -> tuple[str, ...]:
     """Return the names of all pods: the pair, and those beside it."""
-    return (*PEERS, *throttled_pods(plan))
+    return (*PEERS, *throttled_pods(plan), *outside_pods(plan))
 
 
 def planned(plan: Plan, run: str, name: str) -> Iterable[PlannedCall]:
@@ -53,16 +73,19 @@ def planned(plan: Plan, run: str, name: str) -> Iterable[PlannedCall]:
     Returns:
         The calls, lazily.
     """
+    for to in outside_pods(plan).get(name, ()):
+        yield PlannedCall("plaintext", to.key, "PLAINTEXT", to.url)
     if name not in PEERS:
         return
     (other,) = (each for each in PEERS if each != name)
     there = f"http://{job_name(run, other)}.{plan.namespace}"
-    yield PlannedCall("peer", other, "GET", f"{there}/")
+    # without sidecars no server can determine the caller's identity
+    yield PlannedCall("peer", other, "REACH" if plan.ambient else "GET", f"{there}/")
     for kind, urls in (("declared", plan.declared), ("sampled", plan.sampled)):
         for url in urls:
             # OPTIONS changes nothing in an application
             yield PlannedCall(kind, url, "OPTIONS", url)
-    if name == PEERS[0]:
+    if name == PEERS[0] and not plan.ambient:
         for code, asked in LATER:
             yield PlannedCall("later", other, "LATER", f"{there}/later/{code}/{asked}", code, asked)
         for each in throttled_pods(plan):
@@ -92,7 +115,7 @@ def manifest(plan: Plan, run: str, name: str) -> dict[str, Any]:
     """
     calls = [each.instruction(plan.most) for each in planned(plan, run, name)]
     labels, patience = _labels(run, name), f"{plan.seconds / 2:.0f}"
-    theirs = throttled_pods(plan).get(name, {})
+    theirs = OUTSIDE if name in outside_pods(plan) else throttled_pods(plan).get(name, {})
     return {
         "apiVersion": "batch/v1",
         "kind": "Job",
@@ -126,14 +149,7 @@ def _container(plan: Plan, role: str, *words: str) -> dict[str, Any]:
         "command": ["python3", "-c", Path(peer.__file__).read_text(), role, *words],
         **({"ports": [{"containerPort": peer.PORT, "name": "http"}]} if role == SERVER else {}),
         "resources": {"requests": {"cpu": "10m", "memory": "32Mi"}, "limits": {"memory": "128Mi"}},
-        "securityContext": {
-            "runAsNonRoot": True,
-            "runAsUser": 65532,
-            "allowPrivilegeEscalation": False,
-            "readOnlyRootFilesystem": True,
-            "capabilities": {"drop": ["ALL"]},
-            "seccompProfile": {"type": "RuntimeDefault"},
-        },
+        "securityContext": CONFINED,
     }
 
 

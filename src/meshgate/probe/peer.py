@@ -5,6 +5,7 @@ only the standard library.  No permission to exec or to read logs is needed: the
 caller's report into the pod's status.
 """
 
+import concurrent.futures
 import contextlib
 import http.client
 import http.server
@@ -22,6 +23,7 @@ PORT = 8080
 REPORT = Path("/dev/termination-log")
 LONGEST = 4000  # bytes that the kubelet keeps of it
 TIMEOUT = 5.0
+HOLD = 1.0
 INTERVAL = 0.3
 THROTTLED = (429, 503)
 REFUSALS = ("drop", "refuse/503", "refuse/429")
@@ -77,9 +79,38 @@ def named(certificates: str) -> str:
 
 
 def call(calls: list[dict[str, Any]], seconds: float) -> list[dict[str, Any]]:
-    """Make the calls one after the other, each until the server itself answers or time is up."""
+    """Make the calls one after the other, each until the server itself answers or time is up.
+
+    Connections in plaintext are made several at a time, once each.
+    """
     end = time.monotonic() + seconds
-    return [_call(each, end) for each in calls]
+    with concurrent.futures.ThreadPoolExecutor(16) as pool:
+        plaintext = pool.map(_plaintext, (e["url"] for e in calls if e["method"] == "PLAINTEXT"))
+        return [next(plaintext) if e["method"] == "PLAINTEXT" else _call(e, end) for e in calls]
+
+
+def _plaintext(url: str) -> dict[str, Any]:
+    """Return how a connection in plaintext ends: answered, held, refused, silent, unreachable."""
+    where = urlsplit(url)
+    try:
+        connection = socket.create_connection((where.hostname or "", where.port or 0), TIMEOUT)
+    except ConnectionResetError:
+        return {"end": "refused"}  # a server that accepts may reset before that is noticed here
+    except OSError as error:
+        return {"end": "unreachable", "error": (error.strerror or str(error))[:18]}
+    http = where.scheme == "http"
+    with connection:
+        try:
+            if http:
+                head = f"OPTIONS / HTTP/1.1\r\nHost: {where.netloc}\r\nUser-Agent: meshgate"
+                connection.sendall(f"{head}\r\nConnection: close\r\n\r\n".encode())
+            # a server in plaintext may wait for its client, but a refusal comes at once
+            connection.settimeout(TIMEOUT if http else HOLD)
+            return {"end": "answered" if connection.recv(1) else "refused"}
+        except TimeoutError:
+            return {"end": "silent" if http else "held"}
+        except OSError:
+            return {"end": "refused"}
 
 
 def _call(each: dict[str, Any], end: float) -> dict[str, Any]:
@@ -89,7 +120,7 @@ def _call(each: dict[str, Any], end: float) -> dict[str, Any]:
         # only once: the sidecar must retry
         return _once("GET", f"{each['url']}/{secrets.token_hex(8)}", timeout=5 * TIMEOUT)
     while True:
-        seen = _once(each["method"], each["url"])
+        seen = _once("GET" if each["method"] == "REACH" else each["method"], each["url"])
         if _settled(each["method"], seen) or time.monotonic() >= end:
             return seen
         time.sleep(INTERVAL)
@@ -121,6 +152,8 @@ def _throttled(seen: dict[str, Any]) -> bool:
 def _settled(method: str, seen: dict[str, Any]) -> bool:
     if method == "OPTIONS" or "denied" in seen:
         return "status" in seen and "local" not in seen
+    if method == "REACH":
+        return "caller" in seen
     # until the peer's server listens, its sidecar answers for it;
     # our sidecar may not know yet that the peer accepts mTLS
     return bool(seen.get("caller"))

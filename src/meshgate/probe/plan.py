@@ -5,6 +5,13 @@ from typing import NamedTuple
 from meshgate.settings import Probes
 
 
+class Plaintext(NamedTuple):
+    """A port, `namespace/pod:port`, and its URL: http, or tcp where nothing is sent."""
+
+    key: str
+    url: str
+
+
 class Plan(NamedTuple):
     """The pods to create, and what they call besides each other.
 
@@ -14,7 +21,9 @@ class Plan(NamedTuple):
         declared: URLs of Services that must answer.
         sampled: URLs of Services that are expected to answer.
         throttled: labels of further pods, one for each set that EnvoyFilters select.
-        most: requests to each of those.
+        plaintext: addresses that pods outside the mesh connect to in plaintext.
+        ambient: whether the namespace is in ambient mode, so that the pods have no sidecar.
+        most: requests to each of those in `throttled`.
         seconds: for all of it.
     """
 
@@ -23,6 +32,8 @@ class Plan(NamedTuple):
     declared: tuple[str, ...] = ()
     sampled: tuple[str, ...] = ()
     throttled: tuple[dict[str, str], ...] = ()
+    plaintext: tuple[Plaintext, ...] = ()
+    ambient: bool = False
     most: int = 20
     seconds: float = 60.0
 

@@ -2,19 +2,18 @@
 
 import itertools
 import threading
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from datetime import UTC, datetime
+import time
+from collections.abc import Sequence
 
 import msgspec
 
 from meshgate.probe.client import Client, Planned
+from meshgate.probe.observer import evidence
 from meshgate.probe.pace import Pace
 from meshgate.probe.traffic import Traffic
-from meshgate.snapshot.ingress import Exchange, Trouble, Watch
-from meshgate.snapshot.redact import redacted
+from meshgate.snapshot.ingress import Exchange
+from meshgate.snapshot.watch import Flow
 
-MOST = 2000
 WORKERS = 8
 
 
@@ -39,65 +38,62 @@ class Stream:
     """
 
     def __init__(self, planned: Sequence[Planned], traffic: Traffic, slow_after: int) -> None:
-        now = datetime.now(UTC)
         self._planned = planned
         self._traffic = traffic
         self._client = Client(traffic)
         self._lock = threading.Lock()
-        self._seen = Watch(began=now, last=now, rate=traffic.rate, slow_after=slow_after)
+        self._seen = [evidence.Flow(slow_after) for _ in planned]
+        self._defects: list[BaseException] = []
         self.stop = threading.Event()
 
     @property
-    def seen(self) -> Watch:
-        """What was seen so far."""
-        with self._lock:
-            self._seen = msgspec.structs.replace(self._seen, last=datetime.now(UTC))
-            return redacted(self._seen)
+    def flows(self) -> tuple[Flow, ...]:
+        """What was seen so far; raise what a worker raised, which is a defect."""
+        if self._defects:
+            raise self._defects[0]
+        return tuple(
+            flow(
+                seen.as_data(),
+                subject=each.request.gateway,
+                target=each.request.words,
+                kind="gateway",
+                service=each.request.service.partition(" ")[2],
+            )
+            for each, seen in zip(self._planned, self._seen, strict=True)
+        )
 
-    def run(self, keep: Callable[[Watch], None], every: float) -> None:
-        """Send, and pass what was seen so far to `keep` every so many seconds."""
+    def start(self) -> None:
+        """Start sending, in threads that never delay the end of the process."""
         pace = Pace(self._traffic.rate, self._traffic.deadline)
-        turns = itertools.cycle(self._planned)
+        turns = itertools.cycle(range(len(self._planned)))
 
         def work() -> None:
-            while not self.stop.is_set() and pace.wait(self.stop.wait):
-                with self._lock:
-                    each = next(turns)
-                at = datetime.now(UTC)
-                self._note(at, self._client.send(each))
-
-        with ThreadPoolExecutor(max_workers=WORKERS) as pool:
-            workers = [pool.submit(work) for _ in range(WORKERS)]
             try:
-                while not all(each.done() for each in workers):
-                    if self.stop.wait(every):
-                        break
-                    keep(self.seen)
-            finally:
-                self.stop.set()
-        for each in workers:
-            each.result()  # a defect must not vanish in its thread
+                while not self.stop.is_set() and pace.wait(self.stop.wait):
+                    with self._lock:
+                        number = next(turns)
+                    at = time.time()
+                    got = self._client.send(self._planned[number])
+                    self._seen[number].note(at, got.milliseconds, problem(got))
+            except BaseException as error:
+                self._defects.append(error)
 
-    def _note(self, at: datetime, got: Exchange) -> None:
-        why, slow = problem(got, self._seen.slow_after)
-        with self._lock:
-            seen = self._seen
-            changes: dict[str, object] = {"sent": seen.sent + 1}
-            if why and len(seen.troubles) < MOST:
-                asked = got.request
-                new = Trouble(at=at, gateway=asked.gateway, asked=asked.words, why=why, slow=slow)
-                changes["troubles"] = (*seen.troubles, new)
-            elif why:
-                changes["more"] = seen.more + 1
-            self._seen = msgspec.structs.replace(seen, **changes)
+        for _ in range(WORKERS if self._planned else 0):
+            threading.Thread(target=work, daemon=True).start()
 
 
-def problem(got: Exchange, slow_after: int) -> tuple[str, bool]:
-    """Return what is wrong with an answer, and whether it is only that it was slow."""
+def flow(data: dict[str, object], **more: object) -> Flow:
+    """Return the evidence of a flow (observer/evidence.py) with what it is about.
+
+    Raises msgspec.ValidationError for data of another form.
+    """
+    return msgspec.convert({**data, **more}, Flow)
+
+
+def problem(got: Exchange) -> str:
+    """Return what is wrong with an answer; empty if nothing is."""
     if got.error:
-        return f"{got.stage}: {got.error}", False
+        return f"{got.stage}: {got.error}"
     if (got.status >= 500 or got.reason) and not got.refused:
-        return f"{got.status} {got.reason}".strip(), False
-    if got.milliseconds > slow_after:
-        return f"{got.milliseconds} ms", True
-    return "", False
+        return f"{got.status} {got.reason}".strip()
+    return ""

@@ -6,7 +6,7 @@ objects are one cause too.  UNKNOWN checks have one cause if the reason is the s
 
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from enum import IntEnum
 from typing import NamedTuple
 
@@ -37,6 +37,7 @@ RANKS = {
 STAGE_RANKS = {
     "precheck": Rank.CONTROL_PLANE,
     "controlplane": Rank.CONTROL_PLANE,
+    "ambient": Rank.CONTROL_PLANE,
     "ingress": Rank.GATEWAY,
     "dataplane": Rank.WORKLOAD,
 }
@@ -145,6 +146,7 @@ class Cause(NamedTuple):
         checks: the ids of the checks that it closes, the one that shows it best first.
         members: the findings; empty for UNKNOWN checks.
         why: why the checks are UNKNOWN, or failed without a finding.
+        basis: the evidence of the first check, such as `14 sidecars`.
         remedy: a command, or what to do.
         unknown: whether the checks are UNKNOWN.
     """
@@ -154,6 +156,7 @@ class Cause(NamedTuple):
     checks: tuple[str, ...]
     members: tuple[Member, ...] = ()
     why: str = ""
+    basis: str = ""
     remedy: str = ""
     unknown: bool = False
 
@@ -176,8 +179,9 @@ def causes(ruling: Ruling, target: str = "") -> tuple[Cause, ...]:
     """
     failed = ruling.of(Verdict.FAIL)
     members = [Member(each.check, finding) for each in failed for finding in each.findings]
+    bases = {each.check: each.basis for each in failed}
     found = [
-        *(_cause(group, target) for group in _groups(members)),
+        *(_cause(group, bases, target) for group in _groups(members)),
         *(_bare(each) for each in failed if not each.findings),
         *_unknown(ruling.of(Verdict.UNKNOWN)),
     ]
@@ -229,6 +233,8 @@ def _family(member: Member) -> str:
 
 def _keys(member: Member) -> Iterator[object]:
     """Yield what two findings of one cause have in common."""
+    if " rollout restart " in member.finding.remedy:
+        yield member.finding.remedy  # one restart solves both
     for text in (member.finding.subject, member.finding.owner):
         each = Reference.parse(text)
         if each is None or not each.namespace:
@@ -260,7 +266,17 @@ def _merged(groups: Iterable[list[Member]]) -> Iterator[list[Member]]:
     yield from alike.values()
 
 
-def _cause(group: Sequence[Member], target: str) -> Cause:
+def _cause(group: Sequence[Member], bases: Mapping[str, str], target: str) -> Cause:
+    """Return the cause of a group of findings.
+
+    Args:
+        group: the findings.
+        bases: what each failed check is based on.
+        target: the version of the upgrade.
+
+    Returns:
+        The cause.
+    """
     first = min(group, key=_lead)
     order = sorted(dict.fromkeys(each.check for each in group), key=_position)
     checks = (first.check, *(each for each in order if each != first.check))
@@ -271,6 +287,7 @@ def _cause(group: Sequence[Member], target: str) -> Cause:
         _title(rank, group, roots),
         checks,
         tuple(group),
+        basis=bases[first.check],
         remedy=_remedy(rank, group, roots, target) or first.finding.remedy or _hint(first.check),
     )
 

@@ -48,6 +48,7 @@ def page(
     style, script = (_source(f"page.{kind}") for kind in ("css", "js"))
     return TEMPLATES.get_template("page.html.jinja").render(
         run=run,
+        decision=None if sentence else run.decision,
         heading=heading,
         commands=COMMANDS,
         gate="open" if not sentence and run.ruling.gate is Gate.OPEN else "closed",

@@ -7,6 +7,7 @@ from typing import Any, Literal
 import msgspec
 
 from meshgate.catalogue import check
+from meshgate.report.decision import Action, Decision
 from meshgate.report.run import Run
 from meshgate.report.visible import visible_parts
 from meshgate.suppressions import key
@@ -69,7 +70,8 @@ class Report(msgspec.Struct, frozen=True):
 
     `taken` and `source` say when and where the evidence was captured, `target` which version was
     expected.  `reason` says why a run without a result of its checks ended.  `causes` is what
-    closes the gate, in the order in which to fix it.
+    closes the gate, in the order in which to fix it.  `decision` is what the outcomes suggest, with
+    its `reasons`; nothing carries it out.
     """
 
     version: Literal[2]
@@ -83,6 +85,8 @@ class Report(msgspec.Struct, frozen=True):
     target: str = ""
     reason: str = ""
     causes: tuple[ReportedCause, ...] = ()
+    decision: Action = "hold"
+    reasons: tuple[str, ...] = ()
 
 
 class _Claim(msgspec.Struct, frozen=True):
@@ -134,6 +138,8 @@ def report(
     """
     ruling, snapshot = run.ruling, run.snapshot
     code = int(ruling.gate) if exit is None else exit
+    ended = Decision("hold", (reason or sentence,))
+    decision = ended if reason or sentence else run.decision
     document = Report(
         version=VERSION,
         gate="open" if code == 0 else "closed",
@@ -168,6 +174,8 @@ def report(
             )
             for each in run.causes
         ),
+        decision=decision.action,
+        reasons=decision.reasons,
     )
     return visible_parts(document)
 

@@ -9,7 +9,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import NamedTuple
 
-from meshgate.catalogue import STAGES, check
+from meshgate.catalogue import OPTIONAL, STAGES, check
 from meshgate.report.causes import Cause, Member, Reference
 from meshgate.report.run import Run
 from meshgate.report.text import COMMANDS, WIDTH, note_line
@@ -23,7 +23,8 @@ TEXT = 800  # characters of one text
 
 _INDENT = "    "
 _OPTION = re.compile(r"(?<!\S)\(?--[a-z]")
-_LETTERS = dict(zip(STAGES, "ABCD", strict=True))
+# the stage of ambient mode has no letter
+_LETTERS = dict(zip((each for each in STAGES if each not in OPTIONAL), "ABCD", strict=True))
 _MARKS = {
     Verdict.FAIL: ("✗", "bad"),
     Verdict.UNKNOWN: ("?", "bad"),
@@ -33,8 +34,8 @@ _MARKS = {
 }
 # The headings of findings that are equal for many objects.
 _COUNTED = {
-    ("DP002", "wrong-version"): "{count} sidecars run {version} (expected {expected})",
-    ("IG001", "wrong-version"): "{count} gateway pods run {version} (expected {expected})",
+    ("DP002", "wrong-version"): ("sidecar", "run {version} (expected {expected})"),
+    ("IG001", "wrong-version"): ("gateway pod", "run {version} (expected {expected})"),
 }
 
 # Returns the text in one of the styles good, bad, warn, dim and bold.
@@ -68,6 +69,7 @@ class Layout(NamedTuple):
         yield from self._not_run(run)
         for note in run.ruling.notes:
             yield from _wrap(note_line(note), "", "  ")
+        yield from self._decision(run)
         yield from self._start(run)
 
     # --- stages ---------------------------------------------------------------------------------
@@ -233,6 +235,19 @@ class Layout(NamedTuple):
             line += f"{'  ' if line.endswith(':') else '   '}{word}"
         yield line.replace(label, self.paint(label, "bold"))
 
+    def _decision(self, run: Run) -> Iterator[str]:
+        """Yield what to do, unless the last line says it: an open gate means to proceed."""
+        decision = run.decision
+        if decision.action == "proceed":
+            return
+        yield ""
+        label = "Decision:"
+        reasons = one_line("; ".join(decision.reasons), 4 * WIDTH)
+        lines = _wrap(f"{label} {decision.action} ({reasons})", "", _INDENT)
+        for number, line in enumerate(lines):
+            bold = self.paint(label, "bold") if number == 0 else label
+            yield line.replace(label, bold, 1)
+
     def last(self, line: str, gate: Gate) -> str:
         """Return the last line with the gate in color."""
         words = "GATE OPEN" if gate is Gate.OPEN else "GATE CLOSED"
@@ -262,9 +277,12 @@ def heading(cause: Cause) -> str:
     groups = list(_alike(cause.of(row.id)))
     if len(groups) == 1 and len(groups[0]) > 1:
         finding, count = groups[0][0].finding, len(groups[0])
-        if words := _COUNTED.get((row.id, finding.problem)):
+        if found := _COUNTED.get((row.id, finding.problem)):
+            noun, words = found
             expected = finding.expected.partition(",")[0]
-            return words.format(count=count, expected=expected, **dict(finding.about))
+            total = re.search(rf"\b(\d+) {noun}s?\b", cause.basis)
+            share = f"{count} of {total[1]}" if total else f"{count}"
+            return f"{share} {noun}s {words.format(expected=expected, **dict(finding.about))}"
         return f"{row.failure or row.title} ({count} objects)"
     return row.failure or f"not true: {row.title}"
 

@@ -310,6 +310,12 @@
     document.getElementById("timeline").hidden = false;
   }
 
+  if (data.upgrade.length) {
+    document.querySelector(".upgrade").append(...data.upgrade.map(each => make("li", {}, make("time", {}, each.at),
+      make("div", each.lost ? { class: "bad" } : {}, each.words), make("span", { class: "took" }, each.seconds ? `${each.seconds} s` : ""))));
+    document.getElementById("upgrade").hidden = false;
+  }
+
   redraw();
   follow();
 })();

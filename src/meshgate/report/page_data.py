@@ -11,6 +11,7 @@ from markdown_it import MarkdownIt
 
 from meshgate.catalogue import Check, check
 from meshgate.facts.overview import STATES
+from meshgate.facts.watch.timeline import timeline
 from meshgate.report.causes import Member
 from meshgate.report.run import Run
 from meshgate.report.visible import visible
@@ -59,8 +60,25 @@ def page_data(run: Run, events: Sequence[Event] = ()) -> dict[str, Any]:
             for each in events
             for words in [visible(each.words)]
         ],
+        "upgrade": _upgrade(run),
         "day": f"{run.snapshot.taken:%Y-%m-%d}" if run.snapshot else "",
     }
+
+
+def _upgrade(run: Run) -> list[dict[str, Any]]:
+    """Return the steps of the upgrade as a watch saw them; none without a watch."""
+    watch = run.snapshot.expectations.watch if run.snapshot else None
+    if watch is None:
+        return []
+    return [
+        {
+            "at": f"{each.at:%H:%M:%S}",
+            "words": visible(each.words),
+            "seconds": round((each.until - each.at).total_seconds()),
+            "lost": each.lost,
+        }
+        for each in timeline(watch)
+    ]
 
 
 def _check(outcome: Outcome) -> dict[str, Any]:

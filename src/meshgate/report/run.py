@@ -9,6 +9,7 @@ from meshgate.catalogue import STAGES, check
 from meshgate.facts.evidence import Evidence
 from meshgate.facts.overview import Overview, control_plane_summary, overview
 from meshgate.report.causes import Cause, causes
+from meshgate.report.decision import Decision, decide
 from meshgate.semantics.versions import Target, Version
 from meshgate.snapshot.model import Snapshot
 from meshgate.verdict import Outcome, Ruling, Verdict
@@ -59,6 +60,14 @@ class Run:
     def target(self) -> str:
         """Return the version of the upgrade; empty if none was given."""
         return (self.snapshot and self.snapshot.expectations.target_version) or ""
+
+    @cached_property
+    def decision(self) -> Decision:
+        """Return what to do after the run."""
+        compared = self.snapshot is not None and (
+            self.snapshot.expectations.known_problems is not None
+        )
+        return decide(self.ruling, compared=compared)
 
     @cached_property
     def causes(self) -> tuple[Cause, ...]:

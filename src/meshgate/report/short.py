@@ -4,7 +4,7 @@ from collections.abc import Iterable
 
 import msgspec
 
-from meshgate.catalogue import check
+from meshgate.catalogue import OPTIONAL, check
 from meshgate.report import text
 from meshgate.report.visible import visible
 from meshgate.verdict import Gate, Outcome, Ruling, Verdict, ruling
@@ -53,6 +53,9 @@ def short(verdict: Ruling, exit: int, sentence: str) -> Short:
     )
     worst = [line for line in failures if line.startswith(("FAIL", "UNKNOWN", " "))][:2]
     stages = {check(each.check).stage for each in verdict.outcomes}
+    # without an object in the mesh they are neither open nor closed
+    absent = {each for each in stages & OPTIONAL if not _applies(verdict, each)}
+    stages -= absent if stages != absent else set()
     # closed by a test that is not in the catalogue: no stage is open then
     believed = not verdict.reason and (exit == Gate.OPEN or verdict.gate is not Gate.OPEN)
     return Short(
@@ -83,6 +86,13 @@ def broken(sentence: str, exit: int, stages: Iterable[str]) -> Short:
         cut(visible(sentence), LINE),
         cut(visible(sentence), PAGE),
         dict.fromkeys(sorted(stages), False),
+    )
+
+
+def _applies(verdict: Ruling, stage: str) -> bool:
+    return any(
+        check(each.check).stage == stage and each.verdict is not Verdict.NOT_APPLICABLE
+        for each in verdict.outcomes
     )
 
 

@@ -7,6 +7,7 @@ JWT, another header.
 from collections.abc import Iterable
 from typing import NamedTuple
 
+from meshgate.snapshot.conditions import AuthorizationCondition
 from meshgate.snapshot.istio import (
     AuthorizationOperation,
     AuthorizationPolicy,
@@ -19,6 +20,10 @@ Answer = bool | None
 
 # A policy may call the mesh's trust domain by this name, whatever it is.
 LOCAL_TRUST_DOMAIN = "cluster.local"
+
+
+# The condition about the pod's port.
+PORT = "destination.port"
 
 
 class Decision(NamedTuple):
@@ -65,6 +70,11 @@ class Request(NamedTuple):
 def name(policy: AuthorizationPolicy) -> str:
     """Return `AuthorizationPolicy namespace/name`."""
     return f"AuthorizationPolicy {policy.metadata.namespace}/{policy.metadata.name}"
+
+
+def is_dry_run(policy: AuthorizationPolicy) -> bool:
+    """Return whether a policy is only logged (annotation istio.io/dry-run, a Go boolean)."""
+    return (policy.metadata.annotations.dry_run or "") in ("1", "t", "T", "true", "TRUE", "True")
 
 
 def selects(policy: AuthorizationPolicy, pod: Pod, root_namespace: str) -> bool:
@@ -115,6 +125,16 @@ def decide(policies: Iterable[AuthorizationPolicy], request: Request) -> Decisio
     return Decision(False, " and ".join(name(policy) for policy, _ in allowing))
 
 
+def providers(policies: Iterable[AuthorizationPolicy]) -> list[str]:
+    """Return the names of the providers of CUSTOM policies."""
+    return sorted({each.spec.provider.name for each in policies if each.spec.provider})
+
+
+def may_match(policy: AuthorizationPolicy, request: Request) -> bool:
+    """Return whether a rule of a policy matches a request, or may match it."""
+    return any(_matches(rule, policy, request) is not False for rule in policy.spec.rules)
+
+
 def denies_everything(policies: Iterable[AuthorizationPolicy]) -> AuthorizationPolicy | None:
     """Return the DENY policy with a rule that matches every request; None without one."""
     return next(
@@ -135,63 +155,6 @@ def allows_nothing(policies: Iterable[AuthorizationPolicy]) -> AuthorizationPoli
     return None
 
 
-def denies_all_tcp(
-    policies: Iterable[AuthorizationPolicy], port: int
-) -> AuthorizationPolicy | None:
-    """Return a DENY policy that denies every connection to a TCP port against its wording.
-
-    istiod drops HTTP attributes from the rules of DENY policies for TCP, so that a rule about a
-    path or a method matches every connection from the sources that it names.
-    """
-    return next(
-        (
-            policy
-            for policy in policies
-            if policy.spec.action == "DENY"
-            and any(_http_only(rule, port) for rule in policy.spec.rules)
-        ),
-        None,
-    )
-
-
-def _http_only(rule: AuthorizationRule, port: int) -> bool:
-    """Return whether only HTTP attributes keep a rule from matching all connections to a port."""
-    if any(_without_http(each.source) != AuthorizationSource() for each in rule.from_):
-        return False
-    if any(not each.key.startswith("request.") for each in rule.when):
-        return False
-    ports = [each.operation for each in rule.to]
-    to_port = not ports or any(
-        _among(str(port), each.ports) and not _in(str(port), each.not_ports) for each in ports
-    )
-    http = (
-        rule.when
-        or any(each.source != AuthorizationSource() for each in rule.from_)
-        or any(_has_http(each.operation) for each in rule.to)
-    )
-    return to_port and bool(http)
-
-
-def _has_http(operation: AuthorizationOperation) -> bool:
-    return bool(
-        operation.hosts
-        or operation.not_hosts
-        or operation.methods
-        or operation.not_methods
-        or operation.paths
-        or operation.not_paths
-    )
-
-
-def _without_http(source: AuthorizationSource) -> AuthorizationSource:
-    kept = {
-        field: getattr(source, field)
-        for field in source.__struct_fields__
-        if "request_principals" not in field and "remote_ip_blocks" not in field
-    }
-    return AuthorizationSource(**kept)
-
-
 def _matches(rule: AuthorizationRule, policy: AuthorizationPolicy, request: Request) -> Answer:
     sources = [_from(each.source, request, policy.metadata.namespace) for each in rule.from_]
     operations = [_to(each.operation, request) for each in rule.to]
@@ -199,9 +162,25 @@ def _matches(rule: AuthorizationRule, policy: AuthorizationPolicy, request: Requ
         [
             _any(sources) if sources else True,
             _any(operations) if operations else True,
-            None if rule.when else True,
+            *(_condition(each, request) for each in rule.when),
         ]
     )
+
+
+def _condition(condition: AuthorizationCondition, request: Request) -> Answer:
+    """Return whether a condition holds; None where its values are not known."""
+    values, not_values = condition.values, condition.not_values
+    if not values and not not_values:
+        return None
+    if condition.key == "source.principal":
+        return _all(
+            [
+                _principal(request, values) if values else True,
+                _not(_principal(request, not_values)),
+            ]
+        )
+    seen = str(request.port) if condition.key == PORT else request.namespace
+    return among(seen, values) and not is_in(seen, not_values)
 
 
 def _from(source: AuthorizationSource, request: Request, home: str) -> Answer:
@@ -218,8 +197,8 @@ def _from(source: AuthorizationSource, request: Request, home: str) -> Answer:
         [
             _principal(request, source.principals) if source.principals else True,
             _not(_principal(request, source.not_principals)),
-            _among(request.namespace, source.namespaces),
-            not _in(request.namespace, source.not_namespaces),
+            among(request.namespace, source.namespaces),
+            not is_in(request.namespace, source.not_namespaces),
             not source.service_accounts or not accounts.isdisjoint(source.service_accounts),
             accounts.isdisjoint(source.not_service_accounts),
             _trust_domain(request, source.trust_domains) if source.trust_domains else True,
@@ -246,7 +225,7 @@ def _principal(request: Request, patterns: tuple[str, ...]) -> Answer:
 
 
 def _trust_domain(request: Request, patterns: tuple[str, ...]) -> Answer:
-    if _in(request.trust_domain, patterns):
+    if is_in(request.trust_domain, patterns):
         return True
     return None if LOCAL_TRUST_DOMAIN in patterns else False
 
@@ -255,12 +234,12 @@ def _to(operation: AuthorizationOperation, request: Request) -> Answer:
     hosts = (*operation.hosts, *operation.not_hosts)
     return _all(
         [
-            _among(request.method, operation.methods),
-            not _in(request.method, operation.not_methods),
+            among(request.method, operation.methods),
+            not is_in(request.method, operation.not_methods),
             _path(request.path, operation.paths) if operation.paths else True,
             _not(_path(request.path, operation.not_paths)),
-            _among(str(request.port), operation.ports),
-            not _in(str(request.port), operation.not_ports),
+            among(str(request.port), operation.ports),
+            not is_in(str(request.port), operation.not_ports),
             None if hosts else True,
         ]
     )
@@ -268,16 +247,18 @@ def _to(operation: AuthorizationOperation, request: Request) -> Answer:
 
 def _path(path: str, patterns: tuple[str, ...]) -> Answer:
     """Return whether a path matches; a template (`/users/{*}`) is not evaluated."""
-    if _in(path, patterns):
+    if is_in(path, patterns):
         return True
     return None if any("{" in pattern for pattern in patterns) else False
 
 
-def _among(value: str, patterns: tuple[str, ...]) -> bool:
-    return not patterns or _in(value, patterns)
+def among(value: str, patterns: tuple[str, ...]) -> bool:
+    """Return whether one of some patterns matches a value; without patterns every value does."""
+    return not patterns or is_in(value, patterns)
 
 
-def _in(value: str, patterns: tuple[str, ...]) -> bool:
+def is_in(value: str, patterns: tuple[str, ...]) -> bool:
+    """Return whether one of some patterns matches a value."""
     return any(_like(value, each) for each in patterns)
 
 

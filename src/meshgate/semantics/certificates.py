@@ -57,6 +57,12 @@ def described(certificate: x509.Certificate) -> Certificate:
         return Certificate(subject="", not_before=_NEVER, not_after=_NEVER, problem=problem)
 
 
+def spiffe_id(chain: Sequence[x509.Certificate]) -> str:
+    """Return the SPIFFE ID of a chain's leaf; empty if it has none."""
+    sans = described(chain[0]).sans if chain else ()
+    return next((name for name in sans if name.startswith("spiffe://")), "")
+
+
 def _alternative_names(certificate: x509.Certificate) -> Iterable[x509.GeneralName]:
     try:
         return certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value

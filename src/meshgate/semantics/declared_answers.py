@@ -1,7 +1,7 @@
 """Declared answers (`--expect`): read from a YAML file, and planned as requests."""
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 import msgspec
 
@@ -82,15 +82,37 @@ def missing(answers: tuple[Answer, ...], environment: Mapping[str, str]) -> list
     return sorted(named - environment.keys())
 
 
-def planned_request(answer: Answer, listener: Listener) -> PlannedRequest | None:
-    """Return the declared request if this listener serves it."""
+def listeners_of(answer: Answer, listeners: Iterable[Listener]) -> tuple[Listener, ...]:
+    """Return the listeners that serve a declared answer: those with the narrowest host.
+
+    Clients of a host do not connect to another gateway that merely accepts every host, as the
+    listener of a Kubernetes Ingress does.
+    """
+    degrees = [
+        (degree, each) for each in listeners if (degree := _narrowness(answer, each)) is not None
+    ]
+    narrowest = max((degree for degree, _ in degrees), default=0)
+    return tuple(each for degree, each in degrees if degree == narrowest)
+
+
+def _narrowness(answer: Answer, listener: Listener) -> int | None:
+    """Return how narrow the listener's host for this answer is; None if it does not serve it."""
     if (
         listener.port != answer.number
         or bool(listener.tls) != (answer.scheme == "https")
         or listener.tls in ("PASSTHROUGH", "AUTO_PASSTHROUGH", "ISTIO_MUTUAL")
-        or not any(covers(host, answer.host) for host in listener.hosts)
     ):
         return None
+    degrees = [
+        len(host) if host.startswith("*") else len(host) + 1  # an exact host is narrower
+        for host in listener.hosts
+        if covers(host, answer.host)
+    ]
+    return max(degrees, default=None)
+
+
+def planned_request(answer: Answer) -> PlannedRequest:
+    """Return the declared request."""
     return PlannedRequest(
         answer.host,
         "request",

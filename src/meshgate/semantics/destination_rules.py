@@ -1,20 +1,24 @@
 """Which DestinationRule a client uses for a Service, and which TLS mode it sets for a port.
 
-As istiod decides it (pilot/pkg/model/push_context.go, destinationRule, and
-pilot/pkg/networking/util, MergeSubsetTrafficPolicy, in 1.29): a rule in the client's namespace
-comes before one in the Service's, and that before one in the root namespace; of the rules of one
-namespace the one with the most specific host counts.
+As istiod decides it (pilot/pkg/model/push_context.go, destinationRule; destination_rule.go,
+mergeDestinationRule; and pilot/pkg/networking/util, MergeSubsetTrafficPolicy): a rule in the
+client's namespace comes before one in the Service's, and that before one in the root namespace; of
+the rules of one namespace the one with the most specific host counts, and rules for the same host
+are merged, the oldest first.
 """
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
+import msgspec
+
 from meshgate.semantics.hosts import DEFAULT_DOMAIN
+from meshgate.semantics.listeners import age
 from meshgate.snapshot.istio import DestinationRule, TrafficPolicy
 from meshgate.snapshot.kubernetes import Pod, Service
 
-_EVERYONE, _OWN, _NOBODY = "*", ".", "~"
+_EVERYONE, _OWN = "*", "."
 
 
 class Clause(NamedTuple):
@@ -31,15 +35,27 @@ class Clause(NamedTuple):
 
 
 class DestinationRules:
-    """All DestinationRules of the mesh, by namespace."""
+    """All DestinationRules of the mesh, by namespace.
+
+    Args:
+        rules: the DestinationRules.
+        root_namespace: the mesh's.
+        domain: the cluster's.
+        default_export: where rules without exportTo are exported to, by the mesh config.
+    """
 
     def __init__(
-        self, rules: Iterable[DestinationRule], root_namespace: str, domain: str = DEFAULT_DOMAIN
+        self,
+        rules: Iterable[DestinationRule],
+        root_namespace: str,
+        domain: str = DEFAULT_DOMAIN,
+        default_export: tuple[str, ...] = (),
     ) -> None:
         self._root = root_namespace
         self._domain = domain
+        self._private = _OWN in default_export
         self._by_namespace: defaultdict[str, list[DestinationRule]] = defaultdict(list)
-        for rule in rules:
+        for rule in sorted(rules, key=lambda each: age(each.metadata)):
             self._by_namespace[rule.metadata.namespace].append(rule)
 
     def effective(self, client: Pod, service: Service) -> list[DestinationRule]:
@@ -50,45 +66,85 @@ class DestinationRules:
             service: the Service that it calls.
 
         Returns:
-            The rules with the same most specific host, of the first namespace that has one.
+            The rules with the same most specific host, of the first namespace that has one,
+            without what another of them replaces.
         """
         home, there = client.metadata.namespace, service.metadata.namespace
-        # rules with a selector are for clients of their own namespace, and come first
-        own = [rule for rule in self._by_namespace[home] if _visible(rule, home)]
-        selecting = [
-            rule
-            for rule in own
-            if rule.spec.workload_selector
-            and rule.spec.workload_selector.match_labels.items() <= client.metadata.labels.items()
-        ]
-        for candidates in (
-            selecting,
-            [rule for rule in own if rule.spec.workload_selector is None],
-            self._exported(there, home),
-            self._exported(self._root, home),
-        ):
-            if found := _most_specific(candidates, service, self._domain):
-                return found
+        own = [rule for rule in self._by_namespace[home] if _in_own_namespace(rule)]
+        if home == self._root:
+            # all others in the root namespace come last
+            own = [rule for rule in own if self._is_private(rule)]
+        if found := _most_specific(own, service, self._domain):
+            return _for_client(found, client)
+        for namespace in (there, self._root):
+            exported = [
+                rule for rule in self._by_namespace.get(namespace, ()) if not self._is_private(rule)
+            ]
+            found = _most_specific(exported, service, self._domain)
+            if visible := [rule for rule in found if _exported_to(rule, home)]:
+                return _for_client(visible, client)
         return []
 
-    def _exported(self, namespace: str, client_namespace: str) -> list[DestinationRule]:
-        return [
-            rule
-            for rule in self._by_namespace.get(namespace, ())
-            if rule.spec.workload_selector is None and _visible(rule, client_namespace)
-        ]
+    def _is_private(self, rule: DestinationRule) -> bool:
+        """Return whether only its own namespace sees a rule."""
+        if rule.spec.workload_selector is not None:
+            return True
+        exported = {*rule.spec.export_to}
+        return self._private if not exported else exported <= {_OWN, rule.metadata.namespace}
 
 
-def _visible(rule: DestinationRule, namespace: str) -> bool:
-    """Return whether a rule is exported to a namespace; without exportTo it is to all."""
+def _in_own_namespace(rule: DestinationRule) -> bool:
+    exported = {*rule.spec.export_to}
+    if rule.spec.workload_selector is not None or not exported:
+        return True
+    return not exported.isdisjoint({_EVERYONE, _OWN, rule.metadata.namespace})
+
+
+def _exported_to(rule: DestinationRule, namespace: str) -> bool:
     exported = rule.spec.export_to or (_EVERYONE,)
-    if _NOBODY in exported:
-        return False
-    return (
-        _EVERYONE in exported
-        or namespace in exported
-        or (_OWN in exported and namespace == rule.metadata.namespace)
-    )
+    return _EVERYONE in exported or namespace in exported
+
+
+def _for_client(rules: list[DestinationRule], client: Pod) -> list[DestinationRule]:
+    """Return the merged rules that count for a client, of all rules for the same host.
+
+    Rules for the client's labels come first.  If there are only rules for other labels, none does.
+    """
+    labels = client.metadata.labels
+    merged = list(_merged(rules))
+    for each in merged:
+        selector = each[0].spec.workload_selector
+        if selector and selector.match_labels.items() <= labels.items():
+            return each
+    # istiod uses the last one of those for all
+    general = [each for each in merged if each[0].spec.workload_selector is None]
+    return general[-1] if general else []
+
+
+def _merged(rules: list[DestinationRule]) -> list[list[DestinationRule]]:
+    """Return rules for one host, the oldest first, in groups that istiod merges.
+
+    Those of a group are for the same clients: equal exportTo and workloadSelector.  The oldest
+    trafficPolicy counts, and the oldest subset of each name.
+    """
+    groups: dict[tuple[frozenset[str], frozenset[tuple[str, str]] | None], list[DestinationRule]]
+    groups = {}
+    for rule in rules:
+        selector = rule.spec.workload_selector
+        labels = frozenset(selector.match_labels.items()) if selector else None
+        groups.setdefault((frozenset(rule.spec.export_to), labels), []).append(rule)
+    return [list(_without_replaced(group)) for group in groups.values()]
+
+
+def _without_replaced(group: list[DestinationRule]) -> Iterator[DestinationRule]:
+    has_policy, names = False, set[str]()
+    for rule in group:
+        policy = None if has_policy else rule.spec.traffic_policy
+        subsets = tuple(each for each in rule.spec.subsets if each.name not in names)
+        has_policy = has_policy or policy is not None
+        names |= {each.name for each in subsets}
+        spec = msgspec.structs.replace(rule.spec, traffic_policy=policy, subsets=subsets)
+        yield msgspec.structs.replace(rule, spec=spec)
 
 
 def _most_specific(

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 
+from meshgate.semantics.authorization import is_dry_run
 from meshgate.semantics.listeners import Listener
 from meshgate.semantics.topology import GatewayTopology
 from meshgate.snapshot.istio import AuthorizationPolicy
@@ -13,7 +14,7 @@ def policies_of(
     policies: Iterable[AuthorizationPolicy],
     root_namespace: str,
 ) -> list[AuthorizationPolicy]:
-    """Return the policies that the pods behind a listener enforce.
+    """Return the policies that a pod behind a listener enforces.
 
     Args:
         topology: the gateways.
@@ -22,22 +23,26 @@ def policies_of(
         root_namespace: whose policies apply in every namespace.
 
     Returns:
-        Policies of any action, in the order given.
+        Policies in the order given, without those that enforce nothing: dry runs and AUDIT.
     """
-    namespaces = topology.namespaces_of(listener)
-    labels = topology.labels_of(listener)
+    there = topology.templates_of(listener)
     found = []
     for policy in policies:
         namespace, spec = policy.metadata.namespace, policy.spec
+        if is_dry_run(policy) or spec.action == "AUDIT":
+            continue
         targets = (*spec.target_refs, *((spec.target_ref,) if spec.target_ref else ()))
         if targets:
-            applies = namespace == listener.namespace and any(
-                (each.kind, each.name) == ("Gateway", listener.name) for each in targets
+            # a GatewayClass is a target for waypoints alone
+            applies = listener.api and any(
+                (each.kind, namespace, each.name) == ("Gateway", listener.namespace, listener.name)
+                for each in targets
             )
         else:
             wanted = spec.selector.match_labels if spec.selector else {}
-            applies = (
-                namespace in {*namespaces, root_namespace} and wanted.items() <= labels.items()
+            applies = any(
+                namespace in (home, root_namespace) and wanted.items() <= labels.items()
+                for home, labels in there
             )
         if applies:
             found.append(policy)

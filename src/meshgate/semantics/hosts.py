@@ -6,11 +6,14 @@ PROBE = "meshgate-probe"
 def covers(pattern: str, host: str) -> bool:
     """Return whether `host`, or a narrower pattern, matches Istio's host `pattern`.
 
-    A leading `*.` stands for any number of labels.
+    A leading `*` stands for at least one character, dots included: `*.example.com` covers
+    `a.b.example.com`, and `*-test.example.com` covers `1-test.example.com`.
     """
     if pattern in ("*", host):
         return True
-    return pattern.startswith("*.") and host.removeprefix("*").endswith(pattern[1:])
+    if not pattern.startswith("*") or not host.endswith(pattern[1:]):
+        return False
+    return host.startswith("*") or len(host) >= len(pattern)
 
 
 def certificate_covers(name: str, host: str) -> bool:
@@ -59,3 +62,9 @@ def fully_qualified(host: str, namespace: str, domain: str = DEFAULT_DOMAIN) -> 
         The full name.
     """
     return host if "." in host else f"{host}.{namespace}.svc.{domain}"
+
+
+def service_name(host: str) -> str:
+    """Return the `namespace/name` of a full name: `shop/web` of `web.shop.svc.cluster.local`."""
+    name, _, rest = host.partition(".")
+    return f"{rest.partition('.')[0]}/{name}"

@@ -6,7 +6,7 @@ from meshgate.semantics.selectors import selects
 from meshgate.semantics.webhooks import Hook
 from meshgate.semantics.workloads import Port, injected_revision
 from meshgate.snapshot.injector import InjectorConfig
-from meshgate.snapshot.kubernetes import LabelSelector, Pod
+from meshgate.snapshot.kubernetes import LabelSelector, Metadata, Pod, TemplateMetadata
 
 _INJECT = "sidecar.istio.io/inject"
 
@@ -14,17 +14,25 @@ _INJECT = "sidecar.istio.io/inject"
 def excludes(config: InjectorConfig | None, pod: Pod) -> str:
     """Return why an injector does not inject a pod, by its configuration; empty if it does.
 
-    As istiod decides it (pkg/kube/inject, injectRequired, in 1.29): the pod's own choice, then
-    neverInjectSelector, alwaysInjectSelector and the policy.
+    As istiod decides it (pkg/kube/inject, injectRequired, from 1.29 to 1.31): the pod's own choice,
+    which is `true` or `false`, then neverInjectSelector, alwaysInjectSelector and the policy.
     """
-    choice = pod.metadata.labels.get(_INJECT) or pod.metadata.annotations.inject
-    if config is None or choice in ("true", "y", "yes", "on"):
+    if config is None or _choice(pod.metadata) == "true":
         return ""
     if any(_matches(each, pod) for each in config.never):
         return "neverInjectSelector"
     if any(_matches(each, pod) for each in config.always):
         return ""
     return "policy: disabled" if config.policy == "disabled" else ""
+
+
+def declined(metadata: Metadata | TemplateMetadata) -> bool:
+    """Return whether a pod declines injection itself; its label comes before its annotation."""
+    return _choice(metadata) == "false"
+
+
+def _choice(metadata: Metadata | TemplateMetadata) -> str | None:
+    return metadata.labels.get(_INJECT, metadata.annotations.inject)
 
 
 def _matches(selector: LabelSelector, pod: Pod) -> bool:

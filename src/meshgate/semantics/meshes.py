@@ -4,9 +4,10 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 
 from meshgate.semantics.hosts import DEFAULT_DOMAIN
+from meshgate.semantics.kubernetes_ingress import IngressSettings
 from meshgate.semantics.selectors import selects
 from meshgate.semantics.workloads import injected_revision
-from meshgate.snapshot.injector import InjectorConfig
+from meshgate.snapshot.injector import DefaultExports, InjectorConfig
 from meshgate.snapshot.istiod import IstiodReading
 from meshgate.snapshot.items import Items
 from meshgate.snapshot.kubernetes import Namespace, Pod
@@ -92,6 +93,41 @@ class OwnMesh:
     def scoped_gateways(self) -> bool:
         """Whether a Gateway selects only pods in its namespace."""
         return any(each.scoped_gateways for each in self._configs)
+
+    @property
+    def ingress_settings(self) -> IngressSettings:
+        """How istiod serves Kubernetes Ingress."""
+        return IngressSettings(
+            self._first("ingress_mode") or "STRICT",
+            self._first("ingress_class") or "istio",
+            self._first("ingress_selector") or "ingressgateway",
+        )
+
+    @property
+    def least_tls(self) -> str:
+        """tlsDefaults.minProtocolVersion of the mesh config; empty if it sets none."""
+        return self._first("least_tls")
+
+    @property
+    def refuses_several_providers(self) -> bool:
+        """Whether an istiod denies what CUSTOM policies match if they name several providers."""
+        return any(not each.several_providers for each in self._configs)
+
+    @property
+    def gateway_controller(self) -> str:
+        """The controllerName of the GatewayClasses whose Gateways let clients in."""
+        return self._first("gateway_controller") or "istio.io/gateway-controller"
+
+    @property
+    def default_exports(self) -> DefaultExports:
+        """Where objects without exportTo are exported to."""
+        return next((each.default_exports for each in self._configs), DefaultExports())
+
+    def has_auto_mtls(self, pod: Pod) -> bool:
+        """Return whether a pod's proxy uses mTLS where no DestinationRule says otherwise."""
+        name = injected_revision(pod) or DEFAULT
+        own = [each for each in self._configs if each.revision == name] or self._configs
+        return all(each.auto_mtls for each in own)
 
     def _first(self, field: str) -> str:
         return next((value for each in self._configs if (value := getattr(each, field))), "")

@@ -7,6 +7,9 @@ from meshgate.snapshot.kubernetes import Controller
 
 CNI, ZTUNNEL = "istio-cni", "ztunnel"
 
+# The names of the DaemonSets in Istio's charts.
+DAEMON_SETS = {CNI: "istio-cni-node", ZTUNNEL: "ztunnel"}
+
 # The labels of either, in Istio's charts of different ages.
 LABELS = {
     ("app.kubernetes.io/name", "istio-cni"): CNI,

@@ -34,7 +34,8 @@ def _defaulted(container: NewContainer, items: Iterable[LimitRangeItem]) -> NewC
 def totals(pod: NewPod, kind: str) -> Amounts:
     """Return what a pod needs of each resource: `kind` is `requests` or `limits`.
 
-    Init containers run one after the other, beside the sidecars that were started before.
+    Init containers run one after the other, beside the sidecars that were started before.  What the
+    pod itself sets replaces their sum.
     """
     running: Amounts = {}
     peak: Amounts = {}
@@ -46,7 +47,8 @@ def totals(pod: NewPod, kind: str) -> Amounts:
             peak = _highest(peak, _sum(running, own))
     for each in (each for each in pod.containers if not each.init):
         running = _sum(running, _amounts(getattr(each, kind)))
-    return _sum(_highest(peak, running), _amounts(pod.overhead))
+    whole = {**_highest(peak, running), **_amounts(getattr(pod, kind))}
+    return _sum(whole, _amounts(pod.overhead))
 
 
 def _amounts(quantities: Mapping[str, str]) -> Amounts:
@@ -66,13 +68,21 @@ def _highest(first: Amounts, second: Amounts) -> Amounts:
 def broken_limits(pod: NewPod, limit: LimitRange) -> Iterator[str]:
     """Yield which limits of a LimitRange a pod breaks; `pod` has its defaults.
 
+    A default limit below the request of a container makes the pod invalid.
+
     (plugin/pkg/admission/limitranger of Kubernetes 1.34)
     """
     for item in limit.spec.limits:
         if item.type == "Container":
             for each in pod.containers:
                 who = f'container "{each.name}"'
-                yield from _broken(item, _amounts(each.requests), _amounts(each.limits), who)
+                requests, limits = _amounts(each.requests), _amounts(each.limits)
+                yield from _broken(item, requests, limits, who)
+                for resource, most in _amounts(item.default).items():
+                    own = requests.get(resource, most)
+                    if limits.get(resource) == most < own:
+                        words = f"{shown(own, resource)} of {resource}"
+                        yield f"{who} requests {words}, and its limit is {shown(most, resource)}"
         elif item.type == "Pod":
             yield from _broken(item, totals(pod, "requests"), totals(pod, "limits"), "the pod")
 

@@ -8,6 +8,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import NamedTuple
 
+from meshgate.semantics.versions import Version
 from meshgate.snapshot.new_pods import NewContainer, NewPod, SecurityContext
 
 LABEL = "pod-security.kubernetes.io/enforce"
@@ -65,14 +66,22 @@ class Control(NamedTuple):
     since: int = 0
 
 
-def enforced(labels: Mapping[str, str]) -> tuple[str, int | None]:
-    """Return the level that a namespace enforces, and the minor version; None for `latest`.
+def enforced(labels: Mapping[str, str], kubernetes: str = "") -> tuple[str, int | None]:
+    """Return the level that a namespace enforces, and the minor version of its policy.
 
-    The level is empty where it enforces none.
+    Args:
+        labels: of the namespace.
+        kubernetes: the API server's version, which has no newer policy.
+
+    Returns:
+        The level, empty where it enforces none; and the version, None for the newest.
     """
     level = labels.get(LABEL, "")
     version = re.fullmatch(r"v1\.(\d+)", labels.get(f"{LABEL}-version", ""))
-    return (level if level in LEVELS else "", int(version[1]) if version else None)
+    server = Version.parse(kubernetes)
+    minors = [int(version[1])] if version else []
+    minors += [server[1]] if server else []
+    return (level if level in LEVELS else "", min(minors, default=None))
 
 
 def violations(pod: NewPod, level: str, minor: int | None = None) -> list[Violation]:
@@ -199,6 +208,8 @@ def _escalation(pod: NewPod) -> Iterator[str]:
 
 def _non_root(pod: NewPod) -> Iterator[str]:
     by_pod = (pod.security or _NONE).run_as_non_root
+    if by_pod is False:
+        yield "pod must not set securityContext.runAsNonRoot=false"
     for each in pod.containers:
         own = (each.security or _NONE).run_as_non_root
         if own is False or (own is None and not by_pod):

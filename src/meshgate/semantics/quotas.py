@@ -57,7 +57,8 @@ def applies(quota: ResourceQuota, pod: NewPod) -> bool:
 
 
 def _in_scope(pod: NewPod, scope: str, operator: str, values: tuple[str, ...]) -> bool:
-    needs = any(each.requests or each.limits for each in pod.containers)
+    own = bool(pod.requests or pod.limits)
+    needs = own or any(each.requests or each.limits for each in pod.containers)
     match scope:
         case "BestEffort":
             return not needs
@@ -71,14 +72,19 @@ def _in_scope(pod: NewPod, scope: str, operator: str, values: tuple[str, ...]) -
             name = pod.priority_class
             return {
                 "In": name in values,
-                "NotIn": bool(name) and name not in values,
+                "NotIn": name not in values,
                 "DoesNotExist": not name,
             }.get(operator, bool(name))
     return False
 
 
 def missing(quota: ResourceQuota, pod: NewPod) -> Iterator[str]:
-    """Yield what a pod's containers must set because a quota counts it."""
+    """Yield what a pod's containers must set because a quota counts it.
+
+    Where the pod itself has resources, its containers need none.
+    """
+    if pod.requests or pod.limits:
+        return
     counted = {counted_as(each) for each in quota.spec.hard}
     for name in _REQUIRED:
         if name in counted:

@@ -19,6 +19,9 @@ SKEW = 1
 
 ALPHA_GATEWAY_API = "PILOT_ENABLE_ALPHA_GATEWAY_API"
 
+# What the settings name if the mesh config turns off the merging of metrics.
+NO_PROMETHEUS_MERGE = "enablePrometheusMerge: false"
+
 # Istio no longer publishes to these registries; they are switched off from SHUTDOWN on.
 RETIRED_REGISTRIES = ("gcr.io/istio-release", "registry.istio.io")
 SHUTDOWN = date(2026, 12, 8)
@@ -113,6 +116,7 @@ class Release(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         end_of_life: the last day of support; None if it is not known yet.
         estimated: the end of life is an estimate.
         crd: the CRDs that istiod watches, by full name.
+        field: fields that the release adds to Istio's own CRDs, as dotted paths, by full name.
         rule: the behavior changes that begin with this release, by name.
         fix: security fixes that are first published for this release.
     """
@@ -122,6 +126,7 @@ class Release(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     released: date | None = None
     estimated: bool = False
     crd: dict[str, Crd] = {}
+    field: dict[str, tuple[str, ...]] = {}
     rule: dict[str, Rule] = {}
     fix: tuple[Fix, ...] = ()
 
@@ -150,6 +155,15 @@ def use_istioctl_of(target: Target) -> str:
 def rules() -> dict[str, Rule]:
     """Return every rule of every release by name."""
     return {name: rule for release in ledger().values() for name, rule in release.rule.items()}
+
+
+def crd_fields() -> dict[str, frozenset[str]]:
+    """Return every field of Istio's own CRDs that a release adds, by the CRD's full name."""
+    found: dict[str, set[str]] = {}
+    for release in ledger().values():
+        for name, paths in release.field.items():
+            found.setdefault(name, set()).update(paths)
+    return {name: frozenset(paths) for name, paths in sorted(found.items())}
 
 
 def fixes() -> tuple[Fix, ...]:

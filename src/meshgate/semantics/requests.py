@@ -7,15 +7,15 @@ with the reason; it can be declared (`--expect`).
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from meshgate.semantics import gateway_api_routes, virtual_services
-from meshgate.semantics.hosts import common, concrete
+from meshgate.semantics import gateway_api_routes, l4_routes, virtual_services
+from meshgate.semantics.gateway_api_routes import Hidden, Place
+from meshgate.semantics.hosts import concrete
 from meshgate.semantics.listeners import HTTP, VERSIONS, Listener
 from meshgate.semantics.planned import PlannedRequest
-from meshgate.semantics.route_matches import applies
+from meshgate.semantics.route_requests import Derived, derived, expected
 from meshgate.semantics.topology import GatewayTopology
-from meshgate.semantics.virtual_services import Derived, destinations
+from meshgate.semantics.virtual_services import Rule, destinations
 from meshgate.snapshot.ingress import Skipped
-from meshgate.snapshot.istio import TcpMatch, TlsMatch
 
 __all__ = ["PlannedRequest", "Requests", "hidden_routes", "planned_requests", "requests"]
 
@@ -114,35 +114,49 @@ def _routed(topology: GatewayTopology, listener: Listener) -> Iterator[PlannedRe
             yield PlannedRequest(concrete(host), "request", route=listener.subject, expected=301)
     elif listener.api:
         yield from gateway_api_routes.requests(topology, listener)
-    elif listener.protocol in HTTP:
+    elif _routes_http(listener):
         for each in _derived(topology, listener):
             yield _planned(each, topology.lists.domain)
-    elif listener.tls == "PASSTHROUGH":
-        yield from _passed_through(topology, listener)
     else:
-        yield from _tcp(topology, listener)
+        for route in l4_routes.routes(topology, listener):
+            if route.hidden_by is None:
+                yield route.planned
 
 
-def hidden_routes(topology: GatewayTopology, listener: Listener) -> list[Derived]:
-    """Return the routes that get no request because another VirtualService takes them all."""
-    if listener.api or listener.redirects or listener.protocol not in HTTP:
+def _routes_http(listener: Listener) -> bool:
+    """Return whether routes see HTTP: what is passed through is TLS, also as `protocol: HTTPS`."""
+    return listener.protocol in HTTP and listener.tls != "PASSTHROUGH"
+
+
+def hidden_routes(topology: GatewayTopology, listener: Listener) -> list[Hidden]:
+    """Return the routes that get no request because another object's take them all."""
+    by: Rule | l4_routes.L4Route | None
+    if listener.redirects:
         return []
+    if listener.api:
+        return list(gateway_api_routes.hidden(topology, listener))
+    if not _routes_http(listener):
+        return [
+            Hidden(Place(each.owner, each.name), each.host, Place(by.owner, by.name))
+            for each in l4_routes.routes(topology, listener)
+            if (by := each.hidden_by) is not None and by.owner != each.owner
+        ]
     return [
-        each
+        Hidden(Place(each.rule.owner, each.rule.name), each.host, Place(by.owner, by.name))
         for each in _derived(topology, listener)
-        if each.hidden_by is not None and each.hidden_by.owner != each.rule.owner
+        if (by := each.hidden_by) is not None and by.owner != each.rule.owner
     ]
 
 
 def _derived(topology: GatewayTopology, listener: Listener) -> Iterator[Derived]:
     for host, ordered in virtual_services.rules(topology, listener).items():
-        yield from virtual_services.derived(host, ordered, concrete(host))
+        yield from derived(host, ordered, listener)
 
 
-def _planned(derived: Derived, domain: str) -> PlannedRequest | Skipped:
-    rule, sent = derived.rule, derived.sent
+def _planned(found: Derived, domain: str) -> PlannedRequest | Skipped:
+    rule, sent = found.rule, found.sent
     if sent is None:
-        return Skipped(subject=rule.route, why=derived.why)
+        return Skipped(subject=rule.route, why=found.why)
     query = "&".join(f"{key}={value}" for key, value in sorted(sent.query.items()))
     return PlannedRequest(
         sent.host,
@@ -152,38 +166,5 @@ def _planned(derived: Derived, domain: str) -> PlannedRequest | Skipped:
         tuple(sorted(sent.headers.items())),
         rule.route,
         destinations(rule.rule.route, rule.namespace, domain),
-        virtual_services.expected(rule.rule),
+        expected(rule.rule),
     )
-
-
-def _passed_through(topology: GatewayTopology, listener: Listener) -> Iterator[PlannedRequest]:
-    gateway = virtual_services.client(topology, listener)
-    for service in virtual_services.bound(topology, listener):
-        namespace = service.metadata.namespace
-        subject = f"VirtualService {namespace}/{service.metadata.name}"
-        for rule in service.spec.tls:
-            backends = destinations(rule.route, namespace, topology.lists.domain)
-            matches: list[TlsMatch] = [
-                each for each in rule.match if applies(each, gateway, namespace)
-            ]
-            for host in [sni for match in matches for sni in match.sni_hosts]:
-                if any(common(host, each) for each in listener.hosts_for(namespace)):
-                    yield PlannedRequest(concrete(host), route=subject, backends=backends)
-
-
-def _tcp(topology: GatewayTopology, listener: Listener) -> Iterator[PlannedRequest]:
-    gateway = virtual_services.client(topology, listener)
-    for service in virtual_services.bound(topology, listener):
-        namespace = service.metadata.namespace
-        shared = virtual_services.hosts(listener.hosts_for(namespace), service.spec.hosts)
-        for rule in service.spec.tcp:
-            matches: list[TcpMatch] = [
-                each for each in rule.match if applies(each, gateway, namespace)
-            ]
-            if shared and (matches or not rule.match):
-                yield PlannedRequest(
-                    concrete(shared[0]),
-                    route=f"VirtualService {namespace}/{service.metadata.name}",
-                    backends=destinations(rule.route, namespace, topology.lists.domain),
-                )
-                break  # a port has one TCP route

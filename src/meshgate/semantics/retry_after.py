@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 
+from meshgate.semantics.workloads import GATEWAY_NAME
 from meshgate.snapshot.kubernetes import Pod
 from meshgate.snapshot.retry_after import RetryFilter
 
@@ -12,7 +13,6 @@ BACK_OFF = "back-off"
 VALID = "an integer of at least 1, or an HTTP date in the future"
 
 _SIDECAR_CONTEXTS = ("", "ANY", "SIDECAR_INBOUND")
-_GATEWAY_NAME = "gateway.networking.k8s.io/gateway-name"
 
 
 def reaches(each: RetryFilter, pod: Pod, root_namespace: str) -> bool:
@@ -44,7 +44,7 @@ def selects_labels(
         True if the filter's workloadSelector or targetRefs select such a pod.
     """
     if each.gateways:
-        return namespace == each.namespace and labels.get(_GATEWAY_NAME) in each.gateways
+        return namespace == each.namespace and labels.get(GATEWAY_NAME) in each.gateways
     return each.namespace in (namespace, root_namespace) and (
         each.selector.items() <= labels.items()
     )

@@ -3,7 +3,8 @@
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 
-from meshgate.semantics.workloads import Port, chosen, fronts, hashed, target
+from meshgate.semantics.selectors import fronts
+from meshgate.semantics.workloads import Port, chosen, hashed, target
 from meshgate.snapshot.kubernetes import Pod, Service
 from meshgate.snapshot.model import Expectations
 

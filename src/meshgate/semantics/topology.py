@@ -5,18 +5,23 @@ Works on lists rather than on Evidence, because probes plan with it what they se
 
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+from meshgate.semantics import workloads
+from meshgate.semantics.api_listeners import api_listeners, has_proxy
 from meshgate.semantics.hosts import fully_qualified
-from meshgate.semantics.listeners import HTTP, TLS, VERSIONS, Listener, of_server, tls_mode
+from meshgate.semantics.listeners import (
+    HTTP,
+    TLS,
+    VERSIONS,
+    Listener,
+    age,
+    of_server,
+)
 from meshgate.semantics.pods import ready
 from meshgate.semantics.routing_config import RoutingConfig
 from meshgate.semantics.webhooks import Backend
-from meshgate.semantics.workloads import target
-from meshgate.snapshot.gateway_api import ApiGateway, ListenerSet
-from meshgate.snapshot.gateway_api import Listener as ApiListener
 from meshgate.snapshot.kubernetes import (
-    Container,
     Deployment,
     EndpointSlice,
     Metadata,
@@ -28,16 +33,9 @@ from meshgate.snapshot.kubernetes import (
 
 __all__ = ["HTTP", "TLS", "VERSIONS", "Entrypoint", "GatewayTopology", "Listener", "RoutingConfig"]
 
-GATEWAY_NAME = "gateway.networking.k8s.io/gateway-name"
-# the controllers of Istio whose Gateways let clients in; a waypoint's is istio.io/mesh-controller
-CONTROLLERS = ("istio.io/gateway-controller", "istio.io/unmanaged-gateway")
-CLASSES = {
-    "istio": CONTROLLERS[0],
-    "istio-remote": CONTROLLERS[1],
-    "istio-waypoint": "istio.io/mesh-controller",
-    "istio-east-west": "istio.io/eastwest-controller",
-}
-PROXY = "istio-proxy"
+
+# Knative's label of Services whose ports no server of an Istio Gateway names.
+UNTRANSLATED = "experimental.istio.io/disable-gateway-port-translation"
 
 
 class Entrypoint(NamedTuple):
@@ -61,89 +59,25 @@ class GatewayTopology:
 
     def __init__(self, lists: RoutingConfig) -> None:
         self.lists = lists
+        # what other modules derive from the lists, by a key of theirs: derived once
+        self.memo: dict[Any, Any] = {}
 
     @cached_property
     def listeners(self) -> list[Listener]:
         """Return every listener, by Gateway and port."""
-        return sorted([*self._classic(), *self._api()], key=lambda each: each[:6])
+        return sorted([*self.classic, *api_listeners(self.lists)], key=lambda each: each[:6])
+
+    @cached_property
+    def classic(self) -> list[Listener]:
+        """Return the listeners of Istio's own API, the oldest Gateway first."""
+        return list(self._classic())
 
     def _classic(self) -> Iterator[Listener]:
-        for gateway in self.lists.gateways:
+        for gateway in sorted(self.lists.gateways, key=lambda each: age(each.metadata)):
             for server in gateway.spec.servers:
-                listener = of_server(gateway, server)
-                scope = gateway.metadata.namespace if self.lists.scoped else ""
+                listener = of_server(gateway, server, self.lists.least_tls)
+                scope = self.lists.scope_of(gateway)
                 yield listener._replace(scope=scope)
-
-    def _api(self) -> Iterator[Listener]:
-        for gateway in self.lists.api_gateways:
-            if self.serves(gateway):
-                for each in gateway.spec.listeners:
-                    yield self._listener(gateway, each)
-                for added in self._added(gateway):
-                    for each in added.spec.listeners:
-                        listener = self._listener(gateway, each)
-                        yield listener._replace(added_by=_name(added.metadata))
-
-    def _added(self, gateway: ApiGateway) -> Iterator[ListenerSet]:
-        """Yield the ListenerSets that add listeners to a Gateway."""
-        for each in self.lists.listener_sets:
-            parent = each.spec.parent_ref
-            if parent is not None and parent.kind == "Gateway":
-                namespace = parent.namespace or each.metadata.namespace
-                if f"{namespace}/{parent.name}" == _name(gateway.metadata):
-                    yield each
-
-    def serves(self, gateway: ApiGateway) -> bool:
-        """Return whether Istio is the controller of a Gateway of the Gateway API.
-
-        The GatewayClass says so, or without it the class's usual name.  A Gateway of an unknown
-        class is Istio's if its pods run Istio's proxy.
-        """
-        name = gateway.spec.gateway_class_name
-        known = CLASSES | {
-            each.metadata.name: each.spec.controller_name for each in self.lists.gateway_classes
-        }
-        if name in known:
-            return known[name] in CONTROLLERS
-        labels = {GATEWAY_NAME: gateway.metadata.name}
-        return any(
-            any(each.name == PROXY for each in _containers(deployment.spec.template.spec))
-            for deployment in self.lists.deployments
-            if deployment.metadata.namespace == gateway.metadata.namespace
-            and labels.items() <= deployment.spec.template.metadata.labels.items()
-        )
-
-    def _listener(self, gateway: ApiGateway, each: ApiListener) -> Listener:
-        metadata = gateway.metadata
-        manual = self._named_service(gateway)
-        selector: Mapping[str, str] = {GATEWAY_NAME: metadata.name}
-        if manual:
-            service = self._services.get(manual)
-            selector = (service.spec.selector if service else None) or {}
-        return Listener(
-            metadata.namespace,
-            metadata.name,
-            True,
-            each.name,
-            each.port,
-            each.protocol,
-            tls_mode(each),
-            (each.hostname or "*",),
-            False,
-            "",
-            selector,
-            manual.partition("/")[0] if manual else metadata.namespace,
-            service=manual,
-        )
-
-    def _named_service(self, gateway: ApiGateway) -> str:
-        """Return the Service (`namespace/name`) of a gateway that was deployed by hand."""
-        for address in gateway.spec.addresses:
-            if address.type == "Hostname":
-                host = fully_qualified(address.value, gateway.metadata.namespace, self.lists.domain)
-                name, _, rest = host.partition(".")
-                return f"{rest.partition('.')[0]}/{name}"
-        return ""
 
     @cached_property
     def _services(self) -> dict[str, Service]:
@@ -152,18 +86,22 @@ class GatewayTopology:
         }
 
     def deployments_of(self, listener: Listener) -> list[Deployment]:
-        """Return the Deployments whose pods it selects."""
+        """Return the Deployments whose pods it selects; all gateways' without a selector."""
         if listener.service and not listener.selector:
             return []
         return [
             each
             for each in self.lists.deployments
             if _within(each.metadata.namespace, listener.scope)
+            and (listener.selector or has_proxy(each.spec.template.spec))
             and listener.selector.items() <= each.spec.template.metadata.labels.items()
         ]
 
     def pods_of(self, listener: Listener) -> list[Pod]:
-        """Return the pods that it selects, except those that are terminating or have ended."""
+        """Return the pods that it selects, except those that are terminating or have ended.
+
+        A Gateway without a selector is for all gateways, and never for sidecars.
+        """
         if listener.service and not listener.selector:
             return []
         return [
@@ -172,8 +110,20 @@ class GatewayTopology:
             if _within(each.metadata.namespace, listener.scope)
             and each.metadata.deletion_timestamp is None
             and each.status.phase not in ("Succeeded", "Failed")
+            and (listener.selector or _is_gateway(each))
             and listener.selector.items() <= each.metadata.labels.items()
         ]
+
+    def served_by(self, listener: Listener) -> frozenset[str]:
+        """Return the names of the pods and Deployments that serve a listener."""
+        key = ("served by", tuple(sorted(listener.selector.items())), listener.scope)
+        if key not in self.memo:
+            self.memo[key] = frozenset(
+                [f"Pod {_name(each.metadata)}" for each in self.pods_of(listener)]
+                + [f"Deployment {_name(each.metadata)}" for each in self.deployments_of(listener)]
+            )
+        found: frozenset[str] = self.memo[key]
+        return found
 
     def namespaces_of(self, listener: Listener) -> set[str]:
         """Return the namespaces of its pods or Deployments."""
@@ -188,16 +138,23 @@ class GatewayTopology:
             return deployment.spec.template.metadata.labels
         return listener.selector
 
+    def templates_of(self, listener: Listener) -> list[tuple[str, Mapping[str, str]]]:
+        """Return namespace and labels of each of its pods and of its Deployments' next ones."""
+        there: list[tuple[str, Mapping[str, str]]] = [
+            (pod.metadata.namespace, pod.metadata.labels) for pod in self.pods_of(listener)
+        ]
+        there += [
+            (each.metadata.namespace, each.spec.template.metadata.labels)
+            for each in self.deployments_of(listener)
+        ]
+        return there
+
     def services_of(self, listener: Listener) -> list[Service]:
         """Return the Services in front of its pods, whatever their ports."""
         if listener.service:
             service = self._services.get(listener.service)
             return [service] if service else []
-        there = [(pod.metadata.namespace, pod.metadata.labels) for pod in self.pods_of(listener)]
-        there += [
-            (each.metadata.namespace, each.spec.template.metadata.labels)
-            for each in self.deployments_of(listener)
-        ]
+        there = self.templates_of(listener)
         return [
             service
             for service in self.lists.services
@@ -213,11 +170,12 @@ class GatewayTopology:
         """Return what leads to it: Service ports, or without any the nodes' own.
 
         The number of a server is a Service's port.  If no Service has that port it is the pod's
-        own, and the Service ports that lead to it count.
+        own, and the Service ports that lead to it count, as always for Services with a label.
         """
         ports = [
             (service, port)
             for service in self.services_of(listener)
+            if listener.api or UNTRANSLATED not in service.metadata.labels
             for port in service.spec.ports
             if port.port == listener.port
         ]
@@ -228,7 +186,7 @@ class GatewayTopology:
                 for service in self.services_of(listener)
                 for port in service.spec.ports
                 if port.target_port == listener.port
-                or any(target(port, pod) == listener.port for pod in pods)
+                or any(workloads.target(port, pod) == listener.port for pod in pods)
             ]
         return [self._entrypoint(*each) for each in ports] or self._on_nodes(listener)
 
@@ -336,9 +294,8 @@ def _name(metadata: Metadata) -> str:
     return f"{metadata.namespace}/{metadata.name}"
 
 
-def _containers(spec: PodSpec) -> Iterator[Container]:
-    yield from spec.containers
-    yield from spec.init_containers
+def _is_gateway(pod: Pod) -> bool:
+    return workloads.proxy(pod) is not None and workloads.is_gateway(pod)
 
 
 def _grpc(port: ServicePort) -> bool:

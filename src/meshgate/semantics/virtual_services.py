@@ -5,17 +5,18 @@ from typing import NamedTuple
 
 import msgspec
 
-from meshgate.semantics.hosts import common, fully_qualified
-from meshgate.semantics.listeners import Listener
+from meshgate.semantics.delegation import merge
+from meshgate.semantics.hosts import common, covers, fully_qualified
+from meshgate.semantics.kubernetes_ingress import precedence
+from meshgate.semantics.listeners import HTTP, Listener, age, subject_of
 from meshgate.semantics.route_matches import (
     Client,
     Sent,
     applies,
+    contains,
     gateway_name,
     is_catch_all,
     meets,
-    not_derivable,
-    request_for,
 )
 from meshgate.semantics.topology import GatewayTopology
 from meshgate.snapshot.istio import HttpMatch, HttpRoute, RouteDestination, VirtualService
@@ -26,25 +27,49 @@ class Rule(NamedTuple):
 
     Attributes:
         owner: `VirtualService namespace/name`, the delegate for delegated rules.
-        name: the rule's name or number.
+        number: the rule's place in its VirtualService.
         namespace: of the owner.
-        matches: those that are for this gateway; none means that it takes everything.
+        matches: those that are for this gateway; none means that it takes everything.  In the order
+            of Envoy each rule has at most one.
         rule: what it does.
+        gateway: the Gateway (`namespace/name`) that its VirtualService names.
+        outside: the root that delegates to it, if its matches are not all within those of the root:
+            Istio then leaves it out.
     """
 
     owner: str
-    name: str
+    number: int
     namespace: str
     matches: tuple[HttpMatch, ...]
     rule: HttpRoute
+    gateway: str = ""
+    outside: str = ""
+
+    @property
+    def name(self) -> str:
+        """The rule's name or number."""
+        return self.rule.name or str(self.number)
 
     @property
     def route(self) -> str:
         """Its name in requests and findings."""
         return f"{self.owner} route {self.name}"
 
+    @property
+    def key(self) -> tuple[str, int]:
+        """What the entries of one rule share, at every gateway and in the order of Envoy."""
+        return self.owner, self.number
+
+    def takes_all_of(self, match: HttpMatch | None) -> bool:
+        """Return whether it takes every request that meets a match; None matches everything."""
+        if self.outside:
+            return False
+        return not self.matches or any(contains(each, match) for each in self.matches)
+
     def takes(self, sent: Sent) -> bool | None:
         """Return whether it takes a request; None if that cannot be determined here."""
+        if self.outside:
+            return False
         if not self.matches:
             return True
         verdicts = [meets(each, sent) for each in self.matches]
@@ -53,21 +78,12 @@ class Rule(NamedTuple):
         return None if None in verdicts else False
 
 
-class Derived(NamedTuple):
-    """What follows from one rule: a request, or why there is none (`why`, `hidden_by`)."""
-
-    rule: Rule
-    host: str
-    sent: Sent | None = None
-    why: str = ""
-    hidden_by: Rule | None = None
-
-
 def bound(topology: GatewayTopology, listener: Listener) -> list[VirtualService]:
     """Return the VirtualServices that a listener's gateway uses, in Istio's order of merging."""
     serving = _serving(topology, listener)
-    found = [each for each in _naming(topology, listener) if _exported(each, serving)]
-    return sorted(found, key=_age)
+    default = topology.lists.default_export
+    found = [each for each in _naming(topology, listener) if _exported(each, serving, default)]
+    return sorted(found, key=lambda each: age(each.metadata))
 
 
 def not_exported(topology: GatewayTopology, listener: Listener) -> list[VirtualService]:
@@ -77,35 +93,40 @@ def not_exported(topology: GatewayTopology, listener: Listener) -> list[VirtualS
     the namespace that its pods run in.
     """
     serving = _serving(topology, listener)
+    default = topology.lists.default_export
     return [
         each
         for each in _naming(topology, listener)
-        if not _exported(each, serving)
-        and hosts(listener.hosts_for(each.metadata.namespace), each.spec.hosts)
+        if not _exported(each, serving, default)
+        and hosts(listener.hosts_for(each.metadata.namespace), own_hosts(topology, each))
     ]
 
 
-def _naming(topology: GatewayTopology, listener: Listener) -> Iterator[VirtualService]:
-    here = f"{listener.namespace}/{listener.name}"
-    for each in topology.lists.virtual_services:
-        if here in {gateway_name(name, each.metadata.namespace) for name in each.spec.gateways}:
-            yield each
+def _naming(topology: GatewayTopology, listener: Listener) -> list[VirtualService]:
+    """Return the VirtualServices that name a listener's Gateway."""
+    found: dict[str, list[VirtualService]] | None = topology.memo.get("by gateway")
+    if found is None:
+        found = topology.memo["by gateway"] = {}
+        for each in topology.lists.virtual_services:
+            named = {gateway_name(name, each.metadata.namespace) for name in each.spec.gateways}
+            for name in named:
+                found.setdefault(name, []).append(each)
+    return found.get(f"{listener.namespace}/{listener.name}", [])
 
 
 def _serving(topology: GatewayTopology, listener: Listener) -> Iterable[str]:
     return topology.namespaces_of(listener) or {listener.namespace}
 
 
-def _age(service: VirtualService) -> tuple[str, str]:
-    created = service.metadata.creation_timestamp
-    return (
-        created.isoformat() if created else "",
-        f"{service.metadata.name}.{service.metadata.namespace}",
-    )
+def _exported(service: VirtualService, namespaces: Iterable[str], default: tuple[str, ...]) -> bool:
+    """Return whether a VirtualService is exported to one of some namespaces.
 
-
-def _exported(service: VirtualService, namespaces: Iterable[str]) -> bool:
-    exported = service.spec.export_to
+    Args:
+        service: the VirtualService.
+        namespaces: the namespaces.
+        default: what counts without exportTo; empty for all namespaces.
+    """
+    exported = service.spec.export_to or default
     if not exported or "*" in exported:
         return True
     own = service.metadata.namespace
@@ -120,19 +141,76 @@ def client(topology: GatewayTopology, listener: Listener) -> Client:
 
 
 def rules(topology: GatewayTopology, listener: Listener) -> dict[str, list[Rule]]:
-    """Return the HTTP rules of every host that a listener serves, in the order of Envoy."""
-    gateway = client(topology, listener)
+    """Return the HTTP rules of every host that a listener serves, in the order of Envoy.
+
+    istiod merges the Gateways of the same pods: plaintext listeners of one port share their virtual
+    hosts.  So rules of other Gateways are among them, before or after those of this one.
+    """
+    if listener.tls:
+        return _of_listeners(topology, [listener])
+    serving = topology.served_by(listener)
+    selector = tuple(sorted(listener.selector.items()))
+    key = ("rules", listener.port, selector, listener.scope, serving)
+    if key not in topology.memo:
+        sharing = [
+            each
+            for each in topology.classic
+            if each.port == listener.port
+            and each.protocol in HTTP
+            and not each.tls
+            and (
+                (each.selector, each.scope) == (listener.selector, listener.scope)
+                or (serving and serving <= topology.served_by(each))
+            )
+        ]
+        topology.memo[key] = _of_listeners(topology, sharing)
+    merged: dict[str, list[Rule]] = topology.memo[key]
+    own = f"{listener.namespace}/{listener.name}"
+    return {
+        host: found
+        for host, found in merged.items()
+        if any(covers(each, host) for each in listener.hosts)
+        and any(rule.gateway == own for rule in found)
+    }
+
+
+def _of_listeners(topology: GatewayTopology, listeners: list[Listener]) -> dict[str, list[Rule]]:
+    """Return the rules of listeners that share virtual hosts; all have the same pods."""
     found: dict[str, list[Rule]] = {}
-    for service in bound(topology, listener):
-        own = list(_rules(topology, service, gateway))
-        for host in hosts(listener.hosts_for(service.metadata.namespace), service.spec.hosts):
-            found.setdefault(host, []).extend(own)
+    seen: set[tuple[str, ...]] = set()
+    pods = client(topology, listeners[0])
+    for each in listeners:
+        gateway = f"{each.namespace}/{each.name}"
+        for service in bound(topology, each):
+            metadata = service.metadata
+            ordered = list(_rules(topology, service, pods._replace(listener=each)))
+            for host in hosts(each.hosts_for(metadata.namespace), own_hosts(topology, service)):
+                # a VirtualService may have a virtual host by several servers of its Gateway
+                key = (host, gateway, metadata.namespace, metadata.name)
+                if key not in seen:
+                    seen.add(key)
+                    named = [rule._replace(gateway=gateway) for rule in ordered]
+                    found.setdefault(host, []).extend(named)
     return {host: _ordered(each) for host, each in found.items()}
 
 
 def _ordered(merged: list[Rule]) -> list[Rule]:
-    """Istio moves what takes everything behind all other rules of the host."""
-    return sorted(merged, key=lambda each: not each.matches or all(map(is_catch_all, each.matches)))
+    """Return rules in Envoy's order: what takes everything last, those of Ingresses first.
+
+    Envoy has an entry for each match: those of one rule need not follow each other.
+    """
+
+    def order(rule: Rule) -> tuple[bool, tuple[int, bool]]:
+        everything = not rule.matches or is_catch_all(rule.matches[0])
+        ranked = precedence(rule.rule) if rule.owner.startswith("Ingress ") else (1, True)
+        return everything, ranked
+
+    entries = [
+        rule._replace(matches=(match,) if match else ())
+        for rule in merged
+        for match in rule.matches or (None,)
+    ]
+    return sorted(entries, key=order)
 
 
 def _rules(topology: GatewayTopology, service: VirtualService, gateway: Client) -> Iterator[Rule]:
@@ -141,12 +219,9 @@ def _rules(topology: GatewayTopology, service: VirtualService, gateway: Client) 
         matches = tuple(each for each in rule.match if applies(each, gateway, namespace))
         if rule.match and not matches:
             continue  # for the mesh, another port or another scheme
-        subject = f"VirtualService {namespace}/{service.metadata.name}"
-        name = rule.name or str(number)
-        if rule.delegate:
-            yield from _delegated(topology, Rule(subject, name, namespace, matches, rule), gateway)
-        else:
-            yield Rule(subject, name, namespace, matches, rule)
+        subject = subject_of("VirtualService", namespace, service.metadata.name)
+        made = Rule(subject, number, namespace, matches, rule)
+        yield from _delegated(topology, made, gateway) if rule.delegate else (made,)
         if not matches and not rule.delegate:
             return  # istiod leaves out what follows a rule for everything
 
@@ -160,107 +235,18 @@ def _delegated(topology: GatewayTopology, root: Rule, gateway: Client) -> Iterat
         metadata = service.metadata
         if (metadata.namespace, metadata.name) != wanted:
             continue
-        if not _exported(service, {root.namespace}):
+        if not _exported(service, {root.namespace}, topology.lists.default_export):
             continue
         for number, rule in enumerate(service.spec.http):
             subject = f"VirtualService {metadata.namespace}/{metadata.name}"
             own = tuple(each for each in rule.match if applies(each, gateway, metadata.namespace))
             if rule.match and not own:
                 continue
-            merged = tuple(_merged(root.matches, own))
-            if not merged and (root.matches or own):
-                continue  # the delegate asks for what the root does not give it
-            yield Rule(subject, rule.name or str(number), metadata.namespace, merged, rule)
-
-
-def _merged(root: tuple[HttpMatch, ...], own: tuple[HttpMatch, ...]) -> Iterator[HttpMatch]:
-    if not root or not own:
-        yield from root or own
-        return
-    for outer in root:
-        for inner in own:
-            if not _within(outer, inner):
-                continue
-            yield msgspec.structs.replace(
-                inner,
-                uri=inner.uri or outer.uri,
-                method=inner.method or outer.method,
-                authority=inner.authority or outer.authority,
-                headers={**outer.headers, **inner.headers},
-                query_params={**outer.query_params, **inner.query_params},
-                without_headers={**outer.without_headers, **inner.without_headers},
-            )
-
-
-def _within(outer: HttpMatch, inner: HttpMatch) -> bool:
-    """Whether a delegate's path is one that the root gives to it."""
-    if outer.uri is None or inner.uri is None:
-        return True
-    if outer.uri.regex is not None or inner.uri.regex is not None:
-        return outer.uri == inner.uri
-    path = inner.uri.exact if inner.uri.exact is not None else inner.uri.prefix or ""
-    if outer.uri.exact is not None:
-        return inner.uri.exact == outer.uri.exact
-    return path.startswith(outer.uri.prefix or "")
-
-
-def derived(host: str, ordered: list[Rule], name: str) -> Iterator[Derived]:
-    """Derive one request for each rule of a host.
-
-    Args:
-        host: as listener and VirtualServices have it.
-        ordered: its rules.
-        name: a concrete name for it.
-
-    Yields:
-        One entry a rule: a request, or the reason why there is none.
-    """
-    for position, rule in enumerate(ordered):
-        reasons = [not_derivable(each) for each in rule.matches]
-        candidates = [
-            request_for(each, name)
-            for each, why in zip(rule.matches, reasons, strict=True)
-            if not why
-        ]
-        if not rule.matches:
-            candidates = [request_for(None, name)]
-        if not candidates:
-            yield Derived(rule, host, why=reasons[0])
-            continue
-        hiding = [_hiding(ordered[:position], sent) for sent in candidates]
-        free = next((s for s, by in zip(candidates, hiding, strict=True) if by is None), None)
-        if free is None:
-            yield Derived(
-                rule, host, why="an earlier route takes its requests", hidden_by=hiding[0]
-            )
-        elif why := _random(rule.rule):
-            yield Derived(rule, host, why=why)
-        else:
-            yield Derived(rule, host, sent=free)
-
-
-def _hiding(earlier: list[Rule], sent: Sent) -> Rule | None:
-    return next((each for each in earlier if each.takes(sent)), None)
-
-
-def _random(rule: HttpRoute) -> str:
-    """Why the answer to a request cannot be predicted."""
-    abort = rule.fault.abort if rule.fault else None
-    if abort and abort.percentage and 0 < abort.percentage.value < 100:
-        return "fault injection for a share of the requests"
-    return ""
-
-
-def expected(rule: HttpRoute) -> int:
-    """Return the status that the gateway itself answers with, 0 if a backend answers."""
-    if rule.redirect:
-        return rule.redirect.redirect_code or 301
-    if rule.direct_response:
-        return rule.direct_response.status
-    abort = rule.fault.abort if rule.fault else None
-    if abort and (abort.percentage is None or abort.percentage.value >= 100):
-        return abort.http_status
-    return 0
+            merged = merge(root.matches, own)
+            given = msgspec.structs.replace(rule, fault=rule.fault or root.rule.fault)
+            made = Rule(subject, number, metadata.namespace, own, given)
+            outside = merged is None and root.owner
+            yield made._replace(outside=outside) if outside else made._replace(matches=merged or ())
 
 
 def destinations(
@@ -283,6 +269,15 @@ def destinations(
         + (f":{to.port.number}" if to.port else "")
         + (f"|{to.subset}" if to.subset else "")
         for to in (each.destination for each in weighted)
+    )
+
+
+def own_hosts(topology: GatewayTopology, service: VirtualService) -> tuple[str, ...]:
+    """Return the hosts of a VirtualService, of which Istio completes a name without a dot."""
+    namespace, domain = service.metadata.namespace, topology.lists.domain
+    return tuple(
+        each if each == "*" else fully_qualified(each, namespace, domain)
+        for each in service.spec.hosts
     )
 
 

@@ -6,7 +6,7 @@ from typing import NamedTuple
 from meshgate.semantics.certificates import fingerprint
 from meshgate.semantics.meshes import OwnMesh
 from meshgate.semantics.selectors import selects
-from meshgate.semantics.workloads import is_injectable
+from meshgate.semantics.workloads import is_ambient, is_injectable
 from meshgate.snapshot.kubernetes import (
     EndpointSlice,
     Namespace,
@@ -15,6 +15,7 @@ from meshgate.snapshot.kubernetes import (
     ServiceReference,
     Webhook,
     WebhookConfiguration,
+    WebhookRule,
 )
 
 INJECTOR = "sidecar-injector.istio.io"
@@ -206,6 +207,38 @@ class Webhooks:
         ]
 
 
+def changing_pods(mutating: Iterable[WebhookConfiguration], namespace: Namespace) -> list[str]:
+    """Return the other webhooks that may change a new pod of a namespace, by configuration.
+
+    Their object selectors do not count: another webhook may set the labels that they select by.
+
+    Args:
+        mutating: the cluster's MutatingWebhookConfigurations.
+        namespace: of the pod.
+
+    Returns:
+        `MutatingWebhookConfiguration NAME` for each; Istio's injectors are not among them.
+    """
+    return [
+        f"MutatingWebhookConfiguration {configuration.metadata.name}"
+        for configuration in sorted(mutating, key=lambda each: each.metadata.name)
+        if any(
+            not webhook.name.endswith(INJECTOR)
+            and selects(webhook.namespace_selector, namespace.metadata.labels)
+            and any(_is_about_new_pods(rule) for rule in webhook.rules)
+            for webhook in configuration.webhooks
+        )
+    ]
+
+
+def _is_about_new_pods(rule: WebhookRule) -> bool:
+    return (
+        bool({"*", "CREATE"}.intersection(rule.operations))
+        and bool({"*", ""}.intersection(rule.api_groups))
+        and bool({"*", "*/*", "pods", "pods/*"}.intersection(rule.resources))
+    )
+
+
 def injection_enabled(namespaces: Iterable[Namespace]) -> list[Namespace]:
     """Return the namespaces that enable injection: `istio-injection`, else `istio.io/rev`."""
     return [each for each in namespaces if _enabled(each)]
@@ -215,7 +248,7 @@ def _enabled(namespace: Namespace) -> bool:
     labels = namespace.metadata.labels
     if namespace.metadata.name in IGNORED or namespace.metadata.deletion_timestamp is not None:
         return False
-    if labels.get("istio.io/dataplane-mode") == "ambient":
+    if is_ambient(namespace):
         return False
     if injection := labels.get("istio-injection"):
         return injection == "enabled"

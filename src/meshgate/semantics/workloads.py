@@ -3,12 +3,14 @@
 import hashlib
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from fnmatch import fnmatchcase
 from typing import NamedTuple
 
 import msgspec
 
+from meshgate.semantics.protocols import HTTP, TCP, named, protocol
+from meshgate.semantics.selectors import Fronting
 from meshgate.snapshot.kubernetes import Container, Namespace, Pod, Service, ServicePort
 from meshgate.snapshot.model import Expectations
 
@@ -18,11 +20,9 @@ PROXY = "istio-proxy"
 # Istio's own ports in every pod: health, metrics, the proxy's listeners.
 OWN_PORTS = range(15000, 15100)
 
-HTTP_NAMES = ("http", "http2", "grpc", "grpc-web")
-
 
 class Port(NamedTuple):
-    """A TCP port of a pod with a sidecar.
+    """A TCP port of a pod with a sidecar, or in ambient mode.
 
     `http`: whether its name says that it is HTTP; `bypass`: why its sidecar does not see it.
     """
@@ -128,14 +128,22 @@ def is_waypoint(pod: Pod) -> bool:
 _SCHEDULED = re.compile(r"-\d{8,}$")
 
 
+# The label of a ReplicaSet's pods with the hash in its name, by the kind of what created it.
+_REPLICA_SETS = {"pod-template-hash": "Deployment", "rollouts-pod-template-hash": "Rollout"}
+
+
 def workload(pod: Pod) -> str:
-    """Return `Kind name` of what creates the pod: a ReplicaSet's Deployment, a Job's CronJob."""
+    """Return `Kind name` of what creates the pod.
+
+    A ReplicaSet's Deployment or Rollout of Argo, and a Job's CronJob, come before them.
+    """
     owner = next((each for each in pod.metadata.owner_references if each.controller), None)
     if owner is None:
         return f"Pod {pod.metadata.name}"
-    suffix = "-" + pod.metadata.labels.get("pod-template-hash", "")
-    if owner.kind == "ReplicaSet" and owner.name.endswith(suffix):
-        return f"Deployment {owner.name.removesuffix(suffix)}"
+    for label, kind in _REPLICA_SETS.items():
+        suffix = "-" + pod.metadata.labels.get(label, "")
+        if owner.kind == "ReplicaSet" and owner.name.endswith(suffix):
+            return f"{kind} {owner.name.removesuffix(suffix)}"
     if owner.kind == "Job" and _SCHEDULED.search(owner.name):
         return f"CronJob {_SCHEDULED.sub('', owner.name)}"
     return f"{owner.kind} {owner.name}"
@@ -145,6 +153,11 @@ def owner(pod: Pod) -> str:
     """Return `Kind namespace/name` of the pod's workload; empty for a pod that nothing creates."""
     kind, _, name = workload(pod).partition(" ")
     return "" if kind == "Pod" else f"{kind} {pod.metadata.namespace}/{name}"
+
+
+def lasting(pod: Pod) -> str:
+    """Return the name that a restart does not change: the workload's, or that of a bare pod."""
+    return owner(pod) or f"Pod {pod.metadata.namespace}/{pod.metadata.name}"
 
 
 # What `kubectl rollout restart` can restart.
@@ -160,14 +173,39 @@ def restart_command(pod: Pod) -> str:
     return f"kubectl -n {namespace} delete pod {pod.metadata.name}"
 
 
-def ambient(pod: Pod, namespaces: dict[str, Namespace]) -> bool:
-    """Whether its traffic goes through a ztunnel (HBONE) and not through a sidecar."""
-    if pod.metadata.annotations.ambient == "enabled":
+# The label of namespaces and pods that puts pods in ambient mode.
+DATAPLANE_MODE = "istio.io/dataplane-mode"
+
+
+def is_ambient(namespace: Namespace) -> bool:
+    """Return whether new pods of a namespace are in ambient mode."""
+    return namespace.metadata.labels.get(DATAPLANE_MODE) == "ambient"
+
+
+def ambient(pod: Pod, namespaces: Mapping[str, Namespace]) -> bool:
+    """Whether its traffic should go through a ztunnel (HBONE) and not through a sidecar.
+
+    The CNI agent captures neither a pod on the host's network nor one with a sidecar.
+    """
+    if is_captured(pod):
         return True
     namespace = namespaces.get(pod.metadata.namespace)
-    label = "istio.io/dataplane-mode"
-    inherited = namespace.metadata.labels.get(label, "") if namespace else ""
-    return proxy(pod) is None and pod.metadata.labels.get(label, inherited) == "ambient"
+    inherited = namespace.metadata.labels.get(DATAPLANE_MODE, "") if namespace else ""
+    mode = pod.metadata.labels.get(DATAPLANE_MODE, inherited)
+    return mode == "ambient" and proxy(pod) is None and not pod.spec.host_network
+
+
+def uses_ambient(namespaces: Iterable[Namespace], pods: Iterable[Pod]) -> bool:
+    """Return whether a pod or a namespace is in ambient mode, or a waypoint exists."""
+    by_name = {each.metadata.name: each for each in namespaces}
+    return any(is_ambient(each) for each in by_name.values()) or any(
+        ambient(pod, by_name) or is_waypoint(pod) for pod in pods
+    )
+
+
+def is_captured(pod: Pod) -> bool:
+    """Return whether the CNI agent says that it redirects the pod's traffic to ztunnel."""
+    return pod.metadata.annotations.ambient == "enabled"
 
 
 def ports(pods: Iterable[Pod], services: Iterable[Service]) -> Iterator[Port]:
@@ -175,52 +213,61 @@ def ports(pods: Iterable[Pod], services: Iterable[Service]) -> Iterator[Port]:
 
     Istio's own ports are omitted, and ports that no object names, although sidecars capture them.
     """
-    by_namespace = defaultdict(list)
-    for service in services:
-        by_namespace[service.metadata.namespace].append(service)
-    for pod in pods:
-        if not (
-            has_sidecar(pod)
-            and is_active(pod)
-            and pod.status.phase == "Running"
-            and pod.status.pod_ip
-        ):
-            continue
+    for pod, number, http in _ports(filter(has_sidecar, pods), services):
+        yield Port(pod, number, http, _bypass(pod, number))
+
+
+def ambient_ports(
+    pods: Iterable[Pod], services: Iterable[Service], namespaces: Mapping[str, Namespace]
+) -> Iterator[Port]:
+    """Yield the same ports of running pods in ambient mode; port 0 for a pod that has none.
+
+    Args:
+        pods: all pods.
+        services: all Services.
+        namespaces: all namespaces by their names.
+
+    Returns:
+        The ports, lazily.
+    """
+    in_ambient = [each for each in pods if ambient(each, namespaces) and proxy(each) is None]
+    found = [Port(pod, number, http) for pod, number, http in _ports(in_ambient, services)]
+    yield from found
+    with_ports = {id(each.pod) for each in found}
+    for pod in filter(_is_running, in_ambient):
+        if id(pod) not in with_ports:
+            yield Port(pod, 0, http=False)
+
+
+def _ports(pods: Iterable[Pod], services: Iterable[Service]) -> Iterator[tuple[Pod, int, bool]]:
+    """Yield running pods with their TCP ports, and whether each is HTTP."""
+    fronting = Fronting(services)
+    for pod in filter(_is_running, pods):
         http: dict[int, bool] = {}
-        for number, is_http in (
-            *_declared(pod),
-            *_led_to(pod, by_namespace[pod.metadata.namespace]),
-        ):
+        for number, is_http in (*_declared(pod), *_led_to(pod, fronting.services(pod))):
             if number not in OWN_PORTS:
                 http[number] = http.get(number, False) or is_http
         for number, is_http in sorted(http.items()):
-            yield Port(pod, number, is_http, _bypass(pod, number))
+            yield pod, number, is_http
+
+
+def _is_running(pod: Pod) -> bool:
+    return is_active(pod) and pod.status.phase == "Running" and bool(pod.status.pod_ip)
 
 
 def _declared(pod: Pod) -> Iterator[tuple[int, bool]]:
     for container in (*pod.spec.init_containers, *pod.spec.containers):
         for port in container.ports:
             if container.name != PROXY and port.protocol == "TCP":
-                yield port.container_port, _http(port.name)
+                yield port.container_port, named(port.name) in HTTP
 
 
 def _led_to(pod: Pod, services: Iterable[Service]) -> Iterator[tuple[int, bool]]:
     for service in services:
-        if fronts(service, pod):
-            for port in service.spec.ports:
-                number = target(port, pod)
-                if number and port.protocol == "TCP":
-                    yield number, _http(port.name) or _http(port.app_protocol)
-
-
-def fronts(service: Service, pod: Pod) -> bool:
-    """Whether a Service leads to a pod."""
-    selector = service.spec.selector
-    return (
-        bool(selector)
-        and service.metadata.namespace == pod.metadata.namespace
-        and (selector or {}).items() <= pod.metadata.labels.items()
-    )
+        for port in service.spec.ports:
+            number = target(port, pod)
+            if number and port.protocol == "TCP":
+                yield number, protocol(port) in HTTP
 
 
 def target(port: ServicePort, pod: Pod) -> int:
@@ -235,26 +282,17 @@ def target(port: ServicePort, pod: Pod) -> int:
     return names.get(port.target_port, 0)
 
 
-def _http(name: str) -> bool:
-    return name in HTTP_NAMES or name.startswith(tuple(f"{each}-" for each in HTTP_NAMES))
-
-
-# Prefixes of port names by which Istio handles a port as TCP; one without a prefix is detected.
-_TCP_NAMES = ("tcp", "tls", "mongo", "mysql", "redis")
-
-
-def is_tcp(port: Port, services: Iterable[Service]) -> bool:
+def is_tcp(port: Port, fronting: Fronting) -> bool:
     """Return whether a Service declares a port as TCP, and none declares it as HTTP."""
     if port.http:
         return False
     declared = {
-        each.app_protocol or each.name.partition("-")[0]
-        for service in services
-        if fronts(service, port.pod)
+        protocol(each)
+        for service in fronting.services(port.pod)
         for each in service.spec.ports
         if target(each, port.pod) == port.number
     }
-    return bool(declared) and declared <= set(_TCP_NAMES)
+    return bool(declared) and declared <= TCP
 
 
 def _bypass(pod: Pod, port: int) -> str:
@@ -274,10 +312,7 @@ def _numbers(text: str | None) -> set[int]:
 
 
 def chosen(pods: Iterable[Pod], services: Iterable[Service], asked: Expectations) -> list[Port]:
-    """Return the ports to connect to: what is left of all by exclusion, by sample and by shard.
-
-    A port's shard depends on its key only, so shards neither overlap nor miss a port when other
-    ports appear or disappear.
+    """Return the ports of sidecars to connect to.
 
     Args:
         pods: all pods.
@@ -287,7 +322,23 @@ def chosen(pods: Iterable[Pod], services: Iterable[Service], asked: Expectations
     Returns:
         The ports, sorted by key.
     """
-    kept = [each for each in ports(pods, services) if not _excluded(each, asked.excluded)]
+    return choose(ports(pods, services), asked)
+
+
+def choose(found: Iterable[Port], asked: Expectations) -> list[Port]:
+    """Return the ports to connect to: what is left of all by exclusion, by sample and by shard.
+
+    A port's shard depends on its key only, so shards neither overlap nor miss a port when other
+    ports appear or disappear.
+
+    Args:
+        found: the ports.
+        asked: the exclusions, the sample and the shard.
+
+    Returns:
+        The ports, sorted by key.
+    """
+    kept = [each for each in found if not _excluded(each, asked.excluded)]
     if asked.sample:
         of_workload: defaultdict[tuple[str, str], list[Port]] = defaultdict(list)
         for each in sorted(kept, key=lambda each: hashed(each.key)):
@@ -302,6 +353,11 @@ def in_shard(key: str, shard: str) -> bool:
         return True
     index, _, count = shard.partition("/")
     return hashed(key) % int(count) == int(index)
+
+
+def is_first_shard(shard: str) -> bool:
+    """Return whether this is the share that does what is done once: `0/N`, or all of it."""
+    return not shard or shard.startswith("0/")
 
 
 def hashed(key: str) -> int:

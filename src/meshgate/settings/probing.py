@@ -74,6 +74,26 @@ class Probes:
         metavar="SECONDS",
         parse=values.seconds,
     )
+    probe_image: tuple[str, ...] = setting(
+        (),
+        "--probe-image",
+        "image of the target that every node must be able to pull; creates one pod per node",
+        metavar="IMAGE",
+        repeated=True,
+    )
+    probe_image_deadline: float = setting(
+        180.0,
+        "--probe-image-deadline",
+        "total time of these pulls, in each capture",
+        metavar="SECONDS",
+        parse=values.seconds,
+    )
+    pairs: str | None = setting(
+        None,
+        "--pairs",
+        "declared requests between workloads, and whether they must be allowed or denied (YAML)",
+        metavar="FILE",
+    )
     dry_run_pods: bool = setting(
         False,
         "--dry-run-pods",
@@ -238,6 +258,11 @@ class Simulation:
         "--require-shadow",
         "the checks of the shadow upgrade are UNKNOWN without its programs",
     )
+    rollback: bool = setting(
+        False,
+        "--shadow-rollback",
+        "simulate a rollback: the programs are those of the release that ran before the upgrade",
+    )
     allow_removal: tuple[str, ...] = setting(
         (),
         "--allow-removal",
@@ -246,4 +271,60 @@ class Simulation:
         repeated=True,
         aliases=("--accept-loss",),
         command_aliases=("--accept",),
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Traffic:
+    """Errors, durations and alerts before the upgrade and after it."""
+
+    prometheus: str = setting(
+        "",
+        "--prometheus",
+        "Prometheus with Istio's standard metrics, to compare with the time before the baseline",
+        metavar="URL",
+        parse=values.http_url,
+    )
+    proxies: float = setting(
+        0.0,
+        "--proxy-metrics",
+        "without --prometheus: how long to count the requests of workloads, by two readings of the "
+        "proxies of up to 3 pods of each; also when the baseline is saved",
+        metavar="SECONDS",
+        parse=values.seconds,
+    )
+    window: float = setting(
+        900.0,
+        "--traffic-window",
+        "length of the window in Prometheus before the baseline, and of the one that ends now",
+        metavar="SECONDS",
+        parse=values.seconds,
+    )
+    requests: int = setting(
+        1000,
+        "--traffic-requests",
+        "number of requests in each window below which a workload is not judged",
+        metavar="N",
+        parse=values.count,
+    )
+    errors: float = setting(
+        0.01,
+        "--traffic-errors",
+        "share by which errors may increase (0.01: one percentage point)",
+        metavar="SHARE",
+        parse=values.share,
+    )
+    slower: float = setting(
+        0.5,
+        "--traffic-slower",
+        "share by which p95 and p99 may increase (0.5: half as long again)",
+        metavar="SHARE",
+        parse=values.rate,
+    )
+    confidence: float = setting(
+        0.95,
+        "--traffic-confidence",
+        "confidence that errors did not increase by more; below it the check is UNKNOWN",
+        metavar="SHARE",
+        parse=values.share,
     )

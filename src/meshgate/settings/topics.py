@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 
 from meshgate.settings import values
 from meshgate.settings.definition import setting
-from meshgate.settings.probing import Ingress, Probes, Simulation
-from meshgate.snapshot.model import AMBIENT, EXTERNAL_CA, INGRESS, ISTIOD
+from meshgate.settings.probing import Ingress, Probes, Simulation, Traffic
+from meshgate.snapshot.model import AMBIENT, EXTERNAL_CA, ISTIOD, WEBHOOKS
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -195,7 +195,16 @@ class Criteria:
         (),
         "--accept-unverified",
         "accept that meshgate cannot verify this part of the mesh; every report says so",
-        choices=(EXTERNAL_CA, AMBIENT, ISTIOD, INGRESS),
+        choices=(EXTERNAL_CA, AMBIENT, ISTIOD, WEBHOOKS),
+        repeated=True,
+    )
+    loss_budget: tuple[str, ...] = setting(
+        (),
+        "--loss-budget",
+        "number of requests of a watch to a Service, or through a Gateway, that may be lost; the "
+        "name may be a glob (0)",
+        metavar="NAMESPACE/NAME=N",
+        parse=values.loss_budget,
         repeated=True,
     )
     waivers: str | None = setting(
@@ -245,6 +254,13 @@ class Reports:
         "how people reach the report: a link in Argo CD, with {job} and {run} filled in",
         metavar="URL",
     )
+    end_watch: str | None = setting(
+        None,
+        "--end-watch",
+        "Pod of `meshgate watch` that is deleted if the gate is open: the upgrade is complete",
+        metavar="NAMESPACE/NAME",
+        parse=values.job,
+    )
     metrics: str = setting(
         "",
         "--metrics",
@@ -260,6 +276,7 @@ TOPICS: dict[str, type] = {
     "probes": Probes,
     "ingress": Ingress,
     "simulation": Simulation,
+    "traffic": Traffic,
     "reports": Reports,
 }
 
@@ -274,4 +291,5 @@ class Settings:
     probes: Probes = field(default_factory=Probes)
     ingress: Ingress = field(default_factory=Ingress)
     simulation: Simulation = field(default_factory=Simulation)
+    traffic: Traffic = field(default_factory=Traffic)
     reports: Reports = field(default_factory=Reports)

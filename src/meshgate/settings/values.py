@@ -31,6 +31,24 @@ def rate(text: str) -> float:
     return value
 
 
+def share(text: str) -> float:
+    """Return a number between 0 and 1, without both."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 < value < 1:
+        raise ValueError(f"{text!r} is not a share: use a number between 0 and 1")
+    return value
+
+
+def http_url(text: str) -> str:
+    """Return an http or https URL without a user."""
+    if Target.parse(text).address:
+        raise ValueError("the value is not a URL: use http(s)://HOST[:PORT][/PATH]")
+    return text
+
+
 def count(text: str) -> int:
     """Return a whole number, 0 or more."""
     if not (text.isascii() and text.isdigit()):
@@ -70,6 +88,14 @@ def service_url(text: str) -> str:
     """Return the URL of a Service in the mesh, `http://SERVICE.NAMESPACE[:PORT]/PATH`."""
     if Target.parse(text).address or urlsplit(text).scheme != "http":
         raise ValueError("the value is not a Service URL: use http://SERVICE.NAMESPACE/PATH")
+    return text
+
+
+def loss_budget(text: str) -> str:
+    """Return a glob over `namespace/name` and a number, `payments/api=5`."""
+    pattern, _, number = text.rpartition("=")
+    if "/" not in pattern or not (number.isascii() and number.isdigit()):
+        raise ValueError(f"{text!r} is not a loss budget: use NAMESPACE/NAME=N")
     return text
 
 

@@ -1,7 +1,9 @@
 """The Gateway API's resources, as far as facts use them."""
 
+import msgspec
+
 from meshgate.snapshot.base import Base
-from meshgate.snapshot.kubernetes import Metadata
+from meshgate.snapshot.kubernetes import LabelSelector, Metadata
 
 
 class ObservedCondition(Base, frozen=True):
@@ -21,12 +23,33 @@ class ListenerTls(Base, frozen=True):
     options: dict[str, str] = {}
 
 
+class RouteNamespaces(Base, frozen=True):
+    """Namespaces whose routes may be attached: `Same`, `All`, or those of the selector."""
+
+    from_: str = msgspec.field(default="Same", name="from")
+    selector: LabelSelector | None = None
+
+
+class RouteKind(Base, frozen=True):
+    kind: str
+
+
+class AllowedRoutes(Base, frozen=True):
+    """The routes that a listener accepts; without kinds those of its protocol."""
+
+    namespaces: RouteNamespaces = RouteNamespaces()
+    kinds: tuple[RouteKind, ...] = ()
+
+
 class Listener(Base, frozen=True):
+    """A listener; the API server always sets `allowed_routes`, which older snapshots lack."""
+
     name: str
     port: int
     protocol: str
     hostname: str = ""
     tls: ListenerTls | None = None
+    allowed_routes: AllowedRoutes | None = None
 
 
 class GatewayAddress(Base, frozen=True):
@@ -36,10 +59,37 @@ class GatewayAddress(Base, frozen=True):
     value: str = ""
 
 
+class FrontendValidation(Base, frozen=True):
+    """Whether clients must show a certificate: `AllowValidOnly` (the default) or not."""
+
+    mode: str = ""
+
+
+class FrontendTls(Base, frozen=True):
+    validation: FrontendValidation | None = None
+
+
+class PortFrontendTls(Base, frozen=True):
+    port: int = 0
+    tls: FrontendTls = FrontendTls()
+
+
+class Frontend(Base, frozen=True):
+    default: FrontendTls = FrontendTls()
+    per_port: tuple[PortFrontendTls, ...] = ()
+
+
+class GatewayTls(Base, frozen=True):
+    """TLS of a whole Gateway, towards its clients."""
+
+    frontend: Frontend | None = None
+
+
 class GatewaySpec(Base, frozen=True):
     gateway_class_name: str = ""
     listeners: tuple[Listener, ...] = ()
     addresses: tuple[GatewayAddress, ...] = ()
+    tls: GatewayTls | None = None
 
 
 class GatewayClassSpec(Base, frozen=True):

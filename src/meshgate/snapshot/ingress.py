@@ -1,6 +1,5 @@
 """What was sent through the gateways, and what came back."""
 
-from datetime import datetime
 from typing import Literal
 
 import msgspec
@@ -173,31 +172,6 @@ class Vantage(Base, frozen=True):
 
     name: str
     unused: str = ""
-
-
-class Trouble(Base, frozen=True):
-    """One request of a watch that got no answer, a wrong one, or one that took long."""
-
-    at: datetime
-    gateway: str
-    asked: str
-    why: str
-    slow: bool = False
-
-
-class Watch(Base, frozen=True):
-    """A steady stream of requests, from before the gateways' rollout until after it.
-
-    `last` is when it last wrote this down; `more` counts troubles beyond those that are kept.
-    """
-
-    began: datetime
-    last: datetime
-    sent: int = 0
-    rate: float = 0.0
-    slow_after: int = 0
-    troubles: tuple[Trouble, ...] = ()
-    more: int = 0
 
 
 class Ingress(Base, frozen=True):

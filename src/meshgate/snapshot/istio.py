@@ -3,6 +3,7 @@
 import msgspec
 
 from meshgate.snapshot.base import Base
+from meshgate.snapshot.conditions import AuthorizationCondition
 from meshgate.snapshot.kubernetes import Metadata
 
 
@@ -61,6 +62,7 @@ class ServerTls(Base, frozen=True):
     mode: str = ""
     https_redirect: bool = False
     credential_name: str = ""
+    credential_names: tuple[str, ...] = ()
     min_protocol_version: str = ""
     max_protocol_version: str = ""
     cipher_suites: tuple[str, ...] = ()
@@ -102,6 +104,7 @@ class HttpMatch(Base, frozen=True):
     source_labels: dict[str, str] = {}
     source_namespace: str = ""
     without_headers: dict[str, StringMatch] = {}
+    ignore_uri_case: bool = False
 
 
 class PortSelector(Base, frozen=True):
@@ -141,7 +144,7 @@ class Percentage(Base, frozen=True):
 
 
 class Abort(Base, frozen=True):
-    """An error that the proxy returns on purpose, for all requests unless a percentage is set."""
+    """An error returned on purpose, for no request without a percentage; status 0 for gRPC."""
 
     http_status: int = 0
     percentage: Percentage | None = None
@@ -244,17 +247,19 @@ class ClientTls(Base, frozen=True):
     mode: str = ""
 
 
-class PortTraffic(Base, frozen=True):
-    port: PortSelector = PortSelector()
-    tls: ClientTls | None = None
-
-
 class RetryBudget(Base, frozen=True):
     percent: float | None = None
 
 
 class OutlierDetection(Base, frozen=True):
     min_health_percent: int | None = None
+
+
+class PortTraffic(Base, frozen=True):
+    port: PortSelector = PortSelector()
+    tls: ClientTls | None = None
+    connection_pool: Present | None = None
+    outlier_detection: OutlierDetection | None = None
 
 
 class TrafficPolicy(Base, frozen=True):
@@ -284,9 +289,7 @@ class DestinationRule(Base, frozen=True):
     spec: DestinationRuleSpec = DestinationRuleSpec()
 
 
-class WorkloadEntry(Base, frozen=True):
-    """A machine outside the cluster that is in the mesh."""
-
+class WorkloadEntry(Base, frozen=True):  # a machine outside the cluster that is in the mesh
     metadata: Metadata
 
 
@@ -326,10 +329,6 @@ class AuthorizationOperation(Base, frozen=True):
 
 class AuthorizationTo(Base, frozen=True):
     operation: AuthorizationOperation = AuthorizationOperation()
-
-
-class AuthorizationCondition(Base, frozen=True):
-    key: str
 
 
 class AuthorizationRule(Base, frozen=True):

@@ -10,7 +10,9 @@ from typing import Annotated, Any, get_args, get_type_hints
 
 import msgspec
 
+from meshgate.snapshot.ambient import AmbientReading, ZtunnelReading
 from meshgate.snapshot.base import Base
+from meshgate.snapshot.declared_pairs import PairAnswers
 from meshgate.snapshot.gateway_api import (
     ApiGateway,
     BackendTlsPolicy,
@@ -18,6 +20,8 @@ from meshgate.snapshot.gateway_api import (
     ListenerSet,
     Route,
 )
+from meshgate.snapshot.hbone import TunnelProbes
+from meshgate.snapshot.image_pulls import ImagePulls
 from meshgate.snapshot.ingress import Ingress
 from meshgate.snapshot.injector import InjectorConfig
 from meshgate.snapshot.istio import (
@@ -37,7 +41,6 @@ from meshgate.snapshot.istiod import IstiodMetrics, IstiodReading
 from meshgate.snapshot.kubernetes import (
     Controller,
     Deployment,
-    DisruptionBudget,
     EndpointSlice,
     Event,
     Job,
@@ -48,6 +51,8 @@ from meshgate.snapshot.kubernetes import (
     Service,
     WebhookConfiguration,
 )
+from meshgate.snapshot.kubernetes_ingress import Ingress as KubernetesIngress
+from meshgate.snapshot.kubernetes_ingress import IngressClass
 from meshgate.snapshot.mesh_config import MeshConfig
 from meshgate.snapshot.mtls import PortProbes
 from meshgate.snapshot.new_pods import LimitRange, NewPods, ResourceQuota
@@ -55,50 +60,37 @@ from meshgate.snapshot.offline_bundle import OfflineBundle
 from meshgate.snapshot.pair import Pair
 from meshgate.snapshot.retry_after import Burst, RetryFilters
 from meshgate.snapshot.shadow import Shadow
-from meshgate.snapshot.sources import Listed, Source
-from meshgate.snapshot.upgrade import Definition, Node, Settings, Workload
+from meshgate.snapshot.sources import (
+    GATEWAY_API,
+    GROUPS,
+    NETWORKING,
+    SECURITY,
+    WEBHOOKS,
+    Kind,
+    Listed,
+    Source,
+)
+from meshgate.snapshot.traffic_metrics import TrafficMetrics
+from meshgate.snapshot.upgrade import (
+    Definition,
+    DisruptionBudget,
+    IstioCrd,
+    Node,
+    Settings,
+    Workload,
+)
+from meshgate.snapshot.wasm import WasmLoads, WasmPlugin
 from meshgate.snapshot.wire import Admission, Signing
-
-NETWORKING = "networking.istio.io"
-SECURITY = "security.istio.io"
-GATEWAY_API = "gateway.networking.k8s.io"
-WEBHOOKS = "admissionregistration.k8s.io"
-
-
-# Names for several items, written `@name` in the catalogue's `reads` and in `requires`.
-GROUPS = {
-    "webhooks": ("mutating_webhooks", "validating_webhooks", "services", "endpoint_slices"),
-    "routing": (
-        "services",
-        "endpoint_slices",
-        "pods",
-        "deployments",
-        "gateways",
-        "virtual_services",
-        "destination_rules",
-        "api_gateways",
-        "gateway_classes",
-        "listener_sets",
-        "http_routes",
-        "grpc_routes",
-        "tls_routes",
-        "tcp_routes",
-        "udp_routes",
-        "@mesh",
-    ),
-    # which objects belong to the mesh
-    "mesh": ("namespaces", "pods", "injector_configs"),
-    # the running mesh, which an upgrade is compared with
-    "running": ("namespaces", "pods", "@webhooks", "istiod"),
-}
 
 
 def _absent() -> Any:
-    """Return the default of an item that is one object: None until it is read.
-
-    Its declared type does not say so: facts get it from Evidence, which raises CouldNotVerify.
-    """
+    """Return the default of an item that is one object: None, for which Evidence raises."""
     return msgspec.field(default=None)
+
+
+def _hbone(reader: str, *requires: str) -> Source:
+    after = ("injector_configs",)
+    return Source(f"hbone:{reader}", requires=("@wire", *requires), after=after, ambient=True)
 
 
 class Items(Base, frozen=True):
@@ -113,6 +105,11 @@ class Items(Base, frozen=True):
     # why controllers could not create pods
     creation_events: Annotated[
         tuple[Event, ...], Listed("", "events", only="reason=FailedCreate")
+    ] = ()
+    # why the kubelet could not start pods: among others, because the CNI plugin failed
+    sandbox_events: Annotated[
+        tuple[Event, ...],
+        Listed("", "events", only="reason=FailedCreatePodSandBox", ambient=True),
     ] = ()
     services: Annotated[tuple[Service, ...], Listed("", "services")] = ()
     endpoint_slices: Annotated[
@@ -177,6 +174,10 @@ class Items(Base, frozen=True):
         tuple[ServiceEntry, ...],
         Listed(NETWORKING, "serviceentries", ("v1", "v1beta1", "v1alpha3"), optional=True),
     ] = ()
+    wasm_plugins: Annotated[
+        tuple[WasmPlugin, ...],
+        Listed("extensions.istio.io", "wasmplugins", ("v1alpha1",), optional=True),
+    ] = ()
     workload_entries: Annotated[
         tuple[WorkloadEntry, ...],
         Listed(NETWORKING, "workloadentries", ("v1", "v1beta1", "v1alpha3"), optional=True),
@@ -208,24 +209,42 @@ class Items(Base, frozen=True):
     udp_routes: Annotated[
         tuple[Route, ...], Listed(GATEWAY_API, "udproutes", ("v1", "v1alpha2"), optional=True)
     ] = ()
+    ingresses: Annotated[
+        tuple[KubernetesIngress, ...], Listed("networking.k8s.io", "ingresses")
+    ] = ()
+    ingress_classes: Annotated[
+        tuple[IngressClass, ...], Listed("networking.k8s.io", "ingressclasses")
+    ] = ()
     # experimental bundles before 1.4 serve only alpha versions, which Istio 1.28 and later ignores
     backend_tls_policies: Annotated[
         tuple[BackendTlsPolicy, ...],
-        Listed(
-            GATEWAY_API,
-            "backendtlspolicies",
-            ("v1", "v1alpha3", "v1alpha2"),
-            optional=True,
-        ),
+        Listed(GATEWAY_API, "backendtlspolicies", ("v1", "v1alpha3", "v1alpha2"), optional=True),
     ] = ()
 
     istiod: Annotated[
         tuple[IstiodReading, ...], Source("readers:read_istiod", requires=("pods",))
     ] = ()
+    ambient_index: Annotated[
+        tuple[AmbientReading, ...],
+        Source("ambient:read_index", requires=("namespaces", "pods"), ambient=True),
+    ] = ()
+    ztunnels: Annotated[
+        tuple[ZtunnelReading, ...],
+        Source("ambient:read_ztunnels", requires=("namespaces", "pods"), ambient=True),
+    ] = ()
     istiod_metrics: Annotated[
         tuple[IstiodMetrics, ...], Source("readers:read_metrics", requires=("pods",))
     ] = ()
     analysis: Annotated[Analysis, Source("readers:read_analysis")] = _absent()
+    wasm_loads: Annotated[
+        tuple[WasmLoads, ...],
+        Source(
+            "wasm:read",
+            requires=("namespaces", "pods", "wasm_plugins"),
+            after=("injector_configs",),
+        ),
+    ] = ()
+    istio_crds: Annotated[tuple[IstioCrd, ...], Source("istio_crds:read")] = ()
     injector_configs: Annotated[
         tuple[InjectorConfig, ...], Source("injector_configs:read", requires=("pods",))
     ] = ()
@@ -244,7 +263,7 @@ class Items(Base, frozen=True):
         NewPods, Source("new_pods:read", requires=("namespaces", "pods", "@webhooks"))
     ] = _absent()
     signing: Annotated[
-        Signing, Source("readers:read_signing", requires=("pods", "root_certificates"))
+        Signing, Source("connections:read_signing", requires=("pods", "root_certificates"))
     ] = _absent()
     retry_filters: Annotated[
         RetryFilters,
@@ -257,8 +276,16 @@ class Items(Base, frozen=True):
     bursts: Annotated[tuple[Burst, ...], Source("readers:read_bursts")] = ()
     port_probes: Annotated[
         PortProbes,
+        Source("connections:read_port_probes", requires=("@wire",), after=("injector_configs",)),
+    ] = _absent()
+    ambient_probes: Annotated[TunnelProbes, _hbone("read_ambient_probes")] = _absent()
+    waypoint_probes: Annotated[
+        TunnelProbes, _hbone("read_waypoint_probes", "api_gateways", "gateway_classes")
+    ] = _absent()
+    pair_answers: Annotated[
+        PairAnswers,
         Source(
-            "readers:read_port_probes",
+            "connections:read_declared_pairs",
             requires=("namespaces", "pods", "services", "root_certificates"),
             after=("injector_configs",),
         ),
@@ -267,10 +294,21 @@ class Items(Base, frozen=True):
     pair: Annotated[
         Pair,
         Source(
-            "readers:read_pair",
+            "connections:read_pair",
             requires=("namespaces", "pods", "services", "istiod"),
             after=("retry_filters", "injector_configs"),
             cleans_up=True,
+        ),
+    ] = _absent()
+    image_pulls: Annotated[
+        ImagePulls, Source("readers:read_image_pulls", requires=("nodes",), cleans_up=True)
+    ] = _absent()
+    traffic_metrics: Annotated[
+        TrafficMetrics,
+        Source(
+            "readers:read_traffic_metrics",
+            requires=("namespaces", "pods"),
+            after=("injector_configs",),
         ),
     ] = _absent()
     istioctl: Annotated[str, Source("readers:read_istioctl")] = ""
@@ -286,51 +324,7 @@ class Items(Base, frozen=True):
     ] = _absent()
 
 
-ISTIOD = "istiod"
-INGRESS = "ingress"
-SHADOW = "shadow"
-OFFLINE_BUNDLE = "offline_bundle"
-
-
-class Kind(msgspec.Struct, frozen=True):
-    """One list of the API server, and the type that decodes one of its objects.
-
-    Attributes:
-        item: its name in the snapshot.
-        version: the preferred API version.
-        older: other versions that the type decodes too, the preferred one first.
-        optional: whether a cluster may lack the kind.
-        only: a field selector.
-    """
-
-    item: str
-    group: str
-    version: str
-    resource: str
-    type: Any
-    optional: bool = False
-    only: str = ""
-    older: tuple[str, ...] = ()
-
-    @property
-    def path(self) -> str:
-        """The path of the cluster-wide list on the API server."""
-        return f"{self.root}/{self.version}/{self.resource}"
-
-    @property
-    def root(self) -> str:
-        """The path of its API group."""
-        return f"/apis/{self.group}" if self.group else "/api"
-
-    @property
-    def name(self) -> str:
-        """The resource with its group: `deployments.apps`."""
-        return self.resource + (f".{self.group}" if self.group else "")
-
-    @property
-    def right(self) -> str:
-        """The right to list it: `list deployments.apps`."""
-        return f"list {self.name}"
+ISTIOD, INGRESS, SHADOW, OFFLINE_BUNDLE = "istiod", "ingress", "shadow", "offline_bundle"
 
 
 def _rows() -> dict[str, tuple[Any, Listed | Source]]:
@@ -340,16 +334,9 @@ def _rows() -> dict[str, tuple[Any, Listed | Source]]:
 
 def _kind(item: str, type_: Any, row: Listed) -> Kind:
     newest, *older = row.versions
-    return Kind(
-        item=item,
-        group=row.group,
-        version=newest,
-        resource=row.resource,
-        type=get_args(type_)[0],
-        optional=row.optional,
-        only=row.only,
-        older=tuple(older),
-    )
+    object_type = get_args(type_)[0]
+    how = (row.optional, row.only, tuple(older))
+    return Kind(item, row.group, newest, row.resource, object_type, *how)
 
 
 KINDS = {
@@ -357,6 +344,7 @@ KINDS = {
     for item, (type_, row) in _rows().items()
     if isinstance(row, Listed)
 }
+AMBIENT = frozenset(item for item, (_, row) in _rows().items() if row.ambient)
 SOURCES = {item: row for item, (_, row) in _rows().items() if isinstance(row, Source)}
 ITEMS = frozenset(Items.__struct_fields__)
 

@@ -24,6 +24,7 @@ class Annotations(Base, frozen=True):
     )
     ambient: str | None = msgspec.field(default=None, name="ambient.istio.io/redirection")
     dry_run: str | None = msgspec.field(default=None, name="istio.io/dry-run")
+    ingress_class: str | None = msgspec.field(default=None, name="kubernetes.io/ingress.class")
     service_account: str | None = msgspec.field(
         default=None, name="gateway.istio.io/service-account"
     )
@@ -138,7 +139,9 @@ class PodSpec(Base, frozen=True):
     containers: tuple[Container, ...] = ()
     init_containers: tuple[Container, ...] = ()
     service_account_name: str = "default"
+    node_name: str = ""
     host_network: bool = False
+    priority: int = 0
 
 
 class PodStatus(Base, frozen=True):
@@ -217,12 +220,21 @@ class WebhookClientConfig(Base, frozen=True):
     ca_bundle: bytes = b""
 
 
+class WebhookRule(Base, frozen=True):
+    """Which requests the API server asks a webhook about."""
+
+    operations: tuple[str, ...] = ()
+    api_groups: tuple[str, ...] = ()
+    resources: tuple[str, ...] = ()
+
+
 class Webhook(Base, frozen=True):
     name: str
     client_config: WebhookClientConfig
     failure_policy: str = ""
     namespace_selector: LabelSelector = LabelSelector()
     object_selector: LabelSelector = LabelSelector()
+    rules: tuple[WebhookRule, ...] = ()
 
 
 class WebhookConfiguration(Base, frozen=True):
@@ -306,8 +318,15 @@ class RootCertificate(Base, frozen=True):
     data: RootData = RootData()
 
 
+class RollingUpdate(Base, frozen=True):
+    """`partition`: the pods of a StatefulSet with a lower number are not replaced."""
+
+    partition: int = 0
+
+
 class UpdateStrategy(Base, frozen=True):
     type: str = "RollingUpdate"
+    rolling_update: RollingUpdate | None = None
 
 
 class ControllerSpec(Base, frozen=True):
@@ -365,21 +384,6 @@ class Event(Base, frozen=True):
     involved_object: InvolvedObject = InvolvedObject()
     message: str = ""
     last_timestamp: datetime | None = None
-
-
-class DisruptionBudgetSpec(Base, frozen=True):
-    selector: LabelSelector | None = None
-
-
-class DisruptionBudgetStatus(Base, frozen=True):
-    disruptions_allowed: int = 0
-    expected_pods: int = 0
-
-
-class DisruptionBudget(Base, frozen=True):
-    metadata: Metadata
-    spec: DisruptionBudgetSpec = DisruptionBudgetSpec()
-    status: DisruptionBudgetStatus = DisruptionBudgetStatus()
 
 
 class NetworkPolicySpec(Base, frozen=True):

@@ -3,7 +3,8 @@
 from collections.abc import Callable
 from typing import Any
 
-from meshgate.snapshot.items import GROUPS, expand
+from meshgate.snapshot.items import expand
+from meshgate.snapshot.sources import GROUPS
 
 Body = dict[str, Any]
 
@@ -46,7 +47,7 @@ def _from_1(body: Body) -> Body:
         read.append("injector_configs")
     if "mutating_webhooks" in read:
         # nor the mesh config, and who names its providers
-        read += ["mesh_configs", "telemetries"]
+        read += ["mesh_configs", "telemetries", "istio_crds", "wasm_plugins", "wasm_loads"]
     if "workloads" in read or "admission" in read:
         # nor the pods that a restart would create
         read += ["new_pods", "resource_quotas", "limit_ranges"]
@@ -64,9 +65,37 @@ def _from_1(body: Body) -> Body:
     return body
 
 
+# What checks read of later schemas beside these items: their verdicts rested on none of them.
+_WITH_LATER = {
+    "ingress": {"mesh_configs", "definitions"},
+    "ambient_index": {"service_entries"},
+    "settings": {"gateway_classes", "listener_sets"},
+}
+
+
+def _from_2(body: Body) -> Body:
+    read = set(body.get("read", ()))
+    if "gateway_classes" in read:
+        # Kubernetes Ingress was not known: the verdicts of this schema do not include it
+        read |= {"ingresses", "ingress_classes"}
+    if "mesh_configs" in read:
+        # nor were the age of Istio's CRDs, and WasmPlugins
+        read |= {"istio_crds", "wasm_plugins", "wasm_loads"}
+    if "port_probes" in read:
+        # nor declared pairs and metrics of Prometheus
+        read |= {"pair_answers", "traffic_metrics"}
+    if "new_pods" in read:
+        # nor the capacity of nodes and pulled images
+        read |= {"nodes", "image_pulls"}
+    for item, others in _WITH_LATER.items():
+        if item in read:
+            read |= others
+    return {**body, "read": sorted(read)}
+
+
 def _renamed(value: Body, names: dict[str, str]) -> Body:
     return {names.get(key, key): each for key, each in value.items()}
 
 
 # by the schema that each one converts from
-MIGRATIONS: dict[int, Callable[[Body], Body]] = {1: _from_1}
+MIGRATIONS: dict[int, Callable[[Body], Body]] = {1: _from_1, 2: _from_2}

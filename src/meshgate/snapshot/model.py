@@ -10,14 +10,18 @@ from datetime import date, datetime
 import msgspec
 
 from meshgate.snapshot.base import Base
+from meshgate.snapshot.declared_pairs import DeclaredPair
 from meshgate.snapshot.gateway_api import ApiGateway
-from meshgate.snapshot.ingress import INSIDE, Answer, Ingress, Watch
+from meshgate.snapshot.ingress import INSIDE, Answer, Ingress
 from meshgate.snapshot.items import Items
+from meshgate.snapshot.mtls import PortProbes
 from meshgate.snapshot.new_pods import NewPods
 from meshgate.snapshot.pair import Pair
+from meshgate.snapshot.traffic_metrics import TrafficLimits, Window
 from meshgate.snapshot.upgrade import Support
+from meshgate.snapshot.watch import Watch
 
-SCHEMA = 2  # a change of it comes with a row in migrate.py
+SCHEMA = 3  # a change of it comes with a row in migrate.py
 
 
 class Undecodable(Base, frozen=True):
@@ -76,7 +80,9 @@ class Before(Base, frozen=True):
     """What the baseline saw, as far as checks compare with it; a stage adds what it compares.
 
     `target_version` is what the baseline was evaluated against when it was captured;
-    `analyzed_by` is the version of the istioctl whose analysis it contains.
+    `analyzed_by` is the version of the istioctl whose analysis it contains; `istiod_versions` are
+    those of its istiods, and `roots` the PEM bundle that the workloads of their namespace trusted;
+    `traffic` is the window that ended with it.
     """
 
     taken: datetime
@@ -85,11 +91,15 @@ class Before(Base, frozen=True):
     ingress: Ingress | None = None
     pair: Pair | None = None
     new_pods: NewPods | None = None
+    port_probes: PortProbes | None = None
     analyzed_by: str = ""
+    istiod_versions: tuple[str, ...] = ()
+    roots: str = ""
+    traffic: Window | None = None
 
 
 # The parts of a mesh that may be accepted as not verified (--accept-unverified).
-EXTERNAL_CA, AMBIENT, ISTIOD, INGRESS = "CA", "ambient", "istiod", "ingress"
+EXTERNAL_CA, AMBIENT, ISTIOD, WEBHOOKS = "CA", "ambient", "istiod", "webhooks"
 
 
 class Expectations(Base, frozen=True):
@@ -105,10 +115,14 @@ class Expectations(Base, frozen=True):
     `require_shadow`: an upgrade that was not tried in the shadow could not be verified;
     `accepted_losses`: globs of `TYPE RESOURCE PATH` that a proxy may lose by it.
     `before`: what it saw.  `vantages`: where traffic must have been sent from.  `answers`: what
-    declared requests must get.  `watch`: what was sent while the gateways were replaced.
+    declared requests must get.  `watch`: what was sent during the upgrade.
+    `loss_budgets`: how many requests to a Service or through a Gateway may be lost,
+    `NAMESPACE/NAME=N`; 0 without one.
     `accepted_unverified`: parts of the mesh that meshgate cannot verify and that were accepted:
     `CA` for an external certificate authority, `ambient` for pods in ambient mode, `istiod` for a
-    control plane outside the cluster, `ingress` for Kubernetes Ingress.
+    control plane outside the cluster, `webhooks` for what other webhooks change in new pods.
+    `pairs`: which ServiceAccounts must be allowed or denied to send which requests.
+    `traffic`: what errors and durations are judged by.  `images`: what every node must pull.
     """
 
     istio_namespace: str = "istio-system"
@@ -131,7 +145,11 @@ class Expectations(Base, frozen=True):
     accepted_losses: tuple[str, ...] = ()
     answers: tuple[Answer, ...] = ()
     watch: Watch | None = None
+    loss_budgets: tuple[str, ...] = ()
     accepted_unverified: tuple[str, ...] = ()
+    pairs: tuple[DeclaredPair, ...] = ()
+    traffic: TrafficLimits = TrafficLimits()
+    images: tuple[str, ...] = ()
 
 
 class Snapshot(Items, frozen=True, kw_only=True):
@@ -179,5 +197,13 @@ def before(baseline: Snapshot) -> Before:
         ingress=baseline.ingress,
         pair=baseline.pair,
         new_pods=baseline.new_pods,
+        port_probes=baseline.port_probes,
         analyzed_by=baseline.analysis.istioctl_version if baseline.analysis else "",
+        istiod_versions=tuple(sorted({each.version for each in baseline.istiod if each.version})),
+        roots="".join(
+            each.data.pem
+            for each in baseline.root_certificates
+            if each.metadata.namespace == baseline.expectations.istio_namespace
+        ),
+        traffic=baseline.traffic_metrics.now if baseline.traffic_metrics else None,
     )

@@ -30,6 +30,7 @@ class PortProbe(Base, frozen=True):
     `foreign`: like a proxy's, with a certificate of an untrusted CA.
     `mesh`: as a proxy comes, with a certificate that istiod signed; None where it signed none.
     `chain` is what the sidecar served, leaf first, and `distrust` why that is not good.
+    `workload`: `Kind namespace/name` of what creates the pod, the same before and after a restart.
     """
 
     pod: str
@@ -40,6 +41,7 @@ class PortProbe(Base, frozen=True):
     mesh: Attempt | None = None
     chain: tuple[Certificate, ...] = ()
     distrust: str = ""
+    workload: str = ""
 
 
 class PortProbes(Base, frozen=True):

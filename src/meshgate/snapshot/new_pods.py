@@ -3,7 +3,7 @@
 import msgspec
 
 from meshgate.snapshot.base import Base
-from meshgate.snapshot.kubernetes import Metadata
+from meshgate.snapshot.kubernetes import LabelSelector, Metadata
 
 
 class Capabilities(Base, frozen=True):
@@ -48,6 +48,39 @@ class SecurityContext(Base, frozen=True):
     sysctls: tuple[Sysctl, ...] = ()
 
 
+class Toleration(Base, frozen=True):
+    key: str = ""
+    operator: str = ""
+    value: str = ""
+    effect: str = ""
+
+
+class NodeRequirement(Base, frozen=True):
+    """One row of a node affinity: also `Gt` and `Lt`, with one number."""
+
+    key: str
+    operator: str
+    values: tuple[str, ...] = ()
+
+
+class NodeTerm(Base, frozen=True):
+    """A term of a required node affinity: all rows must hold, and of several terms one."""
+
+    match_expressions: tuple[NodeRequirement, ...] = ()
+    match_fields: tuple[NodeRequirement, ...] = ()
+
+
+class Apart(Base, frozen=True):
+    """A term of a required pod anti-affinity: no such pod may be in the same topology.
+
+    `namespaces`: of those pods; empty for the new pod's own.
+    """
+
+    topology_key: str
+    label_selector: LabelSelector | None = None
+    namespaces: tuple[str, ...] = ()
+
+
 class NewContainer(Base, frozen=True):
     """A container of the pod that would be created.
 
@@ -90,6 +123,10 @@ class NewPod(Base, frozen=True):
         refused: why it refused the pod, in its words.
         error: why it did not answer.
         admission: what the API server answered to a dry run; empty if it accepts the pod.
+        requests, limits: of the whole pod, which replace the sum of its containers.
+        node_terms: its required node affinity; empty if it has none.
+        apart: its required pod anti-affinity.
+        constraints: what else keeps it from nodes, and is not evaluated (`podAffinity`).
     """
 
     workload: str
@@ -109,6 +146,13 @@ class NewPod(Base, frozen=True):
     priority_class: str = ""
     terminating: bool = False
     overhead: dict[str, str] = {}
+    requests: dict[str, str] = {}
+    limits: dict[str, str] = {}
+    node_selector: dict[str, str] = {}
+    tolerations: tuple[Toleration, ...] = ()
+    node_terms: tuple[NodeTerm, ...] = ()
+    apart: tuple[Apart, ...] = ()
+    constraints: tuple[str, ...] = ()
     containers: tuple[NewContainer, ...] = ()
 
 

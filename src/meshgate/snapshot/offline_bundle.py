@@ -4,6 +4,10 @@ from typing import Any
 
 from meshgate.snapshot.base import Base
 
+# Annotations that say which file of a repository an object comes from: set by people, and by
+# kustomize with `buildMetadata: [originAnnotations]`.
+SOURCE_ANNOTATIONS = ("meshgate/source", "config.kubernetes.io/origin")
+
 
 class Listed(Base, frozen=True):
     """The objects of one resource as the API server has them, without unused fields.

@@ -18,10 +18,18 @@ import msgspec
 REDACTED = "[redacted]"
 
 # Sentences that others composed: what they call a credential is one.
-FREE_TEXT = frozenset({"message", "last_error", "why", "error", "denied", "distrust", "words"})
+FREE_TEXT = frozenset(
+    {
+        *("message", "last_error", "why", "error", "denied", "distrust", "words", "refused"),
+        *("stuck", "unmade", "unused", "unreadable", "failing", "detail", "ended", "unusable"),
+    }
+)
 
 # what a credential is called, alone or behind other words: client_secret, x-api-key, accessToken
-_CALLED = r"(?i:password|passwd|secret|token|api[_-]?key|(?:access|private)[_-]?key)"
+_CALLED = (
+    r"(?i:password|passwd|passphrase|pwd|secret|token|api[_-]?key"
+    r"|(?:access|private|secret|signing|encryption)[_-]?key)"
+)
 _BORDER = r"(?:[._-]|[a-z0-9](?=[A-Z]))"
 _NAME = re.compile(rf"(?:.*{_BORDER})?{_CALLED}")
 
@@ -30,7 +38,8 @@ _HEADER = re.compile(
     r"(?i:(?:proxy-)?authorization|(?:set-)?cookie|.*(?:credentials?|session|session[_-]?id"
     r"|signature|sig|auth|jwt|key))"
 )
-_IN_QUERY = re.compile(r"(?<=[?&])([^=&#\s]+)=([^&#\s\"'<>]+)")
+_IN_QUERY = re.compile(r"(?<=[?&#;])([^=?&#;\s]+)=([^&#;\s\"'<>]+)")
+_PARAMETERS = re.compile(r"[?#;]")
 
 _SHAPES = (
     # PEM blocks that hold a private key, whole or cut off
@@ -42,7 +51,9 @@ _SHAPES = (
     re.compile(r"(?i)(?<=\bbearer )[\w.~+/=-]{8,}"),
     re.compile(r"(?i)(?<=\bbasic )[\w+/=]{8,}"),
     # user:password@, or a token alone, in a URL
-    re.compile(r"(?<=://)[^/?#\s@\"'<>]+(?=@)"),
+    re.compile(r"(?<=://)[^/?#\s\"'<>]+(?=@)"),
+    # a password that contains what a URL cannot
+    re.compile(r"(?<=://)[^/?#\s@:\"'<>]+:(?!\d+/)[^\s@\"'<>]{1,256}(?=@)"),
     # tokens of GitHub, GitLab, Slack and others, and AWS' key ids
     re.compile(r"\b(?:gh[pousr]_|github_pat_|glpat-|xox[abprs]-|hvs\.|sk_live_)[\w-]{8,}"),
     # the same without a scheme
@@ -55,17 +66,48 @@ _HINT = re.compile(
     r"|AKIA|ASIA|:[^\s/@:]+@"
 )
 
+# A name, alone or with words before it, and the same with words before it or clear without them.
+_ANY_NAME = rf"(?<![\w-])(?:[\w-]*{_BORDER})?{_CALLED}"
+_CLEAR_NAME = rf"(?<![\w-])(?:[\w-]*{_BORDER}{_CALLED}|(?i:password|passwd|passphrase))"
+# A quoted value, also within a quoted text (\") and also if it is cut off; or one word; or words up
+# to the next delimiter, name or end of line; or the lines of a YAML block.
+_QUOTE = r"\\*[\"']"
+_QUOTED = (
+    r"(?:\"(?:\\.|[^\"\\])*\"?|'(?:\\.|''|[^'\\])*'?"
+    r"|(?P<{0}>\\+[\"'])(?:(?!(?P={0}))[^\n])*(?:(?P={0}))?)"
+)
+_WORD = r"[^\s,;&\"'}\\]+"
+_WORDS = r"[^\n,;&\"'}\\]+?(?=(?<=\S)\s+[\w.-]+\s*[=:]|[\n,;&\"'}\\]|\Z)"
+_BLOCK = r"[|>][+-]?\d*[ \t]*\n(?:[ \t]+[^\n]*(?:\n|\Z))+"
+# Headers whose value has several words, or contains quotes.
+_HEADERS = r"(?i:(?:proxy-)?authorization|(?:set-)?cookie)"
+_OF_HEADER = (
+    rf"(?:(?P<outer>[\"']){_HEADERS}\s*:\s*(?:(?!(?P=outer))[^\n])*"  # 'Cookie: a=b'
+    rf"|(?<![\w-]){_HEADERS}(?:{_QUOTE}\s*:\s*{_QUOTED.format('in_header')}|\s*:(?!:)[^\n]+))"
+)
+# {"name": "DB_PASSWORD", "value": "..."}, in JSON or YAML
+_PAIRED = (
+    rf"(?<![\w-])(?:name|key){_QUOTE}?\s*[=:]\s*(?:{_QUOTE})?(?:[\w-]*{_BORDER})?{_CALLED}"
+    rf"(?:{_QUOTE})?[\s,]*(?:{_QUOTE})?value(?:{_QUOTE})?\s*[=:]\s*"
+    rf"(?:{_QUOTED.format('in_pair')}|{_WORD})"
+)
+# --client-secret VALUE
+_FLAG = rf"(?<![\w-])--(?:[\w-]*{_BORDER})?{_CALLED}\s+(?:{_QUOTED.format('in_flag')}|{_WORD})"
+
 _NAMED = re.compile(
-    rf"(?<![\w-])(?:[\w-]*{_BORDER})?{_CALLED}"
-    r"[\"']?\s*[=:]\s*(?:\"[^\"]*\"|'[^']*'|[^\s,;&\"'}]+)"
+    rf"{_OF_HEADER}|{_PAIRED}|{_FLAG}"
+    rf"|{_ANY_NAME}(?:{_QUOTE})?\s*[=:]\s*(?:{_BLOCK}|{_QUOTED.format('assigned')}|{_WORDS})"
+    rf"|{_CLEAR_NAME}\s+{_QUOTED.format('spaced')}"
 )
 
 # the same in a text of ours, where `NAME: words` may be an object and what is wrong with it
 _ASSIGNED = re.compile(
-    rf"(?<![\w-])(?:[\w-]*{_BORDER})?{_CALLED}"
-    r"(?:[\"']\s*:\s*|=)(?:\"[^\"]*\"|'[^']*'|[^\s,;&\"'}]+)"
+    rf"{_OF_HEADER}|{_PAIRED}|{_FLAG}"
+    rf"|{_ANY_NAME}(?:{_QUOTE}\s*:\s*|=)(?:{_QUOTED.format('assigned')}|{_WORD})"
+    rf"|{_CLEAR_NAME}\s+{_QUOTED.format('spaced')}"
 )
-_ASSIGNMENT = re.compile(r"=|[\"']\s*:")
+# none of these in a text: none of the above
+_ASSIGNMENT = re.compile(r"[=:\"']|--")
 
 T = TypeVar("T")
 
@@ -90,7 +132,7 @@ def shaped(value: str) -> str:
     if _HINT.search(value):
         for pattern in _SHAPES:
             value = pattern.sub(REDACTED, value)
-    return _without_secret_parameters(value) if "?" in value else value
+    return _without_secret_parameters(value) if _PARAMETERS.search(value) else value
 
 
 def shown(value: str) -> str:

@@ -5,7 +5,7 @@ from datetime import date
 import msgspec
 
 from meshgate.snapshot.base import Base
-from meshgate.snapshot.kubernetes import LabelSelector, Metadata
+from meshgate.snapshot.kubernetes import Condition, LabelSelector, Metadata
 
 
 class Release(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -95,12 +95,35 @@ class NodeInfo(Base, frozen=True):
 
 
 class NodeStatus(Base, frozen=True):
+    """`allocatable`: resource to quantity, what pods may request in total."""
+
     node_info: NodeInfo = NodeInfo()
+    allocatable: dict[str, str] = {}
+    conditions: tuple[Condition, ...] = ()
+
+
+class Taint(Base, frozen=True):
+    key: str
+    value: str = ""
+    effect: str = ""
+
+
+class NodeSpec(Base, frozen=True):
+    unschedulable: bool = False
+    taints: tuple[Taint, ...] = ()
 
 
 class Node(Base, frozen=True):
     metadata: Metadata
+    spec: NodeSpec = NodeSpec()
     status: NodeStatus = NodeStatus()
+
+
+class IstioCrd(Base, frozen=True):
+    """One of Istio's own CRDs: which of the fields that the ledger tracks it has (dotted paths)."""
+
+    name: str
+    fields: tuple[str, ...] = ()
 
 
 class BundleAnnotations(Base, frozen=True):
@@ -121,8 +144,30 @@ class DefinitionSpec(Base, frozen=True):
     versions: tuple[DefinitionVersion, ...] = ()
 
 
+class DefinitionStatus(Base, frozen=True):
+    """`stored_versions`: the API versions that objects in etcd may have."""
+
+    stored_versions: tuple[str, ...] = ()
+
+
 class Definition(Base, frozen=True):
     """A CustomResourceDefinition."""
 
     metadata: DefinitionMetadata
     spec: DefinitionSpec = DefinitionSpec()
+    status: DefinitionStatus = DefinitionStatus()
+
+
+class DisruptionBudgetSpec(Base, frozen=True):
+    selector: LabelSelector | None = None
+
+
+class DisruptionBudgetStatus(Base, frozen=True):
+    disruptions_allowed: int = 0
+    expected_pods: int = 0
+
+
+class DisruptionBudget(Base, frozen=True):
+    metadata: Metadata
+    spec: DisruptionBudgetSpec = DisruptionBudgetSpec()
+    status: DisruptionBudgetStatus = DisruptionBudgetStatus()

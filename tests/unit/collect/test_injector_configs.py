@@ -10,7 +10,7 @@ import pytest
 from meshgate.collect import injector_configs
 from meshgate.collect.errors import ReadError
 from meshgate.collect.kubernetes import Cluster
-from meshgate.snapshot.injector import InjectorConfig
+from meshgate.snapshot.injector import DefaultExports, InjectorConfig
 from meshgate.snapshot.items import Items
 from meshgate.snapshot.kubernetes import LabelSelector, Requirement
 from meshgate.snapshot.model import Expectations
@@ -110,6 +110,29 @@ def test_identities_and_domains_are_read(read: Read) -> None:
     assert (config.root_namespace, config.cluster_domain) == ("istio-config", "corp.example")
 
 
+def test_exports_that_the_mesh_config_sets_are_read(read: Read) -> None:
+    mesh = (
+        "defaultVirtualServiceExportTo: [.]\n"
+        "defaultDestinationRuleExportTo: [shop]\n"
+        "defaultServiceExportTo: ['*']\n"
+    )
+
+    (config,) = read({"istio": {"mesh": mesh}})
+
+    assert config.default_exports == DefaultExports(
+        virtual_services=(".",), destination_rules=("shop",), services=("*",)
+    )
+
+
+@pytest.mark.parametrize(
+    ("written", "least"), [("TLSV1_3", "TLSV1_3"), ("2", "TLSV1_3"), ("0", ""), ("null", "")]
+)
+def test_the_oldest_tls_version_is_read(read: Read, written: str, least: str) -> None:
+    (config,) = read({"istio": {"mesh": f"tlsDefaults: {{minProtocolVersion: {written}}}"}})
+
+    assert config.least_tls == least
+
+
 def test_istiods_environment_completes_it(read: Read) -> None:
     variables = {
         "CLUSTER_ID": "east",
@@ -148,3 +171,31 @@ def test_what_cannot_be_decoded_is_named_and_not_quoted(read: Read, data: dict[s
         read({"istio-sidecar-injector": data})
 
     assert "planted" not in str(raised.value)
+
+
+def test_auto_mtls_is_on_unless_the_mesh_config_turns_it_off(read: Read) -> None:
+    (off,) = read({"istio": {"mesh": "enableAutoMtls: false\n"}})
+    (on,) = read({"istio": {"mesh": "enableAutoMtls: true\n"}})
+
+    assert (off.auto_mtls, on.auto_mtls, InjectorConfig(revision="x").auto_mtls) == (
+        False,
+        True,
+        True,
+    )
+
+
+def test_a_mesh_config_turns_off_what_a_shared_one_turns_on(read: Read) -> None:
+    maps = {
+        "istio": {"mesh": "enableAutoMtls: false\n"},
+        "shared": {"mesh": "enableAutoMtls: true\ntrustDomain: corp\n"},
+    }
+
+    (config,) = read(maps, variables={"SHARED_MESH_CONFIG": "shared"})
+
+    assert (config.auto_mtls, config.trust_domain) == (False, "corp")
+
+
+def test_the_controller_of_gateways_is_in_istiods_environment(read: Read) -> None:
+    (config,) = read({}, variables={"PILOT_GATEWAY_API_CONTROLLER_NAME": "corp.example/gateways"})
+
+    assert config.gateway_controller == "corp.example/gateways"

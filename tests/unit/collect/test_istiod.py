@@ -16,7 +16,7 @@ from meshgate.semantics.webhooks import Backend
 from meshgate.snapshot.istiod import IstiodReading
 from meshgate.snapshot.kubernetes import Pod
 from tests.conftest import Serve
-from tests.support import fakes
+from tests.support import ambient_builders, fakes
 from tests.support.builders import istiod, sync
 from tests.support.fakes import Answer, Answers, Request, Server
 
@@ -94,6 +94,13 @@ def test_tools_that_are_connected_are_no_proxies(replica: Replica, direct: Direc
     assert [proxy.proxy for proxy in only([pod], direct).proxies] == ["web-1.shop"]
 
 
+def test_a_ztunnel_is_a_proxy_also_without_a_version(replica: Replica, direct: Direct) -> None:
+    ztunnel = ambient_builders.sync("ztunnel-1.istio-system", "ztunnel", version="")
+    pod, _ = replica(fakes.istiod_answers([ztunnel]))
+
+    assert only([pod], direct).proxies == (ztunnel,)
+
+
 @pytest.mark.parametrize("body", [b"[]", b"null"])
 def test_a_replica_without_proxies_is_an_answer(
     replica: Replica, direct: Direct, body: bytes
@@ -141,10 +148,11 @@ def test_nothing_but_what_is_on_the_list_is_asked_and_with_our_token(
     read([pod], direct)
     numbers.read([pod], direct, 0.0)
 
-    # the mesh config and the remote clusters have their own reader
+    # the mesh config, the remote clusters and ambient mode have their own readers
     assert {request.path for request in server.requests} == PATHS - {
         "/debug/mesh",
         "/debug/clusterz",
+        "/debug/ambientz",
     }
     assert {request.verb for request in server.requests} == {"GET"}
     assert {request.headers["authorization"] for request in server.requests} == {"Bearer a-token"}

@@ -125,7 +125,7 @@ def test_unusual_metrics_leave_the_others_readable(replica: Replica) -> None:
     replica.server.answers["/metrics"] = Answer(
         200,
         b'pilot_total_xds_rejects{type="\xff"} 1\n'
-        b'pilot_total_xds_rejects{type="lds"} NaN\n'
+        b'go_gc_duration_seconds{quantile="0.5"} NaN\n'
         b"process_start_time_seconds 1\n",
     )
 
@@ -133,3 +133,16 @@ def test_unusual_metrics_leave_the_others_readable(replica: Replica) -> None:
 
     assert (seen.error, seen.denied) == ("", "")
     assert seen.after == {"pilot_total_xds_rejects|\ufffd": 1.0, "process_start_time_seconds": 1.0}
+
+
+@pytest.mark.parametrize("value", ["NaN", "+Inf", "-Inf", "1e999"])
+def test_a_value_that_is_no_number_is_not_left_out(replica: Replica, value: str) -> None:
+    replica.server.answers["/metrics"] = Answer(
+        200,
+        f'pilot_total_xds_rejects{{type="lds"}} {value}\nprocess_start_time_seconds 1\n'.encode(),
+    )
+
+    seen = replica.read()
+
+    assert "for pilot_total_xds_rejects lds" in seen.denied
+    assert seen.after == {}

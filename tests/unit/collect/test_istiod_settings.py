@@ -25,6 +25,7 @@ defaultConfig:
   proxyMetadata: {METRIC_ROTATION_INTERVAL: 4s, MY_PASSWORD: planted}
   tracing: {zipkin: {address: planted}, sampling: 5}
 tlsDefaults: {minProtocolVersion: TLSV1_3}
+enablePrometheusMerge: false
 defaultServiceExportTo: [".", planted]
 defaultVirtualServiceExportTo: ["."]
 """
@@ -100,7 +101,11 @@ def test_what_is_looked_for_is_kept_and_nothing_else(cluster: Callable[..., Clus
         tracers=("zipkin",),
         networks=True,
         compatibility="1.27",
-        mesh=("defaultServiceExportTo", "tlsDefaults.minProtocolVersion"),
+        mesh=(
+            "defaultServiceExportTo",
+            "tlsDefaults.minProtocolVersion",
+            "enablePrometheusMerge: false",
+        ),
         excluded_namespaces=("istio-system", "kube-system"),
         hub="registry.istio.io",
         native_nftables=True,

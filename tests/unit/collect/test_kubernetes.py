@@ -17,7 +17,8 @@ from meshgate.collect import exec_plugins
 from meshgate.collect.errors import ReadError
 from meshgate.collect.kubernetes import Cluster, NoCluster
 from meshgate.collect.lists import PAGE
-from meshgate.snapshot.items import KINDS, Kind
+from meshgate.snapshot.items import KINDS
+from meshgate.snapshot.sources import Kind
 from tests.conftest import Serve
 from tests.support import fakes
 from tests.support.builders import as_api, pod

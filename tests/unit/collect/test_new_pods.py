@@ -13,11 +13,13 @@ from meshgate.collect import new_pods
 from meshgate.collect.errors import ReadError
 from meshgate.collect.kubernetes import Cluster
 from meshgate.snapshot.items import Items
+from meshgate.snapshot.kubernetes import Annotations, Owner, Pod
 from meshgate.snapshot.model import Expectations
 from meshgate.snapshot.new_pods import NewPod, NewPods
 from tests.conftest import Serve
 from tests.support import fakes
 from tests.support import webhook_builders as build
+from tests.support.builders import sidecar
 from tests.support.fakes import Request, answer, refusal
 from tests.support.webhook_server import Istiod
 
@@ -69,18 +71,25 @@ def workload(name: str, namespace: str = "shop", **more: Any) -> dict[str, Any]:
 
 @pytest.fixture
 def read(serve: Serve, tmp_path: Path) -> Any:
-    """Reads the new pods of a cluster with these Deployments."""
+    """Reads the new pods of a cluster with these Deployments and pods."""
 
-    def started(*deployments: dict[str, Any], dry_run: Any = None) -> NewPods:
+    def started(
+        *deployments: dict[str, Any],
+        dry_run: Any = None,
+        pods: tuple[Pod, ...] = (),
+        body: Any = None,
+    ) -> NewPods:
         lists = {f"/apis/apps/v1/{name}": answer({}) for name in ("statefulsets", "daemonsets")}
         answers = {
             **lists,
             "/apis/apps/v1/deployments": answer({"items": list(deployments)}),
             "/apis/batch/v1/cronjobs": answer({}),
             "/api/v1/namespaces/shop/pods": dry_run or answer({}),
+            "/api/v1/pods": answer({"items": [body] if body else []}),
         }
         config = fakes.kubeconfig(tmp_path / "kubeconfig", serve(answers).url)
         found = Items(
+            pods=pods,
             namespaces=(build.namespace(injection="enabled"), build.namespace("legacy")),
             mutating_webhooks=(build.injector(),),
             services=(build.service(),),
@@ -170,3 +179,95 @@ def test_without_the_right_to_create_pods_a_dry_run_is_an_error(read: Any) -> No
 
     with pytest.raises(ReadError, match="no right to create pods in shop"):
         read(workload("web"), dry_run=denied)
+
+
+def of_controller(kind: str, name: str, **labels: str) -> tuple[Pod, ...]:
+    """Two pods with a sidecar of one controller."""
+    return tuple(
+        sidecar(
+            f"{name}-{number}",
+            owner=Owner(kind=kind, name=name, controller=True),
+            labels=labels,
+            annotations=Annotations(injection_status="{}"),
+        )
+        for number in range(2)
+    )
+
+
+def running_pod(**annotations: str) -> dict[str, Any]:
+    """A pod as the API server has it, with the proxy that an injector added."""
+    status = json.dumps({"containers": ["istio-proxy"], "initContainers": None, "volumes": []})
+    return {
+        "metadata": {
+            "name": "web-5d9-0",
+            "namespace": "shop",
+            "uid": "1",
+            "labels": {"app": "web"},
+            "annotations": {"sidecar.istio.io/status": status, **annotations},
+        },
+        "spec": {"nodeName": "node-1", "containers": [APP, PROXY]},
+        "status": {"phase": "Running"},
+    }
+
+
+def test_the_next_pod_of_an_argo_rollout_is_made_of_a_present_one(read: Any) -> None:
+    asked: list[Request] = []
+
+    def accepted(request: Request) -> fakes.Answer:
+        asked.append(request)
+        return answer({})
+
+    pods = of_controller("ReplicaSet", "web-5d9", **{"rollouts-pod-template-hash": "5d9"})
+    pod = only(read(pods=pods, body=running_pod(), dry_run=accepted))
+
+    assert (pod.workload, pod.injected) == ("Rollout shop/web", True)
+    # how it replaces its pods is not known: only the end of a rollout is judged
+    assert (pod.replicas, pod.surge, pod.unavailable) == (2, 0, 2)
+    assert {each.name: each.injected for each in pod.containers} == {
+        "app": False,
+        "istio-proxy": True,
+    }
+    (created,) = [json.loads(each.body) for each in asked]
+    assert created["metadata"]["generateName"] == "web-5d9-0-"
+    assert created["metadata"].keys() <= {"generateName", "namespace", "labels", "annotations"}
+    assert "nodeName" not in created["spec"]
+
+
+def test_the_injectors_refusal_of_a_rollouts_pod_is_kept(read: Any) -> None:
+    pods = of_controller("CloneSet", "web")
+
+    pod = only(read(pods=pods, body=running_pod(invalid="yes")))
+
+    assert (pod.workload, pod.refused) == ("CloneSet shop/web", "annotations validation failed")
+
+
+@pytest.mark.parametrize("kind", ["Job", "Node", "StatefulSet"])
+def test_pods_that_no_other_controller_creates_again_are_left_out(read: Any, kind: str) -> None:
+    assert read(pods=of_controller(kind, "web"), body=running_pod()).pods == ()
+
+
+def test_what_keeps_a_pod_from_nodes_is_kept(read: Any) -> None:
+    required = "requiredDuringSchedulingIgnoredDuringExecution"
+    zone = {"matchExpressions": [{"key": "zone", "operator": "In", "values": ["a"]}]}
+    apart = {"topologyKey": "host", "labelSelector": {"matchLabels": {"app": "web"}}}
+    body = workload("web")
+    body["spec"]["template"]["spec"] |= {
+        "affinity": {
+            "nodeAffinity": {required: {"nodeSelectorTerms": [zone]}},
+            "podAffinity": {"preferredDuringSchedulingIgnoredDuringExecution": [{}]},
+            "podAntiAffinity": {
+                required: [apart, {**apart, "matchLabelKeys": ["pod-template-hash"]}]
+            },
+        },
+        "topologySpreadConstraints": [{"whenUnsatisfiable": "ScheduleAnyway"}],
+        "volumes": [{"name": "data", "persistentVolumeClaim": {"claimName": "data"}}],
+    }
+
+    pod = only(read(body))
+
+    (term,) = pod.node_terms
+    assert term.match_expressions[0].values == ("a",)
+    (found,) = pod.apart
+    assert (found.topology_key, found.namespaces) == ("host", ())
+    # a term that this version does not evaluate is named
+    assert pod.constraints == ("podAntiAffinity", "persistentVolumeClaim")

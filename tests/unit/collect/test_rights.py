@@ -12,6 +12,7 @@ from meshgate.collect.rights import (
     reports_role,
     restart_role,
     role,
+    token_role,
 )
 from meshgate.snapshot.items import KINDS
 
@@ -61,7 +62,9 @@ def test_where_it_runs_it_may_tell_and_write_nothing_else() -> None:
 
     assert granted["kind"] == "Role"
     assert granted["metadata"] == {"name": "verifier", "namespace": "istio-system"}
-    events, jobs = granted["rules"]
+    events, pods, jobs = granted["rules"]
+    assert (pods["resources"], pods["verbs"]) == (["pods"], ["delete"])
+    assert pods["resourceNames"] == ["upgrade-watch"]
     assert (events["resources"], events["verbs"]) == (["events"], ["create"])
     assert (jobs["resources"], jobs["verbs"]) == (["jobs"], ["patch"])
     assert jobs["resourceNames"] == list(GATES)
@@ -76,11 +79,23 @@ def test_what_it_keeps_is_in_a_namespace_of_its_own() -> None:
     assert not {"*", "list", "watch", "deletecollection", "patch"} & set(maps["verbs"])
 
 
+def test_a_token_is_that_of_one_account() -> None:
+    granted = token_role("verifier", "shop/client")
+
+    assert (granted["kind"], granted["metadata"]["namespace"]) == ("Role", "shop")
+    (rule,) = granted["rules"]
+    assert rule["resources"] == ["serviceaccounts/token"]
+    assert rule["resourceNames"] == ["client"]
+    assert rule["verbs"] == ["create"]
+
+
 def test_what_makes_probes_is_for_their_namespace_alone() -> None:
     granted = probes_role("probes")
 
     assert (granted["kind"], granted["metadata"]["namespace"]) == ("Role", PROBES)
-    assert {name for rule in granted["rules"] for name in rule["resources"]} == {"jobs", "services"}
+    assert {name for rule in granted["rules"] for name in rule["resources"]} == {
+        *("jobs", "pods", "services")
+    }
     assert {verb for rule in granted["rules"] for verb in rule["verbs"]} == {
         *("create", "delete", "list")
     }

@@ -1,9 +1,7 @@
 """Where snapshots are kept: what is read is what was kept last, whole, or a clear no."""
 
 import base64
-import json
 import random
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,47 +14,10 @@ from meshgate.snapshot.store import UnusableSnapshot, load
 from tests.conftest import Serve
 from tests.support import fakes
 from tests.support.builders import sidecar, snapshot
-from tests.support.fakes import ANY, Answer, Request, answer, refusal
+from tests.support.config_maps import MAPS, ConfigMaps
+from tests.support.fakes import ANY, Request, refusal
 
-MAPS = "/api/v1/namespaces/istio-system/configmaps"
 ADDRESS = "configmap://istio-system/baseline"
-LIMIT = 1024 * 1024  # what an API server takes
-
-
-class ConfigMaps:
-    """The ConfigMaps of one namespace, on an API server; `no` may refuse a request."""
-
-    def __init__(self) -> None:
-        self.held: dict[str, Any] = {}
-        self.no: Callable[[Request], Answer | None] = lambda request: None
-
-    def answer(self, request: Request) -> Answer:
-        """As an API server does."""
-        if refused := self.no(request):
-            return refused
-        name = request.path.removeprefix(f"{MAPS}/")
-        if request.verb == "POST" and request.path == MAPS:
-            created = json.loads(request.body)
-            return self._keep(created["metadata"]["name"], created, 201)
-        if name not in self.held:
-            return refusal(404, f'configmaps "{name}" not found')
-        if request.verb == "PUT":
-            return self._keep(name, json.loads(request.body), 200)
-        if request.verb == "DELETE":
-            del self.held[name]
-            return answer({"kind": "Status", "status": "Success"})
-        return answer(self.held[name])
-
-    def _keep(self, name: str, value: Any, status: int) -> Answer:
-        if len(json.dumps(value)) > LIMIT:
-            return refusal(413, "too large")
-        self.held[name] = value
-        return answer(value, status)
-
-    @property
-    def parts(self) -> list[str]:
-        """The names of all but the head."""
-        return sorted(self.held.keys() - {"baseline"})
 
 
 @pytest.fixture

@@ -11,6 +11,7 @@ from meshgate.facts.mesh import Mesh
 from meshgate.snapshot.items import ITEMS, OFFLINE_BUNDLE
 from meshgate.snapshot.model import Gap, Undecodable
 from meshgate.verdict import CouldNotVerify
+from tests.support import ambient_builders
 from tests.support.builders import envoy_filter, snapshot, without
 
 FACTS: dict[str, tuple[Callable[[Mesh], Any], set[str]]] = {
@@ -72,7 +73,9 @@ def test_an_object_that_cannot_be_decoded_is_one_finding_and_the_others_are_used
 
 @pytest.mark.parametrize("item", sorted(CLAIMED))
 def test_an_item_that_was_not_requested_is_missing(item: str) -> None:
-    evidence = Evidence(snapshot(read=tuple(ITEMS - {item})))
+    # a mesh in ambient mode needs every item
+    used = ambient_builders.HEALTHY
+    evidence = Evidence(snapshot(**used, read=tuple(ITEMS - {item})))
 
     with pytest.raises(CouldNotVerify, match=f"has no {item.replace('_', ' ')}") as raised:
         getattr(evidence, item)

@@ -222,6 +222,16 @@ def test_no_stage_is_open_if_another_test_failed() -> None:
     assert short(GOOD, 1, "a test that is in no catalogue failed").stages == {"controlplane": False}
 
 
+def test_a_stage_that_has_no_object_in_the_mesh_is_neither_open_nor_closed_among_others() -> None:
+    nothing = Outcome("AM001", Verdict.NOT_APPLICABLE)
+    stages = {**STAGES, "AM001": "ambient"}
+    among = ruling([Outcome("CP001", Verdict.PASS), nothing], stages, optional=("ambient",))
+    alone = ruling([nothing], stages, optional=("ambient",))
+
+    assert short(among, 0, among.sentence).stages == {"controlplane": True}
+    assert short(alone, 10, alone.sentence).stages == {"ambient": False}
+
+
 def test_the_reports_of_the_last_runs_can_be_fetched(
     held: Held, connect: Any, tmp_path: Path
 ) -> None:

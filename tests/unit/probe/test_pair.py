@@ -11,7 +11,7 @@ import pytest
 from meshgate.collect.errors import ReadError
 from meshgate.collect.kubernetes import Cluster
 from meshgate.probe import pair, pair_manifests
-from meshgate.probe.plan import Plan
+from meshgate.probe.plan import Plaintext, Plan
 from meshgate.snapshot.pair import PeerCall
 from tests.conftest import Serve
 from tests.support import fakes
@@ -157,6 +157,36 @@ def test_pods_that_carry_the_labels_of_filters_are_called_too(cluster: Connected
     )
     assert (asked[-1]["method"], asked[-1]["most"]) == ("BURST", 9)
     assert kubernetes.jobs == {}
+
+
+def test_pods_outside_the_mesh_connect_in_plaintext(cluster: Connected) -> None:
+    ports = [Plaintext(f"library/catalog-{n}:80", f"http://10.0.0.{n}:80") for n in range(81)]
+    outside = {"outside-0": [{"end": "refused"}] * 80, "outside-1": [{"end": "answered"}]}
+    kubernetes = Kubernetes(lambda peer: told(json.dumps((REPORTS | outside)[peer])))
+
+    seen = pair.ask(cluster(kubernetes), PLAN._replace(plaintext=tuple(ports)))
+
+    assert [each.name for each in seen.peers] == ["a", "b"]
+    assert [each.name for each in seen.outside] == ["outside-0", "outside-1"]
+    ends = {each.target: each.end for each in seen.calls if each.kind == "plaintext"}
+    assert (len(ends), ends["library/catalog-0:80"], ends["library/catalog-80:80"]) == (
+        *(81, "refused", "answered"),
+    )
+    labels = kubernetes.made[-1]["spec"]["template"]["metadata"]["labels"]
+    assert labels["sidecar.istio.io/inject"] == "false"
+    assert labels["istio.io/dataplane-mode"] == "none"
+
+
+def test_a_pair_in_ambient_mode_is_not_asked_for_identities(cluster: Connected) -> None:
+    reports = {"a": [{"status": 200, "caller": ""}, {"status": 200}], "b": [{"status": 200}]}
+    kubernetes = Kubernetes(lambda peer: told(json.dumps(reports[peer])))
+
+    seen = pair.ask(cluster(kubernetes), PLAN._replace(ambient=True))
+
+    assert seen.ambient
+    assert [each.kind for each in seen.calls] == ["peer", "declared", "peer"]
+    command = kubernetes.made[0]["spec"]["template"]["spec"]["containers"][1]["command"]
+    assert json.loads(command[4])[0]["method"] == "REACH"
 
 
 @pytest.mark.parametrize(

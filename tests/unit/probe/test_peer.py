@@ -4,6 +4,7 @@ import contextlib
 import http.client
 import json
 import socket
+import struct
 import subprocess
 import sys
 import threading
@@ -132,6 +133,57 @@ def test_a_second_try_is_left_to_the_sidecar(serve: Serve, served: str) -> None:
         "retryAfter": ["1"],
     }
     assert len(asked) == 1
+
+
+def test_a_peer_without_a_sidecar_is_reached_without_an_identity(served: str) -> None:
+    assert one(f"http://{served}/", "REACH", 5) == {"status": 200, "caller": ""}
+
+
+def plaintext(monkeypatch: pytest.MonkeyPatch, answer: bytes | None, scheme: str) -> dict[str, Any]:
+    """How a connection ends where the server answers so, or resets it for None."""
+    seconds = 10 if answer is None else 0.3  # a reset comes at once, silence never ends
+    monkeypatch.setattr(peer, "TIMEOUT", seconds)
+    monkeypatch.setattr(peer, "HOLD", seconds)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        threading.Thread(target=_serve_once, args=(server, answer), daemon=True).start()
+        return one(f"{scheme}://127.0.0.1:{server.getsockname()[1]}", "PLAINTEXT")
+
+
+def _serve_once(server: socket.socket, answer: bytes | None) -> None:
+    connection, _ = server.accept()
+    with connection:
+        if answer is None:
+            linger = struct.pack("ii", 1, 0)  # as ztunnel does
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+            return
+        connection.sendall(answer)
+        connection.settimeout(5)
+        with contextlib.suppress(OSError):
+            while connection.recv(1000):
+                pass
+
+
+@pytest.mark.parametrize(
+    ("answer", "scheme", "end"),
+    [
+        (b"HTTP/1.1 404 Not Found\r\n\r\n", "http", "answered"),
+        (b"", "http", "silent"),
+        (b"", "tcp", "held"),
+        (None, "http", "refused"),
+        (None, "tcp", "refused"),
+    ],
+)
+def test_how_a_connection_in_plaintext_ends(
+    monkeypatch: pytest.MonkeyPatch, answer: bytes | None, scheme: str, end: str
+) -> None:
+    assert plaintext(monkeypatch, answer, scheme)["end"] == end
+
+
+def test_a_closed_port_is_unreachable_in_plaintext() -> None:
+    assert one("tcp://127.0.0.1:1", "PLAINTEXT") == {
+        "end": "unreachable",
+        "error": "Connection refused",
+    }
 
 
 def burst(url: str, seconds: float = 30) -> dict[str, Any]:

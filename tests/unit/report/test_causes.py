@@ -94,6 +94,15 @@ def test_equal_findings_of_many_objects_are_one_cause_with_one_remedy() -> None:
     assert cause.remedy == "meshgate restart --target-version=1.31.0"
 
 
+def test_what_one_restart_solves_is_one_cause() -> None:
+    gateway = old("gw")
+    pod = Finding("Pod edge/gw-2", "its proxy is 1.30.4", remedy=gateway.remedy, problem="old")
+
+    (cause,) = found(DP002=(gateway,), IG001=(pod,))
+
+    assert cause.checks == ("IG001", "DP002")
+
+
 def test_different_problems_of_one_check_are_different_causes() -> None:
     assert len(found(DP002=(old("web"), old("api", "1.29.1")))) == 2
 

@@ -60,6 +60,14 @@ def test_equal_findings_share_a_block() -> None:
     assert sum(line.startswith("    seen") for line in found) == 1
 
 
+def test_equal_findings_say_how_many_objects_were_verified() -> None:
+    pods = (old("web"), old("api"))
+
+    found = lines(Outcome("DP002", FAIL, findings=pods, basis="14 sidecars, 1 Job pod"))
+
+    assert "✗ DP002 2 of 14 sidecars run 1.30.4 (expected 1.31.0)" in found
+
+
 def test_many_objects_are_cut_and_counted_unless_all_are_requested() -> None:
     pods = tuple(old(f"app-{n}") for n in range(OBJECTS + 5))
     outcome = Outcome("DP002", FAIL, findings=pods)

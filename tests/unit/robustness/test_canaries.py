@@ -33,7 +33,19 @@ FORMS = {
     "private key": f"-----BEGIN PRIVATE KEY-----\n{CANARY}\n-----END PRIVATE KEY-----",
 }
 # what only texts that people read may contain
-SAID = {**FORMS, "assignment": f"password={CANARY}", "json": f'{{"token": "{CANARY}"}}'}
+SAID = {
+    **FORMS,
+    "assignment": f"password={CANARY}",
+    "json": f'{{"token": "{CANARY}"}}',
+    "quoted words": f"client-secret 'a {CANARY}'",
+    "json within a text": f'{{\\"token\\": \\"a {CANARY}\\"}}',
+    "name and value": f'{{"name": "DB_PASSWORD", "value": "a {CANARY}"}}',
+    "flag": f"--client-secret {CANARY}",
+    "header of several words": f'Authorization: Digest username="x", response="{CANARY}"',
+    "cookie": f"Cookie: a=b; c={CANARY}",
+    "fragment of a url": f"https://example.test/#access_token={CANARY}",
+    "password with a slash": f"postgres://user:a/{CANARY}@example.test/db",
+}
 # a value of an option, right or wrong
 GIVEN = {**SAID, "wrong scheme": f"htp:/user:{CANARY}@example.test"}
 

@@ -71,6 +71,23 @@ def test_virtual_services_for_other_clients_or_hosts_do_not(other: VirtualServic
     assert list(domains([virtual_service("a", export_to=(".",)), other])) == []
 
 
+def test_the_mesh_config_says_which_sidecars_see_objects_without_export() -> None:
+    full = "web.shop.svc.cluster.local"
+    services = [virtual_service("a"), virtual_service("b", full, namespace="x")]
+
+    assert list(domains(services, default_export=(".",))) == []
+    assert len(list(domains([*services, virtual_service("c")], default_export=(".",)))) == 1
+
+
+def test_short_names_are_completed_with_the_clusters_domain() -> None:
+    full = "web.shop.svc.example.org"
+    services = [virtual_service("a"), virtual_service("b", full)]
+    rules = [rule("a", "v1"), rule("b", "v1", host=full)]
+
+    assert [each.name for each in domains(services, "example.org")] == [full]
+    assert [each.name for each in subsets(rules, "example.org")] == [f"{full} subset v1"]
+
+
 def test_a_subset_that_two_rules_of_one_host_define_conflicts() -> None:
     assert list(subsets([rule("a", "v1", "v2"), rule("b", "v2")])) == [
         ObjectConflict(

@@ -94,10 +94,14 @@ def test_a_request_is_the_limit_or_the_default() -> None:
             {"requests": {"cpu": "100m"}, "limits": {"cpu": "2"}},
         ),
         ({"type": "Pod", "max": {"cpu": "1"}}, {"limits": {"cpu": "2"}}),
+        # the sidecar requests 100m without a limit
+        ({"default": {"cpu": "50m"}}, {"requests": {"cpu": "100m"}}),
     ],
 )
 def test_a_limit_is_broken(item: Any, container: Any) -> None:
-    assert list(broken_limits(pod(container), limit_range(**item)))
+    limit = limit_range(**item)
+
+    assert list(broken_limits(defaulted(pod(container), [limit]), limit))
 
 
 @pytest.mark.parametrize(
@@ -110,10 +114,14 @@ def test_a_limit_is_broken(item: Any, container: Any) -> None:
             {"requests": {"cpu": "100m"}, "limits": {"cpu": "2"}},
         ),
         ({"type": "PersistentVolumeClaim", "max": {"storage": "1Gi"}}, {}),
+        ({"default": {"cpu": "200m"}}, {"requests": {"cpu": "100m"}}),
+        ({"default": {"cpu": "50m"}}, {"requests": {"cpu": "100m"}, "limits": {"cpu": "1"}}),
     ],
 )
 def test_a_limit_is_kept(item: Any, container: Any) -> None:
-    assert not list(broken_limits(pod(container), limit_range(**item)))
+    limit = limit_range(**item)
+
+    assert not list(broken_limits(defaulted(pod(container), [limit]), limit))
 
 
 SMALL = {"requests": {"cpu": "100m"}, "limits": {"cpu": "1"}}
@@ -152,6 +160,22 @@ def test_a_quota_of_limits_requires_them_of_every_container() -> None:
     assert found == ["must specify limits.cpu for: c1"]
 
 
+def test_resources_of_the_pod_replace_those_of_its_containers() -> None:
+    whole = pod(SMALL, {}, requests={"cpu": "500m"}, limits={"cpu": "2"})
+
+    assert usage(whole)["requests.cpu"] == amount("500m")
+    assert not list(missing(quota({"limits.cpu": "4"}), whole))
+
+
+NOT_HIGH = {
+    "scopeSelector": {
+        "matchExpressions": [
+            {"scopeName": "PriorityClass", "operator": "NotIn", "values": ["high"]}
+        ]
+    }
+}
+
+
 @pytest.mark.parametrize(
     ("spec", "more", "counts"),
     [
@@ -170,6 +194,8 @@ def test_a_quota_of_limits_requires_them_of_every_container() -> None:
             {"priorityClass": "low"},
             False,
         ),
+        (NOT_HIGH, {}, True),
+        (NOT_HIGH, {"priorityClass": "high"}, False),
     ],
 )
 def test_a_quota_counts_the_pods_of_its_scopes(spec: Any, more: Any, counts: bool) -> None:

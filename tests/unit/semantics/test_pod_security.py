@@ -112,6 +112,26 @@ def test_the_level_is_the_namespaces(labels: dict[str, str], level: tuple[str, i
     assert enforced(labels) == level
 
 
+@pytest.mark.parametrize(
+    ("pinned", "kubernetes", "minor"),
+    [
+        ("latest", "v1.33.4", 33),
+        ("v1.30", "v1.33.4", 30),
+        ("v1.99", "v1.33.4-eks-1a2b3c", 33),
+        ("latest", "", None),
+    ],
+)
+def test_the_api_server_has_no_newer_policy(
+    pinned: str, kubernetes: str, minor: int | None
+) -> None:
+    labels = {
+        "pod-security.kubernetes.io/enforce": "baseline",
+        "pod-security.kubernetes.io/enforce-version": pinned,
+    }
+
+    assert enforced(labels, kubernetes) == ("baseline", minor)
+
+
 def test_the_words_name_the_containers_that_the_injector_adds() -> None:
     init = {"name": "istio-init", "injected": True, "security": {"privileged": True}}
     found = msgspec.convert({"workload": "", "containers": [init, {"name": "app"}]}, NewPod)

@@ -2,10 +2,13 @@
 
 import msgspec
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from meshgate.semantics.selectors import selects
+from meshgate.semantics.selectors import Fronting, fronts, selects
 from meshgate.semantics.webhooks import injection_enabled
-from meshgate.snapshot.kubernetes import LabelSelector, Requirement
+from meshgate.snapshot.kubernetes import LabelSelector, Metadata, Requirement, Service, ServiceSpec
+from tests.support.builders import pod
 from tests.support.webhook_builders import namespace, row
 
 LABELS = {"app": "web", "tier": ""}
@@ -61,3 +64,30 @@ def test_who_asks_for_sidecars(labels: dict[str, str], asks: bool) -> None:
 
 def test_namespaces_that_istiod_ignores_do_not_ask() -> None:
     assert injection_enabled([namespace("kube-system", injection="enabled")]) == []
+
+
+NAMESPACES = st.sampled_from(("shop", "bank"))
+SOME_LABELS = st.dictionaries(st.sampled_from("abc"), st.sampled_from("xy"), max_size=3)
+
+
+@given(st.lists(st.tuples(NAMESPACES, SOME_LABELS), max_size=8), NAMESPACES, SOME_LABELS)
+def test_the_services_of_a_pod_are_those_that_select_it(
+    selectors: list[tuple[str, dict[str, str]]], where: str, labels: dict[str, str]
+) -> None:
+    services = [
+        Service(
+            metadata=Metadata(name=f"s-{number}", namespace=each),
+            spec=ServiceSpec(selector=selector or None),
+        )
+        for number, (each, selector) in enumerate(selectors)
+    ]
+    behind = pod("web-1", where, labels=labels)
+
+    found = Fronting(services).services(behind)
+
+    assert sorted(each.metadata.name for each in found) == [
+        f"s-{number}"
+        for number, (each, selector) in enumerate(selectors)
+        if each == where and selector and selector.items() <= labels.items()
+    ]
+    assert all(fronts(each, behind) for each in found)

@@ -4,6 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from meshgate.semantics.protocols import protocol
 from meshgate.semantics.workloads import (
     Port,
     ambient,
@@ -174,3 +175,32 @@ def test_whatever_changes_between_shards_what_stays_is_in_exactly_one(
 
     assert len(seen) == len(set(seen))
     assert {f"shop/web-{number}:8080" for number in before & after} <= set(seen)
+
+
+def test_the_pods_of_an_argo_rollout_belong_to_the_rollout() -> None:
+    owner = Owner(kind="ReplicaSet", name="web-5d9f", controller=True)
+    labels = {"rollouts-pod-template-hash": "5d9f"}
+
+    assert workload(pod("web-5d9f-x", owner=owner, labels=labels)) == "Rollout web"
+    assert workload(pod("web-5d9f-x", owner=owner)) == "ReplicaSet web-5d9f"
+
+
+@pytest.mark.parametrize(
+    ("name", "app_protocol", "expected"),
+    [
+        ("http-web", "", "http"),
+        ("HTTP", "", "http"),
+        ("grpc-web-x", "", "grpc-web"),
+        ("web", "", ""),
+        ("", "kubernetes.io/h2c", "http2"),
+        ("", "kubernetes.io/wss", "https"),
+        ("", "http-custom", "http"),
+        # the protocol comes before the name
+        ("http", "tcp", "tcp"),
+        ("http", "example.com/own", ""),
+    ],
+)
+def test_the_protocol_of_a_port(name: str, app_protocol: str, expected: str) -> None:
+    port = ServicePort(name=name, port=5432, app_protocol=app_protocol)
+
+    assert protocol(port) == expected

@@ -6,7 +6,6 @@ import pytest
 
 from meshgate.collect.readers import reader
 from meshgate.snapshot.items import (
-    GROUPS,
     ISTIOD,
     ITEMS,
     KINDS,
@@ -16,6 +15,7 @@ from meshgate.snapshot.items import (
     expand,
     requires,
 )
+from meshgate.snapshot.sources import GROUPS
 
 
 def test_a_source_brings_what_it_requires() -> None:

@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
-from meshgate.snapshot.items import GROUPS, expand
+from meshgate.snapshot.items import expand
 from meshgate.snapshot.model import Gap
+from meshgate.snapshot.sources import GROUPS
 from meshgate.snapshot.store import FORMAT, UnusableSnapshot, load
 
 FIRST = {
@@ -57,6 +58,23 @@ def test_kinds_that_the_first_schema_did_not_know_are_read_where_routing_was(
     assert {"tcp_routes", "udp_routes", "listener_sets"} <= set(with_routing.read)
     assert without.read == ("injector_configs", "pods")
     assert set(expand(GROUPS["routing"])) <= set(with_routing.read)
+
+
+@pytest.mark.parametrize(
+    ("item", "others"),
+    [
+        ("ingress", {"mesh_configs", "definitions"}),
+        ("ambient_index", {"service_entries"}),
+        ("settings", {"gateway_classes", "listener_sets"}),
+    ],
+)
+def test_what_checks_read_since_then_does_not_make_a_recording_unknown(
+    tmp_path: Path, item: str, others: set[str]
+) -> None:
+    second = {**FIRST, "shadow": {}, "gaps": [], "contacts": {}, "read": [item]}
+    found = load(written(tmp_path / "second.json.gz", second, schema=2))
+
+    assert set(found.read) == {item, *others}
 
 
 @pytest.mark.parametrize("body", [[], 7, {"gaps": [{}]}, {"gaps": 3}, {"pair": 5}, {}, None])

@@ -8,8 +8,8 @@ import msgspec
 from meshgate.collect.api import Api
 from meshgate.collect.shadow.proxies import Proxy
 from meshgate.snapshot.base import Base
-from meshgate.snapshot.items import Kind
 from meshgate.snapshot.kubernetes import Metadata
+from meshgate.snapshot.sources import Kind
 
 # The group, resource, namespace and name of an object.
 Key = tuple[str, str, str, str]

@@ -17,8 +17,8 @@ from cryptography.x509.oid import NameOID
 from meshgate.collect.api import Api
 from meshgate.collect.errors import ReadError
 from meshgate.snapshot.base import Base
-from meshgate.snapshot.items import Kind
 from meshgate.snapshot.kubernetes import Metadata
+from meshgate.snapshot.sources import Kind
 
 # The group, resource, namespace and name of an object.
 Key = tuple[str, str, str, str]

@@ -23,9 +23,14 @@ from meshgate.collect.shadow.running import RunningMesh
 from meshgate.collect.workloads import WORKLOADS
 from meshgate.semantics.workloads import PROXY
 from meshgate.snapshot.base import Base
-from meshgate.snapshot.items import Kind
-from meshgate.snapshot.offline_bundle import Given, Listed, OfflineBundle
+from meshgate.snapshot.offline_bundle import (
+    SOURCE_ANNOTATIONS,
+    Given,
+    Listed,
+    OfflineBundle,
+)
 from meshgate.snapshot.redact import REDACTED, is_credential, text
+from meshgate.snapshot.sources import Kind
 
 # The version and kind of every built-in resource.
 _BUILT_IN = {
@@ -72,9 +77,10 @@ _METADATA = (
     *("name", "namespace", "labels", "uid", "generation", "resourceVersion"),
     *("creationTimestamp", "deletionTimestamp", "ownerReferences"),
 )
-# Annotations that a version of istiod reads.
+# Annotations that a version of istiod reads, and those that say where an object comes from.
 _ANNOTATIONS = re.compile(
     r".*istio\.io/.*|gateway\.networking\.k8s\.io/.*|kubernetes\.io/ingress.*"
+    r"|" + "|".join(map(re.escape, SOURCE_ANNOTATIONS))
 )
 
 # Annotations of pods that an injector reads.

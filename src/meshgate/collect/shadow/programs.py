@@ -21,4 +21,6 @@ class Programs(Simulation):
         if not settings.simulation.istiod:
             return None
         target = settings.criteria.target_version or ""
+        if settings.simulation.rollback:
+            target = ""  # the check compares it with the release that ran before
         return cls(**vars(settings.simulation), version=target)

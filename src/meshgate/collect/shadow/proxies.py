@@ -11,9 +11,10 @@ from typing import Any
 import msgspec
 
 from meshgate.collect.api import Api
+from meshgate.semantics.node_agents import ZTUNNEL
 from meshgate.semantics.workloads import PROXY
 from meshgate.snapshot.base import Base
-from meshgate.snapshot.items import Kind
+from meshgate.snapshot.sources import Kind
 
 # How many proxies of a class are tried until one can be simulated.
 TRIES = 3
@@ -124,7 +125,9 @@ class Proxy(msgspec.Struct, frozen=True):
 
 
 def read(api: Api, mesh: Mapping[str, Any], version: str) -> tuple[Proxy, ...]:
-    """Return the proxy of every running pod, with the metadata that it sends after the upgrade.
+    """Return the Envoy of every running pod, with the metadata that it sends after the upgrade.
+
+    ztunnel is not an Envoy: istiod sends it workloads and policies, and nothing that Envoy reads.
 
     Args:
         api: the cluster's API server.
@@ -132,7 +135,7 @@ def read(api: Api, mesh: Mapping[str, Any], version: str) -> tuple[Proxy, ...]:
         version: the target's version.
 
     Returns:
-        One per pod with a proxy that runs and has an address.
+        One per pod with an Envoy that runs and has an address.
 
     Raises:
         ReadError: pods or nodes cannot be listed.
@@ -148,7 +151,13 @@ def read(api: Api, mesh: Mapping[str, Any], version: str) -> tuple[Proxy, ...]:
         if pod.status.phase == "Running" and pod.status.pod_ip
         for container in (*pod.spec.containers, *pod.spec.init_containers)
         if container.name == PROXY and container.args[:1] == ("proxy",)
+        if _role(container.args) != ZTUNNEL
     )
+
+
+def _role(args: Sequence[str]) -> str:
+    """Return the type of proxy in its arguments: sidecar, router, waypoint or ztunnel."""
+    return next((word for word in args[1:2] if not word.startswith("-")), "sidecar")
 
 
 def _proxy(
@@ -170,7 +179,6 @@ def _proxy(
     name, namespace = pod.metadata.name, pod.metadata.namespace
     labels = {key: value for key, value in pod.metadata.labels.items() if key not in _GENERATION}
     variables = {variable.name: variable.value for variable in container.env}
-    role = next((word for word in container.args[1:2] if not word.startswith("-")), "sidecar")
     metadata = {
         **_environment_metadata(variables),
         "ANNOTATIONS": pod.metadata.annotations,
@@ -189,7 +197,7 @@ def _proxy(
         name,
         namespace,
         labels,
-        "~".join((role, pod.status.pod_ip, f"{name}.{namespace}", names)),
+        "~".join((_role(container.args), pod.status.pod_ip, f"{name}.{namespace}", names)),
         f"{workload}.{namespace}",
         metadata,
         _locality(labels, node),

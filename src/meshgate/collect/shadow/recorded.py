@@ -12,8 +12,8 @@ import msgspec
 from meshgate.collect.errors import ReadError
 from meshgate.semantics.config_diff import Resources
 from meshgate.semantics.injection import Shape
-from meshgate.snapshot.items import Kind
 from meshgate.snapshot.offline_bundle import Listed, OfflineBundle
+from meshgate.snapshot.sources import Kind
 
 _PATH = re.compile(
     r"/(?:api/v1|apis/(?P<group>[\w.-]+)/(?P<version>\w+))"

@@ -7,7 +7,6 @@ Nothing is applied: the target reads the cluster through the read-only API, and 
 contacted.
 """
 
-import tempfile
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -24,10 +23,12 @@ from meshgate.collect.shadow.recorded import RecordedCluster, RecordedRunningMes
 from meshgate.collect.shadow.running import RunningMesh
 from meshgate.collect.shadow.validation import (
     PARALLEL,
+    Accepted,
     SimulatedClass,
     Validator,
     check_deadline,
 )
+from meshgate.collect.temporary import temporary_folder
 from meshgate.deadline import Deadline, concurrently
 from meshgate.probe import admission, ads
 from meshgate.semantics.config_diff import changes, resources
@@ -46,6 +47,7 @@ def simulate_live(
     options: Programs,
     istio_namespace: str,
     progress: Progress = lambda words: None,
+    accepted: Accepted | None = None,
 ) -> Shadow:
     """Simulate the upgrade of a running mesh.
 
@@ -55,6 +57,7 @@ def simulate_live(
         options: the target's programs and manifests, and the limits.
         istio_namespace: the namespace of istiod.
         progress: receives one sentence per step.
+        accepted: configurations that the target's Envoy need not validate again.
 
     Returns:
         The result for every class of proxies and every injection-enabled namespace, redacted.
@@ -63,11 +66,14 @@ def simulate_live(
         ReadError: a program or the manifests cannot be used, the deadline passed, or no proxy is
             connected.
     """
-    return Simulation(api, current, options, istio_namespace, progress).run()
+    return Simulation(api, current, options, istio_namespace, progress, accepted).run()
 
 
 def simulate_recorded(
-    snapshot: Snapshot, options: Programs, progress: Progress = lambda words: None
+    snapshot: Snapshot,
+    options: Programs,
+    progress: Progress = lambda words: None,
+    accepted: Accepted | None = None,
 ) -> Shadow:
     """Simulate the upgrade of a mesh that was captured with its offline bundle.
 
@@ -75,6 +81,7 @@ def simulate_recorded(
         snapshot: a snapshot taken with `meshgate capture --for-shadow`.
         options: the target's programs and manifests, and the limits.
         progress: receives one sentence per step.
+        accepted: as for `simulate_live`.
 
     Returns:
         The same as `simulate_live`, and which objects were recorded incompletely (`cut`).
@@ -94,6 +101,7 @@ def simulate_recorded(
         options,
         snapshot.expectations.istio_namespace,
         progress,
+        accepted,
     )
     # A recording has no leader, so the target requests the ConfigMaps of leader election.
     refused = tuple(each for each in simulated.refused if "/configmaps" not in each)
@@ -113,6 +121,7 @@ class Simulation:
         options: the target's programs and manifests, and the limits.
         istio_namespace: the namespace of istiod.
         progress: receives one sentence per step.
+        accepted: configurations that the target's Envoy need not validate again.
 
     Raises:
         ReadError: the manifests or the objects of the cluster cannot be read.
@@ -125,7 +134,9 @@ class Simulation:
         options: Programs,
         istio_namespace: str,
         progress: Progress,
+        accepted: Accepted | None = None,
     ) -> None:
+        self._accepted = accepted
         self._api = api
         self._running_mesh = running_mesh
         self._options = options
@@ -187,9 +198,9 @@ class Simulation:
     ) -> list[ProxyClass]:
         options = self._options
         self._progress(f"validating {len(simulated)} configurations with Envoy {version}")
-        with tempfile.TemporaryDirectory(prefix="meshgate-") as folder:
-            program = envoy.Envoy(options.envoy, Path(folder), options.timeout, options.memory)
-            validator = Validator(program, self._deadline)
+        with temporary_folder() as folder:
+            program = envoy.Envoy(options.envoy, folder, options.timeout, options.memory)
+            validator = Validator(program, self._deadline, self._accepted)
             results = validator.validated(simulated)
             first_proxies = {members[0].key: members[0] for members in classes}
             return self._attribute_rejections(validator, first_proxies, results)

@@ -11,7 +11,6 @@ import re
 import signal
 import socket
 import subprocess
-import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -27,6 +26,7 @@ from meshgate.collect.facade import Facade
 from meshgate.collect.facade_changes import Changed
 from meshgate.collect.shadow.manifests import Key, Rendered, placeholder_secrets, rendered
 from meshgate.collect.shadow.processes import guarded
+from meshgate.collect.temporary import temporary_folder
 from meshgate.deadline import Deadline
 
 # Disable everything that writes or reads Secrets.  Leader election stays enabled: without it the
@@ -136,10 +136,10 @@ class Launch(msgspec.Struct, frozen=True, kw_only=True):
         facade = Facade(api, Changed(shown, hidden))
         with (
             facade.serving(),
-            tempfile.TemporaryDirectory(prefix="meshgate-") as home,
+            temporary_folder() as home,
             httpx.Client(trust_env=False, timeout=self.timeout) as client,
         ):
-            kubeconfig = Path(home, "kubeconfig")
+            kubeconfig = home / "kubeconfig"
             kubeconfig.write_text(facade.kubeconfig())
             kubeconfig.chmod(0o600)
             http, discovery, monitoring = _free_ports(3)
@@ -150,7 +150,7 @@ class Launch(msgspec.Struct, frozen=True, kw_only=True):
                 *("--secureGRPCAddr", "", "--httpsAddr", "", "--ctrlz_port", "0"),
                 *("--log_output_level", "default:warn"),
             ]
-            log = Path(home, "log")
+            log = home / "log"
             if not os.access(self.program, os.X_OK):
                 raise ReadError(
                     f"the target's istiod {self.program} does not exist or is not executable",
@@ -168,8 +168,8 @@ class Launch(msgspec.Struct, frozen=True, kw_only=True):
                 if process.poll() is not None:
                     raise _ended(process, log)
 
-    def _environment(self, home: str) -> dict[str, str]:
-        own = {"POD_NAMESPACE": self.istio_namespace, "HOME": home, "PATH": ""}
+    def _environment(self, home: Path) -> dict[str, str]:
+        own = {"POD_NAMESPACE": self.istio_namespace, "HOME": str(home), "PATH": ""}
         if self.memory:
             # Go collects garbage well before istiod reaches the limit.
             own["GOMEMLIMIT"] = f"{self.memory * 3 // 4}MiB"
@@ -179,7 +179,7 @@ class Launch(msgspec.Struct, frozen=True, kw_only=True):
 
 @contextmanager
 def _process(
-    command: list[str], environment: dict[str, str], home: str, log: Path
+    command: list[str], environment: dict[str, str], home: Path, log: Path
 ) -> Iterator["subprocess.Popen[bytes]"]:
     try:
         with log.open("wb") as output:

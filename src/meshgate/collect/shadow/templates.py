@@ -16,8 +16,8 @@ from meshgate.collect.shadow.target import Running
 from meshgate.collect.workloads import WORKLOADS
 from meshgate.probe import admission
 from meshgate.snapshot.base import Base
-from meshgate.snapshot.items import Kind
 from meshgate.snapshot.shadow import TemplateReview
+from meshgate.snapshot.sources import Kind
 
 
 class _Name(Base, frozen=True):

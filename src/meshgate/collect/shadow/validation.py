@@ -1,12 +1,14 @@
 """Ask the target's Envoy which configurations it rejects: in batches, then one by one."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Protocol
 
 import msgspec
 
 from meshgate.collect.errors import ReadError
 from meshgate.collect.shadow.batches import Batch, batches
 from meshgate.collect.shadow.envoy import Assembled, Assembler, Envoy
+from meshgate.collect.shadow.fingerprint import Fingerprints
 from meshgate.deadline import Deadline, concurrently
 from meshgate.probe import ads
 from meshgate.snapshot.shadow import ProxyClass, Refusal
@@ -37,17 +39,29 @@ def check_deadline(deadline: Deadline) -> None:
         )
 
 
+class Accepted(Protocol):
+    """The fingerprints of configurations that this Envoy has accepted, in this run or before."""
+
+    def __contains__(self, fingerprint: str) -> bool:
+        """Return whether it has accepted such a configuration."""
+
+    def add(self, fingerprint: str) -> None:
+        """Remember that it has."""
+
+
 class Validator:
     """Finds out what the target's Envoy rejects.
 
     Args:
         envoy: the target's Envoy.
         deadline: when to give up.
+        accepted: configurations that need not be validated again; None to validate all.
     """
 
-    def __init__(self, envoy: Envoy, deadline: Deadline) -> None:
+    def __init__(self, envoy: Envoy, deadline: Deadline, accepted: Accepted | None = None) -> None:
         self._envoy = envoy
         self._deadline = deadline
+        self._accepted = accepted
 
     def validated(self, simulated: Sequence[SimulatedClass]) -> list[ProxyClass]:
         """Return the result of each class with what Envoy rejects of its configuration.
@@ -62,18 +76,30 @@ class Validator:
             for position, each in enumerate(simulated)
             if each.configuration
         }
-        positions = list(assembled)
+        fingerprints = self._fingerprints(assembled)
+        known = {each for each, name in fingerprints.items() if name in (self._accepted or ())}
+        positions = [each for each in assembled if each not in known]
 
         def alone(position: int) -> ProxyClass:
             return self._validated(simulated[position].result, assembled[position])
 
-        together, rest = batches(list(assembled.values()))
+        together, rest = batches([assembled[each] for each in positions])
         accepted = concurrently(self._accepts, together, PARALLEL)
         for batch, fine in zip(together, accepted, strict=True):
             rest += [] if fine else batch.members
         remaining = [positions[each] for each in sorted(rest)]
         found = dict(zip(remaining, concurrently(alone, remaining, PARALLEL), strict=True))
+        for position, name in fingerprints.items():
+            result = found.get(position)
+            if self._accepted is not None and not (result and (result.refusals or result.error)):
+                self._accepted.add(name)
         return [found.get(position, each.result) for position, each in enumerate(simulated)]
+
+    def _fingerprints(self, assembled: Mapping[int, Assembled]) -> dict[int, str]:
+        if self._accepted is None:
+            return {}
+        of = Fingerprints().of
+        return {position: of(configuration) for position, configuration in assembled.items()}
 
     def rejects(self, configuration: Assembled, part: str) -> bool:
         """Return whether Envoy rejects one part of a configuration, as named in a Refusal."""

@@ -137,6 +137,13 @@ class AdmissionControl:
     @property
     def uninjected(self) -> list[Finding]:
         """Namespaces and pods that enable injection but would not get exactly one sidecar."""
+        return [
+            finding for each, labels in self.samples for finding in self._uninjected(each, labels)
+        ]
+
+    @cached_property
+    def samples(self) -> list[tuple[Namespace, Mapping[str, str]]]:
+        """The namespaces and labels of sample pods; raises NotApplicable if there are none."""
         namespaces = self._evidence.namespaces
         samples: list[tuple[Namespace, Mapping[str, str]]] = [
             (each, SAMPLE_LABELS)
@@ -147,7 +154,7 @@ class AdmissionControl:
         samples += self.webhooks.opted_in(namespaces, self._evidence.pods)
         if not samples:
             raise NotApplicable("no namespace and no pod enables injection")
-        return [finding for each, labels in samples for finding in self._uninjected(each, labels)]
+        return samples
 
     def _uninjected(self, namespace: Namespace, labels: Mapping[str, str]) -> Iterator[Finding]:
         subject = f"Namespace {namespace.metadata.name}"

@@ -51,6 +51,11 @@ class AnalyzeMessages:
             )
 
     @property
+    def namespaces(self) -> int:
+        """How many namespaces were analyzed."""
+        return len(self._evidence.namespaces)
+
+    @property
     def left_out(self) -> str:
         """A note about the messages that are omitted; empty if there are none."""
         omitted = [m for m in self._evidence.analysis.messages if _from_no_secrets(m)]

@@ -203,12 +203,12 @@ class Authority:
                 transient=True,
                 problem="no-root" if namespace not in roots else "other-roots",
             )
-            for namespace in self._concerned
+            for namespace in self.namespaces
             if fingerprint(roots.get(namespace, "").encode()) != wanted
         ]
 
     @property
-    def _concerned(self) -> list[str]:
+    def namespaces(self) -> list[str]:
         """Namespaces of this mesh that enable injection, or that contain a proxy.
 
         istiod writes no ConfigMap where discoverySelectors leave a namespace out.
@@ -226,6 +226,11 @@ class Authority:
                 and not own.is_foreign(pod)
             }
         )
+
+    @property
+    def issuers(self) -> int:
+        """How many roots and intermediates were looked at."""
+        return len(list(self._issuers()))
 
     @property
     def expiring(self) -> list[Finding]:

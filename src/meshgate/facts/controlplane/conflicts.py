@@ -33,7 +33,8 @@ def _reported(kind: str, found: Mapping[str, Conflict], remedy: str) -> Iterator
 
 def in_objects(evidence: Evidence) -> Iterator[Finding]:
     """Yield conflicts that the objects prove, whatever istiod reports now."""
-    for each in semantics.subsets(evidence.destination_rules):
+    own = evidence.own_mesh
+    for each in semantics.subsets(evidence.destination_rules, own.cluster_domain):
         yield _found("Host", each, "name the subset once in the DestinationRules of this host")
     for each in semantics.inbound(evidence.pods, evidence.services):
         yield _found("Listener", each, "declare the port with one protocol in these Services")
@@ -45,9 +46,11 @@ def possible(evidence: Evidence) -> Iterator[Finding]:
     A `Sidecar` resource can hide one of them, and addresses that istiod allocates can separate
     them where sidecars capture DNS.
     """
-    for each in semantics.domains(evidence.virtual_services):
+    own, services = evidence.own_mesh, evidence.virtual_services
+    exports = own.default_exports
+    for each in semantics.domains(services, own.cluster_domain, exports.virtual_services):
         yield _found("Domain", each, "merge these VirtualServices")
-    for each in semantics.outbound(evidence.service_entries):
+    for each in semantics.outbound(evidence.service_entries, exports.services):
         yield _found("Listener", each, "set addresses in these ServiceEntries")
 
 

@@ -48,15 +48,21 @@ class MeshConfigs:
 
     # --- remote clusters ------------------------------------------------------------------------
 
+    @cached_property
+    def remote_clusters(self) -> frozenset[str]:
+        """The remote clusters that a replica names; raises NotApplicable if there are none."""
+        found = frozenset(name for _, replica in self._answering() for name in replica.clusters)
+        if not found:
+            raise NotApplicable("istiod reads no remote cluster")
+        return found
+
     @property
     def unsynced(self) -> list[Finding]:
         """Remote clusters whose objects a replica of istiod has not read.
 
         Raises NotApplicable if istiod reads no other cluster.
         """
-        replicas = [replica for _, replica in self._answering()]
-        if not any(each.clusters for each in replicas):
-            raise NotApplicable("istiod reads no remote cluster")
+        _ = self.remote_clusters
         return [
             Finding(
                 f"Cluster {cluster}",
@@ -66,7 +72,7 @@ class MeshConfigs:
                 transient=status == "syncing",
                 problem="not-synced",
             )
-            for replica in replicas
+            for _, replica in self._answering()
             for cluster, status in sorted(replica.clusters.items())
             if status != "synced"
         ]
@@ -79,11 +85,18 @@ class MeshConfigs:
 
         Raises NotApplicable if no policy and no Telemetry names a provider.
         """
-        if not self._named_by_policies and not self._named_by_telemetries:
-            raise NotApplicable("no AuthorizationPolicy and no Telemetry names a provider")
+        _ = self.named_providers
         return self._missing(
             self._named_by_policies, "denies every request that it matches with 403"
         )
+
+    @property
+    def named_providers(self) -> set[str]:
+        """The providers that a policy or a Telemetry names; NotApplicable without any."""
+        named = (*self._named_by_policies.values(), *self._named_by_telemetries.values())
+        if not named:
+            raise NotApplicable("no AuthorizationPolicy and no Telemetry names a provider")
+        return set().union(*named)
 
     @property
     def missing_telemetry_providers(self) -> list[Finding]:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from datetime import timedelta
+from functools import cached_property
 
 from meshgate.facts.controlplane.conflicts import in_objects, possible, reported
 from meshgate.facts.controlplane.control_plane import INSTALL, ControlPlane
@@ -179,7 +180,16 @@ class Numbers:
     @property
     def failing(self) -> list[Finding]:
         """Replicas that were killed for their memory, keep restarting, or are close to a kill."""
-        died = [
+        # a replica that died may have no metrics: it is reported anyway
+        return self._died or [
+            finding
+            for pod, metrics in self._replicas
+            for finding in self._memory(pod, metrics, TOO_MUCH, 1e9)
+        ]
+
+    @cached_property
+    def _died(self) -> list[Finding]:
+        return [
             finding
             for pod in self._control_plane.replicas
             for status in discovery(pod)
@@ -188,25 +198,23 @@ class Numbers:
                 *self._restarted(pod, status, often=True),
             )
         ]
-        # a replica that died may have no metrics: it is reported anyway
-        return died or [
-            finding
-            for pod, metrics in self._replicas
-            for finding in self._memory(pod, metrics, TOO_MUCH, 1e9)
-        ]
 
     @property
     def restarted(self) -> list[Finding]:
         """Replicas that restarted within the last day, use much memory, or were killed before."""
-        return [
+        found = [
             finding
-            for pod, metrics in self._replicas
+            for pod in self._control_plane.replicas
+            for status in discovery(pod)
             for finding in (
-                *(each for on in discovery(pod) for each in self._killed(pod, on, recent=False)),
-                *(each for on in discovery(pod) for each in self._restarted(pod, on, often=False)),
-                *self._memory(pod, metrics, MUCH, TOO_MUCH),
+                *self._killed(pod, status, recent=False),
+                *self._restarted(pod, status, often=False),
             )
         ]
+        if not self._died:
+            for pod, metrics in self._replicas:
+                found += self._memory(pod, metrics, MUCH, TOO_MUCH)
+        return found
 
     def _killed(self, pod: Pod, status: ContainerStatus, *, recent: bool) -> Iterator[Finding]:
         """Report an OOM kill within the last day, or without `recent` the last one before that."""

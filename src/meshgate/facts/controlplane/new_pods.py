@@ -9,9 +9,14 @@ from meshgate.facts.evidence import Evidence
 from meshgate.semantics import pod_security, quotas, workloads
 from meshgate.semantics.pod_resources import Amounts, broken_limits, defaulted
 from meshgate.semantics.quantities import amount, shown
+from meshgate.semantics.webhooks import changing_pods
 from meshgate.snapshot.kubernetes import Limits, Pod
+from meshgate.snapshot.model import WEBHOOKS
 from meshgate.snapshot.new_pods import LimitRange, NewContainer, NewPod, ResourceQuota
 from meshgate.verdict import CouldNotVerify, Finding, NotApplicable
+
+# What a webhook that changes pods can correct.
+CORRECTABLE = ("pod-security", "limit-range")
 
 # As many workloads of a namespace with the same violation are one finding.
 MANY = 4
@@ -37,9 +42,11 @@ class NewPods:
     def refused(self) -> list[Finding]:
         """Workloads whose next pods could not be created.
 
-        Raises CouldNotVerify if an injector did not answer for a workload.
+        Raises CouldNotVerify if an injector did not answer for a workload, or if another webhook
+        may correct what is wrong.
         """
-        found = self._findings(each for each in self.all if _creates(each))
+        created = self._findings(each for each in self.all if _creates(each))
+        found = [each for each in created if not self._changing(each)]
         silent = [each for each in self.all if each.error]
         if silent and not found:
             raise CouldNotVerify(
@@ -48,12 +55,44 @@ class NewPods:
                 "correct the webhook first (see CP007)",
                 transient=True,
             )
+        if not found:
+            self._need_no_change(created)
         return found
 
     @property
     def refused_later(self) -> list[Finding]:
-        """The same for workloads that are scaled to 0 replicas."""
-        return self._findings(each for each in self.all if not _creates(each))
+        """The same for workloads that are scaled to 0 replicas, or that are accepted."""
+        found = self._findings(each for each in self.all if not _creates(each))
+        created = self._findings(each for each in self.all if _creates(each))
+        return [*found, *(each for each in created if self._changing(each))]
+
+    def _need_no_change(self, findings: Iterable[Finding]) -> None:
+        """Raise CouldNotVerify for violations that another webhook may correct, unless accepted."""
+        for finding in findings:
+            changing = self._changing(finding)
+            if changing and WEBHOOKS not in self._evidence.expectations.accepted_unverified:
+                raise CouldNotVerify(
+                    f"{finding.subject}: {finding.seen}; {changing[0]} may correct that when the "
+                    "pod is created",
+                    "pass --dry-run-pods, which asks the API server; or verify it by other means "
+                    f"and pass --accept-unverified={WEBHOOKS}",
+                )
+
+    def _changing(self, finding: Finding) -> list[str]:
+        """Return the other webhooks that may correct what a finding is about.
+
+        A dry run includes them.
+        """
+        if finding.problem not in CORRECTABLE or self._evidence.new_pods.dry_run:
+            return []
+        kind, _, name = finding.subject.partition(" ")
+        namespace = name if kind == "Namespace" else name.partition("/")[0]
+        return [
+            webhook
+            for each in self._evidence.namespaces
+            if each.metadata.name == namespace
+            for webhook in changing_pods(self._evidence.mutating_webhooks, each)
+        ]
 
     @property
     def left_out(self) -> str:
@@ -64,8 +103,11 @@ class NewPods:
 
     def _findings(self, pods: Iterable[NewPod]) -> list[Finding]:
         judged = [each for each in pods if not each.error]
+        dry_run = self._evidence.new_pods.dry_run
         found = [finding for each in judged for finding in self._of(each)]
-        return [*found, *self._insecure(judged), *self._together(judged)]
+        # where the API server answered, its word on Pod Security counts
+        insecure = () if dry_run else self._insecure(judged)
+        return [*found, *insecure, *self._together(judged)]
 
     def _of(self, pod: NewPod) -> Iterator[Finding]:
         namespace = _namespace(pod)
@@ -85,7 +127,7 @@ class NewPods:
                 "correct the pod template or the policy that is named",
             )
         complete = defaulted(pod, self._ranges.get(namespace, ()))
-        for limit in self._ranges.get(namespace, ()):
+        for limit in () if self._evidence.new_pods.dry_run else self._ranges.get(namespace, ()):
             if words := list(broken_limits(complete, limit)):
                 name = f"LimitRange {namespace}/{limit.metadata.name}"
                 yield _finding(
@@ -119,7 +161,9 @@ class NewPods:
         found: defaultdict[tuple[str, str, str, bool], list[NewPod]] = defaultdict(list)
         for pod in pods:
             namespace = _namespace(pod)
-            level, minor = pod_security.enforced(labels.get(namespace, {}))
+            level, minor = pod_security.enforced(
+                labels.get(namespace, {}), self._evidence.snapshot.kubernetes_version
+            )
             if level and not pod.refused:
                 violations = pod_security.violations(pod, level, minor)
                 words = "; ".join(f"{each.control} ({each.words})" for each in violations)

@@ -5,10 +5,11 @@ from functools import cached_property
 
 from meshgate.facts.controlplane.control_plane import ControlPlane
 from meshgate.facts.controlplane.proxies import Proxies
+from meshgate.facts.dataplane.pod_findings import target
 from meshgate.facts.evidence import Evidence
 from meshgate.semantics import pods, workloads
 from meshgate.semantics.node_agents import ZTUNNEL, is_supported, kind_of, version_of
-from meshgate.semantics.versions import Version
+from meshgate.semantics.versions import Target, Version
 from meshgate.snapshot.kubernetes import Controller, Pod
 from meshgate.verdict import CouldNotVerify, Finding, NotApplicable
 
@@ -22,7 +23,8 @@ class NodeAgents:
         self._proxies = Proxies(evidence)
 
     @cached_property
-    def _daemon_sets(self) -> list[Controller]:
+    def daemon_sets(self) -> list[Controller]:
+        """Those of the CNI plugin and of ztunnel."""
         return [each for each in self._evidence.daemon_sets if kind_of(each.metadata.labels)]
 
     @cached_property
@@ -41,26 +43,52 @@ class NodeAgents:
     @property
     def broken(self) -> list[Finding]:
         """DaemonSets that are not rolled out, or whose version istiod does not support."""
-        if not self._daemon_sets and not self._ztunnels:
+        if not self.daemon_sets and not self.ztunnels:
             raise NotApplicable("there is no istio-cni or ztunnel DaemonSet")
-        unfinished = [finding for each in self._daemon_sets for finding in self._rollout(each)]
-        try:
-            wrong = [finding for finding, supported in self._other_versions if not supported]
-        except CouldNotVerify:
-            if unfinished:  # they are known without any version
-                return unfinished
-            raise
-        return unfinished + wrong
+        wrong = [finding for finding, supported in self._other_versions if not supported]
+        return self.unfinished + wrong
 
     @property
     def behind(self) -> list[Finding]:
         """DaemonSets of another version that istiod supports: they should be upgraded next."""
         return [finding for finding, supported in self._other_versions if supported]
 
+    def of(self, kind: str) -> list[Controller]:
+        """Return the DaemonSets of one kind, CNI or ZTUNNEL."""
+        return [each for each in self.daemon_sets if kind_of(each.metadata.labels) == kind]
+
+    def not_at_target(self, kind: str) -> list[Finding]:
+        """Return the DaemonSets of one kind that are not rolled out in the target version.
+
+        Without `--target-version` it is istiod's.
+        """
+        wanted = target(self._evidence) or Target(self._istiod)
+        found = [finding for each in self.of(kind) for finding in self._rollout(each)]
+        for each in self.of(kind):
+            version = version_of_set(each)
+            if not wanted.met_by(version):
+                subject = subject_of(each)
+                found.append(
+                    Finding(
+                        subject,
+                        f"is of version {version}",
+                        f"{wanted}",
+                        f"upgrade {subject} to {wanted}",
+                        problem="wrong-version",
+                        about=(("version", str(version)),),
+                    )
+                )
+        return found
+
+    @property
+    def unfinished(self) -> list[Finding]:
+        """DaemonSets that are not rolled out."""
+        return [finding for each in self.daemon_sets for finding in self._rollout(each)]
+
     # --- rollout --------------------------------------------------------------------------------
 
     def _rollout(self, each: Controller) -> Iterator[Finding]:
-        subject = _subject(each)
+        subject = subject_of(each)
         describe = f"kubectl -n {each.metadata.namespace} describe daemonset/{each.metadata.name}"
         status = each.status
         if status is None:
@@ -91,9 +119,9 @@ class NodeAgents:
     # --- versions -------------------------------------------------------------------------------
 
     @cached_property
-    def _ztunnels(self) -> list[Pod]:
+    def ztunnels(self) -> list[Pod]:
         """Active ztunnel pods that no DaemonSet accounts for."""
-        owners = {_subject(each) for each in self._daemon_sets}
+        owners = {subject_of(each) for each in self.daemon_sets}
         return [
             pod
             for pod in self._proxies.promised.values()
@@ -103,26 +131,25 @@ class NodeAgents:
     @cached_property
     def _other_versions(self) -> list[tuple[Finding, bool]]:
         """Agents of another version than istiod, and whether istiod supports that."""
-        return [
-            (self._other(subject, owner, version), is_supported(version, self._istiod))
-            for subject, owner, version in self._versions()
-            if version != self._istiod
-        ]
+        try:
+            return [
+                (self._other(subject, owner, version), is_supported(version, self._istiod))
+                for subject, owner, version in self._versions()
+                if version != self._istiod
+            ]
+        except CouldNotVerify:
+            if self.unfinished:  # that is known without any version
+                return []
+            raise
 
     def _versions(self) -> Iterator[tuple[str, str, Version]]:
         """Each DaemonSet, and each ztunnel without one: its name, its owner and its version."""
-        for each in self._daemon_sets:
+        for each in self.daemon_sets:
             if each.status and each.status.desired_number_scheduled == 0:
                 continue  # it runs nowhere
-            if (version := version_of(each)) is None:
-                raise CouldNotVerify(
-                    f"cannot determine the version of {_subject(each)}: neither its image's tag "
-                    "nor its labels name one",
-                    f"set the label app.kubernetes.io/version on {_subject(each)}",
-                )
-            yield _subject(each), "", version
+            yield subject_of(each), "", version_of_set(each)
         connected = self._proxies.connected
-        for pod in self._ztunnels:
+        for pod in self.ztunnels:
             known = connected.get(f"{pod.metadata.name}.{pod.metadata.namespace}")
             container = workloads.proxy(pod)
             version = (Version.parse(known.istio_version) if known else None) or (
@@ -144,5 +171,17 @@ class NodeAgents:
         )
 
 
-def _subject(each: Controller) -> str:
+def version_of_set(each: Controller) -> Version:
+    """Return the version of a DaemonSet; raise CouldNotVerify if it names none."""
+    if (version := version_of(each)) is None:
+        raise CouldNotVerify(
+            f"cannot determine the version of {subject_of(each)}: neither its image's tag nor its "
+            "labels name one",
+            f"set the label app.kubernetes.io/version on {subject_of(each)}",
+        )
+    return version
+
+
+def subject_of(each: Controller) -> str:
+    """Return `DaemonSet namespace/name`."""
     return f"DaemonSet {each.metadata.namespace}/{each.metadata.name}"

@@ -52,6 +52,11 @@ class Revisions:
         ]
 
     @property
+    def selecting(self) -> int:
+        """How many pods, namespaces and tags select a revision."""
+        return len(self._running) + len(self._enabled) + len(self._tags)
+
+    @property
     def users(self) -> dict[str, list[str]]:
         """What uses each revision: pods, tags, namespaces, and the proxies of other clusters."""
         found: defaultdict[str, list[str]] = defaultdict(list)

@@ -14,15 +14,18 @@ from meshgate.semantics.authorization import (
     Request,
     allows_nothing,
     decide,
-    denies_all_tcp,
     denies_everything,
+    is_dry_run,
+    may_match,
     name,
+    providers,
     selects,
 )
+from meshgate.semantics.layer4 import denied_by_http_rule, not_allowed_by_http_rules
+from meshgate.semantics.selectors import Fronting
 from meshgate.semantics.workloads import Port
 from meshgate.snapshot.istio import AuthorizationPolicy
 from meshgate.snapshot.kubernetes import Pod
-from meshgate.snapshot.model import AMBIENT
 from meshgate.snapshot.mtls import Attempt
 from meshgate.verdict import Finding, NotApplicable
 
@@ -38,11 +41,7 @@ class Authorization:
 
     @cached_property
     def _policies(self) -> list[AuthorizationPolicy]:
-        return [
-            each
-            for each in self._evidence.authorization_policies
-            if each.metadata.annotations.dry_run != "true"
-        ]
+        return [each for each in self._evidence.authorization_policies if not is_dry_run(each)]
 
     @cached_property
     def _answered(self) -> list[tuple[Port, Attempt]]:
@@ -60,8 +59,7 @@ class Authorization:
         Raises NotApplicable if there is no policy and no port denies.
         """
         found = [each for port, mesh in self._answered for each in self._violation(port, mesh)]
-        if not found:
-            self._probes.unverified.need(AMBIENT)
+        found += self._closed_on_tcp()
         if not found and not self._policies:
             raise NotApplicable(
                 "there is no AuthorizationPolicy, and none of "
@@ -74,12 +72,17 @@ class Authorization:
         policies = self._selecting(port.pod)
         decision = decide(policies, self._request(port))
         if mesh.denied and (closed := self._closed(port.pod)):
+            yield _closed_finding(port, closed)
+        elif mesh.denied and decision.allowed is None and (names := self._several(port)):
             yield pod_finding(
                 port.pod,
-                f"{where} admits no client: {closed} denies every request",
-                "a policy that allows at least one client",
-                f"kubectl -n {port.pod.metadata.namespace} get authorizationpolicies",
-                problem="denies-everyone",
+                f"{where} denies what its CUSTOM policies match: they name several providers "
+                f"({', '.join(names)})",
+                "one provider for each workload",
+                "Name one provider in all of them, or set "
+                "PILOT_ENABLE_MULTIPLE_CUSTOM_AUTHZ_PROVIDERS=true on istiod 1.30 or newer.",
+                problem="several-providers",
+                transient=True,
                 port=port.number,
             )
         elif mesh.denied and decision.allowed:
@@ -103,6 +106,14 @@ class Authorization:
                 transient=True,
                 port=port.number,
             )
+
+    def _several(self, port: Port) -> list[str]:
+        """Return the providers of a port's CUSTOM policies that istiod cannot serve together."""
+        custom = [each for each in self._selecting(port.pod) if each.spec.action == "CUSTOM"]
+        names = providers(custom)
+        matching = any(may_match(each, self._request(port)) for each in custom)
+        refuses = self._evidence.own_mesh.refuses_several_providers
+        return names if len(names) > 1 and matching and refuses else []
 
     def _closed(self, pod: Pod) -> str:
         """Return the policy that admits no client by mistake; empty where one may get in.
@@ -144,21 +155,51 @@ class Authorization:
         ]
 
     @property
-    def denied_on_tcp(self) -> list[Finding]:
-        """TCP ports to which a DENY rule about HTTP denies every connection."""
+    def _tcp_ports(self) -> list[Port]:
+        """The ports that a Service declares as TCP and that a sidecar captures."""
+        fronting = Fronting(self._evidence.services)
         return [
-            pod_finding(
-                port.pod,
-                f"port {port.number} is TCP, so {name(policy)} denies every connection to it: "
-                "DENY rules ignore HTTP attributes there",
-                remedy=f"Add the HTTP ports to `to.operation.ports` in {name(policy)}.",
-                problem="denies-tcp",
-                port=port.number,
-            )
+            port
             for port, _ in self._probes.pairs
-            if workloads.is_tcp(port, self._evidence.services)
-            and (policy := denies_all_tcp(self._selecting(port.pod), port.number))
+            if not port.bypass and workloads.is_tcp(port, fronting)
         ]
+
+    def _closed_on_tcp(self) -> Iterator[Finding]:
+        """Report TCP ports that no client can connect to, by a DENY rule about HTTP or for all.
+
+        It needs no probe: policies take effect with the first byte, which the verifier does not
+        send to an unknown protocol.
+        """
+        for port in self._tcp_ports:
+            effect = denied_by_http_rule(self._selecting(port.pod), port.number)
+            if closed := self._closed(port.pod):
+                yield _closed_finding(port, closed)
+            elif effect and effect.everyone:
+                yield _tcp_finding(port, name(effect.policy), "every connection to it")
+
+    @property
+    def limited_on_tcp(self) -> list[Finding]:
+        """TCP ports to which policies about HTTP deny some connections, or allow none."""
+        found = []
+        for port in self._tcp_ports:
+            policies = self._selecting(port.pod)
+            effect = denied_by_http_rule(policies, port.number)
+            if effect and not effect.everyone:
+                what = "every connection from the sources that it names"
+                found.append(_tcp_finding(port, name(effect.policy), what))
+            elif not effect and (policy := not_allowed_by_http_rules(policies, port.number)):
+                found.append(
+                    pod_finding(
+                        port.pod,
+                        f"port {port.number} is TCP and admits no client: ALLOW rules about HTTP, "
+                        f"as in {name(policy)}, are ignored there",
+                        remedy=f"Add a rule with `to.operation.ports` for {port.number} to "
+                        f"{name(policy)}, unless nothing calls the port.",
+                        problem="tcp-not-allowed",
+                        port=port.number,
+                    )
+                )
+        return found
 
     def _selecting(self, pod: Pod) -> list[AuthorizationPolicy]:
         root = self._evidence.own_mesh.root_namespace
@@ -174,3 +215,26 @@ class Authorization:
     def _describe(port: Port) -> str:
         metadata = port.pod.metadata
         return f"istioctl x authz check {metadata.name}.{metadata.namespace}"
+
+
+def _closed_finding(port: Port, policy: str) -> Finding:
+    return pod_finding(
+        port.pod,
+        f"port {port.number} admits no client: {policy} denies every request",
+        "a policy that allows at least one client",
+        f"kubectl -n {port.pod.metadata.namespace} get authorizationpolicies",
+        problem="denies-everyone",
+        port=port.number,
+    )
+
+
+def _tcp_finding(port: Port, policy: str, what: str) -> Finding:
+    return pod_finding(
+        port.pod,
+        f"port {port.number} is TCP, so {policy} denies {what}: DENY rules ignore HTTP attributes "
+        "there",
+        "a policy that denies what it names",
+        f"Add the HTTP ports to `to.operation.ports` in {policy}.",
+        problem="denies-tcp",
+        port=port.number,
+    )

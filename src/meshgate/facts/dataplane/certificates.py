@@ -5,10 +5,10 @@ from collections.abc import Iterator
 from meshgate.facts.dataplane.mtls import MtlsProbes
 from meshgate.facts.dataplane.pod_findings import pod_finding
 from meshgate.facts.evidence import Evidence
+from meshgate.facts.tunnels import own_identity
 from meshgate.semantics import workloads
 from meshgate.semantics.certificates import remaining
 from meshgate.semantics.workloads import PROXY, Port
-from meshgate.snapshot.model import AMBIENT
 from meshgate.snapshot.mtls import PortProbe
 from meshgate.verdict import CouldNotVerify, Finding
 
@@ -37,8 +37,6 @@ class SidecarCertificates:
                 "see the result of DP004",
                 transient=True,
             )
-        if not found:
-            self._probes.unverified.need(AMBIENT)
         return list(dict.fromkeys(found))  # a sidecar serves the same one on all ports
 
     @property
@@ -61,7 +59,8 @@ class SidecarCertificates:
         if not port_probe.chain:
             return
         leaf = port_probe.chain[0]
-        expected, *others = self._identities(port, leaf.sans)
+        known = self._probes.port_probes.identity or next(iter(leaf.sans), "")
+        expected, *others = own_identity(self._evidence, port.pod, known)
         if leaf.sans not in {(each,) for each in (expected, *others)}:
             yield pod_finding(
                 port.pod,
@@ -83,19 +82,6 @@ class SidecarCertificates:
                 problem="not-trusted",
                 transient=True,  # a new root takes a moment to reach all namespaces
             )
-
-    def _identities(self, port: Port, sans: tuple[str, ...]) -> list[str]:
-        """Return the SPIFFE IDs that the pod's ServiceAccount may have, the usual one first.
-
-        They differ in the trust domain: the mesh's, or one of its aliases.
-        """
-        own = self._evidence.own_mesh
-        domains = [own.trust_domain, *sorted(own.trust_domain_aliases)]
-        if not own.is_configured:
-            known = self._probes.port_probes.identity or next(iter(sans), "")
-            domains = [known.removeprefix("spiffe://").partition("/")[0] or own.trust_domain]
-        namespace, account = port.pod.metadata.namespace, port.pod.spec.service_account_name
-        return [f"spiffe://{each}/ns/{namespace}/sa/{account}" for each in domains]
 
     def _expiring(self, port: Port, port_probe: PortProbe) -> Iterator[Finding]:
         leaf = port_probe.chain[0]

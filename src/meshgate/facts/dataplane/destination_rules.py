@@ -1,7 +1,8 @@
 """DestinationRules that make clients use a TLS mode that the servers behind a Service refuse.
 
 An explicit `tls.mode` replaces auto-mTLS.  DISABLE sends plaintext; SIMPLE and MUTUAL present
-certificates of another CA: a STRICT port refuses all three.
+certificates of another CA: a STRICT port refuses all three.  Where the mesh config turns auto-mTLS
+off, clients send plaintext without a rule.
 """
 
 from collections.abc import Iterator
@@ -13,6 +14,8 @@ from meshgate.semantics import workloads
 from meshgate.semantics.destination_rules import Clause, clauses, sets_tls
 from meshgate.semantics.destination_rules import DestinationRules as EffectiveRules
 from meshgate.semantics.policies import DISABLE, STRICT, Mode, Policies
+from meshgate.semantics.selectors import fronts
+from meshgate.semantics.webhooks import IGNORED
 from meshgate.snapshot.istio import DestinationRule
 from meshgate.snapshot.kubernetes import Pod, Service, ServicePort
 from meshgate.verdict import Finding, NotApplicable
@@ -30,9 +33,11 @@ class _Use(NamedTuple):
     clients: str
 
     @property
-    def key(self) -> tuple[str, str, str, str]:
-        rule, service = self.rule.metadata, self.service.metadata
-        return rule.namespace, rule.name, service.namespace, service.name
+    def key(self) -> tuple[str, str, str, str, bool, int]:
+        """What counts of the rule may differ by client, where others replace parts of it."""
+        rule, service, spec = self.rule.metadata, self.service.metadata, self.rule.spec
+        used = (spec.traffic_policy is not None, len(spec.subsets))
+        return (rule.namespace, rule.name, service.namespace, service.name, *used)
 
     def finding(self, clause: Clause, port: ServicePort, wrong: str) -> Finding:
         """Return that a clause of the rule sets a mode that the Service's pods refuse.
@@ -82,6 +87,7 @@ class DestinationRules:
             self._evidence.destination_rules,
             self._root,
             self._evidence.own_mesh.cluster_domain,
+            self._evidence.own_mesh.default_exports.destination_rules,
         )
 
     @cached_property
@@ -92,13 +98,23 @@ class DestinationRules:
             for rule in self._evidence.destination_rules
             if rule.spec.workload_selector
         ]
-        found: dict[tuple[str, tuple[bool, ...]], Pod] = {}
+        found: dict[tuple[str, bool, tuple[bool, ...]], Pod] = {}
         for pod in self._evidence.own_mesh.own(self._evidence.pods):
             if workloads.is_active(pod) and workloads.proxy(pod) is not None:
                 labels = pod.metadata.labels.items()
                 selected = tuple(each.items() <= labels for each in selectors)
-                found.setdefault((pod.metadata.namespace, selected), pod)
+                automatic = self._evidence.own_mesh.has_auto_mtls(pod)
+                found.setdefault((pod.metadata.namespace, automatic, selected), pod)
         return list(found.values())
+
+    @cached_property
+    def setting_tls(self) -> list[DestinationRule]:
+        """The rules that set a TLS mode; raises NotApplicable if there are none."""
+        rules = self._evidence.destination_rules
+        found = list(filter(sets_tls, rules))
+        if not found:
+            raise NotApplicable(f"none of {len(rules)} DestinationRules sets tls.mode")
+        return found
 
     @property
     def breaking(self) -> list[Finding]:
@@ -106,14 +122,90 @@ class DestinationRules:
 
         Raises NotApplicable if no rule sets a TLS mode.
         """
-        rules = self._evidence.destination_rules
-        if not any(map(sets_tls, rules)):
-            raise NotApplicable(f"none of {len(rules)} DestinationRules sets tls.mode")
-        return [finding for use in self._uses() for finding in self._breaking(use)]
+        if not self.without_auto_mtls:
+            _ = self.setting_tls
+        found = [
+            e for use in self._uses() if not self._is_rarely_called(use) for e in self._of(use)
+        ]
+        return found + [each for each, some_reach in self._plaintext if not some_reach]
+
+    @property
+    def limited(self) -> list[Finding]:
+        """Services that refuse some clients, or that applications do not usually call."""
+        uses = filter(self._is_rarely_called, self._uses())
+        found = [finding for use in uses for finding in self._of(use)]
+        return found + [each for each, some_reach in self._plaintext if some_reach]
+
+    def _is_rarely_called(self, use: _Use) -> bool:
+        """Return whether a mesh-wide rule meets a Service of istiod's or of a system namespace.
+
+        Proxies call istiod past their own listeners, and DNS is UDP.
+        """
+        system = {*IGNORED, self._evidence.expectations.istio_namespace}
+        wide = use.rule.spec.host.startswith("*")
+        return wide and use.service.metadata.namespace in system
+
+    @property
+    def count(self) -> int:
+        """How many rules set a TLS mode."""
+        return sum(map(sets_tls, self._evidence.destination_rules))
+
+    @cached_property
+    def without_auto_mtls(self) -> list[Pod]:
+        """One client for each namespace whose mesh config has `enableAutoMtls: false`."""
+        return [e for e in self._clients if not self._evidence.own_mesh.has_auto_mtls(e)]
+
+    @cached_property
+    def _plaintext(self) -> list[tuple[Finding, bool]]:
+        """The ports that refuse plaintext of clients, and whether other clients reach them."""
+        return [
+            found
+            for service in (self._evidence.services if self.without_auto_mtls else ())
+            for port in service.spec.ports
+            if port.protocol == "TCP" and (found := self._plaintext_to(service, port))
+        ]
+
+    def _plaintext_to(self, service: Service, port: ServicePort) -> tuple[Finding, bool] | None:
+        policy = self._strict(service, port)
+        plain = [e for e in self.without_auto_mtls if policy and not self._sets(e, service, port)]
+        if not plain:
+            return None
+        name = f"{service.metadata.namespace}/{service.metadata.name}"
+        namespaces = sorted({each.metadata.namespace for each in plain})
+        more = f" and {len(namespaces) - 3} more" if len(namespaces) > 3 else ""
+        finding = Finding(
+            f"Service {name}",
+            f"clients send plaintext to port {port.port} (enableAutoMtls: false, and no "
+            f"DestinationRule sets tls.mode), but {policy} requires STRICT (clients: namespaces "
+            f"{', '.join(namespaces[:3])}{more})",
+            ISTIO_MUTUAL,
+            f"create a DestinationRule for {service.metadata.name}.{service.metadata.namespace}."
+            f"svc.{self._evidence.own_mesh.cluster_domain} with tls.mode {ISTIO_MUTUAL}",
+            problem="plaintext-refused",
+            about=(("port", str(port.port)),),
+        )
+        return finding, len(plain) < len(self._clients)
+
+    def _strict(self, service: Service, port: ServicePort) -> str:
+        """Return the policy by which pods behind a Service's port refuse plaintext; else empty."""
+        modes = (
+            self._policies.mode(pod, number)
+            for pod in self._behind(service, {})
+            if workloads.has_sidecar(pod) and (number := workloads.target(port, pod))
+        )
+        return next((each.policy for each in modes if each.mode == STRICT), "")
+
+    def _sets(self, client: Pod, service: Service, port: ServicePort) -> bool:
+        """Return whether a rule sets a TLS mode for a client's connections to the Service."""
+        return any(
+            not clause.subset
+            for rule in self._effective.effective(client, service)
+            for clause in clauses(rule, port.port)
+        )
 
     def _uses(self) -> Iterator[_Use]:
         """Yield each rule with each Service that clients use it for, once."""
-        seen: set[tuple[str, str, str, str]] = set()
+        seen: set[tuple[str, str, str, str, bool, int]] = set()
         for client in self._clients:
             for service in self._evidence.services:
                 for rule in self._effective.effective(client, service):
@@ -122,12 +214,12 @@ class DestinationRules:
                         seen.add(use.key)
                         yield use
 
-    def _breaking(self, use: _Use) -> Iterator[Finding]:
+    def _of(self, use: _Use) -> Iterator[Finding]:
         for port in use.service.spec.ports:
             for clause in clauses(use.rule, port.port) if port.protocol == "TCP" else ():
                 refusals = (
                     self._refusal(clause, pod, number)
-                    for pod in self._behind(use.service, clause)
+                    for pod in self._behind(use.service, clause.labels)
                     if (number := workloads.target(port, pod))
                 )
                 if wrong := next(filter(None, refusals), ""):
@@ -145,11 +237,11 @@ class DestinationRules:
             return f"{expected.policy} sets DISABLE"
         return ""
 
-    def _behind(self, service: Service, clause: Clause) -> Iterator[Pod]:
+    def _behind(self, service: Service, labels: dict[str, str]) -> Iterator[Pod]:
         for pod in self._evidence.pods:
             if (
                 workloads.is_active(pod)
-                and workloads.fronts(service, pod)
-                and clause.labels.items() <= pod.metadata.labels.items()
+                and fronts(service, pod)
+                and labels.items() <= pod.metadata.labels.items()
             ):
                 yield pod

@@ -3,15 +3,15 @@
 from collections.abc import Iterator
 from functools import cached_property
 
-from meshgate.facts.dataplane.pod_findings import pod_finding
-from meshgate.facts.dataplane.unverified import Unverified
+from meshgate.facts.dataplane.pod_findings import not_probed, pod_finding
 from meshgate.facts.evidence import Evidence
+from meshgate.facts.unverified import Unverified
 from meshgate.semantics import injector, pods, workloads
 from meshgate.semantics.policies import DISABLE, PERMISSIVE, STRICT, Mode, Policies
 from meshgate.semantics.selectors import selects
 from meshgate.semantics.workloads import Port, chosen
 from meshgate.snapshot.kubernetes import Pod
-from meshgate.snapshot.model import AMBIENT, EXTERNAL_CA
+from meshgate.snapshot.model import EXTERNAL_CA
 from meshgate.snapshot.mtls import Attempt, PortProbe, PortProbes
 from meshgate.verdict import CouldNotVerify, Finding, NotApplicable
 
@@ -72,7 +72,6 @@ class MtlsProbes:
         return [(port, seen[port.key]) for port in ports]
 
     def _nothing_to_probe(self) -> None:
-        self.unverified.need(AMBIENT)
         if machines := len(self._evidence.workload_entries):
             raise CouldNotVerify(
                 f"{machines} WorkloadEntries are in the mesh, and no pod with a sidecar is",
@@ -106,7 +105,6 @@ class MtlsProbes:
         ]
         if silent:
             raise self._silence(silent)
-        self.unverified.need(AMBIENT, always=self._evidence.expectations.require_mtls == "strict")
         return []
 
     def _disagreement(self, port: Port, port_probe: PortProbe) -> Iterator[Finding]:
@@ -165,28 +163,9 @@ class MtlsProbes:
     @property
     def unseen(self) -> list[Finding]:
         """What this run did not probe, counted, with the reason."""
-        asked = self._evidence.expectations
-        everywhere = list(workloads.ports(self._evidence.pods, self._evidence.services))
-        skipped = len(everywhere) - len(self.pairs)
-        reasons = [
-            words
-            for given, words in (
-                (asked.excluded, "--exclude-port"),
-                (asked.sample, f"--sample={asked.sample}"),
-                (asked.shard, f"--shard={asked.shard}"),
-            )
-            if given
-        ]
-        found = []
-        if skipped:
-            found.append(
-                Finding(
-                    "the mesh",
-                    f"{skipped} of {len(everywhere)} ports were not probed ({', '.join(reasons)})",
-                    remedy="Accept this if it is intended.",
-                    problem="ports-not-probed",
-                )
-            )
+        seen = self._evidence
+        every = list(workloads.ports(seen.own_mesh.own(seen.pods), seen.services))
+        found = not_probed(len(every) - len(self.pairs), len(every), seen.expectations)
         if machines := len(self._evidence.workload_entries):
             found.append(
                 Finding(

@@ -1,9 +1,10 @@
-"""What findings about pods share: the workload that owns the pod, and the target version."""
+"""What findings about pods share: the workload that owns the pod, and what was not probed."""
 
 from meshgate.facts.evidence import Evidence
 from meshgate.semantics import pods, workloads
 from meshgate.semantics.versions import Target
 from meshgate.snapshot.kubernetes import Pod
+from meshgate.snapshot.model import Expectations
 from meshgate.verdict import CouldNotVerify, Finding
 
 
@@ -41,6 +42,39 @@ def pod_finding(
         owner=workloads.owner(pod),
         about=tuple(sorted((name, str(value)) for name, value in about.items())),
     )
+
+
+def not_probed(skipped: int, total: int, asked: Expectations, what: str = "ports") -> list[Finding]:
+    """Return a finding for the ports that this run did not probe; none if it probed all.
+
+    Args:
+        skipped: how many were not probed.
+        total: how many there are.
+        asked: the options that left them out.
+        what: what they are.
+
+    Returns:
+        At most one finding.
+    """
+    reasons = [
+        words
+        for given, words in (
+            (asked.excluded, "--exclude-port"),
+            (asked.sample, f"--sample={asked.sample}"),
+            (asked.shard, f"--shard={asked.shard}"),
+        )
+        if given
+    ]
+    if not skipped:
+        return []
+    return [
+        Finding(
+            "the mesh",
+            f"{skipped} of {total} {what} were not probed ({', '.join(reasons)})",
+            remedy="Accept this if it is intended.",
+            problem="ports-not-probed",
+        )
+    ]
 
 
 def target(evidence: Evidence) -> Target | None:

@@ -32,6 +32,16 @@ class ProbePair:
                 )
         return pair
 
+    @property
+    def peers(self) -> tuple[Peer, ...]:
+        """The new pods."""
+        return self._pair.peers
+
+    @property
+    def calls(self) -> tuple[PeerCall, ...]:
+        """The calls that they made."""
+        return self._pair.calls
+
     def _finding(
         self,
         peer: str,
@@ -63,7 +73,16 @@ class ProbePair:
     def _uninjected(self, peer: Peer) -> Iterator[Finding]:
         wanted, namespace = target(self._evidence), self._pair.namespace
         version = Version.of_image(peer.proxy_image)
-        if not peer.proxy_image:
+        if self._pair.ambient:
+            if not peer.captured:
+                yield self._finding(
+                    peer.name,
+                    "is not redirected to ztunnel, although its namespace is in ambient mode",
+                    "the annotation ambient.istio.io/redirection: enabled",
+                    "Look at the log of the istio-cni agent on its node.",
+                    problem="not-captured",
+                )
+        elif not peer.proxy_image:
             yield self._finding(
                 peer.name,
                 "has no sidecar",
@@ -122,7 +141,8 @@ class ProbePair:
         for call in pair.calls:
             if call.kind == "declared" or (call.kind == "peer" and not call.denied):
                 found += self._failed(call)
-            if call.kind == "peer" and not call_failure(call) and not call.denied:
+            # in ambient mode the server cannot determine its caller's identity
+            if call.kind == "peer" and not (pair.ambient or call_failure(call) or call.denied):
                 found += self._misidentified(call)
         found += self._newly_denied
         denied = next((each for each in pair.calls if each.kind == "peer" and each.denied), None)
@@ -195,7 +215,8 @@ class ProbePair:
             call.peer,
             f"its call to {call.target} {seen}",
             f"spiffe://…{expected}",
-            f"kubectl -n {pair.namespace} get peerauthentications",
+            f"Look at the PeerAuthentications of {pair.namespace}, and for enableAutoMtls: false "
+            "in the mesh config.",
             problem=problem,
             transient=True,
             target=call.target,

@@ -23,6 +23,8 @@ class RestartObstacles:
         kind, _, name = workloads.workload(pod).partition(" ")
         if self._on_delete(pod):
             return f"{kind} {name} has the update strategy OnDelete, and the pod was not deleted"
+        if partition := self._partition(pod):
+            return f"{kind} {name} has the partition {partition}, and replaces only pods from it on"
         if kind == "Pod":
             return "the pod has no controller that would replace it"
         if kind in JOBS:
@@ -40,6 +42,12 @@ class RestartObstacles:
             return f"remove the annotation from the template, then {restart}"
         if self._on_delete(pod):
             return f"kubectl -n {pod.metadata.namespace} delete pod {pod.metadata.name}"
+        if self._partition(pod):
+            _, _, name = workloads.workload(pod).partition(" ")
+            return (
+                f"kubectl -n {pod.metadata.namespace} patch statefulset/{name} --type=merge "
+                '-p \'{"spec":{"updateStrategy":{"rollingUpdate":{"partition":0}}}}\''
+            )
         if budget := self._budget(pod):
             return f"allow a disruption in PodDisruptionBudget {budget}, then {restart}"
         return restart
@@ -78,6 +86,20 @@ class RestartObstacles:
             for each in controllers
             if each.spec.update_strategy.type == "OnDelete"
         )
+
+    def _partition(self, pod: Pod) -> int:
+        """Return the partition that keeps a pod's StatefulSet from replacing it; else 0."""
+        number = pod.metadata.name.rpartition("-")[2]
+        found = self._partitions.get(workloads.owner(pod), 0)
+        return found if number.isdigit() and int(number) < found else 0
+
+    @cached_property
+    def _partitions(self) -> dict[str, int]:
+        return {
+            f"StatefulSet {each.metadata.namespace}/{each.metadata.name}": rolling.partition
+            for each in self._evidence.stateful_sets
+            if (rolling := each.spec.update_strategy.rolling_update)
+        }
 
     def _budget(self, pod: Pod) -> str:
         return next(

@@ -88,6 +88,11 @@ class RetryAfter:
         return seen.filters
 
     @property
+    def count(self) -> int:
+        """How many filters are about Retry-After."""
+        return len(self._evidence.retry_filters.filters)
+
+    @property
     def missing(self) -> list[Finding]:
         """One finding if --require-retry-after is set and no filter is about Retry-After."""
         seen = self._evidence.retry_filters
@@ -115,18 +120,30 @@ class RetryAfter:
         return [
             filter_finding(
                 [each],
-                f"patch {patch.number} sends Retry-After {place.value!r}, which {wrong}",
+                f"patch {patch.number} sends Retry-After {value!r}, which {wrong}",
                 VALID,
                 f"kubectl -n {each.namespace} edit envoyfilter {each.name}",
                 problem="invalid-value",
                 patch=str(patch.number),
-                value=place.value,
+                value=value,
             )
+            for each, patch, value in self.values
+            if (wrong := retry_after_error(value, now))
+        ]
+
+    @cached_property
+    def values(self) -> list[tuple[RetryFilter, RetryPatch, str]]:
+        """Each fixed value that a patch sends; raises NotApplicable if there are none."""
+        found = [
+            (each, patch, place.value)
             for each in self.filters
             for patch in each.patches
             for place in patch.places
-            if place.value and (wrong := retry_after_error(place.value, now))
+            if place.value
         ]
+        if not found:
+            raise NotApplicable("no EnvoyFilter sends a fixed Retry-After value")
+        return found
 
     def _unapplied(self, each: RetryFilter) -> Iterator[Finding]:
         reached = self._reached(each)

@@ -52,7 +52,7 @@ class RetryAnswers:
         targets = self._evidence.expectations.retry_after_targets
         if not targets:
             raise NotApplicable("no target is declared (--retry-after-target)")
-        bursts = self._evidence.bursts
+        bursts = self.bursts
         if len(bursts) < len(targets):
             raise CouldNotVerify(
                 f"only {len(bursts)} of the {len(targets)} declared targets were called",
@@ -61,13 +61,17 @@ class RetryAnswers:
             )
         return [finding for burst in bursts for finding in _unannounced(burst)]
 
+    @property
+    def bursts(self) -> tuple[Burst, ...]:
+        """The answers of the declared targets."""
+        return self._evidence.bursts
+
     # --- waiting --------------------------------------------------------------------------------
 
     @property
     def ignoring_retry_after(self) -> list[Finding]:
         """Filters that should make a proxy wait as Retry-After says, where it does not."""
-        filters = self._back_offs
-        calls = [each for each in self._evidence.pair.calls if each.kind == "later"]
+        filters, calls = self._back_offs, self.retried
         before = [
             each
             for each in self._evidence.pair.calls
@@ -106,6 +110,11 @@ class RetryAnswers:
                 )
             )
         return found
+
+    @property
+    def retried(self) -> list[PeerCall]:
+        """The calls whose retry was measured."""
+        return [each for each in self._evidence.pair.calls if each.kind == "later"]
 
     @property
     def _back_offs(self) -> list[RetryFilter]:
@@ -168,6 +177,11 @@ class RetryAnswers:
         if not found and not any(call.retry_after for _, call in self._throttled):
             raise NotApplicable(str(self.unspoken[0]))
         return found
+
+    @property
+    def answered(self) -> int:
+        """How many pods sent a Retry-After."""
+        return sum(bool(call.retry_after) for _, call in self._throttled)
 
     @property
     def unspoken(self) -> list[Finding]:

@@ -30,7 +30,7 @@ class Sidecars:
         return [pod for pod in self._evidence.pods if workloads.is_active(pod)]
 
     @cached_property
-    def _with_sidecar(self) -> dict[str, Pod]:
+    def with_sidecar(self) -> dict[str, Pod]:
         """Active pods of this mesh with a sidecar, by `pod.namespace`.
 
         Raises NotApplicable if there are none.
@@ -45,7 +45,7 @@ class Sidecars:
         return found
 
     @cached_property
-    def _upgraded(self) -> dict[str, Pod]:
+    def upgraded(self) -> dict[str, Pod]:
         """The pods whose proxy must be upgraded at the end of stage D.
 
         Ztunnels, waypoints and gateways are among them: a gateway that no Gateway selects, such as
@@ -57,7 +57,7 @@ class Sidecars:
             if workloads.is_ambient_proxy(pod) or workloads.is_gateway(pod)
         }
         if not others:
-            return self._with_sidecar
+            return self.with_sidecar
         return {
             identity: pod
             for identity, pod in self._proxies.promised.items()
@@ -108,15 +108,24 @@ class Sidecars:
                 found[pods.name(pod)] = reason
         return found
 
+    @cached_property
+    def _having(self) -> list[Pod]:
+        return [pod for pod in self._active if workloads.has_sidecar(pod)]
+
+    @property
+    def selected(self) -> int:
+        """How many pods have a sidecar or are selected for one."""
+        return len(self._having) + len(self._uninjected)
+
     @property
     def missing(self) -> list[Finding]:
         """Pods that should have a sidecar and have none."""
         found = [
             pod
             for pod in self._uninjected
-            if pod.metadata.annotations.inject != "false" and pods.name(pod) not in self._excluded
+            if not injector.declined(pod.metadata) and pods.name(pod) not in self._excluded
         ]
-        if not found and not any(workloads.has_sidecar(pod) for pod in self._active):
+        if not found and not self._having:
             raise NotApplicable(
                 f"none of the {len(self._active)} active pods has a sidecar or should have one"
             )
@@ -144,7 +153,7 @@ class Sidecars:
             )
             for pod in self._uninjected
             if (reason := self._excluded.get(pods.name(pod)))
-            and pod.metadata.annotations.inject != "false"
+            and not injector.declined(pod.metadata)
         ]
         return excluded + [
             pod_finding(
@@ -154,7 +163,7 @@ class Sidecars:
                 problem="injection-disabled",
             )
             for pod in self._uninjected
-            if pod.metadata.annotations.inject == "false"
+            if injector.declined(pod.metadata)
         ]
 
     # --- version --------------------------------------------------------------------------------
@@ -173,7 +182,7 @@ class Sidecars:
     def _versions(self) -> list[tuple[Pod, Version, str]]:
         """The pods whose sidecar has the wrong version, that version, and the expected one."""
         found = []
-        for identity, pod in self._upgraded.items():
+        for identity, pod in self.upgraded.items():
             version = self._version(identity, pod)
             matches, expected = self._expected(pod, version)
             if not matches:
@@ -240,7 +249,7 @@ class Sidecars:
 
         A pod of another cluster with the same name does not count as connected.
         """
-        names = {pods.name(pod) for pod in self._with_sidecar.values()}
+        names = {pods.name(pod) for pod in self.with_sidecar.values()}
         disconnected = [each for each in self._proxies.disconnected if each.subject in names]
         return [*disconnected, *self._of_another_version()]
 
@@ -255,7 +264,7 @@ class Sidecars:
                 if known and known.cluster_id == proxy.cluster_id:
                     version = Version.parse(reading.version)
                     connections[proxy.proxy].append((reading.pod, version))
-        for identity, pod in self._with_sidecar.items():
+        for identity, pod in self.with_sidecar.items():
             replicas = connections.get(identity, [])
             # two replicas list a proxy for a moment when it moves
             if replicas and not any(version and wanted.met_by(version) for _, version in replicas):

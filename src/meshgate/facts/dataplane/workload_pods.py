@@ -6,7 +6,7 @@ from functools import cached_property
 from typing import NamedTuple
 
 from meshgate.facts.evidence import Evidence
-from meshgate.semantics import pods, workloads
+from meshgate.semantics import injector, pods, workloads
 from meshgate.semantics.webhooks import IGNORED, Webhooks
 from meshgate.snapshot.kubernetes import (
     Controller,
@@ -21,8 +21,6 @@ from meshgate.verdict import CouldNotVerify, Finding, NotApplicable
 
 # A refusal that no retry resolves; a quota may be free a moment later.
 _REFUSED = ("denied the request", "violates PodSecurity", "is invalid:")
-
-_AMBIENT = "istio.io/dataplane-mode"
 
 
 class _Workload(NamedTuple):
@@ -73,27 +71,36 @@ class WorkloadPods:
         pods and its status is not in the snapshot.
         """
         found: list[Finding] = []
-        seen = 0
-        for deployment in self._evidence.deployments:
-            workload = _Workload("Deployment", deployment.metadata, deployment.spec.template)
-            if self._in_mesh(workload):
-                seen += 1
-                found += self._of_deployment(workload, deployment)
-        for kind, controllers in (
-            ("StatefulSet", self._evidence.stateful_sets),
-            ("DaemonSet", self._evidence.daemon_sets),
-        ):
-            for controller in controllers:
-                workload = _Workload(kind, controller.metadata, controller.spec.template)
-                if self._in_mesh(workload):
-                    seen += 1
-                    found += self._of_controller(workload, controller)
-        for job in self._evidence.jobs:
-            workload = _Workload("Job", job.metadata, job.spec.template)
-            if self._in_mesh(workload):
-                seen += 1
-                found += self._of_job(workload, job)
-        if not seen:
+        for workload, status in self._workloads:
+            match status:
+                case Deployment():
+                    found += self._of_deployment(workload, status)
+                case Controller():
+                    found += self._of_controller(workload, status)
+                case Job():
+                    found += self._of_job(workload, status)
+        return found
+
+    @property
+    def count(self) -> int:
+        """How many workloads are in the mesh."""
+        return len(self._workloads)
+
+    @cached_property
+    def _workloads(self) -> list[tuple[_Workload, Deployment | Controller | Job]]:
+        """The workloads in the mesh, with their objects; raises NotApplicable without any."""
+        objects: list[tuple[str, Deployment | Controller | Job]] = [
+            *(("Deployment", each) for each in self._evidence.deployments),
+            *(("StatefulSet", each) for each in self._evidence.stateful_sets),
+            *(("DaemonSet", each) for each in self._evidence.daemon_sets),
+            *(("Job", each) for each in self._evidence.jobs),
+        ]
+        found = [
+            (workload, each)
+            for kind, each in objects
+            if self._in_mesh(workload := _Workload(kind, each.metadata, each.spec.template))
+        ]
+        if not found:
             raise NotApplicable("no Deployment, StatefulSet, DaemonSet or Job is in the mesh")
         return found
 
@@ -109,11 +116,10 @@ class WorkloadPods:
         if namespace is None or namespace.metadata.name in IGNORED:
             return False
         labels = template.metadata.labels
-        inherited = namespace.metadata.labels.get(_AMBIENT, "")
-        if labels.get(_AMBIENT, inherited) == "ambient":
+        inherited = namespace.metadata.labels.get(workloads.DATAPLANE_MODE, "")
+        if labels.get(workloads.DATAPLANE_MODE, inherited) == "ambient":
             return True
-        annotations = template.metadata.annotations
-        if template.spec.host_network or annotations.inject == "false":
+        if template.spec.host_network or injector.declined(template.metadata):
             return False
         return bool(self._webhooks.selecting(namespace, labels))
 

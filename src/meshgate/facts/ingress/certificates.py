@@ -2,10 +2,11 @@
 
 from collections.abc import Iterator
 from datetime import timedelta
+from functools import cached_property
 
 from meshgate.facts.ingress.gateways import IngressGateways
 from meshgate.semantics.hosts import certificate_covers, is_probe_name
-from meshgate.semantics.listeners import Listener
+from meshgate.semantics.listeners import BUILT_IN, Listener
 from meshgate.snapshot.ingress import INSIDE, Exchange
 from meshgate.snapshot.wire import Certificate
 from meshgate.verdict import CouldNotVerify, Finding, NotApplicable
@@ -31,8 +32,7 @@ class ServedCertificates:
         return [finding for finding, warns in self._judged() if warns]
 
     def _judged(self) -> Iterator[tuple[Finding, bool]]:
-        certificates = list(self._served())
-        if not certificates:
+        if not self.served:
             listeners = self._ingress.topology.listeners
             secured = [each for each in listeners if each.tls not in ("", "ISTIO_MUTUAL")]
             if not any(each.terminates for each in secured):
@@ -43,18 +43,20 @@ class ServedCertificates:
                     "--ingress-client-cert"
                 )
             raise CouldNotVerify("no listener served a certificate", "look at IG004")
-        for seen, listener in certificates:
+        for seen, listener in self.served:
             yield from self._findings(seen, listener)
 
-    def _served(self) -> Iterator[tuple[Exchange, Listener]]:
-        for seen, listener in self._ingress.exchanges():
-            request = seen.request
-            if not (seen.certificate or seen.unreadable) or request.vantage != INSIDE:
-                continue
-            if request.tls_version or request.certificate:
-                continue
-            if request.kind == "connect" or request.tls == "MUTUAL":
-                yield seen, listener
+    @cached_property
+    def served(self) -> list[tuple[Exchange, Listener]]:
+        """The handshakes in which a listener served a certificate, one for each of its hosts."""
+        return [
+            (seen, listener)
+            for seen, listener in self._ingress.exchanges()
+            for request in [seen.request]
+            if (seen.certificate or seen.unreadable) and request.vantage == INSIDE
+            if not request.tls_version and not request.certificate
+            if request.kind == "connect" or request.tls == "MUTUAL"
+        ]
 
     def _findings(self, seen: Exchange, listener: Listener) -> Iterator[tuple[Finding, bool]]:
         where = f"{listener.words} host {seen.request.host}"
@@ -74,7 +76,8 @@ class ServedCertificates:
                 False,
             )
             return
-        if self._is_named(seen) and (finding := _other_name(where, certificate, seen, holder)):
+        named = listener.tls != BUILT_IN and self._is_named(seen)
+        if named and (finding := _other_name(where, certificate, seen, holder)):
             yield finding, False
         now = self._ingress.evidence.snapshot.taken
         if not certificate.not_before <= now <= certificate.not_after:
@@ -90,7 +93,7 @@ class ServedCertificates:
                 ),
                 True,
             )
-        elif seen.distrust:
+        elif seen.distrust and listener.tls != BUILT_IN:
             yield (
                 Finding(
                     where,

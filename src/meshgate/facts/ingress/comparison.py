@@ -1,10 +1,9 @@
 """What answered before the upgrade, compared with what answers now."""
 
-from collections.abc import Iterator
 from functools import cached_property
 
+from meshgate.facts.ingress.denials import about
 from meshgate.facts.ingress.gateways import IngressGateways
-from meshgate.facts.ingress.routes import about
 from meshgate.snapshot.ingress import Exchange
 from meshgate.verdict import Finding, NotApplicable
 
@@ -23,7 +22,7 @@ class TrafficComparison:
         """What is answered differently, or not served any more."""
         found = []
         skipped = {each.subject for each in self._ingress.traffic.skipped}
-        for then in self._before():
+        for then in self.before:
             request = then.request
             subject = request.subject or request.gateway
             now = self._now.get(request.key)
@@ -50,7 +49,7 @@ class TrafficComparison:
     def drifted(self) -> list[Finding]:
         """What is answered as before, but much later, or with another server name."""
         found = []
-        for then in self._before():
+        for then in self.before:
             request = then.request
             for now in self._now.get(request.key, ()):
                 if now.error or now.status != then.status:
@@ -75,8 +74,9 @@ class TrafficComparison:
             now.setdefault(seen.request.key, []).append(seen)
         return now
 
-    def _before(self) -> Iterator[Exchange]:
-        """Yield what was answered before the upgrade, and could be requested again."""
+    @cached_property
+    def before(self) -> list[Exchange]:
+        """What was answered before the upgrade, and could be requested again."""
         _ = self._now
         before = self._ingress.evidence.expectations.before
         if before is None or before.ingress is None:
@@ -84,14 +84,14 @@ class TrafficComparison:
         traffic = self._ingress.traffic
         vantages = {each.name for each in traffic.vantages if not each.unused}
         identified = any(each.request.certificate for each in traffic.exchanges)
-        for then in before.ingress.exchanges:
-            if then.error or then.status == 429 or then.status >= 500:
-                continue
-            if then.request.vantage not in vantages:
-                continue  # nothing was sent from there this time
-            if then.request.certificate and not identified:
-                continue  # nor with a client certificate
-            yield then
+        return [
+            then
+            for then in before.ingress.exchanges
+            if not then.error and then.status != 429 and then.status < 500
+            # else nothing was sent from there this time, nor with a client certificate
+            if then.request.vantage in vantages
+            if identified or not then.request.certificate
+        ]
 
 
 def _gone(then: Exchange) -> Finding:

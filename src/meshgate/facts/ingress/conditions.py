@@ -5,6 +5,8 @@ from functools import cached_property
 
 from meshgate.facts.ingress.gateways import IngressGateways
 from meshgate.semantics.gateway_api_routes import attached
+from meshgate.semantics.gateway_classes import is_istios, parent_of
+from meshgate.semantics.listeners import tls_mode
 from meshgate.snapshot.gateway_api import (
     ApiGateway,
     ListenerSet,
@@ -14,7 +16,7 @@ from meshgate.snapshot.gateway_api import (
 )
 from meshgate.verdict import Finding, NotApplicable
 
-CONTROLLER = "istio.io/"
+TLS_ROUTES = "tlsroutes.gateway.networking.k8s.io"
 PENDING = ("Pending", "AddressNotAssigned")
 
 
@@ -25,20 +27,26 @@ class GatewayConditions:
         self._ingress = ingress
         self._evidence = ingress.evidence
 
+    @cached_property
+    def gateways(self) -> frozenset[tuple[str, str]]:
+        """Namespace and name of the Gateways that Istio serves; NotApplicable without any."""
+        listeners = self._ingress.topology.listeners
+        found = frozenset((own.namespace, own.name) for own in listeners if own.api)
+        if not found:
+            raise NotApplicable("the Gateway API has no Gateway that Istio serves")
+        return found
+
     @property
     def unaccepted(self) -> list[Finding]:
         """Gateways, listeners and routes whose conditions say that they are not in effect."""
-        listeners = self._ingress.topology.listeners
-        ours = {(own.namespace, own.name) for own in listeners if own.api}
-        if not ours:
-            raise NotApplicable("the Gateway API has no Gateway that Istio serves")
+        ours = self.gateways
         found: list[Finding] = []
         for gateway in self._evidence.api_gateways:
             if (gateway.metadata.namespace, gateway.metadata.name) in ours:
                 found += self._gateway(gateway)
         parents = {("Gateway", *each) for each in ours}
         for each in self._evidence.listener_sets:
-            if _parent(each) in ours:
+            if parent_of(each) in ours:
                 parents.add(("ListenerSet", each.metadata.namespace, each.metadata.name))
                 found += _listener_set(each)
         for kind, routes in (
@@ -48,7 +56,7 @@ class GatewayConditions:
             ("TCPRoute", self._evidence.tcp_routes),
         ):
             for route in routes:
-                found += _route(kind, route, parents)
+                found += self._route(kind, route, parents)
         return found
 
     def _gateway(self, gateway: ApiGateway) -> Iterator[Finding]:
@@ -74,13 +82,13 @@ class GatewayConditions:
                 continue
             resolved = (*wanted, "ResolvedRefs")
             yield from _conditions(where, seen.conditions, resolved, metadata.generation)
-            if listener.protocol == "TLS" and not seen.attached_routes and _passes(gateway, where):
+            passes = tls_mode(gateway, listener) == "PASSTHROUGH"
+            if listener.protocol == "TLS" and passes and not seen.attached_routes:
                 yield Finding(
                     where,
                     "passes TLS through, and no TLSRoute is attached to it",
                     "a TLSRoute",
-                    "attach one; it needs the TLSRoute CRD of the experimental channel, and "
-                    "PILOT_ENABLE_ALPHA_GATEWAY_API=true on istiod",
+                    self._attach_tls_route(where),
                     transient=self._may_attach(gateway, listener.name),
                     problem="no-tls-route",
                 )
@@ -95,6 +103,24 @@ class GatewayConditions:
                     problem="fewer-routes",
                 )
 
+    def _attach_tls_route(self, where: str) -> str:
+        """Return how to attach a TLSRoute, by the versions that the installed CRD serves."""
+        served = {
+            version.name
+            for each in self._evidence.definitions
+            if each.metadata.name == TLS_ROUTES
+            for version in each.spec.versions
+            if version.served
+        }
+        if not served:
+            return "install the Gateway API bundle 1.5 or newer, and attach a TLSRoute"
+        if "v1" in served:
+            return f"attach a TLSRoute to {where}, or delete the listener"
+        return (
+            "install the Gateway API bundle 1.5 or newer, whose TLSRoute is v1, and attach one; "
+            "istiod before 1.30 reads older ones with PILOT_ENABLE_ALPHA_GATEWAY_API=true"
+        )
+
     def _no_istiod(self, gateway: ApiGateway) -> str:
         """Return why no istiod serves a Gateway: its revision has none."""
         revision = gateway.metadata.labels.get("istio.io/rev", "")
@@ -108,6 +134,36 @@ class GatewayConditions:
         if revision in known:
             return ""
         return f" (its label istio.io/rev={revision}: no istiod has this revision)"
+
+    def _route(self, kind: str, route: Route, ours: set[tuple[str, str, str]]) -> Iterator[Finding]:
+        metadata = route.metadata
+        subject = f"{kind} {metadata.namespace}/{metadata.name}"
+        wanted = {
+            (each.kind, each.namespace or metadata.namespace, each.name)
+            for each in route.spec.parent_refs
+        } & ours
+        seen: set[tuple[str, str, str]] = set()
+        for parent in route.status.parents:
+            place = _place(parent, metadata.namespace)
+            if place not in wanted or not self._is_istios(parent):
+                continue  # another controller's Gateway, or its opinion of ours
+            seen.add(place)
+            where = f"{subject} at {place[0]} {'/'.join(place[1:])}"
+            conditions = ("Accepted", "ResolvedRefs")
+            yield from _conditions(where, parent.conditions, conditions, metadata.generation)
+        for parent_kind, namespace, name in sorted(wanted - seen):
+            yield Finding(
+                f"{subject} at {parent_kind} {namespace}/{name}",
+                "has no status from Istio",
+                "Accepted=True",
+                f"look at the conditions of {parent_kind} {namespace}/{name}, and at istiod's log",
+                transient=True,
+                problem="no-status",
+            )
+
+    def _is_istios(self, parent: ParentStatus) -> bool:
+        name, own = parent.controller_name, self._evidence.own_mesh.gateway_controller
+        return not name or is_istios(name, own)
 
     def _may_attach(self, gateway: ApiGateway, section: str) -> bool:
         """Return whether a TLSRoute names this listener, which istiod may not have counted yet."""
@@ -130,15 +186,6 @@ class GatewayConditions:
         }
 
 
-def _passes(gateway: ApiGateway, where: str) -> bool:
-    """Return whether the listener passes TLS through: one that terminates it needs a TCPRoute."""
-    name = where.rpartition(" ")[2]
-    return any(
-        each.name == name and each.tls is not None and each.tls.mode == "Passthrough"
-        for each in gateway.spec.listeners
-    )
-
-
 def _because(finding: Finding, hint: str) -> Finding:
     """Return the finding with the reason; without an istiod it is not transient."""
     if not hint:
@@ -151,14 +198,6 @@ def _because(finding: Finding, hint: str) -> Finding:
         problem=finding.problem,
         about=finding.about,
     )
-
-
-def _parent(listeners: ListenerSet) -> tuple[str, str]:
-    """Return the namespace and name of the Gateway that a ListenerSet belongs to."""
-    parent = listeners.spec.parent_ref
-    if parent is None or parent.kind != "Gateway":
-        return "", ""
-    return parent.namespace or listeners.metadata.namespace, parent.name
 
 
 def _listener_set(listeners: ListenerSet) -> Iterator[Finding]:
@@ -178,40 +217,9 @@ def _listener_set(listeners: ListenerSet) -> Iterator[Finding]:
             )
 
 
-def _route(kind: str, route: Route, ours: set[tuple[str, str, str]]) -> Iterator[Finding]:
-    metadata = route.metadata
-    subject = f"{kind} {metadata.namespace}/{metadata.name}"
-    wanted = {
-        (each.kind, each.namespace or metadata.namespace, each.name)
-        for each in route.spec.parent_refs
-    } & ours
-    seen: set[tuple[str, str, str]] = set()
-    for parent in route.status.parents:
-        place = _place(parent, metadata.namespace)
-        if place not in wanted or not _istios(parent):
-            continue  # another controller's Gateway, or its opinion of ours
-        seen.add(place)
-        where = f"{subject} at {place[0]} {'/'.join(place[1:])}"
-        conditions = ("Accepted", "ResolvedRefs")
-        yield from _conditions(where, parent.conditions, conditions, metadata.generation)
-    for parent_kind, namespace, name in sorted(wanted - seen):
-        yield Finding(
-            f"{subject} at {parent_kind} {namespace}/{name}",
-            "has no status from Istio",
-            "Accepted=True",
-            f"look at the conditions of {parent_kind} {namespace}/{name}, and at istiod's log",
-            transient=True,
-            problem="no-status",
-        )
-
-
 def _place(parent: ParentStatus, namespace: str) -> tuple[str, str, str]:
     reference = parent.parent_ref
     return reference.kind, reference.namespace or namespace, reference.name
-
-
-def _istios(parent: ParentStatus) -> bool:
-    return not parent.controller_name or parent.controller_name.startswith(CONTROLLER)
 
 
 def _conditions(

@@ -1,5 +1,7 @@
 """Whether every listener opens a connection, and whether mutual TLS is enforced."""
 
+from functools import cached_property
+
 from meshgate.facts.ingress.gateways import IngressGateways
 from meshgate.semantics.listeners import Listener
 from meshgate.snapshot.ingress import PROBER, Exchange
@@ -44,18 +46,24 @@ class GatewayConnections:
     @property
     def missing_client_auth(self) -> list[Finding]:
         """Mutual TLS listeners that let a client without a certificate in."""
+        found = (_without_certificate(*each) for each in self.without_certificate)
+        return list(dict.fromkeys(filter(None, found)))
+
+    @cached_property
+    def without_certificate(self) -> list[tuple[Exchange, Listener]]:
+        """The handshakes with mutual TLS listeners in which no client certificate was sent.
+
+        Raises NotApplicable if there is no such listener.
+        """
         if not any(each.tls == "MUTUAL" for each in self._ingress.topology.listeners):
             raise NotApplicable("no listener demands client certificates")
-        found: dict[Finding, None] = {}
-        for seen, listener in self._ingress.exchanges():
-            request = seen.request
-            if listener.tls != "MUTUAL" or seen.stage == "connect":
-                continue
-            if request.certificate or request.tls_version or request.vantage == PROBER:
-                continue
-            if finding := _without_certificate(seen, listener):
-                found[finding] = None
-        return list(found)
+        return [
+            (seen, listener)
+            for seen, listener in self._ingress.exchanges()
+            for request in [seen.request]
+            if listener.tls == "MUTUAL" and seen.stage != "connect"
+            if not (request.certificate or request.tls_version or request.vantage == PROBER)
+        ]
 
 
 def _hashable(listener: Listener) -> Listener:

@@ -1,9 +1,10 @@
 """Declared answers (`--expect`), compared with what came back."""
 
 from collections.abc import Iterator
+from functools import cached_property
 
 from meshgate.facts.ingress.gateways import IngressGateways
-from meshgate.semantics.declared_answers import planned_request
+from meshgate.semantics.declared_answers import listeners_of
 from meshgate.snapshot.ingress import Answer, Exchange, Request
 from meshgate.snapshot.redact import redacted
 from meshgate.verdict import CouldNotVerify, Finding, NotApplicable
@@ -21,16 +22,21 @@ class DeclaredAnswers:
     @property
     def mismatched(self) -> list[Finding]:
         """Declared requests that got another answer, or none."""
+        return [
+            finding
+            for answer in self.answers
+            for vantage in answer.vantages
+            for finding in self._judged(answer, vantage)
+        ]
+
+    @cached_property
+    def answers(self) -> tuple[Answer, ...]:
+        """The declared answers; raises NotApplicable without any."""
         # what was sent is in the snapshot without credentials
         answers = redacted(self._evidence.expectations.answers)
         if not answers:
             raise NotApplicable("no answers are declared (--expect)")
-        return [
-            finding
-            for answer in answers
-            for vantage in answer.vantages
-            for finding in self._judged(answer, vantage)
-        ]
+        return answers
 
     def _judged(self, answer: Answer, vantage: str) -> Iterator[Finding]:
         traffic = self._ingress.traffic
@@ -42,9 +48,7 @@ class DeclaredAnswers:
             )
         where = f"{answer.words} from {vantage}"
         seen = [each for each in traffic.exchanges if _is(each.request, answer, vantage)]
-        if not seen and any(
-            planned_request(answer, each) for each in self._ingress.topology.listeners
-        ):
+        if not seen and listeners_of(answer, self._ingress.topology.listeners):
             raise CouldNotVerify(
                 f"{where} is declared, and was not sent when this snapshot was captured",
                 "capture it again with the same --expect",

@@ -1,12 +1,13 @@
 """Whether every gateway is rolled out, and runs the version of its istiod."""
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterable, Iterator
 
 from meshgate.facts.controlplane.control_plane import ControlPlane
 from meshgate.facts.ingress.gateways import IngressGateways
 from meshgate.semantics import pods, workloads
 from meshgate.semantics.listeners import Listener
 from meshgate.semantics.versions import Target, Version
+from meshgate.semantics.waypoints import Waypoint
 from meshgate.semantics.webhooks import Webhooks
 from meshgate.snapshot.kubernetes import Deployment, Pod
 from meshgate.verdict import CouldNotVerify, Finding
@@ -35,12 +36,49 @@ class GatewayRollout:
             deployments, replicas = topology.deployments_of(listener), topology.pods_of(listener)
             if not deployments and not replicas:
                 found[_absent(listener)] = None
-            for deployment in deployments:
-                found |= dict.fromkeys(_rollout(deployment))
-            for pod in replicas:
-                found |= dict.fromkeys(self._pod(pod, unknown))
+            found |= dict.fromkeys(self._of(deployments, replicas, unknown))
         for pod in self._ingress.unselected:
             found |= dict.fromkeys(self._version(pod, unknown))
+        self._need_versions(unknown, found)
+        return list(found)
+
+    def unfinished_waypoints(self, waypoints: Iterable[Waypoint]) -> list[Finding]:
+        """Return the same of waypoints; raise CouldNotVerify for the same reason."""
+        found: list[Finding] = []
+        unknown: set[str] = set()
+        for each in waypoints:
+            metadata = each.gateway.metadata
+            labels = {workloads.GATEWAY_NAME: metadata.name}
+            deployments = [
+                deployment
+                for deployment in self._evidence.deployments
+                if deployment.metadata.namespace == metadata.namespace
+                and labels.items() <= deployment.spec.template.metadata.labels.items()
+            ]
+            if not deployments and not each.pods:
+                found.append(
+                    Finding(
+                        f"Gateway {each.key}",
+                        "istiod has not deployed this waypoint",
+                        "a Deployment and its pods",
+                        f"kubectl -n {metadata.namespace} describe gateway {metadata.name}",
+                        problem="no-pods",
+                        transient=True,
+                    )
+                )
+            found += self._of(deployments, each.pods, unknown)
+        self._need_versions(unknown, found)
+        return found
+
+    def _of(
+        self, deployments: Iterable[Deployment], replicas: Iterable[Pod], unknown: set[str]
+    ) -> Iterator[Finding]:
+        for deployment in deployments:
+            yield from _rollout(deployment)
+        for pod in replicas:
+            yield from self._pod(pod, unknown)
+
+    def _need_versions(self, unknown: set[str], found: Collection[Finding]) -> None:
         if unknown and not found:
             names = ", ".join(sorted(unknown))
             raise CouldNotVerify(
@@ -49,7 +87,6 @@ class GatewayRollout:
                 "compare with `istioctl proxy-status`",
                 transient=True,
             )
-        return list(found)
 
     def _pod(self, pod: Pod, unknown: set[str]) -> Iterator[Finding]:
         namespace = pod.metadata.namespace

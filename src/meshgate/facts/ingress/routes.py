@@ -2,30 +2,14 @@
 
 from collections.abc import Iterator
 
+from meshgate.facts.ingress.denials import DENIED, Denials, about
 from meshgate.facts.ingress.gateways import IngressGateways
-from meshgate.semantics.gateway_policies import policies_of
-from meshgate.semantics.listeners import Listener
+from meshgate.semantics.kubernetes_ingress import served
+from meshgate.semantics.listeners import HTTP, Listener
 from meshgate.semantics.requests import hidden_routes
 from meshgate.semantics.virtual_services import not_exported
 from meshgate.snapshot.ingress import PROBER, Exchange, Request
-from meshgate.snapshot.istio import AuthorizationPolicy
-from meshgate.snapshot.model import INGRESS
 from meshgate.verdict import CouldNotVerify, Finding, NotApplicable
-
-About = tuple[tuple[str, str], ...]
-
-
-def about(request: Request) -> About:
-    """Return what distinguishes a request from others of the same route."""
-    return (
-        ("host", request.host),
-        ("method", request.method),
-        ("path", request.path),
-        ("port", str(request.port)),
-        ("route", request.route),
-        ("vantage", request.vantage),
-        *((("way", request.way.strip()),) if request.way else ()),
-    )
 
 
 class RouteAnswers:
@@ -33,27 +17,7 @@ class RouteAnswers:
 
     def __init__(self, ingress: IngressGateways) -> None:
         self._ingress = ingress
-
-    def _need_gateways(self) -> None:
-        """Raise unless a Gateway exists, where pods of a gateway do.
-
-        Kubernetes Ingress objects may configure them, from which no requests are derived.
-        """
-        serving = self._ingress.unselected
-        if self._ingress.all.listeners or not serving:
-            return
-        name = f"{serving[0].metadata.namespace}/{serving[0].metadata.name}"
-        if INGRESS in self._ingress.evidence.expectations.accepted_unverified:
-            raise NotApplicable(
-                f"no Gateway selects Pod {name}; its routes were accepted without verification "
-                f"(--accept-unverified={INGRESS})"
-            )
-        raise CouldNotVerify(
-            f"no Gateway selects the gateway Pod {name}: if Kubernetes Ingress objects configure "
-            "it, meshgate cannot derive requests from them",
-            f"verify them by other means and pass --accept-unverified={INGRESS}; remove the "
-            "gateway if it is not used",
-        )
+        self._denials = Denials(ingress)
 
     @property
     def unanswered(self) -> list[Finding]:
@@ -61,7 +25,6 @@ class RouteAnswers:
 
         Raise CouldNotVerify if it cannot be seen who answered.
         """
-        self._need_gateways()
         found: dict[tuple[str, str], Finding] = {}
         ambiguous: dict[str, None] = {}
         routed = False
@@ -78,7 +41,7 @@ class RouteAnswers:
                 ambiguous[request.words] = None
             elif finding := self._answer(seen, listener):
                 found.setdefault((finding.subject, request.url), finding)
-        hidden = [*self._hidden(), *self._not_exported()]
+        hidden = [*self._hidden(), *self._not_exported(), *self._denials.on_tcp()]
         if ambiguous and not (found or hidden):
             raise CouldNotVerify(
                 f"{len(ambiguous)} requests got 404, and the gateway does not show whether it or "
@@ -99,10 +62,13 @@ class RouteAnswers:
 
     @property
     def _answered(self) -> bool:
-        """Whether anything but a denial came back for a route."""
+        """Whether a backend answered for a route: neither a denial nor the gateway's redirect."""
         return any(
-            seen.request.route and (seen.status or not seen.error) and seen.reason != "RBAC"
-            for seen, _ in self._ingress.exchanges()
+            seen.request.route
+            and not seen.request.expected
+            and (seen.status or not seen.error)
+            and not self._denials.denies(seen, listener)
+            for seen, listener in self._ingress.exchanges()
             if seen.request.kind == "request"
         )
 
@@ -110,9 +76,16 @@ class RouteAnswers:
         topology = self._ingress.topology
         seen: set[tuple[str, str]] = set()
         for listener in topology.listeners:
+            http = listener.protocol in HTTP and listener.tls != "PASSTHROUGH"
+            differently = (
+                "give the routes different matches, or put them into one {kind}, the longer path "
+                "first"
+                if http
+                else "give the routes different ports or TLS names, or delete one of them"
+            )
             for each in hidden_routes(topology, listener):
-                by = each.hidden_by
-                if by is None or (each.rule.route, each.host) in seen:
+                by = each.by
+                if (each.rule.route, each.host) in seen:
                     continue
                 seen.add((each.rule.route, each.host))
                 yield Finding(
@@ -120,7 +93,7 @@ class RouteAnswers:
                     f"route {each.rule.name} for {each.host} is never used: {by.owner} "
                     f"(route {by.name}) takes its requests first",
                     "a route that receives requests",
-                    "put both routes into one VirtualService, the longer path first",
+                    differently.format(kind=by.owner.partition(" ")[0]),
                     problem="hidden-route",
                     about=(("by", by.route), ("host", each.host), ("route", each.rule.route)),
                 )
@@ -137,16 +110,36 @@ class RouteAnswers:
                     continue
                 seen.add((subject, listener.subject))
                 pods = ", ".join(sorted(topology.namespaces_of(listener))) or listener.namespace
+                exported = service.spec.export_to or topology.lists.default_export
                 yield Finding(
                     subject,
                     f"{listener.subject} does not use it: its exportTo is "
-                    f"{', '.join(service.spec.export_to)}, and the gateway's pods are in {pods}",
+                    f"{', '.join(exported)}, and the gateway's pods are in {pods}",
                     f"an exportTo that includes {pods}",
                     f"add {pods} to the exportTo of the VirtualService, or remove the gateway from "
                     "its list of gateways",
                     problem="not-exported-to-its-gateway",
                     about=(("gateway", listener.subject),),
                 )
+
+    @property
+    def ignored(self) -> list[Finding]:
+        """The Ingresses with a defaultBackend, which Istio ignores."""
+        evidence = self._ingress.evidence
+        own = evidence.own_mesh
+        return [
+            Finding(
+                f"Ingress {each.metadata.namespace}/{each.metadata.name}",
+                "its defaultBackend has no effect: Istio ignores it, and answers 404 to what no "
+                "rule matches",
+                remedy="Replace it with a rule for the path / (pathType Prefix).",
+                problem="default-backend",
+            )
+            for each in evidence.ingresses
+            if each.spec.default_backend is not None
+            and own.watches(each.metadata.namespace)
+            and served(each, evidence.ingress_classes, own.ingress_settings)
+        ]
 
     def _answer(self, seen: Exchange, listener: Listener) -> Finding | None:
         request = seen.request
@@ -190,9 +183,9 @@ class RouteAnswers:
         kind = seen.reason.partition(" ")[0]
         if kind == "NC":
             return self._no_cluster(request)
-        if kind == "RBAC":
-            denial = self._denial(seen, listener)
-            return denial if denial.problem != "denied" else None
+        if self._denials.denies(seen, listener):
+            denial = self._denials.of(seen, listener)
+            return denial if denial.problem != DENIED else None
         meaning = {
             "NR": (
                 "no-route",
@@ -218,65 +211,13 @@ class RouteAnswers:
     @property
     def denied(self) -> list[Finding]:
         """Routes whose requests a policy of the gateway denies, so that no backend was reached."""
-        if not self._ingress.evidence.authorization_policies:
-            return []
         return [
             finding
             for seen, listener in self._ingress.exchanges()
-            if seen.reason == "RBAC" and seen.request.route and not seen.request.declared
-            if (finding := self._denial(seen, listener)) and finding.problem == "denied"
+            if seen.request.route and not seen.request.declared
+            if self._denials.denies(seen, listener)
+            if (finding := self._denials.of(seen, listener)).problem == DENIED
         ]
-
-    def _denial(self, seen: Exchange, listener: Listener) -> Finding:
-        """Return a denial: by a policy for unknown clients, or by one whose provider is missing.
-
-        If the mesh config lacks the provider of a CUSTOM policy, istiod denies everything that the
-        policy applies to, in the same words.
-        """
-        request = seen.request
-        policies = self._policies(listener)
-        custom = [each for each in policies if each.spec.action == "CUSTOM"]
-        names = ", ".join(f"AuthorizationPolicy {_name(each)}" for each in policies) or "no policy"
-        if policies and len(custom) < len(policies):
-            return _finding(
-                request,
-                "denied",
-                f"the gateway denies it (403 RBAC: access denied; {names}): its backend was not "
-                "reached",
-                "an answer from the backend",
-                "declare an authorized request with --expect",
-                transient=False,
-            )
-        if custom:
-            policy = custom[0]
-            provider = policy.spec.provider.name if policy.spec.provider else ""
-            return Finding(
-                f"AuthorizationPolicy {_name(policy)}",
-                f"the gateway denies {request.words} (403 RBAC: access denied), as it does when "
-                f"the mesh config lacks the provider {provider}",
-                f"extensionProviders with {provider}",
-                f"add {provider} to meshConfig.extensionProviders, or delete the policy",
-                transient=True,
-                problem="missing-provider",
-                about=(("provider", provider),),
-            )
-        return _finding(
-            request,
-            "denied-without-policy",
-            "the gateway denies it (403 RBAC: access denied), and no AuthorizationPolicy applies "
-            "to the gateway",
-            "an answer from the backend",
-            "look for an EnvoyFilter, and at istioctl x authz check for the gateway's pod",
-        )
-
-    def _policies(self, listener: Listener) -> list[AuthorizationPolicy]:
-        evidence = self._ingress.evidence
-        return policies_of(
-            self._ingress.topology,
-            listener,
-            evidence.authorization_policies,
-            evidence.own_mesh.root_namespace,
-        )
 
     def _no_cluster(self, request: Request) -> Finding:
         topology = self._ingress.topology
@@ -307,10 +248,6 @@ class RouteAnswers:
                 )
         remedy = f"check that the Service exists and exposes this port: {_names(request)}"
         return _finding(request, "no-cluster", f"{why} for {_names(request)}", "an answer", remedy)
-
-
-def _name(policy: AuthorizationPolicy) -> str:
-    return f"{policy.metadata.namespace}/{policy.metadata.name}"
 
 
 def _is_tcp(request: Request) -> bool:

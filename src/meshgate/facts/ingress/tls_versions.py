@@ -1,6 +1,6 @@
 """Which TLS versions listeners accept, compared with what their Gateways say."""
 
-from collections.abc import Iterator
+from functools import cached_property
 from typing import NamedTuple
 
 from meshgate.facts.ingress.connections import REFUSED
@@ -36,6 +36,12 @@ class Offered(NamedTuple):
         return VERSIONS.index(least) <= age <= VERSIONS.index(most)
 
     @property
+    def may_be_refused(self) -> bool:
+        """Whether the mesh config excludes it, which only newer patch releases do at gateways."""
+        least = self.listener.mesh_least
+        return bool(least) and VERSIONS.index(self.version) < VERSIONS.index(least)
+
+    @property
     def without_cipher(self) -> bool:
         """Whether no cipher suite of the listener exists in this version.
 
@@ -52,10 +58,14 @@ class TlsVersions:
     def __init__(self, ingress: IngressGateways) -> None:
         self._ingress = ingress
 
-    def _offered(self) -> Iterator[Offered]:
-        for seen, listener in self._ingress.exchanges():
-            if seen.request.tls_version and listener.terminates:
-                yield Offered(listener, seen, _accepted(seen))
+    @cached_property
+    def offered(self) -> list[Offered]:
+        """Every handshake in which one version was offered alone."""
+        return [
+            Offered(listener, seen, _accepted(seen))
+            for seen, listener in self._ingress.exchanges()
+            if seen.request.tls_version and listener.terminates
+        ]
 
     @property
     def mismatched(self) -> list[Finding]:
@@ -67,7 +77,6 @@ class TlsVersions:
         secured = [each for each in listeners if each.terminates]
         if not secured:
             raise NotApplicable("no listener serves a certificate to clients outside the mesh")
-        offered = list(self._offered())
         found = [
             Finding(
                 each.listener.words,
@@ -79,18 +88,18 @@ class TlsVersions:
                 problem="version-accepted" if each.accepted else "version-refused",
                 about=(("host", each.seen.request.host), ("version", each.version)),
             )
-            for each in offered
+            for each in self.offered
             if each.accepted is not None and each.accepted != each.meant
-            if not (each.meant and each.without_cipher)
+            if not (each.meant and (each.without_cipher or each.may_be_refused))
         ]
         if not found:
-            self._require(offered, secured)
+            self._require(secured)
         return found
 
-    def _require(self, offered: list[Offered], secured: list[Listener]) -> None:
+    def _require(self, secured: list[Listener]) -> None:
         """Raise CouldNotVerify if a version that should be accepted was not seen to be."""
-        for each in offered:
-            if each.accepted is not None or not each.meant:
+        for each in self.offered:
+            if each.accepted is not None or not each.meant or each.may_be_refused:
                 continue
             local = each.seen.alert in NOT_OFFERED
             if each.without_cipher and not local and each.seen.alert:
@@ -104,7 +113,7 @@ class TlsVersions:
                 else "look at IG004",
                 transient=not local,
             )
-        reached = {each.listener.words for each in offered if each.accepted is not None}
+        reached = {each.listener.words for each in self.offered if each.accepted is not None}
         silent = [each.words for each in secured if each.words not in reached]
         if silent:
             raise CouldNotVerify(
@@ -127,7 +136,7 @@ class TlsVersions:
                 problem="old-version",
                 about=(("version", each.version),),
             )
-            for each in self._offered()
+            for each in self.offered
             if each.meant and VERSIONS.index(each.version) < MODERN
             if each.accepted or each.without_cipher
         ]

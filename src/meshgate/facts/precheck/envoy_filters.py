@@ -41,7 +41,8 @@ class EnvoyFilters:
         self._upgrade = Upgrade(evidence)
 
     @cached_property
-    def _filters(self) -> list[EnvoyFilter]:
+    def all(self) -> list[EnvoyFilter]:
+        """All of them; raises NotApplicable if there are none."""
         self._upgrade.need_known_target()
         if not self._evidence.envoy_filters:
             raise NotApplicable("the cluster has no EnvoyFilter")
@@ -51,7 +52,7 @@ class EnvoyFilters:
     def lost(self) -> list[Finding]:
         """EnvoyFilters that apply to a proxy now and no longer once it runs the target version."""
         found = []
-        for each in self._filters:
+        for each in self.all:
             lost = {
                 pattern
                 for patch in each.spec.config_patches
@@ -109,7 +110,7 @@ class EnvoyFilters:
             and (pattern := _pattern(each))
             and self._applies_after(other, pattern)
             and not any(_applies(other, pattern, version) for version in self._before)
-            for other in self._filters
+            for other in self.all
             for each in other.spec.config_patches
         )
 
@@ -125,7 +126,7 @@ class EnvoyFilters:
                 problem=problem,
                 about=(("filter", name),),
             )
-            for each in self._filters
+            for each in self.all
             for problem, name, words in sorted(
                 {found for patch in each.spec.config_patches for found in _fragile(patch)}
             )

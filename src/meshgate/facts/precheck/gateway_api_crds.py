@@ -46,7 +46,8 @@ class GatewayApi:
         self._upgrade = Upgrade(evidence)
 
     @cached_property
-    def _watched(self) -> list[_Watched]:
+    def watched(self) -> list[_Watched]:
+        """The installed CRDs that it watches; raises NotApplicable if there are none."""
         self._upgrade.need_known_target()
         release = ledger()[minor(self._upgrade.target.version)]
         installed = [
@@ -54,12 +55,13 @@ class GatewayApi:
             for each in self._evidence.definitions
             if (crd := release.crd.get(each.metadata.name))
         ]
-        if not installed:
+        found = [each for each in installed if not each.crd.alpha or self._alpha]
+        if not found:
             raise NotApplicable(
                 f"the cluster has none of the {len(release.crd)} CRDs (Gateway API and others) "
                 f"that istiod {self._upgrade.target} watches"
             )
-        return [each for each in installed if not each.crd.alpha or self._alpha]
+        return found
 
     @cached_property
     def _alpha(self) -> bool:
@@ -91,7 +93,7 @@ class GatewayApi:
                 problem="crd-version-not-served",
                 about=(("version", each.crd.version),),
             )
-            for each in self._watched
+            for each in self.watched
             if each.crd.version not in each.served
             and not each.crd.ignored(each.bundle, self._upgrade.newest_patch)
         ]
@@ -115,12 +117,12 @@ class GatewayApi:
             Finding(
                 f"CustomResourceDefinition {each.name}",
                 f"{why}: istiod {self._upgrade.target} ignores all its objects",
-                _accepted(each.crd),
-                f"install a Gateway API bundle with {_accepted(each.crd)} before the upgrade",
+                accepted_bundle(each.crd),
+                f"install a Gateway API bundle with {accepted_bundle(each.crd)} before the upgrade",
                 problem="crd-ignored",
                 about=(("version", each.crd.version),),
             )
-            for each in self._watched
+            for each in self.watched
             if (why := each.crd.ignored(each.bundle, self._upgrade.newest_patch))
             and self._loses(each) is in_use
         ]
@@ -142,10 +144,16 @@ class GatewayApi:
     @cached_property
     def _objects(self) -> dict[str, bool]:
         """Whether objects exist, by CRD, for the kinds that meshgate reads."""
-        return {name: bool(getattr(self._evidence, item)) for name, item in OBJECTS.items()}
+        return {name: bool(count) for name, count in counted_objects(self._evidence).items()}
 
 
-def _accepted(crd: Crd) -> str:
+def counted_objects(evidence: Evidence) -> dict[str, int]:
+    """Return how many objects exist, by CRD, for the kinds that meshgate reads."""
+    return {name: len(getattr(evidence, item)) for name, item in OBJECTS.items()}
+
+
+def accepted_bundle(crd: Crd) -> str:
+    """Return which bundle versions istiod accepts for a CRD with a limit."""
     if crd.minimum:
         return f"bundle version {crd.minimum} or newer"
     return f"bundle version {crd.maximum} or older"

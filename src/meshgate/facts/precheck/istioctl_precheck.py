@@ -37,6 +37,11 @@ class Precheck:
         return [each for each in precheck.messages if each.code != OWN_RIGHTS]
 
     @property
+    def namespaces(self) -> int:
+        """How many namespaces the cluster has, all of which istioctl looked at."""
+        return len(self._evidence.namespaces)
+
+    @property
     def left_out(self) -> str:
         """Return a note about messages that are left out; empty if there are none."""
         count = sum(each.code == OWN_RIGHTS for each in self._evidence.precheck.messages)

@@ -4,7 +4,7 @@ from functools import cached_property
 
 from meshgate.facts.controlplane.control_plane import ControlPlane
 from meshgate.facts.evidence import Evidence
-from meshgate.semantics.webhooks import Webhooks, injection_enabled
+from meshgate.semantics.webhooks import Hook, Webhooks, injection_enabled
 from meshgate.snapshot.kubernetes import Namespace
 from meshgate.verdict import Finding, NotApplicable
 
@@ -20,7 +20,8 @@ class Ownership:
         self._control_plane = ControlPlane(evidence)
 
     @cached_property
-    def _webhooks(self) -> Webhooks:
+    def webhooks(self) -> Webhooks:
+        """Istio's webhooks; raises NotApplicable if there are none."""
         found = Webhooks(
             self._evidence.mutating_webhooks, self._evidence.validating_webhooks, (), ()
         )
@@ -59,12 +60,14 @@ class Ownership:
         ]
 
     def _injected_by(self, namespace: Namespace) -> set[str]:
-        return {hook.configuration.metadata.name for hook in self._webhooks.selecting(namespace)}
+        return {hook.configuration.metadata.name for hook in self.webhooks.selecting(namespace)}
 
     def _bad_tags(self) -> list[Finding]:
         found = []
-        tags = {hook.subject: hook for hook in self._webhooks.injectors if hook.tag}
+        tags = {hook.subject: hook for hook in self.webhooks.injectors if hook.tag}
         for subject, hook in tags.items():
+            if not self._is_own(hook):
+                continue
             if hook.tag in self._revisions - {"default"}:
                 found.append(
                     Finding(
@@ -89,6 +92,12 @@ class Ownership:
                     )
                 )
         return found
+
+    def _is_own(self, hook: Hook) -> bool:
+        """Return whether an istiod of this mesh, which runs in this cluster, serves a webhook."""
+        namespace = self._control_plane.namespace
+        service = hook.service
+        return bool(self._revisions) and service is not None and service.namespace == namespace
 
     @property
     def ambiguous(self) -> list[Finding]:
@@ -129,7 +138,7 @@ class Ownership:
     def _held_by_argo(self) -> set[tuple[str, str, str]]:
         return {
             (hook.subject, entry.manager, field)
-            for hook in self._webhooks.all
+            for hook in self.webhooks.all
             for entry in hook.configuration.metadata.managed_fields
             if entry.manager.startswith(ARGO)
             for owned in entry.fields.webhooks.values()

@@ -42,6 +42,16 @@ class Registries:
         return found
 
     @property
+    def pods(self) -> int:
+        """How many active pods were looked at."""
+        return sum(map(workloads.is_active, self._evidence.pods))
+
+    @property
+    def workloads(self) -> int:
+        """How many workloads were looked at."""
+        return len(self._evidence.workloads)
+
+    @property
     def affected(self) -> list[Finding]:
         """Every workload with such an image, and every istiod that injects such images."""
         if not (self._evidence.pods or self._evidence.workloads):

@@ -68,7 +68,7 @@ SETTINGS_LOOKS = frozenset(
     {
         *("variable", "proxy_metadata", "mesh_config", "tracing", "compatibility", "nftables"),
         *("alpha_crd", "ambient_reconcile", "dry_run", "excluded_ambient", "tls_listener"),
-        *("networks", "tcp_route"),
+        *("networks", "tcp_route", "prometheus_port"),
     }
 )
 

@@ -11,8 +11,8 @@ from meshgate.facts.evidence import Evidence
 from meshgate.semantics import pods, workloads
 from meshgate.semantics.selectors import selects
 from meshgate.semantics.webhooks import Webhooks
-from meshgate.snapshot.kubernetes import DisruptionBudget, Pod
-from meshgate.snapshot.upgrade import Workload
+from meshgate.snapshot.kubernetes import Pod
+from meshgate.snapshot.upgrade import DisruptionBudget, Workload
 from meshgate.verdict import Finding, NotApplicable
 
 
@@ -23,17 +23,17 @@ class Restart:
         self._evidence = evidence
 
     @cached_property
-    def _proxied(self) -> list[Pod]:
-        """Return pods whose proxy neither istiod nor a separate chart updates."""
-        found = Proxies(self._evidence).promised
-        if not found:
-            raise NotApplicable("no pod has a proxy")
-        return [
+    def proxied(self) -> list[Pod]:
+        """Pods whose proxy neither istiod nor a separate chart updates; NotApplicable without."""
+        found = [
             pod
-            for pod in found.values()
+            for pod in Proxies(self._evidence).promised.values()
             if "gateway.istio.io/managed" not in pod.metadata.labels
             and pod.metadata.labels.get("app") != "ztunnel"
         ]
+        if not found:
+            raise NotApplicable("no pod has a proxy that a restart would replace")
+        return found
 
     @cached_property
     def _of(self) -> dict[tuple[str, str, str], list[Pod]]:
@@ -42,7 +42,7 @@ class Restart:
         by_namespace: defaultdict[str, list[Workload]] = defaultdict(list)
         for each in self._evidence.workloads:
             by_namespace[each.namespace].append(each)
-        for pod in self._proxied:
+        for pod in self.proxied:
             for each in by_namespace[pod.metadata.namespace]:
                 if each.selector and selects(each.selector, pod.metadata.labels):
                     found[each.kind, each.namespace, each.name].append(pod)
@@ -73,7 +73,7 @@ class Restart:
                 problem="not-reinjected",
                 owner=workloads.owner(pod),
             )
-            for pod in self._proxied
+            for pod in self.proxied
             if pods.name(pod) not in own
             and (namespace := namespaces.get(pod.metadata.namespace))
             and not webhooks.selecting(namespace, pod.metadata.labels)
@@ -102,7 +102,7 @@ class Restart:
         """Bare pods and pods of other controllers; Jobs end by themselves."""
         selected = {pods.name(pod) for some in self._of.values() for pod in some}
         found: dict[tuple[str, str], Pod] = {}
-        for pod in self._proxied:
+        for pod in self.proxied:
             if pods.name(pod) in selected:
                 continue
             kind, _, name = workloads.workload(pod).partition(" ")
@@ -115,9 +115,7 @@ class Restart:
                 if kind == "Pod"
                 else f"its pods belong to a {kind}, which kubectl cannot restart",
                 "a restart that replaces all its pods",
-                f"delete and create {subject} again with the target's sidecar"
-                if kind == "Pod"
-                else f"restart {subject} the way its controller documents",
+                _restarting(kind, subject),
                 problem="bare-pod" if kind == "Pod" else "other-controller",
             )
             for (subject, kind), pod in sorted(found.items(), key=lambda item: item[0])
@@ -144,7 +142,7 @@ class Restart:
         selector = budget.spec.selector
         return [
             pod
-            for pod in self._proxied
+            for pod in self.proxied
             if selector is not None
             and pod.metadata.namespace == budget.metadata.namespace
             and selects(selector, pod.metadata.labels)
@@ -153,6 +151,16 @@ class Restart:
 
 # Kinds whose pods end by themselves; the next one gets the new sidecar.
 ENDING = ("Job", "CronJob")
+
+
+def _restarting(kind: str, subject: str) -> str:
+    """Return how pods get the target's sidecar that `kubectl rollout restart` does not reach."""
+    namespace, _, name = subject.partition(" ")[2].partition("/")
+    if kind == "Rollout":
+        return f"kubectl argo rollouts -n {namespace} restart {name}"
+    if kind == "Pod":
+        return f"delete and create {subject} again with the target's sidecar"
+    return f"restart {subject} the way its controller documents"
 
 
 def _obstacle(each: Workload) -> tuple[str, str, str] | None:

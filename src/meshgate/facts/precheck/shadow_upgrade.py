@@ -82,17 +82,18 @@ def difference(shadow: Shadow) -> Difference:
 
 
 def _shape(change: Change) -> tuple[str, ...]:
-    return change.kind, change.type, _nameless(change.path), change.before, change.after
+    return change.kind, change.type, without_names(change.path), change.before, change.after
 
 
-def _nameless(path: str) -> str:
+def without_names(path: str) -> str:
+    """Return a path without the names of its list items."""
     return re.sub(r"\[[^]]*\]", "[]", path)
 
 
 def broken(change: Change) -> str:
     """Return what the target does if the change fails a check (see BREAKS); else empty."""
     for kind, type, path, words in BREAKS:
-        fits = fnmatchcase(_nameless(change.path), path)
+        fits = fnmatchcase(without_names(change.path), path)
         if fnmatchcase(change.kind, kind) and fnmatchcase(change.type, type) and fits:
             return words
     return ""
@@ -259,20 +260,28 @@ def changed(shadow: Shadow, different: Difference) -> Iterator[Finding]:
             problem="configuration-changed",
             about=(
                 ("change", first.kind),
-                ("path", _nameless(first.path)),
+                ("path", without_names(first.path)),
                 ("type", first.type),
             ),
         )
 
 
 class ShadowUpgrade:
-    """The findings of the simulated upgrade; NotApplicable if there was no simulation."""
+    """The findings of the simulated upgrade; NotApplicable if there was no simulation.
 
-    def __init__(self, evidence: Evidence) -> None:
+    Args:
+        evidence: the snapshot's.
+        simulated: a simulation of another version than the target; None for the target's.
+    """
+
+    def __init__(self, evidence: Evidence, simulated: Shadow | None = None) -> None:
         self._evidence = evidence
+        self._simulated = simulated
 
     @cached_property
     def _shadow(self) -> Shadow:
+        if self._simulated is not None:
+            return self._simulated
         shadow, target = self._evidence.shadow, Upgrade(self._evidence).target
         if shadow.skipped_reason:
             if self._evidence.expectations.require_shadow:
@@ -313,6 +322,23 @@ class ShadowUpgrade:
             for each in pods or ()
         }
         return [msgspec.structs.replace(each, owner=owners.get(each.subject, "")) for each in found]
+
+    @property
+    def proxies(self) -> int:
+        """How many proxies the simulation represents; raises NotApplicable without any."""
+        if not self._shadow.classes and not self._shadow.refused:
+            raise NotApplicable("no proxy is connected whose configuration could be compared")
+        return sum(len(each.proxies) for each in self._shadow.classes)
+
+    @property
+    def namespaces(self) -> int:
+        """How many namespaces are injection-enabled."""
+        return len(self._shadow.injections)
+
+    @property
+    def templates(self) -> int:
+        """How many workloads' pod templates were sent to the injector."""
+        return len(self._shadow.templates or ())
 
     @property
     def refused(self) -> list[Finding]:

@@ -17,8 +17,8 @@ from meshgate.collect.shadow.offline_bundle import record
 from meshgate.collect.shadow.recorded import RecordedCluster, RecordedRunningMesh
 from meshgate.semantics.config_diff import Resources
 from meshgate.semantics.injection import Shape
-from meshgate.snapshot.items import Kind
 from meshgate.snapshot.offline_bundle import Listed, OfflineBundle
+from meshgate.snapshot.sources import Kind
 from tests.conftest import Serve
 from tests.support import fakes
 from tests.support.fakes import answer

@@ -101,6 +101,13 @@ def test_pods_without_a_proxy_and_pods_that_do_not_run_have_none(proxies: Any) -
     assert proxies(plain, pod(phase="Pending"), pod(ip="")) == ()
 
 
+def test_a_ztunnel_is_not_an_envoy(proxies: Any) -> None:
+    ztunnel = pod("ztunnel-1")
+    ztunnel["spec"]["initContainers"][0]["args"] = ["proxy", "ztunnel"]
+
+    assert [proxy.name for proxy in proxies(pod(), ztunnel)] == ["web-1"]
+
+
 def test_replicas_are_one_class(proxies: Any) -> None:
     found = proxies(pod("web-2", "10.0.0.2", node="node-2"), pod("web-1"))
 

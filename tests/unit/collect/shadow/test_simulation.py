@@ -82,6 +82,32 @@ def test_a_program_without_a_verdict_rejects_nothing(tmp_path: Path) -> None:
     ] * 2
 
 
+def test_what_envoy_accepted_before_is_not_validated_again(tmp_path: Path) -> None:
+    program, starts = envoy(tmp_path, "exit 0")
+    accepted: set[str] = set()
+
+    Validator(program, Deadline(60), accepted).validated(simulated(2))
+    found = Validator(program, Deadline(60), accepted).validated(simulated(3))
+
+    # all of them are alike
+    assert len(accepted) == 1
+    assert [each.proxies for each in found] == [("p0.shop",), ("p1.shop",), ("p2.shop",)]
+    assert starts.read_text().count("start") == 1
+
+
+@pytest.mark.parametrize("script", ["exit 1", "kill -6 $$"], ids=["rejected", "no verdict"])
+def test_what_envoy_did_not_accept_is_validated_again(tmp_path: Path, script: str) -> None:
+    program, _ = envoy(tmp_path, script)
+    accepted: set[str] = set()
+
+    first = Validator(program, Deadline(60), accepted).validated(simulated(2))
+    second = Validator(program, Deadline(60), accepted).validated(simulated(2))
+
+    assert accepted == set()
+    assert first == second
+    assert all(each.refusals or each.error for each in second)
+
+
 def test_after_the_deadline_nothing_is_verified(tmp_path: Path) -> None:
     program, _ = envoy(tmp_path, "exit 0")
 

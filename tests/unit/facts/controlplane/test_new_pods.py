@@ -6,7 +6,7 @@ import msgspec
 import pytest
 
 from meshgate.facts.mesh import Mesh
-from meshgate.snapshot.kubernetes import Metadata, Namespace
+from meshgate.snapshot.kubernetes import Metadata, Namespace, WebhookConfiguration
 from meshgate.snapshot.model import Before
 from meshgate.snapshot.new_pods import LimitRange, NewPod, NewPods, ResourceQuota
 from meshgate.verdict import CouldNotVerify, NotApplicable
@@ -230,3 +230,82 @@ def test_a_change_that_all_workloads_share_is_one_line() -> None:
 def test_without_a_baseline_nothing_is_compared() -> None:
     with pytest.raises(NotApplicable):
         _ = Mesh(snapshot(new_pods=NewPods(pods=(pod(),)))).injection_changes.losses
+
+
+# --- other webhooks -------------------------------------------------------------------------------
+
+
+def webhook(name: str = "kyverno", **rule: Any) -> WebhookConfiguration:
+    """A mutating webhook for new pods."""
+    asked = {"operations": ["CREATE"], "apiGroups": [""], "resources": ["pods"], **rule}
+    body = {
+        "metadata": {"name": name},
+        "webhooks": [
+            {
+                "name": f"{name}.example.com",
+                "clientConfig": {},
+                "rules": [asked],
+                "namespaceSelector": {"matchLabels": {"policy": "on"}},
+            }
+        ],
+    }
+    return msgspec.convert(body, WebhookConfiguration)
+
+
+GOVERNED = {**BASELINE, "policy": "on"}
+
+
+def test_a_violation_that_another_webhook_may_correct_is_unknown() -> None:
+    facts = mesh(pod(), labels=GOVERNED, mutating_webhooks=(webhook(),)).new_pods
+
+    with pytest.raises(CouldNotVerify, match=r"Deployment shop/web.*NET_ADMIN.*kyverno") as raised:
+        _ = facts.refused
+    assert "--dry-run-pods" in raised.value.remedy
+    assert "--accept-unverified=webhooks" in raised.value.remedy
+
+
+def test_it_is_a_warning_where_that_is_accepted() -> None:
+    accepted = expecting(accepted_unverified=("webhooks",))
+    facts = mesh(pod(), labels=GOVERNED, mutating_webhooks=(webhook(),), **accepted).new_pods
+
+    assert facts.refused == []
+    assert [each.problem for each in facts.refused_later] == ["pod-security"]
+
+
+@pytest.mark.parametrize(
+    ("labels", "configuration"),
+    [
+        (BASELINE, webhook()),  # it is for other namespaces
+        (GOVERNED, webhook(resources=["services"])),
+        (GOVERNED, webhook(operations=["UPDATE"])),
+        (GOVERNED, webhook(apiGroups=["apps"])),
+    ],
+)
+def test_a_webhook_that_does_not_change_the_pod_corrects_nothing(
+    labels: dict[str, str], configuration: WebhookConfiguration
+) -> None:
+    (found,) = mesh(pod(), labels=labels, mutating_webhooks=(configuration,)).new_pods.refused
+
+    assert found.problem == "pod-security"
+
+
+def test_what_no_webhook_can_correct_still_fails() -> None:
+    facts = mesh(
+        pod(),
+        pod("Deployment shop/other", injected=False, refused="invalid annotations"),
+        labels=GOVERNED,
+        mutating_webhooks=(webhook(),),
+    ).new_pods
+
+    assert [each.problem for each in facts.refused] == ["injector-refuses"]
+
+
+@pytest.mark.parametrize(("answer", "problems"), [("", []), ("forbidden", ["admission-refuses"])])
+def test_the_answer_to_a_dry_run_replaces_the_evaluation(answer: str, problems: list[str]) -> None:
+    pods = NewPods(pods=(pod(admission=answer),), dry_run=True)
+    namespaces = (Namespace(metadata=Metadata(name="shop", labels=GOVERNED)),)
+    facts = Mesh(
+        snapshot(namespaces=namespaces, new_pods=pods, mutating_webhooks=(webhook(),))
+    ).new_pods
+
+    assert [each.problem for each in facts.refused] == problems

@@ -17,11 +17,11 @@ from meshgate.snapshot.kubernetes import (
     Metadata,
     NetworkPolicy,
     NetworkPolicySpec,
-    Pod,
 )
 from meshgate.snapshot.mtls import Attempt, PortProbe
 from meshgate.verdict import CouldNotVerify, Finding, NotApplicable
-from tests.support.builders import HTTP, expecting, istiod, mesh, pod, running, sidecar
+from tests.support import ambient_builders
+from tests.support.builders import HTTP, expecting, istiod, mesh, sidecar
 from tests.support.mtls_builders import (
     ANSWERED,
     DISABLED,
@@ -241,12 +241,11 @@ def test_a_port_that_was_not_connected_to() -> None:
     assert raised.value.transient
 
 
-AMBIENT = pod("a", containers=[running("app")], annotations=Annotations(ambient="enabled"))
+AMBIENT = ambient_builders.app("a")
 MACHINE = WorkloadEntry(metadata=Metadata(name="vm", namespace="shop"))
 
 
 WEB = sidecar(ip="10.0.0.1", ports=(HTTP,))
-ACCEPTED = expecting(accepted_unverified=("ambient",))
 
 
 def test_machines_are_counted() -> None:
@@ -255,37 +254,13 @@ def test_machines_are_counted() -> None:
     assert "1 WorkloadEntries were not probed" in warning.seen
 
 
-@pytest.mark.parametrize("others", [(), (WEB,)], ids=["alone", "beside a sidecar"])
-def test_ambient_pods_are_not_verified(others: tuple[Pod, ...]) -> None:
-    facts = mesh(pods=(istiod(), *others, AMBIENT), port_probes=port_probes(port_probe()))
+def test_ports_of_pods_in_ambient_mode_are_left_to_other_checks() -> None:
+    beside = wire(pods=(istiod(), WEB, AMBIENT))
 
-    for name, verdict in (
-        ("wire", "disagreements"),
-        ("certificates", "bad"),
-        ("authorization", "policy_violations"),
-    ):
-        with pytest.raises(CouldNotVerify, match="Pod shop/a is in ambient mode") as raised:
-            getattr(getattr(facts, name), verdict)
-        assert "--accept-unverified=ambient" in raised.value.remedy
-
-
-def test_a_finding_is_worth_more_than_what_was_not_verified() -> None:
-    assert disagreement(port_probe(plain=ANSWERED), pods=(istiod(), WEB, AMBIENT))
-
-
-def test_ambient_pods_that_are_accepted_are_a_warning() -> None:
-    facts = wire(pods=(istiod(), WEB, AMBIENT), **ACCEPTED)
-
-    assert facts.disagreements == []
-    (warning,) = facts.unseen
-    assert "accepted with --accept-unverified=ambient" in warning.seen
-
-
-def test_strict_mtls_cannot_be_verified_for_ambient_pods() -> None:
-    asked = expecting(accepted_unverified=("ambient",), require_mtls="strict")
-
-    with pytest.raises(CouldNotVerify, match="ambient"):
-        _ = wire(pods=(istiod(), WEB, AMBIENT), **asked).disagreements
+    assert beside.disagreements == []
+    assert [port.pod for port, _ in beside.pairs] == [WEB]
+    with pytest.raises(NotApplicable, match="no pod with a sidecar has a known port"):
+        _ = wire(pods=(istiod(), AMBIENT)).disagreements
 
 
 def test_another_ca_may_be_accepted() -> None:

@@ -12,15 +12,15 @@ from meshgate.snapshot.kubernetes import (
     Container,
     Controller,
     ControllerSpec,
-    DisruptionBudget,
-    DisruptionBudgetSpec,
     LabelSelector,
     Metadata,
     Owner,
     Pod,
     Requirement,
+    RollingUpdate,
     UpdateStrategy,
 )
+from meshgate.snapshot.upgrade import DisruptionBudget, DisruptionBudgetSpec
 from meshgate.verdict import CouldNotVerify, NotApplicable
 from tests.support.builders import (
     deployment,
@@ -76,6 +76,15 @@ def test_a_pod_that_should_have_none(exempt: Pod) -> None:
     assert mesh(**seen(sidecar(), exempt)).sidecars.missing == []
 
 
+def test_the_label_of_a_pod_comes_before_its_annotation() -> None:
+    both = bare(labels={"sidecar.istio.io/inject": "true"}, annotations=Annotations(inject="false"))
+
+    sidecars = mesh(**seen(sidecar(), both)).sidecars
+
+    assert [each.subject for each in sidecars.missing] == ["Pod shop/bare"]
+    assert sidecars.opted_out == []
+
+
 def test_who_opted_out_is_told() -> None:
     facts = mesh(**seen(sidecar(), bare(annotations=Annotations(inject="false"))))
 
@@ -111,8 +120,12 @@ def test_a_sidecar_of_the_old_version(native: bool) -> None:
     assert finding.remedy == "kubectl -n shop rollout restart deployment/web"
 
 
-def controller(kind: str, **more: Any) -> dict[str, Any]:
-    spec = ControllerSpec(update_strategy=UpdateStrategy(type="OnDelete"))
+def controller(kind: str, partition: int = 0, **more: Any) -> dict[str, Any]:
+    strategy = UpdateStrategy(
+        type="RollingUpdate" if partition else "OnDelete",
+        rolling_update=RollingUpdate(partition=partition),
+    )
+    spec = ControllerSpec(update_strategy=strategy)
     return {kind: (Controller(metadata=Metadata(name="web", namespace="shop"), spec=spec),), **more}
 
 
@@ -133,6 +146,9 @@ def budget(allowed: int = 0, app: str = "web") -> dict[str, Any]:
         ({"owner": of("StatefulSet")}, controller("stateful_sets"), "update strategy OnDelete"),
         ({"owner": of("DaemonSet")}, controller("daemon_sets"), "update strategy OnDelete"),
         ({"owner": of("StatefulSet")}, {}, "StatefulSet web was not restarted since"),
+        ({"owner": of("StatefulSet")}, controller("stateful_sets", 2), "has the partition 2"),
+        # it is web-1, which this partition lets go
+        ({"owner": of("StatefulSet")}, controller("stateful_sets", 1), "was not restarted since"),
         ({}, {}, "the pod has no controller"),
         ({"owner": OF_DEPLOYMENT}, budget(), "PodDisruptionBudget shop/pdb allows no disruption"),
         ({"owner": OF_DEPLOYMENT}, budget(app="x"), "Deployment web was not restarted since"),
@@ -336,6 +352,12 @@ NEVER = InjectorConfig(
         (NEVER, {}, False),
         (NEVER, {**BUILD, "sidecar.istio.io/inject": "true"}, False),
         (InjectorConfig(revision="default", policy="disabled"), {}, True),
+        # only `true` and `false` are choices
+        (
+            InjectorConfig(revision="default", policy="disabled"),
+            {"sidecar.istio.io/inject": "yes"},
+            True,
+        ),
         (
             InjectorConfig(
                 revision="default",

@@ -6,6 +6,8 @@ import msgspec
 import pytest
 
 from meshgate.facts.ingress.certificates import ServedCertificates
+from meshgate.snapshot.gateway_api import Listener as ApiListener
+from meshgate.snapshot.gateway_api import ListenerTls
 from meshgate.snapshot.ingress import Ingress
 from meshgate.verdict import Finding
 from tests.support import ingress_builders as build
@@ -58,3 +60,41 @@ def test_an_unknown_root_fails_only_where_the_roots_are_named() -> None:
     assert "self-signed" in told(certificates(ingress=sent).expiring)
     assert certificates(ingress=sent).bad == []
     assert "self-signed" in told(certificates(ingress=named).bad)
+
+
+def test_a_gateway_may_serve_its_own_certificate_of_the_mesh() -> None:
+    """The mode ISTIO_SIMPLE: clients compare an identity, and no host."""
+    listener = ApiListener(
+        name="https",
+        port=443,
+        protocol="HTTPS",
+        hostname=build.HOST,
+        tls=ListenerTls(options={"gateway.istio.io/tls-terminate-mode": "ISTIO_SIMPLE"}),
+    )
+    gateway = build.api_gateway(listener=listener)
+    lists: dict[str, Any] = {
+        "gateways": (),
+        "virtual_services": (),
+        "api_gateways": (gateway,),
+    }
+    lists |= {
+        "deployments": (build.gateway_deployment(labels={**build.LABELS, **build.API_LABELS}),),
+        "pods": (build.gateway_pod(labels={**build.LABELS, **build.API_LABELS}),),
+    }
+    sent = build.traffic(
+        *(
+            build.answered(each, certificate=build.certificate(), distrust="unknown root")
+            for each in build.requests(**lists)
+            if not each.tls_version
+        )
+    )
+    named = build.traffic(
+        *(
+            msgspec.structs.replace(each, certificate=build.certificate("spiffe.invalid"))
+            for each in sent.exchanges
+        )
+    )
+
+    found = certificates(ingress=named, **lists)
+    assert found.served
+    assert (found.bad, found.expiring) == ([], [])

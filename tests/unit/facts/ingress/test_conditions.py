@@ -5,8 +5,10 @@ from typing import Any
 import msgspec
 import pytest
 
-from meshgate.facts.ingress.conditions import GatewayConditions
+from meshgate.facts.ingress.conditions import TLS_ROUTES, GatewayConditions
 from meshgate.snapshot.gateway_api import (
+    GatewayClass,
+    GatewayClassSpec,
     GatewayStatus,
     Listener,
     ListenerSet,
@@ -15,12 +17,14 @@ from meshgate.snapshot.gateway_api import (
     ListenerStatus,
     Route,
 )
+from meshgate.snapshot.injector import InjectorConfig
 from meshgate.snapshot.kubernetes import Metadata
 from meshgate.snapshot.model import Before
 from meshgate.verdict import Finding, NotApplicable
 from tests.support import builders
 from tests.support import ingress_builders as build
 from tests.support.builders import AT, expecting
+from tests.support.upgrade_builders import definition
 
 
 def conditions(**changes: Any) -> GatewayConditions:
@@ -195,3 +199,49 @@ def test_a_route_of_a_listener_set_needs_a_status() -> None:
     found = conditions(**lists, listener_sets=(listener_set(*BOTH),)).unaccepted
 
     assert "HTTPRoute shop/web at ListenerSet ways/more: has no status from Istio" in told(found)
+
+
+@pytest.mark.parametrize(
+    ("definitions", "remedy"),
+    [
+        ((), "install the Gateway API bundle 1.5 or newer, and attach a TLSRoute"),
+        ((definition(TLS_ROUTES, "v1"),), "attach a TLSRoute to Gateway ways/api listener tls"),
+        ((definition(TLS_ROUTES, "v1alpha2"),), "bundle 1.5 or newer, whose TLSRoute is v1"),
+    ],
+)
+def test_the_remedy_depends_on_the_installed_crd(definitions: Any, remedy: str) -> None:
+    gateway = build.api_gateway(listener=build.PASSED, attached=0)
+    lists = API | {"api_gateways": (gateway,), "definitions": definitions}
+
+    (finding,) = [e for e in conditions(**lists).unaccepted if e.problem == "no-tls-route"]
+
+    assert remedy in finding.remedy
+
+
+def test_a_listener_for_other_networks_needs_no_route() -> None:
+    gateway = build.api_gateway(
+        listener=msgspec.structs.replace(build.PASSED, port=15443), attached=0
+    )
+    metadata = msgspec.structs.replace(
+        gateway.metadata, labels={"topology.istio.io/network": "network1"}
+    )
+    networks = msgspec.structs.replace(gateway, metadata=metadata)
+
+    found = conditions(**API | {"api_gateways": (networks,)}).unaccepted
+
+    assert [each for each in found if each.problem == "no-tls-route"] == []
+
+
+def test_an_istiod_may_have_another_controller_name() -> None:
+    """Two meshes of one cluster: each serves the classes of its own controller."""
+    own = "corp.example/gateways"
+    config = (InjectorConfig(revision="default", gateway_controller=own),)
+
+    def classes(controller: str) -> dict[str, Any]:
+        spec = GatewayClassSpec(controller_name=controller)
+        named = GatewayClass(metadata=Metadata(name="istio"), spec=spec)
+        return {**API, "gateway_classes": (named,), "injector_configs": config}
+
+    assert conditions(**classes(own)).gateways == {("ways", "api")}
+    with pytest.raises(NotApplicable, match="no Gateway that Istio serves"):
+        _ = conditions(**classes("istio.io/gateway-controller")).unaccepted

@@ -73,6 +73,14 @@ def test_mutual_tls(seen: dict[str, Any], words: str) -> None:
     assert (words in found) if words else not found
 
 
+def test_a_listener_that_was_not_reached_is_no_evidence_of_mutual_tls() -> None:
+    (asked, *_) = build.requests(gateways=MUTUAL)
+    sent = build.traffic(build.answered(asked, stage="connect", error="refused", status=0))
+    found = connections(gateways=MUTUAL, ingress=sent)
+
+    assert (found.missing_client_auth, found.without_certificate) == ([], [])
+
+
 def test_less_than_was_planned_proves_nothing() -> None:
     sent = msgspec.structs.replace(having(), unsent=tuple(build.requests()))
 

@@ -6,7 +6,7 @@ import msgspec
 import pytest
 
 from meshgate.facts.mesh import Mesh
-from meshgate.semantics.declared_answers import missing, planned_request, read_answers
+from meshgate.semantics.declared_answers import listeners_of, missing, planned_request, read_answers
 from meshgate.snapshot.ingress import Answer, Exchange, Expected, Request, Vantage
 from meshgate.snapshot.model import Expectations
 from meshgate.verdict import CouldNotVerify, Finding, NotApplicable
@@ -17,12 +17,8 @@ ANSWER = Answer(host=build.HOST, path="/a", expect=Expected(headers={"X-A": "1"}
 
 def request(answer: Answer = ANSWER, vantage: str = "inside") -> Request:
     listeners = build.topology().listeners
-    (made,) = [
-        found.request(each, vantage, "Service ways/front")
-        for each in listeners
-        if (found := planned_request(answer, each))
-    ]
-    return made
+    (listener,) = listeners_of(answer, listeners)
+    return planned_request(answer).request(listener, vantage, "Service ways/front")
 
 
 def others(
@@ -142,6 +138,24 @@ def test_a_host_that_no_listener_has() -> None:
 def test_what_was_not_asked_is_never_right(answer: Answer, why: str) -> None:
     with pytest.raises(CouldNotVerify, match=why):
         others(right(), answers=(answer,))
+
+
+@pytest.mark.parametrize(
+    ("hosts", "serving"),
+    [
+        ((("*",), (build.HOST,)), [1]),  # a Kubernetes Ingress accepts every host
+        ((("*.example.com",), ("*",)), [0]),
+        (((build.HOST,), ("*", build.HOST)), [0, 1]),
+        ((("other.example.com",),), []),
+    ],
+)
+def test_the_narrowest_host_serves_a_declared_answer(
+    hosts: tuple[tuple[str, ...], ...], serving: list[int]
+) -> None:
+    (usual,) = listeners_of(ANSWER, build.topology().listeners)
+    listeners = [usual._replace(hosts=each) for each in hosts]
+
+    assert [listeners.index(each) for each in listeners_of(ANSWER, listeners)] == serving
 
 
 def test_every_place_that_is_declared_is_judged() -> None:

@@ -10,8 +10,12 @@ from meshgate.snapshot.kubernetes import (
     Container,
     ContainerPort,
     LoadBalancer,
+    Metadata,
     PodSpec,
     PodStatus,
+    Service,
+    ServicePort,
+    ServiceSpec,
     ServiceStatus,
 )
 from meshgate.snapshot.kubernetes import Ingress as Address
@@ -55,6 +59,31 @@ def node_ports(**spec: Any) -> dict[str, Any]:
 )
 def test_a_listener_that_nobody_leads_to(lists: dict[str, Any], words: str) -> None:
     assert words in told(entrypoints(**lists).unserved)
+
+
+def test_a_service_whose_ports_are_not_translated_leads_to_its_target_alone() -> None:
+    """Knative's local gateway: its port 80 leads to port 8081 of the same pods."""
+    local = Service(
+        metadata=Metadata(
+            name="local",
+            namespace=build.NAMESPACE,
+            labels={"experimental.istio.io/disable-gateway-port-translation": "true"},
+        ),
+        spec=ServiceSpec(
+            selector=build.LABELS, ports=(ServicePort(port=80, name="http", target_port=8081),)
+        ),
+    )
+    servers = (build.server(), build.server(8081, "HTTP", "local.example.com"))
+    topology = build.topology(
+        gateways=(build.gateway(*servers),), services=(build.service(80), local)
+    )
+
+    led_to = {
+        listener.port: [each.subject for each in topology.entrypoints(listener)]
+        for listener in topology.listeners
+    }
+
+    assert led_to == {80: ["Service ways/front"], 8081: ["Service ways/local"]}
 
 
 @pytest.mark.parametrize(

@@ -7,9 +7,8 @@ import pytest
 
 from meshgate.facts.ingress.routes import RouteAnswers
 from meshgate.snapshot.ingress import Exchange, Ingress, Vantage
-from meshgate.verdict import CouldNotVerify, Finding, NotApplicable
+from meshgate.verdict import Finding, NotApplicable
 from tests.support import ingress_builders as build
-from tests.support.builders import expecting
 
 
 def routes(**changes: Any) -> RouteAnswers:
@@ -141,29 +140,3 @@ def test_a_service_of_other_hosts_needs_no_export_to_the_gateway() -> None:
     sent = build.traffic(*(build.answered(each) for each in build.requests(**lists)))
 
     assert routes(**lists, ingress=sent).unanswered == []
-
-
-# --- Kubernetes Ingress --------------------------------------------------------------------------
-
-
-ACCEPTED = expecting(accepted_unverified=("ingress",))
-
-
-def test_routes_of_kubernetes_ingress_are_not_verified_unless_that_is_accepted() -> None:
-    alone: dict[str, Any] = {"gateways": (), "virtual_services": (), "ingress": build.traffic()}
-
-    with pytest.raises(CouldNotVerify, match="no Gateway selects the gateway Pod ways/front-1"):
-        _ = build.mesh(**alone).route_answers.unanswered
-    with pytest.raises(NotApplicable, match="accept-unverified=ingress"):
-        _ = build.mesh(**alone, **ACCEPTED).route_answers.unanswered
-
-
-def test_accepting_kubernetes_ingress_excuses_no_route_of_a_gateway() -> None:
-    gone = build.traffic(
-        *(
-            build.answered(each, status=404, upstream=False, reason="NR")
-            for each in build.requests()
-        )
-    )
-
-    assert build.mesh(ingress=gone, **ACCEPTED).route_answers.unanswered

@@ -15,8 +15,10 @@ from meshgate.snapshot.istio import (
     Redirect,
     Server,
     ServerTls,
+    VirtualService,
 )
 from meshgate.snapshot.kubernetes import Annotations, LabelSelector, Metadata
+from meshgate.snapshot.mesh_config import EffectiveConfig, MeshConfig
 from meshgate.verdict import CouldNotVerify, NotApplicable
 from tests.support import builders, webhook_builders
 from tests.support import ingress_builders as build
@@ -187,6 +189,33 @@ def test_servers_of_one_port_have_their_own_tls_versions(
     assert [each.problem for each in found] == problems
 
 
+@pytest.mark.parametrize(
+    ("own", "refuses", "problems"),
+    [
+        ({}, True, []),
+        ({}, False, []),
+        ({"min_protocol_version": "TLSV1_2"}, True, ["version-refused"]),
+    ],
+    ids=["a newer patch", "an older patch", "the server's own"],
+)
+def test_the_mesh_config_may_raise_the_oldest_tls_version(
+    own: dict[str, str], refuses: bool, problems: list[str]
+) -> None:
+    config = InjectorConfig(revision="default", least_tls="TLSV1_3")
+    lists = {"gateways": (build.gateway(https(build.HOST, **own)),)}
+
+    def answer(request: Request) -> Exchange:
+        if refuses and request.tls_version == "TLSv1.2":
+            alert = "TLSV1_ALERT_PROTOCOL_VERSION"
+            return Exchange(request=request, stage="handshake", error="refused", alert=alert)
+        return build.answered(request)
+
+    sent = build.traffic(*map(answer, build.requests(**lists)))
+
+    found = build.mesh(**lists, ingress=sent, injector_configs=(config,)).tls_versions.mismatched
+    assert [each.problem for each in found] == problems
+
+
 def test_a_plain_redirect_beside_one_to_https_may_lead_anywhere() -> None:
     lists = {
         "gateways": (
@@ -294,7 +323,7 @@ def policy(action: str, **spec: Any) -> AuthorizationPolicy:
     return msgspec.convert({**body, "spec": {"action": action, **spec}}, AuthorizationPolicy)
 
 
-def denied(*policies: AuthorizationPolicy, every: bool = False) -> Mesh:
+def denied(*policies: AuthorizationPolicy, every: bool = False, **changes: Any) -> Mesh:
     sent = build.traffic(
         *(
             build.answered(each, status=403, upstream=False, reason="RBAC")
@@ -303,7 +332,75 @@ def denied(*policies: AuthorizationPolicy, every: bool = False) -> Mesh:
             for each in build.requests()
         )
     )
+    return build.mesh(ingress=sent, authorization_policies=policies, **changes)
+
+
+def provided(*names: str) -> dict[str, Any]:
+    """A mesh config with these extension providers."""
+    replica = EffectiveConfig(pod="istiod-1", providers=names)
+    config = MeshConfig(
+        revision="default", config_map="ConfigMap istio-system/istio", effective=(replica,)
+    )
+    return {"mesh_configs": (config,)}
+
+
+LOGIN = policy("CUSTOM", provider={"name": "oauth2-proxy"}, rules=[{}])
+AT_ADMIN = policy(
+    "CUSTOM",
+    provider={"name": "oauth2-proxy"},
+    rules=[{"to": [{"operation": {"paths": ["/admin*"]}}]}],
+)
+
+
+def test_a_missing_provider_closes_a_gateway_with_other_policies_too() -> None:
+    allowing = policy("ALLOW", rules=SOME)
+
+    (finding,) = denied(allowing, LOGIN, **provided("zipkin")).route_answers.unanswered
+
+    assert (finding.subject, finding.problem) == (
+        "AuthorizationPolicy ways/login",
+        "missing-provider",
+    )
+    # where the mesh config has it, or its rules are about other paths, the other policy denies
+    assert denied(allowing, LOGIN, **provided("oauth2-proxy")).route_answers.unanswered == []
+    assert denied(allowing, AT_ADMIN, **provided()).route_answers.unanswered == []
+
+
+def by_itself(status: int, *policies: AuthorizationPolicy, every: bool = True, **seen: Any) -> Mesh:
+    """The gateway answers in place of its backends, not in the words of RBAC."""
+    own = {"status": status, "upstream": False, "server": "istio-envoy", **seen}
+    sent = build.traffic(
+        *(
+            build.answered(each, **own)
+            if each.kind == "request" and not each.expected and (every or not each.tls)
+            else build.answered(each)
+            for each in build.requests()
+        )
+    )
     return build.mesh(ingress=sent, authorization_policies=policies)
+
+
+@pytest.mark.parametrize(
+    ("status", "policies"), [(403, (LOGIN,)), (401, (LOGIN,)), (302, (LOGIN,)), (403, ())]
+)
+def test_what_a_provider_answers_is_no_answer_of_the_backend(
+    status: int, policies: tuple[AuthorizationPolicy, ...]
+) -> None:
+    some = by_itself(status, *policies, every=False).route_answers
+
+    assert some.unanswered == []
+    assert all(f"answers {status} by itself" in each.seen for each in some.denied)
+    assert some.denied
+    with pytest.raises(CouldNotVerify, match="no backend was reached"):
+        _ = by_itself(status, *policies).route_answers.unanswered
+
+
+def test_a_backend_may_refuse_or_redirect() -> None:
+    for status in (401, 403, 302):
+        found = by_itself(status, LOGIN, upstream=True).route_answers
+        assert (found.unanswered, found.denied) == ([], [])
+    # nothing but a provider redirects in place of a backend
+    assert by_itself(302).route_answers.denied == []
 
 
 def test_a_provider_that_the_mesh_config_lacks_denies_everything() -> None:
@@ -315,13 +412,93 @@ def test_a_provider_that_the_mesh_config_lacks_denies_everything() -> None:
     assert "oauth2-proxy" in finding.remedy
 
 
+SOME = [{"from": [{"source": {"requestPrincipals": ["*"]}}]}]
+
+
 def test_a_denial_by_a_policy_warns_and_is_no_answer() -> None:
-    some = denied(policy("ALLOW")).route_answers
+    some = denied(policy("ALLOW", rules=SOME)).route_answers
 
     assert some.unanswered == []
     assert [each.problem for each in some.denied] == ["denied"]
     with pytest.raises(CouldNotVerify, match="no backend was reached"):
-        _ = denied(policy("ALLOW"), every=True).route_answers.unanswered
+        _ = denied(policy("ALLOW", rules=SOME), every=True).route_answers.unanswered
+
+
+@pytest.mark.parametrize(
+    "closing",
+    [policy("ALLOW"), policy("DENY", rules=[{}])],
+    ids=["nothing is allowed", "everything is denied"],
+)
+def test_a_policy_that_closes_a_gateway_to_everybody_fails(closing: AuthorizationPolicy) -> None:
+    (finding,) = denied(closing).route_answers.unanswered
+
+    assert finding.subject == "AuthorizationPolicy ways/login"
+    assert finding.problem == "denies-everyone"
+    assert denied(policy("ALLOW"), policy("ALLOW", rules=SOME)).route_answers.unanswered == []
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        policy("AUDIT", rules=[{}]),
+        msgspec.structs.replace(
+            policy("DENY", rules=[{}]),
+            metadata=Metadata(
+                name="trial", namespace=build.NAMESPACE, annotations=Annotations(dry_run="True")
+            ),
+        ),
+        policy("DENY", rules=[{}], targetRefs=[{"kind": "GatewayClass", "name": "istio"}]),
+    ],
+    ids=["audit", "dry run", "waypoints"],
+)
+def test_a_policy_that_enforces_nothing_at_a_gateway_explains_no_denial(
+    other: AuthorizationPolicy,
+) -> None:
+    (finding,) = denied(other).route_answers.unanswered
+    assert finding.problem == "denied-without-policy"
+    (finding,) = denied(policy("CUSTOM", provider={"name": "a"}), other).route_answers.unanswered
+    assert finding.problem == "missing-provider"
+
+
+def tcp(*policies: AuthorizationPolicy, routed: bool = True) -> list[str]:
+    """What is wrong with a gateway that passes TCP to a backend."""
+    database = {"route": [{"destination": {"host": "db", "port": {"number": 5432}}}]}
+    spec = {"hosts": ["*"], "gateways": ["ways/front"], "tcp": [database] if routed else []}
+    edge = msgspec.convert(
+        {"metadata": {"name": "edge", "namespace": "shop"}, "spec": spec}, VirtualService
+    )
+    found = build.mesh(
+        gateways=(build.gateway(build.server(), build.server(5432, "TCP", "*")),),
+        services=(build.service(80, 5432),),
+        endpoint_slices=(build.endpoints(80, 5432),),
+        virtual_services=(build.virtual_service(), edge),
+        authorization_policies=policies,
+    )
+    return [each.seen for each in found.route_answers.unanswered]
+
+
+ADMIN = [{"to": [{"operation": {"paths": ["/admin*"]}}]}]
+WEB_ADMIN = [{"to": [{"operation": {"paths": ["/admin*"], "ports": ["8080"]}}]}]
+# the Service's port 5432 leads to the pod's port 13432
+DATABASE = [*ADMIN, {"to": [{"operation": {"ports": ["13432"]}}]}]
+
+
+@pytest.mark.parametrize(
+    ("action", "rules", "closed"),
+    [
+        ("DENY", ADMIN, True),
+        ("DENY", WEB_ADMIN, False),
+        ("DENY", [{**ADMIN[0], "from": [{"source": {"ipBlocks": ["10.0.0.0/8"]}}]}], False),
+        ("ALLOW", ADMIN, True),
+        ("ALLOW", DATABASE, False),
+        ("ALLOW", [*ADMIN, {"from": [{"source": {"ipBlocks": ["10.0.0.0/8"]}}]}], False),
+    ],
+)
+def test_policies_about_http_close_tcp_listeners(
+    action: str, rules: list[dict[str, Any]], closed: bool
+) -> None:
+    assert bool(tcp(policy(action, rules=rules))) == closed
+    assert tcp(policy(action, rules=rules), routed=False) == []
 
 
 def test_a_denial_without_a_policy_fails() -> None:
@@ -414,3 +591,38 @@ def test_hosts_are_completed_with_the_clusters_domain() -> None:
 
     assert topology.without_endpoints("web.shop.svc.corp.example:80") is False
     assert topology.lists.domain == "corp.example"
+
+
+def test_a_policy_may_select_one_of_several_deployments_of_a_gateway() -> None:
+    """The labels of all its pods count, not only those of the first one."""
+    second = build.gateway_pod(labels={**build.LABELS, "zone": "b"})
+    metadata = msgspec.structs.replace(second.metadata, name="front-2")
+    of_zone = policy("ALLOW", rules=SOME, selector={"matchLabels": {"zone": "b"}})
+    pods = (*build.HEALTHY["pods"], msgspec.structs.replace(second, metadata=metadata))
+
+    found = denied(of_zone, pods=pods).route_answers
+
+    assert found.unanswered == []
+    assert [each.problem for each in found.denied] == ["denied"]
+
+
+def test_several_providers_at_one_gateway_deny_what_they_match() -> None:
+    other = policy("CUSTOM", provider={"name": "opa"}, rules=[{}])
+    allowing = policy("ALLOW", rules=SOME)
+    configs = {"injector_configs": (InjectorConfig(revision="default"),)}
+
+    def found(*policies: AuthorizationPolicy, **config: Any) -> list[str]:
+        lists = {**provided("oauth2-proxy", "opa"), **configs, **config}
+        return [e.problem for e in denied(*policies, **lists).route_answers.unanswered]
+
+    assert found(allowing, LOGIN, other) == ["several-providers"]
+    assert found(allowing, LOGIN) == []
+    supported = (InjectorConfig(revision="default", several_providers=True),)
+    assert found(allowing, LOGIN, other, injector_configs=supported) == []
+    # neither of them is about the request
+    elsewhere = policy(
+        "CUSTOM",
+        provider={"name": "opa"},
+        rules=[{"to": [{"operation": {"paths": ["/x*"]}}]}],
+    )
+    assert found(allowing, AT_ADMIN, elsewhere) == []

@@ -8,6 +8,7 @@ from meshgate.snapshot.kubernetes import (
     OwnedConfig,
     OwnedFields,
     OwnedWebhook,
+    ServiceReference,
     WebhookConfiguration,
     WebhookMetadata,
 )
@@ -96,3 +97,22 @@ def test_others_and_the_injectors_policy_are_not() -> None:
 def test_without_webhooks_it_is_a_first_installation() -> None:
     with pytest.raises(NotApplicable, match="a first installation"):
         mesh(mutating_webhooks=(), validating_webhooks=()).ownership.conflicts  # noqa: B018
+
+
+def test_a_tag_of_another_control_plane_is_not_judged() -> None:
+    tag = injector("istio-revision-tag-prod", tag="prod", revision="gone")
+    webhooks = tuple(
+        msgspec.structs.replace(
+            each,
+            client_config=msgspec.structs.replace(
+                each.client_config, service=ServiceReference(name="istiod", namespace="mesh-b")
+            ),
+        )
+        for each in tag.webhooks
+    )
+    other = msgspec.structs.replace(tag, webhooks=webhooks)
+
+    assert mesh(namespaces=(), mutating_webhooks=(other,)).ownership.conflicts == []
+    # in a remote cluster no istiod can be looked up
+    remote = mesh(namespaces=(), mutating_webhooks=(tag,), deployments=())
+    assert remote.ownership.conflicts == []

@@ -7,7 +7,7 @@ import pytest
 
 from meshgate.facts.mesh import Mesh
 from meshgate.facts.precheck.detections import DETECTIONS
-from meshgate.semantics.releases import Rule, rules
+from meshgate.semantics.releases import NO_PROMETHEUS_MERGE, Rule, rules
 from meshgate.semantics.versions import Version
 from meshgate.snapshot.gateway_api import (
     AncestorStatus,
@@ -16,9 +16,15 @@ from meshgate.snapshot.gateway_api import (
     BackendTlsPolicy,
     BackendTlsPolicySpec,
     GatewayAddress,
+    GatewayClass,
+    GatewayClassSpec,
     GatewaySpec,
     Listener,
+    ListenerSet,
+    ListenerSetParent,
+    ListenerSetSpec,
     ObservedCondition,
+    ParentReference,
     PolicyStatus,
     PolicyTarget,
     Route,
@@ -39,6 +45,7 @@ from meshgate.snapshot.istio import (
     HttpRoute,
     JwtRule,
     OutlierDetection,
+    PortTraffic,
     Present,
     RequestAuthentication,
     RequestAuthenticationSpec,
@@ -57,11 +64,12 @@ from meshgate.snapshot.istio import GatewaySpec as IstioGatewaySpec
 from meshgate.snapshot.kubernetes import (
     Annotations,
     Metadata,
+    Owner,
     WebhookConfiguration,
     WebhookMetadata,
 )
 from meshgate.verdict import CouldNotVerify, Finding
-from tests.support.builders import expecting, istiod, mesh, pod, reading, running, sync
+from tests.support.builders import expecting, istiod, mesh, pod, reading, running, sidecar, sync
 from tests.support.upgrade_builders import definition, patch, patched, settings, workload
 from tests.support.webhook_builders import namespace
 
@@ -84,8 +92,33 @@ def destination_rule(policy: TrafficPolicy | None = None, *subsets: Subset) -> d
     return {"destination_rules": (DestinationRule(metadata=at(), spec=spec),)}
 
 
-def route(*rule: RouteRule) -> dict[str, Any]:
-    return {"http_routes": (Route(metadata=at(), spec=RouteSpec(rules=rule)),)}
+def route(*rule: RouteRule, parent: str = "web") -> dict[str, Any]:
+    """An HTTPRoute at the Gateway shop/web, which is Istio's, or at another parent."""
+    return {**tls_gateway("HTTP"), "http_routes": (attached(*rule, parent=parent),)}
+
+
+def attached(*rule: RouteRule, parent: str = "web", kind: str = "Gateway") -> Route:
+    """A route at one parent."""
+    parents = (ParentReference(name=parent, kind=kind),)
+    return Route(metadata=at(), spec=RouteSpec(rules=rule, parent_refs=parents))
+
+
+def of_another_controller() -> dict[str, Any]:
+    """The Gateway shop/web, of a class of another controller."""
+    spec = GatewayClassSpec(controller_name="gateway.envoyproxy.io/gatewayclass-controller")
+    other = GatewayClass(metadata=Metadata(name="envoy"), spec=spec)
+    listener = Listener(name="tls", port=443, protocol="TLS")
+    gateway = GatewaySpec(gateway_class_name="envoy", listeners=(listener,))
+    return {
+        "gateway_classes": (other,),
+        "api_gateways": (ApiGateway(metadata=at(), spec=gateway),),
+    }
+
+
+def listener_set(parent: str) -> dict[str, Any]:
+    """The ListenerSet shop/more of a Gateway."""
+    spec = ListenerSetSpec(parent_ref=ListenerSetParent(name=parent))
+    return {"listener_sets": (ListenerSet(metadata=at("more"), spec=spec),)}
 
 
 def policy(**source: tuple[str, ...]) -> dict[str, Any]:
@@ -101,7 +134,8 @@ def entry(*hosts: str, resolution: str = "DNS", where: str = "shop") -> ServiceE
 
 def tls_gateway(protocol: str = "TLS") -> dict[str, Any]:
     listener = Listener(name="tls", port=443, protocol=protocol)
-    return {"api_gateways": (ApiGateway(metadata=at(), spec=GatewaySpec(listeners=(listener,))),)}
+    spec = GatewaySpec(gateway_class_name="istio", listeners=(listener,))
+    return {"api_gateways": (ApiGateway(metadata=at(), spec=spec),)}
 
 
 def istio_gateway(credential: str = "web", where: str = "shop", **selector: str) -> dict[str, Any]:
@@ -188,6 +222,10 @@ LARGE = {"pods": (istiod(), ZTUNNEL, *(ENROLLED,) * 40_000)}
 CPU = "sidecar.istio.io/proxyCPU"
 PORT = "prometheus.io/port"
 INTERFACES = "traffic.sidecar.istio.io/excludeInterfaces"
+
+OWNER = Owner(kind="Deployment", name="web", controller=True)
+BARE = pod("web-1", containers=[running("app")], owner=OWNER)
+INJECTED = sidecar("web-2", owner=OWNER)
 
 # rule: from, to, a mesh that it affects, the object that the finding names
 AFFECTED: dict[str, tuple[str, str, dict[str, Any], str]] = {
@@ -366,7 +404,7 @@ AFFECTED: dict[str, tuple[str, str, dict[str, Any], str]] = {
     ),
     "tcp-listeners": (
         *("1.30.4", "1.31.0"),
-        {"tcp_routes": (Route(metadata=at()),)},
+        {**tls_gateway("TCP"), "tcp_routes": (attached(),)},
         "TCPRoute shop/web",
     ),
     "network-failover": ("1.30.4", "1.31.0", {"settings": (settings(networks=True),)}, ISTIOD),
@@ -436,7 +474,37 @@ UNAFFECTED: list[tuple[str, str, str, dict[str, Any]]] = [
     ),
     (
         *("tcp-listeners", "1.30.4", "1.31.0"),
-        {"tcp_routes": (Route(metadata=at()),), "settings": (settings(variables=ALPHA),)},
+        {
+            **tls_gateway("TCP"),
+            "tcp_routes": (attached(),),
+            "settings": (settings(variables=ALPHA),),
+        },
+    ),
+    # another controller's Gateway, and what is attached to it
+    ("tls-listeners", "1.29.1", "1.30.0", of_another_controller()),
+    (
+        *("tcp-listeners", "1.30.4", "1.31.0"),
+        {
+            **of_another_controller(),
+            **listener_set("web"),
+            "tcp_routes": (attached(), attached(parent="more", kind="ListenerSet")),
+        },
+    ),
+    *(
+        (rule, before, after, {**route(rules_of), **of_another_controller()})
+        for rule, before, after, rules_of in (
+            ("cors", "1.28.2", "1.29.1", CORS),
+            ("routes-without-backends-404", "1.29.1", "1.30.0", RouteRule()),
+            ("routes-without-backends-500", "1.30.4", "1.31.0", RouteRule()),
+        )
+    ),
+    ("cors", "1.28.2", "1.29.1", route(CORS, parent="elsewhere")),
+    (
+        *("gateway-service-accounts", "1.27.1", "1.28.0"),
+        {
+            **gateway_pods("own"),
+            **of_another_controller(),
+        },
     ),
     ("large-ambient-mesh", "1.30.3", "1.30.4", AMBIENT),
     ("network-failover", "1.30.4", "1.31.0", {"settings": (settings(),)}),
@@ -493,6 +561,19 @@ UNAFFECTED: list[tuple[str, str, str, dict[str, Any]]] = [
             ("metrics", {"prometheus.istio.io/merge-metrics": "false"}),
         )
     ),
+    # the injector does not read what it does not inject, or merges no metrics
+    *(
+        (rule, before, after, {**template(**{name: "bad value"}), "pods": (istiod(), BARE)})
+        for rule, before, after, name in (
+            ("prometheus-port", "1.30.4", "1.31.0", PORT),
+            ("interface-names", "1.29.1", "1.30.0", INTERFACES),
+            ("resource-annotations", "1.28.3", "1.28.4", CPU),
+        )
+    ),
+    (
+        *("prometheus-port", "1.30.4", "1.31.0"),
+        {**template(**{PORT: "metrics"}), "settings": (settings(mesh=(NO_PROMETHEUS_MERGE,)),)},
+    ),
     (
         *("strict-gateway-merging", "1.30.4", "1.31.0"),
         {"pods": (istiod(), MANAGED), **istio_gateway(where="edge", app="gw")},
@@ -514,6 +595,46 @@ UNAFFECTED: list[tuple[str, str, str, dict[str, Any]]] = [
         },
     ),
 ]
+
+
+@pytest.mark.parametrize(
+    ("rule", "affected"),
+    [
+        # at a ListenerSet of Istio's Gateway, or in the mesh without a Gateway
+        (
+            "routes-without-backends-500",
+            {
+                **route(),
+                **listener_set("web"),
+                "http_routes": (attached(RouteRule(), parent="more", kind="ListenerSet"),),
+            },
+        ),
+        (
+            "routes-without-backends-500",
+            {"http_routes": (attached(RouteRule(), kind="Service"),)},
+        ),
+        # one pod of the workload is injected
+        ("prometheus-port", {**template(**{PORT: "metrics"}), "pods": (istiod(), BARE, INJECTED)}),
+        # a pod's own annotation comes before the mesh config
+        (
+            "prometheus-port",
+            {
+                **template(**{PORT: "metrics", "prometheus.istio.io/merge-metrics": "true"}),
+                "settings": (settings(mesh=(NO_PROMETHEUS_MERGE,)),),
+            },
+        ),
+        (
+            "unready-endpoints",
+            destination_rule(
+                TrafficPolicy(
+                    port_level_settings=(PortTraffic(outlier_detection=OutlierDetection()),)
+                )
+            ),
+        ),
+    ],
+)
+def test_what_also_affects_a_mesh(rule: str, affected: dict[str, Any]) -> None:
+    assert found(upgraded("1.30.4", "1.31.0", **affected), rule)
 
 
 def found(seen: Mesh, rule: str) -> list[Finding]:
@@ -652,3 +773,12 @@ def test_a_remedy_is_one_sentence_without_a_period(name: str) -> None:
     assert rule.do[0].islower()
     assert not rule.do.endswith(".")
     assert all(Version.parse(each) for each in rule.since)
+
+
+def test_one_of_several_credentials_of_a_server_counts() -> None:
+    server = Server(tls=ServerTls(credential_names=("rsa", "sds://ecdsa")))
+    gateway = Gateway(metadata=at(), spec=IstioGatewaySpec(servers=(server,)))
+
+    (finding,) = found(upgraded("1.29.1", "1.30.1", gateways=(gateway,)), "external-sds")
+
+    assert "uses the credentialName sds://ecdsa" in finding.seen

@@ -6,13 +6,12 @@ from collections.abc import Iterator
 from meshgate.facts.precheck.detections.base import Detection, Mesh, Sign, named
 from meshgate.semantics import pods, workloads
 from meshgate.semantics.destination_rules import sets_tls
+from meshgate.semantics.gateway_classes import ISTIO, IstioRoutes
 from meshgate.semantics.hosts import covers, fully_qualified
 from meshgate.semantics.releases import ALPHA_GATEWAY_API, Rule
 from meshgate.snapshot.gateway_api import ApiGateway, BackendTlsPolicy, PolicyTarget
 
-GATEWAY_NAME = "gateway.networking.k8s.io/gateway-name"
 REDIRECT = "RequestRedirect"
-ISTIO = "istio.io/"
 
 # Conditions of a BackendTLSPolicy that are False if its CA certificates cannot be used.
 USABLE = frozenset({"Accepted", "ResolvedRefs"})
@@ -22,7 +21,7 @@ def tls_listener(mesh: Mesh, rule: Rule) -> Iterator[Sign]:
     """Yield TLS listeners of Gateways that istiod ignores today for want of the alpha flag."""
     if _alpha(mesh):
         return
-    for gateway in mesh.evidence.api_gateways:
+    for gateway in _served(mesh).gateways:
         for listener in gateway.spec.listeners:
             if listener.protocol == "TLS":
                 yield Sign(
@@ -30,6 +29,17 @@ def tls_listener(mesh: Mesh, rule: Rule) -> Iterator[Sign]:
                     f"its listener {listener.name} has the protocol TLS",
                     (("listener", listener.name),),
                 )
+
+
+def _served(mesh: Mesh) -> IstioRoutes:
+    """Return the Gateways of Istio's controllers, and their routes."""
+    found = mesh.evidence
+    return IstioRoutes(
+        found.api_gateways,
+        found.gateway_classes,
+        found.listener_sets,
+        found.own_mesh.gateway_controller,
+    )
 
 
 def _alpha(mesh: Mesh) -> bool:
@@ -41,7 +51,7 @@ def tcp_route(mesh: Mesh, rule: Rule) -> Iterator[Sign]:
     """Yield TCPRoutes that istiod ignores today for want of the alpha flag."""
     if _alpha(mesh):
         return
-    for route in mesh.evidence.tcp_routes:
+    for route in filter(_served(mesh).has, mesh.evidence.tcp_routes):
         yield Sign(named("TCPRoute", route.metadata), "has no effect today")
 
 
@@ -53,11 +63,11 @@ def gateway_account(mesh: Mesh, rule: Rule) -> Iterator[Sign]:
     """
     gateways = {
         (each.metadata.namespace, each.metadata.name): each
-        for each in mesh.evidence.api_gateways
+        for each in _served(mesh).gateways
         if _deployed(each) and any(_terminates(one.protocol) for one in each.spec.listeners)
     }
     for pod in mesh.evidence.pods:
-        name = pod.metadata.labels.get(GATEWAY_NAME, "")
+        name = pod.metadata.labels.get(workloads.GATEWAY_NAME, "")
         gateway = gateways.get((pod.metadata.namespace, name))
         if gateway is None or not workloads.is_active(pod):
             continue
@@ -85,14 +95,14 @@ def _terminates(protocol: str) -> bool:
 
 def cors_filter(mesh: Mesh, rule: Rule) -> Iterator[Sign]:
     """Yield HTTPRoutes with a CORS filter."""
-    for route in mesh.evidence.http_routes:
+    for route in filter(_served(mesh).has, mesh.evidence.http_routes):
         if any(each.type == "CORS" for one in route.spec.rules for each in one.filters):
             yield Sign(named("HTTPRoute", route.metadata), "has a CORS filter")
 
 
 def no_backends(mesh: Mesh, rule: Rule) -> Iterator[Sign]:
     """Yield HTTPRoutes with a rule that has neither backends nor a redirect."""
-    for route in mesh.evidence.http_routes:
+    for route in filter(_served(mesh).has, mesh.evidence.http_routes):
         if any(
             not each.backend_refs and all(one.type != REDIRECT for one in each.filters)
             for each in route.spec.rules
@@ -122,8 +132,9 @@ def _target(target: PolicyTarget) -> str:
 
 def backend_tls_and_rule(mesh: Mesh, rule: Rule) -> Iterator[Sign]:
     """Yield BackendTLSPolicies for a host whose DestinationRule sets TLS too."""
+    domain = mesh.evidence.own_mesh.cluster_domain
     rules = [
-        (fully_qualified(each.spec.host, each.metadata.namespace), each)
+        (fully_qualified(each.spec.host, each.metadata.namespace, domain), each)
         for each in mesh.evidence.destination_rules
         if sets_tls(each)
     ]
@@ -143,7 +154,7 @@ def _hosts(mesh: Mesh, policy: BackendTlsPolicy) -> Iterator[tuple[str, ...]]:
     namespace = policy.metadata.namespace
     for target in policy.spec.target_refs:
         if target.kind == "Service":
-            yield (fully_qualified(target.name, namespace),)
+            yield (fully_qualified(target.name, namespace, mesh.evidence.own_mesh.cluster_domain),)
         for each in mesh.evidence.service_entries if target.kind == "ServiceEntry" else ():
             if (each.metadata.namespace, each.metadata.name) == (namespace, target.name):
                 yield each.spec.hosts

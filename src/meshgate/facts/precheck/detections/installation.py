@@ -145,7 +145,7 @@ def excluded_ambient(mesh: Mesh, rule: Rule) -> Iterator[Sign]:
         name, labels = namespace.metadata.name, namespace.metadata.labels
         if name not in excluded:
             continue
-        enrolled = labels.get(AMBIENT) == "ambient" or any(
+        enrolled = labels.get(workloads.DATAPLANE_MODE) == "ambient" or any(
             _enrolled(pod) for pod in mesh.evidence.pods if pod.metadata.namespace == name
         )
         if enrolled:
@@ -154,13 +154,9 @@ def excluded_ambient(mesh: Mesh, rule: Rule) -> Iterator[Sign]:
             )
 
 
-AMBIENT = "istio.io/dataplane-mode"
-
-
 def _enrolled(pod: Pod) -> bool:
-    return (
-        pod.metadata.labels.get(AMBIENT) == "ambient"
-        or pod.metadata.annotations.ambient == "enabled"
+    return pod.metadata.labels.get(workloads.DATAPLANE_MODE) == "ambient" or workloads.is_captured(
+        pod
     )
 
 

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 from meshgate.facts.precheck.detections.base import Detection, Mesh, Sign, named
 from meshgate.semantics.releases import Rule
-from meshgate.snapshot.istio import DestinationRule, TrafficPolicy
+from meshgate.snapshot.istio import DestinationRule, PortTraffic, TrafficPolicy
 
 MANAGED = "gateway.istio.io/managed"
 
@@ -23,7 +23,7 @@ def mirror(mesh: Mesh, rule: Rule) -> Iterator[Sign]:
 def connection_pool(mesh: Mesh, rule: Rule) -> Iterator[Sign]:
     """Yield DestinationRules that limit a connection pool."""
     for each in mesh.evidence.destination_rules:
-        if any(policy.connection_pool for policy in _policies(each)):
+        if any(policy.connection_pool for policy in _of_ports(each)):
             yield Sign(named("DestinationRule", each.metadata), "limits a connection pool")
 
 
@@ -49,7 +49,7 @@ def retry_budget_subset(mesh: Mesh, rule: Rule) -> Iterator[Sign]:
 def outlier_detection(mesh: Mesh, rule: Rule) -> Iterator[Sign]:
     """Yield DestinationRules with outlierDetection and without minHealthPercent."""
     for each in mesh.evidence.destination_rules:
-        found = [policy.outlier_detection for policy in _policies(each)]
+        found = [policy.outlier_detection for policy in _of_ports(each)]
         if any(one and one.min_health_percent is None for one in found):
             yield Sign(
                 named("DestinationRule", each.metadata),
@@ -79,6 +79,12 @@ def _policies(rule: DestinationRule) -> list[TrafficPolicy]:
     return [each for each in found if each is not None]
 
 
+def _of_ports(rule: DestinationRule) -> list[TrafficPolicy | PortTraffic]:
+    """Return the policies of a rule and its subsets, and those of their ports."""
+    found = _policies(rule)
+    return [*found, *(level for each in found for level in each.port_level_settings)]
+
+
 def shared_host(mesh: Mesh, rule: Rule) -> Iterator[Sign]:
     """Yield hosts of ServiceEntries that another namespace defines too."""
     places: defaultdict[str, set[str]] = defaultdict(set)
@@ -103,7 +109,8 @@ def shared_host(mesh: Mesh, rule: Rule) -> Iterator[Sign]:
 def external_sds(mesh: Mesh, rule: Rule) -> Iterator[Sign]:
     """Yield Istio Gateways that get certificates from an SDS provider."""
     for gateway in mesh.evidence.gateways:
-        names = {each.tls.credential_name for each in gateway.spec.servers if each.tls}
+        used = [each.tls for each in gateway.spec.servers if each.tls]
+        names = {name for each in used for name in (each.credential_name, *each.credential_names)}
         for name in sorted(each for each in names if each.startswith("sds://")):
             yield Sign(
                 named("Gateway", gateway.metadata),

@@ -5,7 +5,8 @@ from collections.abc import Iterator
 from ipaddress import ip_address, ip_network
 
 from meshgate.facts.precheck.detections.base import Detection, Mesh, Sign, named
-from meshgate.semantics.releases import Rule
+from meshgate.semantics import workloads
+from meshgate.semantics.releases import NO_PROMETHEUS_MERGE, Rule
 from meshgate.snapshot.istio import AuthorizationSource
 from meshgate.snapshot.upgrade import Workload
 
@@ -32,19 +33,37 @@ _SPECIAL = re.compile(r"[.\[\](){}+?^$|\\]")
 _FALSE = frozenset({"0", "f", "F", "false", "FALSE", "False"})
 
 
+def _injected(mesh: Mesh) -> Iterator[Workload]:
+    """Yield the workloads that the injector reads, except those all of whose pods have no proxy."""
+    has_proxy: dict[str, bool] = {}
+    for pod in mesh.evidence.pods:
+        if workloads.is_active(pod):
+            owner = workloads.owner(pod)
+            has_proxy[owner] = has_proxy.get(owner, False) or workloads.proxy(pod) is not None
+    for each in mesh.evidence.workloads:
+        if has_proxy.get(_subject(each), True):
+            yield each
+
+
 def annotation(mesh: Mesh, rule: Rule) -> Iterator[Sign]:
     """Yield workloads whose pod template has one of the annotations."""
-    for each in mesh.evidence.workloads:
+    for each in _injected(mesh):
         for name in sorted({*each.annotations} & {*rule.names}):
             yield Sign(_subject(each), f"its pod template has {name}", (("annotation", name),))
 
 
 def prometheus_port(mesh: Mesh, rule: Rule) -> Iterator[Sign]:
-    """Yield workloads whose prometheus.io/port the injector rejects."""
+    """Yield workloads whose prometheus.io/port the injector rejects.
+
+    It reads the port only where it merges metrics.
+    """
     port_name, scrape, merge = rule.names
-    for each in mesh.evidence.workloads:
+    settings = mesh.settings
+    merges = not settings or any(NO_PROMETHEUS_MERGE not in each.mesh for each in settings)
+    for each in _injected(mesh):
         port = each.values.get(port_name, "")
-        off = each.values.get(scrape) in _FALSE or each.values.get(merge) in _FALSE
+        merging = each.values.get(merge, "")
+        off = each.values.get(scrape) in _FALSE or (merging in _FALSE if merging else not merges)
         if port and not off and port != AGENT_PORT and not _valid_port(port):
             yield Sign(
                 _subject(each),
@@ -62,7 +81,7 @@ def _valid_port(text: str) -> bool:
 
 def interface_names(mesh: Mesh, rule: Rule) -> Iterator[Sign]:
     """Yield workloads with an annotation that holds an invalid interface name."""
-    for each in mesh.evidence.workloads:
+    for each in _injected(mesh):
         for name in sorted({*rule.names} & each.values.keys()):
             value = each.values[name]
             if value and not all(INTERFACE.fullmatch(one.strip()) for one in value.split(",")):
@@ -149,7 +168,7 @@ def _blocked(host: str) -> bool:
 
 def quantity(mesh: Mesh, rule: Rule) -> Iterator[Sign]:
     """Yield workloads with an annotation that is not a Kubernetes quantity."""
-    for each in mesh.evidence.workloads:
+    for each in _injected(mesh):
         for name in sorted({*rule.names} & each.values.keys()):
             if not QUANTITY.fullmatch(each.values[name]):
                 yield Sign(

@@ -1,0 +1,1 @@
+"""Ambient mode: which objects are in it, their node agents, and what istiod reports about them."""

@@ -1,0 +1,227 @@
+"""Errors, durations and alerts, compared with those before the upgrade."""
+
+from collections.abc import Iterator
+from functools import cached_property
+from typing import NamedTuple
+
+from meshgate.facts.evidence import Evidence
+from meshgate.semantics.proportions import rise
+from meshgate.snapshot.traffic_metrics import PROMETHEUS, Alert, Window, WorkloadTraffic
+from meshgate.verdict import CouldNotVerify, Finding, NotApplicable
+
+NAMED = 3  # workloads that could not be read
+# milliseconds: a shorter difference is that of the histogram's buckets
+NOTICEABLE = 10.0
+
+
+class _Compared(NamedTuple):
+    before: WorkloadTraffic
+    now: WorkloadTraffic
+
+
+class Traffic:
+    """The workloads that received enough requests in both windows, and the alerts."""
+
+    def __init__(self, evidence: Evidence) -> None:
+        self._evidence = evidence
+        self._limits = evidence.expectations.traffic
+
+    @cached_property
+    def _windows(self) -> tuple[Window, Window]:
+        """The windows before the upgrade and now.
+
+        Raises NotApplicable if none was requested or there is no baseline, and CouldNotVerify if
+        they cannot be compared.
+        """
+        if not self._limits.requested:
+            raise NotApplicable("neither --prometheus nor --proxy-metrics was named")
+        metrics = self._evidence.traffic_metrics
+        if metrics.skipped_reason:
+            raise NotApplicable(metrics.skipped_reason)
+        baseline = self._evidence.expectations.before
+        if metrics.before is None and baseline is None:
+            raise NotApplicable("only a baseline shows when the upgrade began (--baseline)")
+        before = metrics.before or (baseline.traffic if baseline else None)
+        now = metrics.now
+        if before is None or now is None or before.source != now.source:
+            raise CouldNotVerify(
+                "the baseline has no window of the same source",
+                "use --prometheus, or save the baseline with --proxy-metrics",
+            )
+        if before.seconds != now.seconds:
+            raise CouldNotVerify(
+                f"the window of the baseline has {before.seconds:.0f} s, and this one "
+                f"{now.seconds:.0f} s",
+                f"verify again with {_length_option(now)}={before.seconds:.0f}",
+            )
+        if (now.end - before.end).total_seconds() < now.seconds:
+            raise CouldNotVerify(
+                f"the two windows overlap: the baseline is younger than {now.seconds:.0f} s",
+                f"verify again later, or pass a shorter {_length_option(now)}",
+            )
+        return before, now
+
+    @cached_property
+    def compared(self) -> tuple[_Compared, ...]:
+        """The workloads with enough requests in both windows.
+
+        Raises CouldNotVerify if no workload had enough requests before the upgrade.
+        """
+        before, now = self._windows
+        least = self._limits.requests
+        after = {each.workload: each for each in now.workloads}
+        busy = [each for each in before.workloads if each.requests >= least]
+        if not busy:
+            self._need_all_read()
+            raise CouldNotVerify(
+                f"no workload received {least} requests within {before.seconds:.0f} s before "
+                "the upgrade",
+                f"pass a longer {_length_option(now)}, or a smaller --traffic-requests",
+            )
+        found = []
+        for each in busy:
+            other = after.get(each.workload)
+            if other is not None and other.requests >= least:
+                found.append(_Compared(each, other))
+        return tuple(found)
+
+    @cached_property
+    def _silent(self) -> str:
+        """A workload with enough requests before the upgrade and too few now, in words."""
+        before, now = self._windows
+        after = {each.workload: each.requests for each in now.workloads}
+        return next(
+            (
+                f"{each.workload} received {each.requests:.0f} requests before the upgrade and "
+                f"{after.get(each.workload, 0):.0f} now, fewer than {self._limits.requests}"
+                for each in before.workloads
+                if each.requests >= self._limits.requests > after.get(each.workload, 0)
+            ),
+            "",
+        )
+
+    @property
+    def worse(self) -> list[Finding]:
+        """Workloads that answer more errors, or more slowly, than before the upgrade.
+
+        Raises CouldNotVerify if none does, and one of them cannot be judged.
+        """
+        found = [finding for each in self.compared for finding in self._worse(each)]
+        if not found:
+            self._need_all_read()
+            if self._silent:
+                raise CouldNotVerify(self._silent, "wait for traffic, and verify again")
+            for each in self.compared:
+                self._need_confidence(each)
+        return found
+
+    def _need_all_read(self) -> None:
+        """Raise CouldNotVerify if the proxies of a workload could not be read."""
+        for window, when in zip(self._windows, ("before the upgrade", "now"), strict=True):
+            if window.unread:
+                named = [f"{each.workload} ({each.why})" for each in window.unread[:NAMED]]
+                more = len(window.unread) - len(named)
+                others = f" and {more} more workloads" if more else ""
+                raise CouldNotVerify(
+                    f"the proxies of {', '.join(named)}{others} could not be read {when}",
+                    window.unread[0].remedy,
+                    transient=when == "now" and all(each.transient for each in window.unread),
+                )
+
+    def _rise(self, each: _Compared) -> tuple[float, float, float]:
+        return rise(
+            (each.before.errors, each.before.requests),
+            (each.now.errors, each.now.requests),
+            self._limits.confidence,
+        )
+
+    def _need_confidence(self, each: _Compared) -> None:
+        """Raise CouldNotVerify if the error rate may have risen by more than is tolerated."""
+        value, _, high = self._rise(each)
+        if high > self._limits.errors:
+            raise CouldNotVerify(
+                f"the error rate of {each.now.workload} rose by {value:.2%}, and with a confidence "
+                f"of {self._limits.confidence:.0%} by at most {high:.2%}, which is more than "
+                f"{self._limits.errors:.2%}",
+                f"wait for more traffic, or pass a longer {_length_option(self._windows[1])}",
+            )
+
+    def _worse(self, each: _Compared) -> Iterator[Finding]:
+        value, low, _ = self._rise(each)
+        if value > self._limits.errors and low > 0:
+            yield Finding(
+                f"Workload {each.now.workload}",
+                f"answers {each.now.errors / each.now.requests:.2%} of {each.now.requests:.0f} "
+                f"requests with errors, and {each.before.errors / each.before.requests:.2%} of "
+                f"{each.before.requests:.0f} before the upgrade",
+                f"at most {self._limits.errors:.2%} more than before",
+                "look at the workload's access log (response_flags)",
+                problem="more-errors",
+            )
+        for name, before, now in (
+            ("p95", each.before.p95, each.now.p95),
+            ("p99", each.before.p99, each.now.p99),
+        ):
+            if not before or not now or now - before < NOTICEABLE:
+                continue
+            if now > before * (1 + self._limits.slower):
+                yield Finding(
+                    f"Workload {each.now.workload}",
+                    f"its {name} is {now:.0f} ms, and {before:.0f} ms before the upgrade",
+                    f"at most {self._limits.slower:.0%} longer than before",
+                    "compare the CPU of its sidecars with their limits",
+                    problem="slower",
+                    about=(("quantile", name),),
+                )
+
+    # --- alerts ---------------------------------------------------------------------------------
+
+    @property
+    def _prometheus(self) -> tuple[Window, Window]:
+        """The windows; raise NotApplicable if they are not from Prometheus."""
+        before, now = self._windows
+        if now.source != PROMETHEUS:
+            raise NotApplicable("proxies have no alerts (--prometheus reads them)")
+        return before, now
+
+    @property
+    def observed(self) -> tuple[int, int]:
+        """How many alerts fired, and how many workloads had metrics, in either window."""
+        before, now = self._prometheus
+        alerts = len(now.alerts) + sum(each not in now.alerts for each in before.alerts)
+        return alerts, len({each.workload for each in (*before.workloads, *now.workloads)})
+
+    @property
+    def new_alerts(self) -> list[Finding]:
+        """Alerts that fire now and did not fire before the upgrade."""
+        before, now = self._prometheus
+        return [
+            _finding(each, "fires, and did not fire before the upgrade", "new-alert")
+            for each in now.alerts
+            if each not in before.alerts
+        ]
+
+    @property
+    def old_alerts(self) -> list[Finding]:
+        """Alerts that fire now and fired before the upgrade too."""
+        before, now = self._prometheus
+        return [
+            _finding(each, "fires, and fired before the upgrade too", "old-alert")
+            for each in now.alerts
+            if each in before.alerts
+        ]
+
+
+def _length_option(window: Window) -> str:
+    return "--traffic-window" if window.source == PROMETHEUS else "--proxy-metrics"
+
+
+def _finding(alert: Alert, seen: str, problem: str) -> Finding:
+    namespace = alert.labels.get("namespace", "")
+    return Finding(
+        f"Alert {alert.name}",
+        seen + (f" (namespace {namespace})" if namespace else ""),
+        remedy="Follow the runbook of the alert.",
+        problem=problem,
+        about=tuple(sorted(alert.labels.items())),
+    )

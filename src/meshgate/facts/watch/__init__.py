@@ -1,0 +1,1 @@
+"""What a watch saw of an upgrade."""
