@@ -5,6 +5,7 @@ local spec, status = obj.spec or {}, obj.status or {}
 local operation = status.operationState
 local GATES = {
   "control-plane-precheck", "control-plane-verification", "ingress-gateway-verification", "data-plane-verification",
+  "istio-cni-verification", "ztunnel-verification", "ambient-verification",
   "control-plane-before-ingress", "control-plane-before-restart", "ingress-gateway-before-restart",
 }
 
@@ -74,10 +75,17 @@ for _, condition in ipairs(status.conditions or {}) do
   end
 end
 local hydration = (status.sourceHydrator or {}).currentOperation or {}
-if not empty(hydrator) and hydration.phase == "Failed" then
-  return is("Degraded", "hydration failed: " .. (hydration.message or "no message"))
-elseif not empty(hydrator) and hydration.phase == "Hydrating" then
-  return is("Progressing", "hydration is running")
+if not empty(hydrator) then
+  -- The branch that is synced keeps its name when the dry source changes: only the hydration shows which one it contains.
+  if not same(hydration.sourceHydrator, hydrator) then
+    return is("Progressing", "the current dry source is not hydrated yet")
+  elseif hydration.phase == "Failed" then
+    return is("Degraded", "hydration failed: " .. (hydration.message or "no message"))
+  elseif hydration.phase ~= "Hydrated" then
+    return is("Progressing", "hydration is running")
+  elseif (status.reconciledAt or "") < (hydration.finishedAt or "") then
+    return is("Progressing", "the hydrated branch is not compared with the cluster yet")
+  end
 end
 
 local sync = status.sync or {}
@@ -106,13 +114,16 @@ if sync.status ~= "Synced" and pruning == "" then
   return is("Progressing", "not synced: " .. (sync.status or "Unknown"))
 end
 
+-- Argo CD syncs nothing when a new spec changes nothing in the cluster: without gates there is no sync to wait for.
+local annotations = (obj.metadata or {}).annotations or {}
+local gated = annotations["meshgate/gates"] ~= "none"
 local history = status.history or {}
-if #history == 0 or not of_this_spec(history[#history]) then
+if gated and (#history == 0 or not of_this_spec(history[#history])) then
   return is("Progressing", "no complete sync of the current spec has succeeded: its gates did not run")
 end
 local requested = ((operation or {}).operation or {})
 local partial = not empty((requested.sync or {}).resources)
-if current and partial and not ((requested.initiatedBy or {}).automated) then
+if gated and current and partial and not ((requested.initiatedBy or {}).automated) then
   return is("Degraded", "no verdict: the last sync was selective, and Argo CD runs no hooks then. Sync the whole Application")
 end
 if current and not partial then
@@ -120,7 +131,6 @@ if current and not partial then
   for _, each in ipairs(result.resources or {}) do
     if each.hookType ~= nil and each.hookPhase == "Succeeded" then ran[each.name] = true end
   end
-  local annotations = (obj.metadata or {}).annotations or {}
   for _, gate in ipairs(GATES) do
     if annotations["gate.meshgate/" .. gate] == "required" and not ran[gate] then
       return is("Degraded", "no verdict: " .. gate .. " did not run in the last sync")

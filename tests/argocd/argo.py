@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlencode
 
 import yaml
 
@@ -16,6 +17,10 @@ from tests.lab.harness import ROOT, Lab, until
 Object = dict[str, Any]
 
 VALUES = "hooks/examples/upgrade/values.yaml"
+
+# The deadline of a gate is 600 s, a sync has two of them, and the parent's sync waits for several.
+# These limits are only reached if something is wrong.
+SYNC, UPGRADE = 1300.0, 2600.0  # seconds
 
 _SERVER = ("--server=127.0.0.1:18080", "--plaintext")
 
@@ -34,6 +39,7 @@ class Application:
         self.health: str = status.get("health", {}).get("status", "")
         self.resources: list[Object] = status.get("resources", [])
         self.conditions: list[Object] = status.get("conditions", [])
+        self.hydration: Object = status.get("sourceHydrator", {}).get("currentOperation") or {}
         # the resources of a selective sync
         request = self.operation.get("operation", {})
         self.selected: list[Object] = request.get("sync", {}).get("resources", [])
@@ -171,7 +177,7 @@ class Argo:
         raise AssertionError(f"{name} was not refreshed")
 
     def until(
-        self, name: str, holds: Callable[[Application], bool], timeout: float = 300
+        self, name: str, holds: Callable[[Application], bool], timeout: float = SYNC
     ) -> Application:
         """The Application, once that holds."""
         deadline = time.monotonic() + timeout
@@ -193,19 +199,36 @@ class Argo:
         """Waits until what the parent takes its child's health to be begins with these words."""
         self.until(parent, lambda _: self._healths(parent)[child].startswith(words))
 
+    def links(self, name: str, resource: Object) -> dict[str, str]:
+        """Return the deep links that the UI shows for a resource: title to URL."""
+        group, _, version = resource["apiVersion"].rpartition("/")
+        metadata = resource["metadata"]
+        query = {
+            "resourceName": metadata["name"],
+            "namespace": metadata["namespace"],
+            "kind": resource["kind"],
+            "group": group,
+            "version": version,
+        }
+        found = self._answer(f"{name}/resource/links?{urlencode(query)}")
+        return {each["title"]: each["url"] for each in found.get("items", [])}
+
     def unhealthy(self, parent: str) -> dict[str, str]:
         """The parent's children that it does not take to be healthy."""
         found = self._healths(parent)
         return {name: words for name, words in found.items() if not words.startswith("Healthy ")}
 
     def _healths(self, parent: str) -> dict[str, str]:
-        url = f"http://127.0.0.1:18080/api/v1/applications/{parent}/resource-tree"
-        answer = self.lab.run("labapp", "get", url).stdout.partition("\n\n")[2]
         return {
             each["name"]: f"{each['health']['status']} {each['health'].get('message', '')}"
-            for each in json.loads(answer)["nodes"]
+            for each in self._answer(f"{parent}/resource-tree")["nodes"]
             if each["kind"] == "Application"
         }
+
+    def _answer(self, path: str) -> Any:
+        """Return what the API server answers about Applications."""
+        url = f"http://127.0.0.1:18080/api/v1/applications/{path}"
+        return json.loads(self.lab.run("labapp", "get", url).stdout.partition("\n\n")[2])
 
     def fresh(self, app: Application) -> bool:
         """Whether its last sync was of the repository's last commit."""

@@ -5,6 +5,7 @@ Each test has an Application and a folder of its own in the repository.
 
 import json
 import os
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ import yaml
 
 from tests.argocd.argo import Argo, Object
 from tests.chart.test_health import application as health
-from tests.lab.harness import ROOT, Lab
+from tests.lab.harness import ROOT, Lab, until
 
 NAMESPACE = "argo-behavior"
 IMAGE = "docker.io/lab/python:1"
@@ -69,11 +70,22 @@ def made(lab: Lab, argocd: Argo, place: None) -> Iterator[Made]:
     """Commit objects and apply the Application of them; it is removed after the test."""
     names = []
 
-    def make(name: str, *objects: Object, policy: Object | None = None, **metadata: Any) -> None:
+    def make(
+        name: str,
+        *objects: Object,
+        policy: Object | None = None,
+        hydrated: bool = False,
+        **metadata: Any,
+    ) -> None:
         argocd.commit_objects(name, objects)
         if name not in names:
             names.append(name)
-        lab.apply(app(argocd, name, policy, **metadata))
+        body = app(argocd, name, policy, **metadata)
+        if hydrated:
+            sync = {"targetBranch": "env/lab", "path": name}
+            body["spec"]["sourceHydrator"] = {"drySource": body["spec"].pop("source")}
+            body["spec"]["sourceHydrator"]["syncSource"] = sync
+        lab.apply(body)
 
     yield make
     for name in names:
@@ -103,14 +115,13 @@ def app(argocd: Argo, name: str, policy: Object | None, **metadata: Any) -> Obje
     }
 
 
-def shown(lab: Lab, name: str) -> tuple[str, str]:
+def shown(argocd: Argo, name: str) -> tuple[str, str]:
     """Return the health that our check reports for an Application, with its message.
 
     With MESHGATE_RECORD=FOLDER, the object is kept there, for tests/chart/test_health.py.
     """
-    found = lab.get("-n", "argocd", f"application/{name}")
+    found = argocd.lab.get("-n", "argocd", f"application/{name}")
     if folder := os.environ.get("MESHGATE_RECORD"):
-        argocd = Argo(lab)
         release = ".".join(map(str, argocd.release))
         text = json.dumps(found, indent=1).replace(str(argocd.repository), "/mesh")
         number = len(list(Path(folder).glob(f"{release}-{name}-*")))
@@ -136,7 +147,7 @@ def test_self_heal_runs_no_hooks(lab: Lab, argocd: Argo, made: Made) -> None:
     assert found["data"]["version"] == "1"
     assert uid(lab, "healed") == before
     # nothing new was deployed, so the verdict of the last complete sync still counts
-    assert shown(lab, "healed")[0] == "Healthy"
+    assert shown(argocd, "healed")[0] == "Healthy"
 
 
 def test_a_terminated_sync_runs_no_sync_fail_hook(lab: Lab, argocd: Argo, made: Made) -> None:
@@ -153,7 +164,7 @@ def test_a_terminated_sync_runs_no_sync_fail_hook(lab: Lab, argocd: Argo, made: 
     assert "terminated" in ended.message
     assert "said" not in ended.gates
     assert "configmap/terminated" not in present(lab, "configmap")
-    status, words = shown(lab, "terminated")
+    status, words = shown(argocd, "terminated")
     assert status == "Degraded", words
 
 
@@ -169,7 +180,7 @@ def test_a_hook_that_vanishes_fails_the_sync(lab: Lab, argocd: Argo, made: Made)
 
     assert ended.phase == "Failed", ended
     assert "configmap/vanished" not in present(lab, "configmap")
-    assert shown(lab, "vanished")[0] == "Degraded"
+    assert shown(argocd, "vanished")[0] == "Degraded"
 
 
 def test_a_hook_that_is_deleted_after_the_sync_keeps_no_finalizer(
@@ -204,7 +215,7 @@ def test_a_dead_validator_is_an_error_of_the_server_side_diff(
         made("validated", config("validated", labels={"new": "label"}), policy=policy)
         argocd.refresh("validated")
         compared = argocd.application("validated")
-        said = shown(lab, "validated")
+        said = shown(argocd, "validated")
         off = {f"{PREFIX}/compare-options": "ServerSideDiff=false"}
         made(
             "validated",
@@ -262,7 +273,7 @@ def test_what_waits_to_be_pruned_is_healthy_and_goes_when_it_is_confirmed(
     argocd.refresh("soak")
     waiting = argocd.sync("soak")
     assert (waiting.phase, waiting.synced) == ("Succeeded", "OutOfSync")
-    status, words = shown(lab, "soak")
+    status, words = shown(argocd, "soak")
     assert (status, words) == ("Healthy", f"waiting to be pruned: ConfigMap {NAMESPACE}/old")
 
     # Argo CD reads the option of the live object, and waits in a sync without pruning too
@@ -324,7 +335,111 @@ def test_a_stage_is_verified_again_from_the_menu(lab: Lab, argocd: Argo, made: M
     assert done.returncode == 0, done.stderr
     (started,) = [each for each in present(lab, "job") if each.startswith("job/again-")]
     lab.kubectl("-n", NAMESPACE, "wait", started, "--for=condition=Complete", "--timeout=120s")
-    assert shown(lab, "again")[0] == "Healthy"
+    assert shown(argocd, "again")[0] == "Healthy"
+
+
+def test_a_gate_has_deep_links_to_its_report_and_to_the_documentation(
+    lab: Lab, argocd: Argo, made: Made
+) -> None:
+    url = "https://reports.example.com/run-1/index.html"
+    gate, other = hook("linked", "PostSync", "true"), hook("other", "PostSync", "true")
+    gate["metadata"]["labels"] = {"meshgate/stage": "ingress"}
+    made("linked", config("linked"), gate, other)
+    assert argocd.sync("linked").done
+    # as a gate with the chart value report.link does
+    lab.kubectl("-n", NAMESPACE, "annotate", "job/linked", f"link.argocd.argoproj.io/report={url}")
+
+    assert argocd.links("linked", gate) == {
+        "Report of this gate": url,
+        "How to read the verdict": "https://meshgate.readthedocs.io/en/latest/first-verdict.html",
+    }
+    assert argocd.links("linked", other) == {}
+    assert argocd.links("linked", config("linked")) == {}
+
+
+def test_an_application_with_a_hydrated_source_is_healthy_after_its_sync(
+    lab: Lab, argocd: Argo, made: Made
+) -> None:
+    def version(value: str) -> None:
+        made("hydrated", config("hydrated") | {"data": {"version": value}}, hydrated=True)
+        argocd.refresh("hydrated")
+
+    version("1")
+    argocd.until("hydrated", lambda app: app.hydration.get("phase") == "Hydrated", timeout=120)
+    assert argocd.sync("hydrated").done
+    assert shown(argocd, "hydrated")[0] == "Healthy"
+
+    version("2")
+    argocd.until("hydrated", lambda app: app.synced == "OutOfSync", timeout=120)
+    assert shown(argocd, "hydrated")[0] == "Progressing"
+    assert argocd.sync("hydrated").done
+    assert shown(argocd, "hydrated")[0] == "Healthy"
+    assert lab.get("-n", NAMESPACE, "configmap/hydrated")["data"]["version"] == "2"
+
+
+RECEIVER = "127.0.0.1:18095"
+# Appends the body of each POST to a file, as a line
+RECEIVE = """
+import sys
+from http.server import BaseHTTPRequestHandler, HTTPServer
+
+class Receiver(BaseHTTPRequestHandler):
+    def do_POST(self):
+        body = self.rfile.read(int(self.headers["Content-Length"]))
+        with open(sys.argv[1], "ab") as file:
+            file.write(body.replace(b"\\n", b" ") + b"\\n")
+        self.do_GET()
+
+    def do_GET(self):
+        self.send_response(200)
+        self.end_headers()
+
+HTTPServer(("127.0.0.1", 18095), Receiver).serve_forever()
+"""
+
+
+def test_a_closed_gate_is_reported_once_for_each_sync(
+    lab: Lab, argocd: Argo, made: Made, tmp_path: Path
+) -> None:
+    """The notifications controller, with our trigger and template and a webhook."""
+    received = tmp_path / "received"
+    settings = ROOT / "hooks/argocd/notifications-cm.yaml"
+    own = {"data": {"service.webhook.meshgate": f"url: http://{RECEIVER}/\n"}}
+    patch = ("-n", "argocd", "patch", "configmap/argocd-notifications-cm")
+    lab.kubectl(*patch, f"--patch-file={settings}")
+    lab.kubectl(*patch, "-p", json.dumps(own))
+    subscribe = "notifications.argoproj.io/subscribe.on-gate-closed.meshgate"
+
+    def sync(count: int) -> str:
+        ended = argocd.sync("reported")
+        assert ended.phase == "Failed", ended
+        until(lambda: len(lines(received)) == count, timeout=120)
+        # later looks at the same sync send nothing
+        argocd.refresh("reported")
+        return str(ended.operation["startedAt"])
+
+    server = lab.start(sys.executable, "-c", RECEIVE, str(received))
+    try:
+        until(lambda: lab.run("labapp", "get", f"http://{RECEIVER}/").returncode == 0)
+        jobs = (hook("open", "PreSync", "true"), hook("closed", "PostSync", "false"))
+        made("reported", config("reported"), *jobs, annotations={subscribe: ""})
+        started = [sync(1), sync(2)]
+        found = lines(received)
+    finally:
+        server.terminate()
+        server.wait()
+
+    assert [each["startedAt"] for each in found] == started
+    for each in found:
+        assert each["application"] == "reported"
+        (gate,) = each["gates"]
+        assert gate["gate"] == "closed"
+        assert gate["verdict"]
+
+
+def lines(file: Path) -> list[Any]:
+    """Return each line of a file of JSON."""
+    return list(map(json.loads, file.read_text().splitlines())) if file.exists() else []
 
 
 def test_a_wave_of_clusters_starts_only_after_healthy_parents(

@@ -5,28 +5,22 @@ import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
-from itertools import pairwise, product
+from pathlib import Path
 from typing import Any
 
+from meshgate.collect.rights import REPORTS
 from tests.argocd import pipeline
-from tests.argocd.argo import Application, Argo, Object, moment
+from tests.argocd.argo import Application, Argo, Object
 from tests.argocd.pipeline import BASE, INGRESS, ISTIOD, PARENT, RESTART
-from tests.lab.harness import NEW, OLD, Lab, until
+from tests.argocd.upgrade import SYSTEM, WORKLOADS, all_went_through, log
+from tests.lab.harness import NEW, OLD, ROOT, Lab, until
+from tests.lab.rights import VERIFIER
 
-WORKLOADS = ("shop", "payments")
+MESHGATE = str(ROOT / ".venv/bin/meshgate")
+GATE = "control-plane-verification"
+SETTLE = 30  # seconds that a gate waits before it closes
 MADE_BY_ISTIOD = "gateway.networking.k8s.io/gateway-name"
-SYSTEM = "istio-system"
-ALL = (BASE, ISTIOD, INGRESS, RESTART)
 OLD_ONLY = "^" + OLD.rpartition(".")[0].replace(".", r"\.") + ".*"
-STEPS = (  # of an upgrade: what is in one runs side by side
-    ("control-plane-precheck",),
-    ("control-plane-verification",),
-    ("control-plane-before-ingress",),
-    ("ingress-gateway-verification",),
-    ("control-plane-before-restart", "ingress-gateway-before-restart"),
-    (RESTART,),
-    ("data-plane-verification",),
-)
 
 
 def pods(lab: Lab, *namespaces: str) -> set[str]:
@@ -41,16 +35,25 @@ def pods(lab: Lab, *namespaces: str) -> set[str]:
     }
 
 
+def made_by_istiod(lab: Lab) -> set[str]:
+    """Return the versions of the proxies in the gateways that istiod created."""
+    found = lab.get("pods", "--all-namespaces", "-l", MADE_BY_ISTIOD)["items"]
+    images = [each["image"] for pod in found for each in pod["spec"]["containers"]]
+    return {image.rpartition(":")[2] for image in images}
+
+
 def versions(lab: Lab, argo: Argo, name: str) -> dict[str, str]:
-    """The resourceVersion of every resource of an Application."""
+    """The resourceVersion of every resource of an Application that exists."""
     found = {}
     for each in argo.application(name).resources:
         if each.get("hook"):
             continue
         kind = f"{each['kind']}.{each['version']}.{each.get('group', '')}"
         where = ("-n", each["namespace"]) if each.get("namespace") else ()
-        body = lab.get(f"{kind}/{each['name']}", *where)
-        found[f"{kind}/{each['name']}"] = body["metadata"]["resourceVersion"]
+        of = f"{kind}/{each['name']}"
+        only = "-o=jsonpath={.metadata.resourceVersion}"
+        if version := lab.kubectl("get", of, *where, "--ignore-not-found", only):
+            found[of] = version
     return found
 
 
@@ -109,6 +112,17 @@ INGRESS_FAULT = resource(
         ],
     },
 )
+EXTERNAL = {
+    "apiVersion": "security.istio.io/v1",
+    "kind": "AuthorizationPolicy",
+    "metadata": {"name": "external", "namespace": "shop"},
+    "spec": {
+        "selector": {"matchLabels": {"app": "web"}},
+        "action": "CUSTOM",
+        "provider": {"name": pipeline.PROVIDER},
+        "rules": [{"to": [{"operation": {"paths": ["/no-such-path"]}}]}],
+    },
+}
 DATA_PLANE = resource(
     "DestinationRule",
     "plain",
@@ -140,7 +154,7 @@ def test_a_precheck_that_closes_changes_nothing(
     _, parent = pipeline.example("app-of-apps", argo)
 
     with fault(lab, PRECHECK):
-        commit(argo, NEW, images[NEW])
+        commit(argo, NEW, images[NEW], settle=SETTLE)
         lab.apply(parent)
         upgrade = argo.until(PARENT, lambda app: app.over)
 
@@ -153,6 +167,8 @@ def test_a_precheck_that_closes_changes_nothing(
     assert istiod.gates["control-plane-last-verdict"] == "Succeeded"
     assert f"NO VERDICT for {NEW}" in log(lab, "control-plane-last-verdict")
     assert before.items() <= versions(lab, argo, ISTIOD).items()
+    # the CRDs are of an Application that is synced before
+    assert NEW in argo.application(BASE).operation["syncResult"]["revisions"]
     assert everything <= pods(lab, "istio-system", "istio-ingress", *WORKLOADS)
 
 
@@ -176,6 +192,9 @@ def test_a_control_plane_gate_that_closes_restarts_nothing(
 
         assert argo.sync(PARENT).phase == "Failed"
         assert argo.application(INGRESS).operation == untouched
+
+        # istiod itself replaces the gateways of the Gateway API, whatever its gate says
+        until(lambda: made_by_istiod(lab) == {NEW}, timeout=120)
 
         # somebody goes on all the same: it syncs by itself, as its spec has changed, and by hand
         lab.apply(*one(argo, INGRESS, images[NEW]))
@@ -252,13 +271,56 @@ def test_a_rollback_is_one_commit_and_goes_through_the_same_gates(
     all_went_through(lab, argo, OLD)
 
 
+def test_the_verdict_of_an_upgrade_that_broke_something_leads_to_a_rollback(
+    lab: Lab, argo: Argo, images: dict[str, str], tmp_path: Path
+) -> None:
+    """The commit of the upgrade loses an extension provider, which a policy names."""
+    before = f"configmap://{REPORTS}/before"
+    good = pipeline.values(argo, OLD, images[OLD])
+    previous = {"version": OLD, "manifests": pipeline.istiod_manifests(argo, OLD, good)}
+    arguments = {"controlplane": [f"--baseline={before}"]}
+    lost = pipeline.values(
+        argo,
+        NEW,
+        images[NEW],
+        rollback=previous,
+        deadline=900,
+        settle=SETTLE,
+        stageArguments=arguments,
+    )
+    del lost["istiod"]["values"]["meshConfig"]["extensionProviders"]
+
+    with fault(lab, EXTERNAL):
+        words = ("--stage=controlplane", f"--target-version={OLD}", f"--save-baseline={before}")
+        saved = lab.run(MESHGATE, "verify", *words, identity=VERIFIER)
+        assert saved.returncode == 0, saved.stdout + saved.stderr
+        argo.commit("an upgrade that loses a provider", lost)
+        argo.refresh(PARENT)
+        upgrade = argo.until(PARENT, lambda app: app.over and argo.fresh(app))
+
+        assert upgrade.phase == "Failed", upgrade
+        istiod = argo.application(ISTIOD)
+        closed_for(lab, istiod, GATE, "CP021 AuthorizationPolicy shop/external")
+        verdict = published(lab, tmp_path / "closed")
+        assert verdict["decision"] == "roll back", verdict["reasons"]
+        simulated = {each["id"]: each for each in verdict["checks"]}["CP030"]
+        assert simulated["verdict"] in ("pass", "warn"), simulated
+
+        commit(argo, OLD, images[OLD], stageArguments={"precheck": ["--allow-rollback"]})
+        all_went_through(lab, argo, OLD)
+        verdict = published(lab, tmp_path / "open")
+        assert verdict["decision"] == "proceed", verdict["reasons"]
+
+
 def test_an_upgrade_right_after_it_is_one_commit(
     lab: Lab, argo: Argo, images: dict[str, str]
 ) -> None:
-    commit(argo, NEW, images[NEW], watched=True)
+    """With the example's values, in which only names are edited, and with the watch."""
+    name, _, _ = images[NEW].partition("@")
+    commit(argo, NEW, name, watched=True)
 
     all_went_through(lab, argo, NEW)
-    assert argo.application(INGRESS).gates["ingress-gateway-watch"] == "Succeeded"
+    assert argo.application(INGRESS).gates["upgrade-watch"] == "Succeeded"
     assert "n/a  IG011" not in log(lab, "ingress-gateway-verification")
 
 
@@ -334,7 +396,9 @@ def test_a_gate_whose_node_is_lost_never_opens(lab: Lab, argo: Argo) -> None:
 def one(argo: Argo, name: str, image: str) -> list[Object]:
     """That Application of the new version, as somebody applies it who does not wait."""
     return [
-        each for each in pipeline.applications(argo, NEW, image) if each["metadata"]["name"] == name
+        each
+        for each in pipeline.applications(argo, NEW, image, settle=SETTLE)
+        if each["metadata"]["name"] == name
     ]
 
 
@@ -366,6 +430,16 @@ def closed_for(lab: Lab, app: Application, job: str, finding: str) -> None:
     assert subject in printed, printed
 
 
+def published(lab: Lab, folder: Path) -> Any:
+    """Return the verdict.json that the gate after istiod stored last."""
+    annotations = lab.get("job", GATE, "-n", SYSTEM)["metadata"]["annotations"]
+    place = f"configmap://{REPORTS}/{GATE}-reports"
+    run = annotations["meshgate/report"].removeprefix(f"{place}-")
+    done = lab.run(MESHGATE, "fetch", place, run, str(folder))
+    assert done.returncode == 0, done.stderr
+    return json.loads((folder / "verdict.json").read_text())
+
+
 def progress_within(lab: Lab, seconds: int) -> None:
     """When Kubernetes calls a rollout of istiod stuck."""
     patch = json.dumps({"spec": {"progressDeadlineSeconds": seconds}})
@@ -377,44 +451,7 @@ def unpulled(lab: Lab, job: str, _: Application) -> bool:
     return "ErrImagePull" in pods_of(lab, job)
 
 
-def log(lab: Lab, job: str) -> str:
-    """What a hook's Job has printed."""
-    return lab.kubectl("logs", f"job/{job}", "-n", SYSTEM)
-
-
 def pods_of(lab: Lab, job: str) -> str:
     """How the containers of a hook's Job are, in the API's words."""
     found = lab.get("pods", "-n", SYSTEM, "-l", f"job-name={job}")["items"]
     return str([each["status"].get("containerStatuses") for each in found])
-
-
-def all_went_through(lab: Lab, argo: Argo, version: str) -> None:
-    """Every Application was synced by itself, every gate ran, in order, and opened."""
-
-    # the parent's own sync ends when the last Application is applied: its health says the rest
-    def ended(app: Application) -> bool:
-        whole = app.done and argo.unhealthy(PARENT) == {}
-        return app.over and argo.fresh(app) and (app.phase == "Failed" or whole)
-
-    argo.refresh(PARENT)  # as a repository's webhook does; it would look by itself before long
-    upgrade = argo.until(PARENT, ended, timeout=600)
-    assert upgrade.phase == "Succeeded", [upgrade, argo.unhealthy(PARENT)]
-    for name in ALL:
-        app = argo.application(name)
-        assert app.done, app
-        assert app.automated, f"{name} was synced by somebody"
-    jobs = {name: lab.get("job", name, "-n", SYSTEM) for step in STEPS for name in step}
-    for step, later in pairwise(STEPS):
-        for one, other in product(step, later):
-            ended_at = jobs[one]["status"]["completionTime"]
-            began_at = jobs[other]["status"]["startTime"]
-            assert moment(ended_at) <= moment(began_at), f"{other} began before {one} had ended"
-    del jobs[RESTART]  # the one that is no gate
-    for each in jobs.values():
-        annotations = each["metadata"]["annotations"]
-        assert annotations["meshgate/gate"] == "open"
-        assert annotations["meshgate/target-version"] == version
-        assert annotations["meshgate/cluster"] == "lab"
-    for namespace in WORKLOADS:
-        for pod in lab.get("pods", "-n", namespace)["items"]:
-            assert f"proxyv2:{version}" in str(pod["spec"])

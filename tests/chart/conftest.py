@@ -1,9 +1,7 @@
 """The chart, rendered by the helm that the lab pins."""
 
-import os
 import subprocess
 from collections.abc import Callable
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -12,27 +10,13 @@ import yaml
 
 from tests.chart import schemas
 from tests.conftest import ROOT
+from tests.support.go_programs import built
 
 CHART = ROOT / "hooks/meshgate"
 KUBERNETES = "1.34.4"  # a helm that is built from source takes 1.20 for granted
 Render = Callable[..., list[dict[str, Any]]]
 Helm = Callable[..., "subprocess.CompletedProcess[str]"]
 Conform = Callable[[str], "subprocess.CompletedProcess[str]"]
-
-
-@cache
-def built(name: str, module: str) -> Path:
-    """A program, as go.sum vouches for it; built the first time (about a minute), then cached."""
-    found = subprocess.run(
-        ["go", "tool", "-n", name],
-        cwd=ROOT / module,
-        env={**os.environ, "GOFLAGS": "-buildvcs=false -trimpath", "CGO_ENABLED": "0"},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert found.returncode == 0, f"these tests need Go: {found.stderr}"
-    return Path(found.stdout.strip())
 
 
 def run_helm(*words: object, stdin: str | None = None) -> "subprocess.CompletedProcess[str]":

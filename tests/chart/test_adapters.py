@@ -21,6 +21,8 @@ from tests.conftest import ROOT
 
 HOOKS = ROOT / "hooks"
 ACTION = ROOT / ".github/actions/gate"
+FLEET = ROOT / ".github/actions/fleet/action.yml"
+SITE = "https://meshgate.readthedocs.io/en/latest/"
 EXAMPLES = [
     HOOKS / "adapters/analysis-templates.yaml",
     HOOKS / "adapters/flux.yaml",
@@ -89,7 +91,9 @@ def test_every_alert_names_a_runbook() -> None:
 
     for group in rule["spec"]["groups"]:
         for alert in group["rules"]:
-            assert alert["annotations"]["runbook_url"].startswith("https://"), alert
+            url = alert["annotations"]["runbook_url"]
+            assert url.startswith(SITE), alert
+            assert (ROOT / "docs" / url.removeprefix(SITE)).with_suffix(".md").exists(), alert
             assert alert["annotations"]["summary"]
 
 
@@ -108,6 +112,8 @@ def test_the_dashboard_shows_every_metric() -> None:
     [
         ("vendor.github-actions", ACTION / "action.yml"),
         ("vendor.gitlab-ci", HOOKS / "gitlab/gate.yml"),
+        ("vendor.github-actions", FLEET),
+        ("vendor.gitlab-ci", HOOKS / "gitlab/fleet.yml"),
     ],
 )
 def test_a_component_conforms(tmp_path: Path, schema: str, file: Path) -> None:
@@ -124,6 +130,52 @@ def test_a_component_conforms(tmp_path: Path, schema: str, file: Path) -> None:
     assert check().returncode == 0, check().stdout
     plain.write_text(json.dumps({**body, "runs": 1, "verify-ingress": 1}))
     assert check().returncode == 1
+
+
+@pytest.mark.parametrize(
+    ("fleet", "comment", "expected"),
+    [(0, 0, 0), (1, 0, 1), (10, 0, 10), (0, 1, 10), (1, 1, 1)],
+)
+def test_the_action_for_a_fleet_ends_as_the_fleet_and_needs_its_comment(
+    tmp_path: Path, fleet: int, comment: int, expected: int
+) -> None:
+    (step,) = yaml.safe_load(FLEET.read_text())["runs"]["steps"]
+    log, programs = tmp_path / "log", tmp_path / "temp/meshgate/bin"
+    programs.mkdir(parents=True)
+    for program, script in {
+        programs / "pip": "true",
+        programs / "meshgate": (
+            f'echo "$@" >> {log}\n'
+            'for word; do case $word in --markdown=*) echo text > "${word#*=}";; esac; done\n'
+            f"if [ $1 = fleet ]; then exit {fleet}; else exit {comment}; fi"
+        ),
+        tmp_path / "path/python3": "true",
+    }.items():
+        program.parent.mkdir(exist_ok=True)
+        program.write_text(f"#!/bin/bash\n{script}\n")
+        program.chmod(0o755)
+    environment = {
+        **dict.fromkeys(step["env"], ""),
+        "RECORDINGS": "s3://a /b",
+        "TARGET": "1.31.0",
+        "MANIFESTS": "x y",
+        "COMMENT": "true",
+        "REPORTS": str(tmp_path / "reports"),
+        "RUNNER_TEMP": str(tmp_path / "temp"),
+        "PATH": f"{tmp_path / 'path'}:/usr/bin:/bin",
+        **{name: str(tmp_path / name) for name in ("GITHUB_STEP_SUMMARY", "GITHUB_OUTPUT")},
+    }
+
+    done = subprocess.run(
+        ["bash", "-e", "-o", "pipefail", "-c", step["run"]], env=environment, check=False
+    )
+
+    assert done.returncode == expected
+    first, second = log.read_text().splitlines()
+    assert first.startswith("fleet s3://a /b --target=1.31.0 --manifests=x y --json=")
+    assert second == f"comment {tmp_path}/reports/comment.md"
+    gate = "open" if expected == 0 else "closed"
+    assert (tmp_path / "GITHUB_OUTPUT").read_text() == f"gate={gate}\nexit={expected}\n"
 
 
 def summary() -> ModuleType:

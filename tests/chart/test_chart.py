@@ -21,6 +21,7 @@ from meshgate.collect.rights import (
     reports_role,
     restart_role,
     role,
+    token_role,
 )
 from meshgate.pipeline.restart import EXCLUDED
 from tests.chart.conftest import CHART, Helm, Render
@@ -31,7 +32,10 @@ SITUATIONS = sorted(
     path.name.removesuffix("-values.yaml") for path in (CHART / "ci").glob("*-values.yaml")
 )
 MANIFESTS = ROOT / "hooks/manifests"
-NESTED = ("image", "probes", "removal", "report", "restart", "shadow", "watch")
+NESTED = (
+    *("image", "pairs", "probes", "record", "removal", "report", "restart", "rollback", "shadow"),
+    "watch",
+)
 SHOWN = ["in-place-istiod", "ingress", "restart", "rights"]
 
 
@@ -135,7 +139,7 @@ def test_every_pod_is_confined(render: Render, situation: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "situation", [each for each in SITUATIONS if each not in ("rights", "old-revision")]
+    "situation", [each for each in SITUATIONS if each not in ("rights", "old-revision", "record")]
 )
 def test_every_gate_takes_its_stage_and_tells_each_exit_code_apart(
     render: Render, situation: str
@@ -218,6 +222,29 @@ def test_the_rights_are_those_that_are_printed(render: Render) -> None:
         "Namespace",
     }
     assert restart_role("istio-restart") in [without_labels(each) for each in render("restart")]
+
+
+def test_tokens_are_requested_of_the_listed_accounts_only(render: Render) -> None:
+    def found(*words: str) -> list[dict[str, Any]]:
+        return [without_labels(each) for each in render("rights", *words)]
+
+    plain = found()
+    listed = found("--set-json", 'pairs.accounts=["shop/client","legacy/batch"]')
+    added = [each for each in listed if each not in plain]
+
+    assert not [each for each in plain if "token" in json.dumps(each)]
+    for account in ("shop/client", "legacy/batch"):
+        granted = token_role("istio-verification", account)
+        assert granted in added
+        (binding,) = [
+            each
+            for each in added
+            if each["kind"] == "RoleBinding"
+            and each["metadata"]["namespace"] == granted["metadata"]["namespace"]
+        ]
+        assert binding["roleRef"]["name"] == granted["metadata"]["name"]
+        assert [each["name"] for each in binding["subjects"]] == ["istio-verification-sa"]
+    assert len(added) == 4
 
 
 def test_as_hooks_the_rights_come_before_the_first_job(render: Render) -> None:
@@ -332,12 +359,72 @@ def test_the_watch_goes_on_beside_the_sync_and_ends_with_it(render: Render) -> N
     assert {"--rate=2", "--slow-after=300", "--lasting=900"} <= set(words)
     begun = next(each.removeprefix("--begun=") for each in words if each.startswith("--begun="))
     assert container["readinessProbe"]["exec"]["command"] == ["test", "-e", begun]
+    assert "--stay" in words
+    assert place == f"configmap://{REPORTS}/upgrade-watch"
     judges = {
         each["metadata"]["name"]: f"--watch={place}"
         in each["spec"]["template"]["spec"]["containers"][0]["args"]
         for each in gates(objects)
     }
     assert judges == {"ingress-gateway-verification": True, "ingress-gateway-before-ingress": False}
+
+
+def test_the_whole_upgrade_is_watched_until_the_last_gate_ends_it(render: Render) -> None:
+    chosen = ("watch.enabled=true", "watch.targets={http://api.payments/}", "watch.budgets.a/b=5")
+    objects = render("in-place-istiod", "--set", ",".join(chosen))
+    (watch,) = [each for each in objects if each["kind"] == "Pod"]
+    (container,) = watch["spec"]["containers"]
+    place, *words = container["args"]
+
+    # the sync of istiod ends long before the upgrade does
+    policy = watch["metadata"]["annotations"]["argocd.argoproj.io/hook-delete-policy"]
+    assert policy == "BeforeHookCreation"
+    assert {"--target=http://api.payments/", "--sample=3", "--mesh-rate=20"} <= set(words)
+    assert f"--image={container['image']}" in words
+    last = render("restart", "--set", ",".join(chosen))
+    assert [each for each in last if each["kind"] == "Pod"] == []
+    given = {
+        each["metadata"]["name"]: each["spec"]["template"]["spec"]["containers"][0]["args"]
+        for each in (*gates(objects), *gates(last))
+    }
+    judging = {name for name, words in given.items() if f"--watch={place}" in words}
+    assert judging == {"control-plane-verification", "data-plane-verification"}
+    assert all("--loss-budget=a/b=5" in given[name] for name in judging)
+    ending = f"--end-watch={watch['metadata']['namespace']}/{watch['metadata']['name']}"
+    assert [name for name, words in given.items() if ending in words] == ["data-plane-verification"]
+
+
+def test_the_cluster_is_recorded_under_its_name(render: Render) -> None:
+    (made,) = [each for each in render("record") if each["kind"] == "CronJob"]
+    url = "s3://bucket/recordings"
+    (other,) = [
+        each
+        for each in render("record", "--set", f"record.url={url},record.keep=2")
+        if each["kind"] == "CronJob"
+    ]
+
+    assert made["spec"]["concurrencyPolicy"] == "Forbid"
+    assert "suspend" not in made["spec"]
+    job = made["spec"]["jobTemplate"]["spec"]
+    assert (job["backoffLimit"], job["activeDeadlineSeconds"]) == (0, 900)
+    (container,) = job["template"]["spec"]["containers"]
+    assert container["command"] == ["meshgate", "record"]
+    place, *words = container["args"]
+    assert place == f"configmap://{REPORTS}/mesh-recordings"
+    assert {"--cluster-name=eu-1", "--keep=7"} <= set(words)
+    (container,) = other["spec"]["jobTemplate"]["spec"]["template"]["spec"]["containers"]
+    assert container["args"][0] == url
+    assert "--keep=2" in container["args"]
+
+
+def test_what_records_may_read_what_a_simulation_reads(render: Render) -> None:
+    (granted,) = [each for each in render("record") if each["kind"] == "ClusterRole"]
+
+    assert granted["rules"] == cluster_role("", shadow=True)["rules"]
+
+
+def test_nothing_is_recorded_unless_it_is_asked_for(render: Render) -> None:
+    assert "mesh-recording" not in json.dumps(render("in-place-istiod"))
 
 
 def test_nothing_is_watched_unless_it_is_asked_for(render: Render) -> None:
@@ -371,6 +458,26 @@ def test_a_preset_sets_what_an_application_needs(
     assert found == render(same, "--set", "settle=120,deadline=600")
 
 
+@pytest.mark.parametrize(
+    ("preset", "checks"), [("istio-cni", ["--check=AM001,AM002"]), ("ztunnel", [])]
+)
+def test_the_gates_of_ambient_mode(helm: Helm, preset: str, checks: list[str]) -> None:
+    words = f"preset={preset},targetVersion=1.31.0"
+    done = helm("template", "meshgate", CHART, "--set", words)
+
+    assert done.returncode == 0, done.stderr
+    found = [each for each in yaml.safe_load_all(done.stdout) if each]
+    assert hooks(found) == {
+        f"{preset}-verification": "PostSync",
+        f"{preset}-last-verdict": "SyncFail",
+    }
+    (gate,) = [each for each in found if each["metadata"]["name"] == f"{preset}-verification"]
+    words_of_gate = gate["spec"]["template"]["spec"]["containers"][0]["args"]
+    assert words_of_gate[:2] == ["-m", "ambient"]
+    # ztunnel still has its old version after istio-cni
+    assert [each for each in words_of_gate if each.startswith("--check")] == checks
+
+
 def test_values_take_precedence_over_the_preset(render: Render) -> None:
     less = "before={controlplane},restart.enabled=false"
     objects = render("preset-restart", "--set", less, "--set-json", "stages=[]")
@@ -380,11 +487,19 @@ def test_values_take_precedence_over_the_preset(render: Render) -> None:
 
 def test_the_pods_get_what_the_values_add(render: Render) -> None:
     objects = render("preset-restart")
-    (held,) = [each for each in objects if each["metadata"]["name"] == "meshgate-files-restart"]
+    held = {
+        each["metadata"]["name"]: each
+        for each in objects
+        if each["metadata"]["name"].startswith("meshgate-")
+    }
 
-    assert set(held["data"]) == {"ca.pem", "notes.txt", "waivers.toml"}
-    assert held["metadata"]["annotations"][HOOK] == "PreSync"
-    assert int(held["metadata"]["annotations"]["argocd.argoproj.io/sync-wave"]) < 0
+    assert {name: set(each["data"]) for name, each in held.items()} == {
+        "meshgate-files-restart": {"ca.pem", "notes.txt", "waivers.toml"},
+        "meshgate-checks-restart": {"dataplane.toml", "verify_acme.py"},
+    }
+    for each in held.values():
+        assert each["metadata"]["annotations"][HOOK] == "PreSync"
+        assert int(each["metadata"]["annotations"]["argocd.argoproj.io/sync-wave"]) < 0
     for template in pods(objects):
         assert template["metadata"]["labels"]["team"] == "mesh"
         assert template["spec"]["priorityClassName"] == "system-cluster-critical"
@@ -401,8 +516,19 @@ def test_the_pods_get_what_the_values_add(render: Render) -> None:
         }
         mounted = {each["name"]: each["mountPath"] for each in container["volumeMounts"]}
         assert (mounted["files"], mounted["client"]) == ("/etc/meshgate", "/etc/client")
+        assert f"--checks={mounted['checks']}" in container["args"]
         assert mounted.keys() <= {each["name"] for each in pod["volumes"]}
         assert "HTTPS_PROXY" in {each["name"] for each in container["env"]}
+
+
+def test_custom_checks_can_be_in_a_config_map_of_the_team(render: Render) -> None:
+    objects = render("preset-restart", "--set=checks.configMap=acme-checks")
+
+    names = {each["metadata"]["name"] for each in objects if each["kind"] == "ConfigMap"}
+    assert "meshgate-checks-restart" not in names
+    for job in gates(objects):
+        volumes = job["spec"]["template"]["spec"]["volumes"]
+        assert {"name": "checks", "configMap": {"name": "acme-checks"}} in volumes
 
 
 def test_a_stage_can_be_verified_without_a_sync(render: Render) -> None:
@@ -526,6 +652,25 @@ def test_the_targets_manifests_are_there_before_the_gate(render: Render) -> None
     assert not [each for each in render("shadow", *own) if each["kind"] == "ConfigMap"]
 
 
+def test_the_gate_after_istiod_simulates_a_rollback(render: Render) -> None:
+    objects = render("rollback")
+    found = {each["metadata"]["name"]: each["spec"]["template"]["spec"] for each in gates(objects)}
+    assert "initContainers" not in found["control-plane-precheck"]
+    pod = found["control-plane-verification"]
+
+    images = [each["image"] for each in pod["initContainers"]]
+    assert images == ["docker.io/istio/pilot:1.30.4", "docker.io/istio/proxyv2:1.30.4"]
+    words = pod["containers"][0]["args"]
+    assert {"--shadow-rollback", "--require-shadow", "--target-version=1.31.0"} <= set(words)
+    (held,) = [each for each in objects if each["kind"] == "ConfigMap"]
+    (mounted,) = [each["configMap"]["name"] for each in pod["volumes"] if "configMap" in each]
+    assert mounted == held["metadata"]["name"]
+    # of the same stage, but before another Application: the rollback was simulated already
+    before = render("rollback", "--set", "preset=ingress")
+    assert "--shadow-rollback" not in json.dumps(before)
+    assert cluster_role("istio-verification", shadow=True) in map(without_labels, objects)
+
+
 def test_with_the_shadow_the_rights_are_what_it_needs(render: Render) -> None:
     def rights(situation: str) -> list[dict[str, Any]]:
         return [
@@ -565,8 +710,10 @@ def test_a_shadow_that_cannot_be_is_refused(helm: Helm, words: str, why: str) ->
         ("targetVersion=newest", "targetVersion"),
         ("image.digest=sha256:1", "digest"),
         ("stage={ingress}", "stage"),
-        ("watch.enabled=true", "ingress gate"),
-        ("stages={ingress},watch.enabled=true,report.keep=false", "report.keep is false"),
+        ("watch.enabled=true,watch.start=dataplane", "start"),
+        ("record.enabled=true", "clusterName"),
+        ("record.enabled=true,clusterName=a,report.keep=false", "record.url"),
+        ("watch.enabled=true,report.keep=false", "report.keep is false"),
     ],
 )
 def test_values_that_cannot_be_meant_are_refused(helm: Helm, words: str, why: str) -> None:

@@ -85,6 +85,7 @@ def test_an_overlay_changes_the_version_in_one_place(conform: Conform, kustomize
         (),
         ("--set-json", 'revisions=[{"revision":"1-31-0","version":"1.31.0"}]'),
         ("--set-json", 'cluster={"server":null,"name":"eu-1"}', "--set", "prefix=eu-1-"),
+        ("--set-json", 'ingress.others=[{"name":"istio-egressgateway"}]'),
     ],
 )
 def test_the_applications_of_the_example_conform(

@@ -105,16 +105,22 @@ def test_the_chart_is_that_of_this_release() -> None:
     assert "oci://$(REGISTRY)/charts" in release
 
 
-def test_every_gate_is_required_by_the_health_check() -> None:
-    rendered = applications()
+@pytest.mark.parametrize(
+    ("given", "names"),
+    [
+        ({}, ["istio-base", "istiod", "istio-ingress"]),
+        ({"ambient": True}, ["istio-base", "istiod", "istio-cni", "ztunnel", "istio-ingress"]),
+    ],
+    ids=["sidecars", "ambient"],
+)
+def test_every_gate_is_required_by_the_health_check(given: Object, names: list[str]) -> None:
+    rendered = applications(**given)
 
+    assert list(rendered) == [*names, "sequential-restart-all-istio-enabled-services"]
     assert [
         each["metadata"]["annotations"]["argocd.argoproj.io/sync-wave"]
         for each in rendered.values()
-    ] == [
-        *("0", "1"),
-        *("2", "3"),
-    ]
+    ] == [str(number) for number in range(len(rendered))]
     for app in rendered.values():
         annotations = app["metadata"]["annotations"]
         required = {
@@ -123,6 +129,18 @@ def test_every_gate_is_required_by_the_health_check() -> None:
             if name.startswith("gate.meshgate/") and value == "required"
         }
         assert required == jobs(app)
+        # nothing of it has a sync to wait for, if a new spec changes nothing in the cluster
+        assert (annotations.get("meshgate/gates") == "none") == (required == set())
+
+
+def test_ambient_mode_sets_the_profile_of_its_charts() -> None:
+    rendered = applications(ambient=True)
+
+    for name in ("istiod", "istio-cni"):
+        official, _ = rendered[name]["spec"]["sources"]
+        assert official["helm"]["valuesObject"] == {"profile": "ambient"}
+    assert jobs(rendered["istio-cni"]) == {"istio-cni-verification"}
+    assert jobs(rendered["ztunnel"]) == {"ztunnel-verification"}
 
 
 def test_values_reach_the_charts() -> None:
@@ -143,10 +161,22 @@ def test_values_reach_the_charts() -> None:
     assert all(gates_of(each)["clusterName"] == "prod" for each in rendered.values())
 
 
+def test_a_notice_links_to_the_reports_of_the_gates() -> None:
+    prefix = "notice.argocd.argoproj.io/"
+    plain, linked = applications(), applications(reports="https://reports.example.com/")
+
+    assert prefix not in str(plain)
+    assert prefix not in str(linked.pop("istio-base"))  # it has no gate
+    for app in linked.values():
+        annotations = app["metadata"]["annotations"]
+        assert annotations[f"{prefix}content"] == "Reports of the gates for Istio 1.31.0"
+        assert annotations[f"{prefix}url"] == "https://reports.example.com/"
+
+
 def test_each_revision_is_an_application_that_is_deleted_only_if_unused() -> None:
     old, new = (
         {"revision": "1-30-4", "version": "1.30.4"},
-        {"revision": "1-31-0", "version": "1.31.0"},
+        {"revision": "1-31-0", "version": "1.31.0", "tags": ["default"]},
     )
     rendered = applications(revisions=[old, new])
 
@@ -156,10 +186,15 @@ def test_each_revision_is_an_application_that_is_deleted_only_if_unused() -> Non
         official, _ = app["spec"]["sources"]
         assert official["targetRevision"] == each["version"]
         assert official["helm"]["valuesObject"]["revision"] == each["revision"]
+        assert official["helm"]["valuesObject"]["revisionTags"] == each.get("tags", [])
         assert gates_of(app)["removal"] == {"revision": each["revision"]}
         assert app["metadata"]["annotations"]["argocd.argoproj.io/sync-options"] == "Prune=confirm"
         assert app["metadata"]["finalizers"] == ["resources-finalizer.argocd.argoproj.io"]
+    # the webhook of istio-base is synced before the new revision: the old one serves it
+    base, _ = rendered["istio-base"]["spec"]["sources"]
+    assert base["helm"]["valuesObject"] == {"defaultRevision": "1-30-4"}
     assert jobs(rendered["istiod-1-30-4"]) == set()
+    assert rendered["istiod-1-30-4"]["metadata"]["annotations"]["meshgate/gates"] == "none"
     assert jobs(rendered["istiod-1-31-0"]) == {
         "control-plane-precheck",
         "control-plane-verification",

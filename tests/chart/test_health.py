@@ -155,27 +155,44 @@ HYDRATED = {
 }
 
 
-def hydrated(source: Any = HYDRATED, phase: str = "Hydrated") -> Any:
-    """Return one whose source the hydrator writes."""
+def hydrated(source: Any = HYDRATED, phase: str = "Hydrated", tag: str = "1.31.0") -> Any:
+    """Return one whose source the hydrator writes; `tag` is that of the last hydration."""
     found = the_application(result=source, compared=source, history=source)
-    found["spec"] = {
-        "sourceHydrator": {
-            "drySource": {
-                "repoURL": HYDRATED["repoURL"],
-                "targetRevision": "HEAD",
-                "path": "charts/istiod",
-            },
-            "syncSource": {"targetBranch": "env/prod", "path": "istiod"},
+    found["spec"] = {"sourceHydrator": hydrator("1.31.0")}
+    found["status"]["reconciledAt"] = "2026-11-29T08:00:02Z"
+    found["status"]["sourceHydrator"] = {
+        "currentOperation": {
+            "phase": phase,
+            "message": "no such path",
+            "finishedAt": "2026-11-29T08:00:01Z",
+            "sourceHydrator": hydrator(tag),
         }
     }
-    found["status"]["sourceHydrator"] = {
-        "currentOperation": {"phase": phase, "message": "no such path"}
+    return found
+
+
+def hydrator(tag: str) -> Any:
+    """Return a sourceHydrator whose dry source has that tag."""
+    return {
+        "drySource": {
+            "repoURL": HYDRATED["repoURL"],
+            "targetRevision": tag,
+            "path": "charts/istiod",
+        },
+        "syncSource": {"targetBranch": "env/prod", "path": "istiod"},
     }
+
+
+def hydrated_and_not_compared() -> Any:
+    """Return one that Argo CD has not looked at since its source was hydrated."""
+    found = hydrated()
+    found["status"]["reconciledAt"] = "2026-11-29T08:00:00Z"
     return found
 
 
 OLD_REVISION = ("Deployment", "istiod-1-30-4", True)
 FAILED = hook("control-plane-verification", "Failed", "GATE CLOSED: 1 of 12 checks failed")
+GATELESS = {"meshgate/gates": "none"}
 NEEDS = {"gate.meshgate/control-plane-verification": "required"}
 
 
@@ -200,6 +217,10 @@ NEEDS = {"gate.meshgate/control-plane-verification": "required"}
         (the_application(sync="OutOfSync"), "Progressing", "OutOfSync"),
         (the_application(history=OLD), "Progressing", "gates did not run"),
         (the_application(history=None), "Progressing", "gates did not run"),
+        (the_application(history=OLD, annotations=GATELESS), "Healthy", ""),
+        (the_application(compared=OLD, annotations=GATELESS), "Progressing", "not compared"),
+        (the_application("Failed", annotations=GATELESS), "Degraded", "completed"),
+        (the_application(sync="OutOfSync", annotations=GATELESS), "Progressing", "OutOfSync"),
         (the_application(resources=({"kind": "Service"},)), "Degraded", "was selective"),
         (the_application(resources=({"kind": "Service"},), automated=True), "Healthy", ""),
         (the_application(annotations=NEEDS), "Degraded", "control-plane-verification did not run"),
@@ -232,6 +253,9 @@ NEEDS = {"gate.meshgate/control-plane-verification": "required"}
         (hydrated(), "Healthy", ""),
         (hydrated(phase="Failed"), "Degraded", "hydration failed: no such path"),
         (hydrated(phase="Hydrating"), "Progressing", "hydration is running"),
+        (hydrated(tag="1.30.4"), "Progressing", "not hydrated yet"),
+        (hydrated(phase="Failed", tag="1.30.4"), "Progressing", "not hydrated yet"),
+        (hydrated_and_not_compared(), "Progressing", "not compared"),
         (hydrated(source={**HYDRATED, "targetRevision": "env/old"}), "Progressing", "not compared"),
     ],
 )
@@ -252,6 +276,8 @@ RECORDED = {
     "vanished": ("Degraded", ""),
     "soak": ("Healthy", "waiting to be pruned: ConfigMap argo-behavior/old"),
     "again": ("Healthy", ""),
+    "hydrated": ("Healthy", ""),
+    "hydrated-1": ("Progressing", "OutOfSync"),
 }
 
 
@@ -259,8 +285,9 @@ RECORDED = {
     "file", sorted((ROOT / "tests/chart/recorded").glob("*.json")), ids=lambda file: file.stem
 )
 def test_the_status_of_a_real_application_is_understood(file: Path) -> None:
-    release, name, _ = file.stem.split("-")
-    status, words = RECORDED.get(name) or SERVER_SIDE_DIFF[release]
+    release, name, number = file.stem.split("-")
+    expected = RECORDED.get(f"{name}-{number}") or RECORDED.get(name)
+    status, words = expected or SERVER_SIDE_DIFF[release]
 
     found, message = application(json.loads(file.read_text()))
 

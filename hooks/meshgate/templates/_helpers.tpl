@@ -23,6 +23,8 @@ app.kubernetes.io/part-of: istio-upgrade
   "" dict
   "base" (dict "rbac" "resource")
   "istiod" (dict "stages" (list "precheck" "controlplane"))
+  "istio-cni" (dict "stages" (list "ambient") "application" "istio-cni")
+  "ztunnel" (dict "stages" (list "ambient") "application" "ztunnel")
   "ingress" (dict "stages" (list "ingress") "before" (list "controlplane") "application" "ingress")
   "restart" (dict "stages" (list "dataplane") "before" (list "controlplane" "ingress") "application" "restart" "restart" true)
 -}}
@@ -36,14 +38,14 @@ app.kubernetes.io/part-of: istio-upgrade
   | toJson -}}
 {{- end -}}
 
-{{/* The Jobs' name of a stage: control-plane-precheck, ingress-gateway-verification. */}}
+{{/* The Jobs' name of a stage (root, stage): control-plane-precheck, ingress-gateway-verification. */}}
 {{- define "meshgate.gateName" -}}
-{{ include "meshgate.subject" . }}-{{ ternary "precheck" "verification" (eq . "precheck") }}
+{{ include "meshgate.subject" . }}-{{ ternary "precheck" "verification" (eq .stage "precheck") }}
 {{- end -}}
 
 {{/* The options for which `files` has a file of the expected name, as JSON: {option: file}. */}}
 {{- define "meshgate.fileOptions" -}}
-{{- $known := dict "waivers.toml" "--waivers" "expectations.yaml" "--expect" "support.toml" "--support-matrix" "ca.pem" "--ingress-ca" "meshgate.toml" "--settings" -}}
+{{- $known := dict "waivers.toml" "--waivers" "expectations.yaml" "--expect" "pairs.yaml" "--pairs" "support.toml" "--support-matrix" "ca.pem" "--ingress-ca" "meshgate.toml" "--settings" -}}
 {{- $found := dict -}}
 {{- range $file, $_ := .Values.files -}}
 {{- with get $known $file -}}
@@ -59,9 +61,21 @@ app.kubernetes.io/part-of: istio-upgrade
 meshgate-files-{{ $name }}
 {{- end -}}
 
-{{/* What stage a gate's name begins with: Argo CD's tree shows no more than that name. */}}
+{{/* The ConfigMap with the custom checks, which is mounted at /etc/meshgate-checks; empty: there are none. */}}
+{{- define "meshgate.checksConfigMap" -}}
+{{- with .Values.checks -}}
+{{- if .configMap -}}{{ .configMap }}
+{{- else if .files -}}{{ include "meshgate.filesConfigMap" $ | replace "meshgate-files" "meshgate-checks" }}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+
+{{/* What a gate's name begins with (root, stage): Argo CD's tree shows no more than that name. Two Applications have the
+     stage `ambient`: their gates have different names. */}}
 {{- define "meshgate.subject" -}}
-{{- get (dict "precheck" "control-plane" "controlplane" "control-plane" "ingress" "ingress-gateway" "dataplane" "data-plane") . -}}
+{{- $application := (include "meshgate.selected" .root | fromJson).application -}}
+{{- $ambient := ternary $application "ambient" (has $application (list "istio-cni" "ztunnel")) -}}
+{{- get (dict "precheck" "control-plane" "controlplane" "control-plane" "ambient" $ambient "ingress" "ingress-gateway" "dataplane" "data-plane") .stage -}}
 {{- end -}}
 
 {{/* Where a Job's reports are kept; empty: nowhere. */}}
@@ -73,9 +87,9 @@ meshgate-files-{{ $name }}
 {{- end -}}
 {{- end -}}
 
-{{/* Where the watch keeps what it saw, and the ingress gate finds it. */}}
+{{/* Where the watch keeps what it saw, and the gates find it. */}}
 {{- define "meshgate.watch" -}}
-configmap://{{ .Values.report.namespace }}/ingress-gateway-watch
+configmap://{{ .Values.report.namespace }}/upgrade-watch
 {{- end -}}
 
 {{/* The container's own confinement: everything that a pod can be refused. */}}
@@ -122,20 +136,43 @@ annotations:
   sidecar.istio.io/inject: "false"
 {{- end -}}
 
-{{/* The images that the target's programs are in, as JSON. */}}
-{{- define "meshgate.targetImages" -}}
-{{- with .Values -}}
-{{- $pilot := .shadow.images.pilot | default (printf "docker.io/istio/pilot:%s" .targetVersion) -}}
-{{- $proxy := .shadow.images.proxy | default (printf "docker.io/istio/proxyv2:%s" .targetVersion) -}}
-{{- dict "pilot" $pilot "proxy" $proxy | toJson -}}
+{{/* What a gate simulates (root, hook, stage), as JSON: {} or {version, images, configMap, options}. Stage A simulates the upgrade,
+     stage B after the sync the rollback. */}}
+{{- define "meshgate.simulation" -}}
+{{- $v := .root.Values -}}
+{{- $found := dict -}}
+{{- if and $v.shadow.enabled (eq .stage "precheck") -}}
+{{- $found = dict "version" $v.targetVersion "of" $v.shadow "held" "istio-target" "name" "shadow" -}}
+{{- else if and $v.rollback.version (eq .stage "controlplane") (ne .hook "PreSync") -}}
+{{- $found = dict "version" $v.rollback.version "of" $v.rollback "held" "istio-previous" "name" "rollback" -}}
+{{- end -}}
+{{- with $found -}}
+{{- if lt (int $v.deadline) (add (int $v.settle) 180 (int $v.shadow.deadline)) -}}
+{{- fail (printf "deadline (%v) must be at least 180 s more than settle (%v) and shadow.deadline (%v) together" $v.deadline $v.settle $v.shadow.deadline) -}}
+{{- end -}}
+{{- if not (or .of.manifests .of.configMap) -}}
+{{- fail (printf "%s.manifests: what the chart of Istio %s renders of istiod, or %s.configMap, which holds it" .name .version .name) -}}
+{{- end -}}
+{{- $pilot := .of.images.pilot | default (printf "docker.io/istio/pilot:%s" .version) -}}
+{{- $proxy := .of.images.proxy | default (printf "docker.io/istio/proxyv2:%s" .version) -}}
+{{- $options := list (printf "--shadow-deadline=%d" (int $v.shadow.deadline)) (printf "--shadow-memory=%d" (int $v.shadow.memory)) -}}
+{{- if $v.shadow.required -}}
+{{- $options = append $options "--require-shadow" -}}
+{{- end -}}
+{{- if eq .name "rollback" -}}
+{{- $options = append $options "--shadow-rollback" -}}
+{{- end -}}
+{{- dict "images" (dict "pilot" $pilot "proxy" $proxy) "configMap" (.of.configMap | default .held) "options" $options | toJson -}}
+{{- else -}}
+{}
 {{- end -}}
 {{- end -}}
 
-{{/* The init containers that bring the target's programs to /target, which is a volume of the pod. */}}
+{{/* The init containers that bring the simulated release's programs to /target, a volume of the pod (root, images). */}}
 {{- define "meshgate.bringTarget" -}}
-{{- $images := include "meshgate.targetImages" . | fromJson -}}
-{{- $root := . -}}
-{{- with .Values -}}
+{{- $root := .root -}}
+{{- $images := .images -}}
+{{- with .root.Values -}}
 {{- if eq .shadow.from "copy" -}}
 {{- range $name, $program := dict "pilot" "pilot-discovery" "proxy" "envoy" }}
 - name: target-{{ $name }}
@@ -214,15 +251,7 @@ spec:
 {{- define "meshgate.gateSpec" -}}
 {{- $root := .root -}}
 {{- with $root.Values -}}
-{{- $shadow := and .shadow.enabled (eq $.stage "precheck") -}}
-{{- if $shadow -}}
-{{- if lt (int .deadline) (add (int .settle) 180 (int .shadow.deadline)) -}}
-{{- fail (printf "deadline (%v) must be at least 180 s more than settle (%v) and shadow.deadline (%v) together" .deadline .settle .shadow.deadline) -}}
-{{- end -}}
-{{- if not (or .shadow.manifests .shadow.configMap) -}}
-{{- fail "shadow.manifests: what the target's chart renders of istiod, or shadow.configMap, which holds it" -}}
-{{- end -}}
-{{- end -}}
+{{- $shadow := include "meshgate.simulation" $ | fromJson -}}
 {{- $shards := ternary (int .shards) 1 (eq $.stage "dataplane") -}}
 {{- if lt (int .deadline) (add (int .settle) 180) -}}
 {{- fail (printf "deadline (%v) must be at least 180 s more than settle (%v): Kubernetes would end the Job before it has a verdict" .deadline .settle) -}}
@@ -254,7 +283,7 @@ spec:
       restartPolicy: Never
       serviceAccountName: {{ .serviceAccount }}
       {{- if $shadow }}
-      initContainers: {{ include "meshgate.bringTarget" $root | nindent 8 }}
+      initContainers: {{ include "meshgate.bringTarget" (dict "root" $root "images" $shadow.images) | nindent 8 }}
       {{- end }}
       containers:
         - name: verify
@@ -287,27 +316,37 @@ spec:
             {{- if gt $shards 1 }}
             - --shard=$(SHARD)/{{ $shards }}
             {{- end }}
+            {{- if and (eq $.stage "ambient") (eq (include "meshgate.selected" $root | fromJson).application "istio-cni") }}
+            - --check=AM001,AM002 # ztunnel still has its old version then
+            {{- end }}
             {{- if and (eq $.stage "dataplane") .probes.enabled }}
             - --probe-pair={{ include "meshgate.image" $root }}
             {{- range .probes.calls }}
             - --probe-call={{ . }}
             {{- end }}
             {{- end }}
-            {{- if and .watch.enabled (eq $.stage "ingress") (eq $.hook "PostSync") }}
+            {{- if and .watch.enabled (eq $.hook "PostSync") (has $.stage (ternary (list "controlplane" "ingress" "dataplane") (list "ingress") (eq .watch.start "precheck"))) }}
             - --watch={{ include "meshgate.watch" $root }}
+            {{- range $name, $count := .watch.budgets }}
+            - --loss-budget={{ $name }}={{ int $count }}
+            {{- end }}
+            {{- if eq $.stage "dataplane" }}
+            - --end-watch={{ .namespace }}/upgrade-watch
+            {{- end }}
             {{- end }}
             {{- if $shadow }}
             - --shadow-istiod=/target/pilot-discovery
             - --shadow-envoy=/target/envoy
             - --shadow-manifests=/manifests/istiod.yaml
-            - --shadow-deadline={{ int .shadow.deadline }}
-            - --shadow-memory={{ int .shadow.memory }}
-            {{- if .shadow.required }}
-            - --require-shadow
+            {{- range $shadow.options }}
+            - {{ . }}
             {{- end }}
             {{- end }}
             {{- range $option, $file := include "meshgate.fileOptions" $root | fromJson }}
             - {{ $option }}=/etc/meshgate/{{ $file }}
+            {{- end }}
+            {{- if include "meshgate.checksConfigMap" $root }}
+            - --checks=/etc/meshgate-checks
             {{- end }}
             {{- range concat .arguments (get .stageArguments $.stage | default list) }}
             - {{ . | quote }}
@@ -323,7 +362,7 @@ spec:
             {{- toYaml . | nindent 12 }}
             {{- end }}
           securityContext: {{ include "meshgate.confined" . | nindent 12 }}
-          resources: {{ toYaml (ternary .shadow.resources .resources $shadow) | nindent 12 }}
+          resources: {{ toYaml (ternary .resources .shadow.resources (empty $shadow)) | nindent 12 }}
           volumeMounts:
             {{- if $shadow }}
             - { name: target, mountPath: /target, readOnly: true }
@@ -335,6 +374,9 @@ spec:
             {{- if .files }}
             - { name: files, mountPath: /etc/meshgate, readOnly: true }
             {{- end }}
+            {{- if include "meshgate.checksConfigMap" $root }}
+            - { name: checks, mountPath: /etc/meshgate-checks, readOnly: true }
+            {{- end }}
             {{- with .extraVolumeMounts }}
             {{- toYaml . | nindent 12 }}
             {{- end }}
@@ -343,9 +385,9 @@ spec:
         - { name: tmp, emptyDir: {} }
         {{- if $shadow }}
         - { name: target, emptyDir: { sizeLimit: 1Gi } }
-        - { name: manifests, configMap: { name: {{ .shadow.configMap | default "istio-target" }} } }
+        - { name: manifests, configMap: { name: {{ $shadow.configMap }} } }
         {{- if eq .shadow.from "volume" }}
-        {{- range $name, $image := include "meshgate.targetImages" $root | fromJson }}
+        {{- range $name, $image := $shadow.images }}
         - { name: {{ $name }}, image: { reference: {{ $image | quote }}, pullPolicy: {{ $root.Values.image.pullPolicy }} } }
         {{- end }}
         {{- end }}
@@ -356,6 +398,9 @@ spec:
               - serviceAccountToken: { path: istio-token, audience: istio-ca, expirationSeconds: 3600 }
         {{- if .files }}
         - { name: files, configMap: { name: {{ include "meshgate.filesConfigMap" $root }} } }
+        {{- end }}
+        {{- with include "meshgate.checksConfigMap" $root }}
+        - { name: checks, configMap: { name: {{ . }} } }
         {{- end }}
         {{- with .extraVolumes }}
         {{- toYaml . | nindent 8 }}
