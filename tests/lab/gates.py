@@ -32,6 +32,10 @@ class Gates:
         """Stage B, where istiod is to be of `version`."""
         return self._stage("controlplane", version, *words)
 
+    def ambient(self, version: str, *words: str) -> Stage:
+        """The stage after the CNI agent and ztunnel, which are to be of `version`."""
+        return self._stage("ambient", version, *words)
+
     def ingress(self, *words: str) -> Stage:
         """Stage C."""
         return self._stage("ingress", "", *words)

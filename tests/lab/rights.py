@@ -23,6 +23,11 @@ def grant(lab: Lab, *options: str) -> None:
         _binding("Role", NAMESPACE),
         _binding("Role", REPORTS, "istio-verification-reports"),
         _binding("Role", PROBES, "istio-verification-probes"),
+        *(
+            _binding("Role", each["metadata"]["namespace"], each["metadata"]["name"])
+            for each in _items(*options)
+            if each["kind"] == "Role" and "-token-" in each["metadata"]["name"]
+        ),
         # the namespaces are the lab's own, whatever a test makes of them
         *(each for each in _items(*options) if each["kind"] != "Namespace"),
     )

@@ -119,10 +119,10 @@ def test_a_missing_permission_is_reported_and_the_verdict_stands(lab: Lab, job: 
 def test_a_watch_that_cannot_start_publishes_an_event(lab: Lab) -> None:
     lab.apply(*objects("rights"))
     lab.kubectl("delete", "events", "--all", "-n", NAMESPACE)
-    kinds = "gateways.networking.istio.io,gateways.gateway.networking.k8s.io"
+    kinds = "gateways.networking.istio.io,gateways.gateway.networking.k8s.io,ingresses"
     lab.kubectl("delete", kinds, "--all", "-A")
     place, about = f"configmap://{REPORTS}/nothing-watched", f"{NAMESPACE}/watch@uid"
-    done = lab.run(MESHGATE, "watch", place, f"--pod={about}", identity=VERIFIER)
+    done = lab.run(MESHGATE, "watch", place, f"--pod={about}", "--lasting=60", identity=VERIFIER)
 
     (event,) = [
         each

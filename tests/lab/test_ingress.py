@@ -773,7 +773,9 @@ def test_a_prober_that_is_elsewhere(lab: Lab, ingress: Run) -> None:
     classic = cluster_ip(lab, "istio-ingressgateway", "istio-ingress")
     api = cluster_ip(lab, "shop-istio", "shop")
     names = {
-        classic: [f"{name}.example.com" for name in ("shop", "limited", "secure")],
+        classic: [
+            f"{name}.example.com" for name in ("shop", "limited", "secure", "store", "tickets")
+        ],
         api: ["api.example.com", "grpc.example.com"],
     }
     lab.apply(*blackbox_exporter(names))
@@ -878,7 +880,9 @@ def test_what_was_lost_while_a_gateway_was_away(
     assert well.exit == 0, well.output
     assert "pass IG011" in well.output
     assert lost.exit == 1, lost.output
-    failure(lost, "IG011 Gateway istio-ingress/shop: GET http://shop.example.com:80/", "failed")
+    failure(
+        lost, "IG011 Gateway istio-ingress/shop: ", "GET http://shop.example.com:80/", " lost, "
+    )
     assert {line.split()[1] for line in lost.failures} == {"IG011"}, lost.output
     assert replay.failures == lost.failures
 

@@ -270,7 +270,6 @@ def test_a_suspended_proxy_is_not_a_rejected_connection(lab: Lab, dataplane: Run
 
 
 def test_unreachable_ports_are_counted_and_close_no_gate(lab: Lab, dataplane: Run) -> None:
-    lab.kubectl("label", "namespace", "legacy", "istio.io/dataplane-mode=ambient")
     lab.apply(
         {
             "apiVersion": "networking.istio.io/v1",
@@ -284,13 +283,20 @@ def test_unreachable_ports_are_counted_and_close_no_gate(lab: Lab, dataplane: Ru
 
     stage = dataplane(settle=30)
 
-    assert stage.exit == 10, stage.output
-    assert "is in ambient mode, which is not verified" in stage.output
-    accepted = dataplane("--accept-unverified=ambient", settle=30)
-    assert accepted.exit == 0, accepted.output
-    assert "WARN DP004 the mesh: 1 WorkloadEntries were not probed" in accepted.output
-    assert "accepted with --accept-unverified=ambient" in accepted.output
+    assert stage.exit == 0, stage.output
+    assert "WARN DP004 the mesh: 1 WorkloadEntries were not probed" in stage.output
     assert "on-the-node" not in stage.output
+
+
+def test_ambient_mode_by_a_label_alone(lab: Lab, dataplane: Run) -> None:
+    """Nothing captures the pods of this namespace: the mesh has neither a CNI agent nor ztunnel."""
+    lab.kubectl("label", "namespace", "legacy", "istio.io/dataplane-mode=ambient")
+
+    stage = dataplane("--accept-unverified=ambient", settle=5)
+
+    assert stage.exit == 1, stage.output
+    assert stage.first.startswith("FAIL DP012 Pod legacy/batch-"), stage.output
+    assert "does not serve HBONE" in stage.first
 
 
 def _on_the_node() -> dict[str, Any]:

@@ -218,7 +218,7 @@ def test_a_pair_without_evidence_opens_no_gate(lab: Lab, inside: Run) -> None:
     lab.kubectl("delete", "role", "istio-verification-probes", "-n", PROBES)
     stage = lab.pytest(FILE, "--settle=0", f"--probe-pair={IMAGE}", identity=VERIFIER)
     assert stage.exit == 10, stage.output
-    assert f"no right to list jobs.batch in {PROBES}" in _unknown(stage, "DP008")
+    assert f"no right to create jobs.batch in {PROBES}" in _unknown(stage, "DP008")
 
 
 def _unknown(stage: Stage, check: str) -> str:

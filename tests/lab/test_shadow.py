@@ -277,6 +277,44 @@ def test_a_snapshot_gives_the_same_result_as_the_cluster(old: Lab, tmp_path: Pat
     assert CANARY not in gzip.decompress((tmp_path / "mesh.gz").read_bytes()).decode()
 
 
+def test_a_fleet_has_the_verdicts_of_its_clusters(old: Lab, tmp_path: Path) -> None:
+    old.verb("reset")
+    place = str(tmp_path / "all")
+    record = [MESHGATE, "record", place, *ISTIOCTL]
+    healthy = old.run(*record, "--cluster-name=eu-1")
+    old.apply(FAULTS[0][0], FAULTS[7][0])
+    try:
+        broken = [old.run(*record, f"--cluster-name={name}") for name in ("eu-2", "eu-3")]
+        now = shadow(old, NEW, tmp_path)
+    finally:
+        old.verb("reset")
+    assert [each.returncode for each in (healthy, *broken)] == [0, 0, 0], healthy.stderr
+
+    # not in the lab's network: there is no cluster
+    done = subprocess.run(
+        [
+            *(MESHGATE, "fleet", place, f"--target={NEW}", f"--programs={tmp_path / NEW}"),
+            *(f"--cache={tmp_path / 'cache'}", f"--json={tmp_path / 'fleet.json'}"),
+        ],
+        check=False,
+        capture_output=True,
+        text=True,
+    )
+
+    assert done.returncode == 1, done.stdout + done.stderr
+    found = json.loads((tmp_path / "fleet.json").read_text())
+    states = {each["name"]: each["state"] for each in found["clusters"]}
+    assert states == {"eu-1": "would change", "eu-2": "would break", "eu-3": "would break"}
+    alone = {line.split(" (")[0] for line in now.stdout.splitlines() if line.startswith("FAIL ")}
+    together = {
+        f"FAIL shadow {each['subject']}: {each['seen']}".split(" (")[0]
+        for each in found["causes"]
+        if each["check"].startswith("PC10")
+    }
+    assert together == alone
+    assert {tuple(each["clusters"]) for each in found["causes"]} == {("eu-2", "eu-3")}
+
+
 def test_an_injector_that_would_skip_pods_is_reported(old: Lab, tmp_path: Path) -> None:
     old.verb("reset")
     target(old, NEW, tmp_path)

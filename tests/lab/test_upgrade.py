@@ -128,12 +128,18 @@ def test_an_upgrade_by_revision_with_a_tag(
     canary = gates.controlplane(new, baseline)
     assert canary.exit == 0, canary.output
     assert "WARN CP012" not in canary.output
-    upgraded = gates.dataplane(new, baseline)
-    assert upgraded.exit == 0, upgraded.output
-    assert "WARN DP009" not in upgraded.output
+    forgotten = gates.dataplane(new, baseline)
+    assert forgotten.exit == 1, forgotten.output
+    assert checks(forgotten) == {"DP002"}, forgotten.output
+    assert len(forgotten.failures) == 2, forgotten.output
+    for line in forgotten.failures:
+        assert line.startswith("FAIL DP002 Pod istio-ingress/"), line
 
     lab.kubectl("label", "namespace", "istio-ingress", "istio-injection-", "istio.io/rev=prod")
     restart(lab, "istio-ingress")
+    upgraded = gates.dataplane(new, baseline)
+    assert upgraded.exit == 0, upgraded.output
+    assert "WARN DP009" not in upgraded.output
     gateways = gates.ingress(baseline)
     assert gateways.exit == 0, gateways.output
     gates.all_open(new)

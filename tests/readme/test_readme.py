@@ -58,7 +58,6 @@ RUN = {
         NO_CLUSTER
     ),
     "meshgate capture mesh.json.gz": NO_CLUSTER,
-    "pip install 'meshgate[storage]'": Expected(0, ""),
     "meshgate index reports-of-all": Expected(1, "1 runs of 1 gates"),
     # docs/simulate.md
     (
@@ -81,6 +80,7 @@ ELSEWHERE = {
     "docker build": "the lab builds the same Dockerfile with buildah (tests/lab/test_image.py)",
     "helm template": "it needs helm and Istio's charts; tests/lab/test_shadow.py renders them",
     "docker run": "the lab's containerd runs the image as a hook Job (tests/lab/test_image.py)",
+    "meshgate watch": "it needs a cluster; tests/lab/test_traffic.py runs it",
     "make image": "it needs docker; make lab-image builds the same",
 }
 
