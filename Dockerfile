@@ -17,10 +17,10 @@ COPY requirements/build.txt requirements/run.txt requirements/
 RUN /opt/build/bin/pip install ${PIP_OPTIONS} --quiet --require-hashes -r requirements/build.txt \
  && /opt/meshgate/bin/pip install ${PIP_OPTIONS} --quiet --no-compile --require-hashes -r requirements/run.txt
 # The client's half for asyncio and what only that half imports; the APIs that nothing here calls, and the models that the
-# one that is called does not load: 75 MB. xdist: a Job has nothing to divide. Time zones: all is told in UTC. The colors of
+# one that is called does not load: 75 MB. xdist: a Job has nothing to divide. The colors of
 # what pytest never shows. The YAML parser in C, which nothing here uses. And the lists of files that are not there any more.
 RUN /opt/meshgate/bin/pip uninstall --quiet --yes aiohttp aiohttp-retry aiosignal frozenlist multidict propcache yarl \
-    pytest-xdist execnet tzdata \
+    pytest-xdist execnet \
  && cd /opt/meshgate/lib/python3*/site-packages/pygments/lexers \
  && for lexer in [a-z]*.py _[!_m]*.py; do case $lexer in python.py|diff.py) ;; *) rm "$lexer" ;; esac; done \
  && cd ../.. && rm kubernetes-*.dist-info/RECORD xds_protos-*.dist-info/RECORD yaml/_yaml.*.so \

@@ -21,7 +21,7 @@ BUILD = --build-arg VERSION=$(VERSION) --build-arg REVISION=$(COMMIT) \
   --build-arg ISTIO=$(ISTIO) $(IMAGE_OPTIONS)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo demo-broken demo-record check test test-readme test-page test-chart test-lab test-lab-ci test-lab-all test-argocd generate format lock ledger docs audit changelog package image image-push chart-push krew krew-publish e2e-kind lab-up lab-image lab-shell lab-reset lab-down
+.PHONY: help setup demo demo-broken demo-record check test test-readme test-page test-chart test-prometheus test-fleet test-lab test-lab-ci test-lab-all test-argocd generate format lock ledger docs audit changelog package image image-push chart-push krew krew-publish e2e-kind lab-up lab-image lab-shell lab-reset lab-down
 
 help: ## what there is to do
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
@@ -72,9 +72,15 @@ test-page: setup ## the report in a real browser (Debian's Chromium; as root it 
 test-chart: setup ## the chart, the examples and health checks for Argo CD, the workflows (Go: builds helm and others once)
 	$(BIN)/pytest tests/chart
 
+test-prometheus: setup ## the queries, in a real Prometheus (Go: builds it the first time)
+	$(BIN)/pytest tests/prometheus
+
 test-lab: setup ## real faults in a real mesh of the newest release, and upgrades to it (root, Go; builds what is not cached)
 	MESHGATE_LAB_RELEASES=$${MESHGATE_LAB_RELEASES-2} \
 	  $(BIN)/pytest tests/lab -n $(LABS) --dist loadfile -m "not every_release"
+
+test-fleet: setup ## recordings in a real object storage (Go: builds its server once, two minutes), evidence with another Python
+	$(BIN)/pytest tests/fleet
 
 # The files of tests/lab that CI has time for; the others are run by hand with `make test-lab`.
 CI_LAB = access controlplane controlplane_webhooks hooks ingress mtls reported_faults retry_after
@@ -96,10 +102,11 @@ format: setup ## rewrite the code as ruff would have it
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
+# First dev.txt, which has s3fs: so it can be installed beside the pins of run.txt.
 lock: setup ## pin the newest allowed versions of all Python packages
 	$(BIN)/pip install --quiet uv
-	$(BIN)/uv pip compile $(UV) pyproject.toml -o requirements/run.txt
-	$(BIN)/uv pip compile $(UV) pyproject.toml --group dev -c requirements/run.txt -o requirements/dev.txt
+	$(BIN)/uv pip compile $(UV) pyproject.toml --group dev -o requirements/dev.txt
+	$(BIN)/uv pip compile $(UV) pyproject.toml -c requirements/dev.txt -o requirements/run.txt
 	$(BIN)/uv pip compile $(UV) --group build -c requirements/dev.txt -o requirements/build.txt
 
 UV := --quiet --upgrade --universal --generate-hashes --no-emit-index-url --no-annotate --no-header \
@@ -110,9 +117,9 @@ docs: setup ## the site, in site/; nothing of it may lead nowhere
 
 audit: setup ## look up known vulnerabilities of the pinned Python packages and of the Go programs (network)
 	$(BIN)/pip install --quiet 'pip-audit==2.9.*'
-	$(BIN)/pip-audit --require-hashes --disable-pip -r requirements/dev.txt
-	for module in ci/tools ci/lab/go/*; do \
-	  (cd $$module && go run golang.org/x/vuln/cmd/govulncheck@v1.9.0 -scan module) || exit 1; done
+	$(BIN)/pip-audit --strict --require-hashes --disable-pip -r requirements/dev.txt
+	for module in ci/tools ci/go/* ci/lab/go/*; do \
+	  (cd $$module && GOTOOLCHAIN=auto go run golang.org/x/vuln/cmd/govulncheck@v1.9.0 -scan module) || exit 1; done
 
 changelog: setup ## move the fragments in changelog.d/ into CHANGELOG.md
 	$(BIN)/python ci/changelog.py

@@ -1,6 +1,7 @@
 """What stage B costs on a large mesh, beside what else can be run on it.
 
     .venv/bin/python bench/controlplane.py [PROXIES …]
+    ISTIODS=8 ALONE=1 .venv/bin/python bench/controlplane.py 50000  # replicas, and only stage B
 
 Whole processes, one after the other, on the same simulated cluster (simulated.py), which runs in a
 process of its own: stage B; `istioctl analyze -A` and `istioctl proxy-status` (of the PATH, or
@@ -23,7 +24,9 @@ from typing import NamedTuple
 
 from simulated import PAGE, XDS_PORT, Cluster, serving
 
-ADDRESS = "127.0.0.9"
+ADDRESSES = [f"127.0.0.{9 + number}" for number in range(int(os.environ.get("ISTIODS", "1")))]
+ISTIOCTL = shutil.which(os.environ.get("ISTIOCTL", "istioctl"))
+ALONE = bool(os.environ.get("ALONE"))
 
 CLAIMS = "not analyze and not ca_signs and not lasting_roots"
 WINDOW = 1.0
@@ -61,13 +64,13 @@ class Measured(NamedTuple):
     ours: Cost
     analyze: Cost | None
     status: Cost | None
-    usual: Cost
+    usual: Cost | None
 
 
 def serve(proxies: int, ours: Connection) -> None:
     """Serves, and says how much was asked, whenever it is asked; until it hears nothing."""
-    cluster = Cluster(proxies, ADDRESS)
-    with serving(cluster, ADDRESS) as address:
+    cluster = Cluster(proxies, ADDRESSES)
+    with serving(cluster) as address:
         ours.send((address, cluster.bytes))
         while ours.recv():
             ours.send(cluster.requests.total())
@@ -101,13 +104,14 @@ def compare(proxies: int) -> Measured:
             ours = cost(stage(config, Path(folder)))
             here.send(True)
             requests = here.recv()
-            analyze = status = None
-            if program := shutil.which(os.environ.get("ISTIOCTL", "istioctl")):
+            analyze = status = usual = None
+            if ISTIOCTL and not ALONE:
                 asked = [f"--kubeconfig={config}", "-A", "--failure-threshold=Error"]
-                analyze = cost([program, "analyze", *asked], **LISTING)
-                asked = [asked[0], f"--xds-address={ADDRESS}:{XDS_PORT}", "--plaintext"]
-                status = cost([program, "proxy-status", *asked], **LISTING)
-            usual = cost([sys.executable, "-c", USUAL, str(config)])
+                analyze = cost([ISTIOCTL, "analyze", *asked], **LISTING)
+                asked = [asked[0], f"--xds-address={ADDRESSES[0]}:{XDS_PORT}", "--plaintext"]
+                status = cost([ISTIOCTL, "proxy-status", *asked], **LISTING)
+            if not ALONE:
+                usual = cost([sys.executable, "-c", USUAL, str(config)])
     finally:
         here.send(False)
         server.join()
@@ -139,6 +143,7 @@ def stage(config: Path, folder: Path) -> list[str]:
         "--istiod-access=direct",
         f"--istiod-token-file={token}",
         f"--window={WINDOW:g}",
+        *([f"--istioctl={ISTIOCTL}"] if ISTIOCTL else []),
         "--settle=0",
         f"--junitxml={folder}/junit.xml",
         f"--html={folder}/index.html",

@@ -73,8 +73,8 @@ def slices(number_of_proxies: int) -> list[dict[str, Any]]:
 def serve(number_of_proxies: int, ours: Connection) -> None:
     """Serves until it hears something."""
     simulated.NAMESPACES, simulated.SERVICES = CLASSES // 2, CLASSES
-    cluster = simulated.Cluster(number_of_proxies, ADDRESS, slices(number_of_proxies))
-    with simulated.serving(cluster, ADDRESS) as address:
+    cluster = simulated.Cluster(number_of_proxies, [ADDRESS], slices(number_of_proxies))
+    with simulated.serving(cluster) as address:
         ours.send(address)
         ours.recv()
 

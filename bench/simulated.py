@@ -13,7 +13,7 @@ import re
 import ssl
 import threading
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
@@ -76,10 +76,10 @@ def service(number: int) -> dict[str, Any]:
 
 
 def istiod(address: str) -> dict[str, Any]:
-    """istiod's only replica, which is reached at `address`."""
+    """A replica of istiod, which is reached at `address`."""
     return {
         "metadata": {
-            "name": "istiod-1",
+            "name": f"istiod-{address}",
             "namespace": SYSTEM,
             "labels": {"app": "istiod", "istio.io/rev": "default"},
         },
@@ -92,29 +92,28 @@ def istiod(address: str) -> dict[str, Any]:
     }
 
 
-DEPLOYMENT = {
-    "metadata": {
-        "name": "istiod",
-        "namespace": SYSTEM,
-        "labels": {"app": "istiod", "istio.io/rev": "default"},
-        "generation": 1,
-    },
-    "spec": {
-        "replicas": 1,
-        "selector": {"matchLabels": {"app": "istiod"}},
-        "template": {
-            "metadata": {"labels": {"app": "istiod"}},
-            "spec": {"containers": [{"name": "discovery", "image": f"istio/pilot:{VERSION}"}]},
+def deployment(replicas: int) -> dict[str, Any]:
+    """istiod's Deployment, rolled out."""
+    container = {"name": "discovery", "image": f"istio/pilot:{VERSION}"}
+    counts = ("replicas", "updatedReplicas", "readyReplicas", "availableReplicas")
+    return {
+        "metadata": {
+            "name": "istiod",
+            "namespace": SYSTEM,
+            "labels": {"app": "istiod", "istio.io/rev": "default"},
+            "generation": 1,
         },
-    },
-    "status": {
-        "observedGeneration": 1,
-        "replicas": 1,
-        "updatedReplicas": 1,
-        "readyReplicas": 1,
-        "availableReplicas": 1,
-    },
-}
+        "spec": {
+            "replicas": replicas,
+            "selector": {"matchLabels": {"app": "istiod"}},
+            "template": {
+                "metadata": {"labels": {"app": "istiod"}},
+                "spec": {"containers": [container]},
+            },
+        },
+        "status": {"observedGeneration": 1, **dict.fromkeys(counts, replicas)},
+    }
+
 
 ISTIOD_SERVICE = {
     "metadata": {"name": "istiod", "namespace": SYSTEM},
@@ -125,7 +124,7 @@ ISTIOD_SERVICE = {
 }
 
 
-def endpoints(address: str) -> dict[str, Any]:
+def endpoints(addresses: Iterable[str]) -> dict[str, Any]:
     """Where istiod's service leads to."""
     return {
         "metadata": {
@@ -138,8 +137,9 @@ def endpoints(address: str) -> dict[str, Any]:
             {
                 "addresses": [address],
                 "conditions": {"ready": True},
-                "targetRef": {"kind": "Pod", "name": "istiod-1"},
+                "targetRef": {"kind": "Pod", "name": f"istiod-{address}"},
             }
+            for address in addresses
         ],
         "ports": [{"name": "https-webhook", "port": WEBHOOK_PORT}],
     }
@@ -246,9 +246,17 @@ class Body:
 
 
 class Cluster:
-    """`proxies` meshed pods and one istiod, as bytes that are ready to be sent."""
+    """`proxies` meshed pods and istiods, as bytes that are ready to be sent.
 
-    def __init__(self, proxies: int, address: str, slices: Iterable[dict[str, Any]] = ()) -> None:
+    Args:
+        proxies: how many pods.
+        addresses: where each replica of istiod is reached; each has an equal share of the proxies.
+        slices: more EndpointSlices.
+    """
+
+    def __init__(
+        self, proxies: int, addresses: Sequence[str], slices: Iterable[dict[str, Any]] = ()
+    ) -> None:
         pods = [pod(number) for number in range(proxies)]
         names = [f"team-{number:03}" for number in range(min(NAMESPACES, proxies))]
         labels = {"istio-injection": "enabled"}
@@ -261,13 +269,13 @@ class Cluster:
                 {"metadata": {"name": SYSTEM}},
                 *({"metadata": {"name": name, "labels": labels}} for name in names),
             ],
-            "/api/v1/pods": [istiod(address), *pods],
-            "/apis/apps/v1/deployments": [DEPLOYMENT],
+            "/api/v1/pods": [*map(istiod, addresses), *pods],
+            "/apis/apps/v1/deployments": [deployment(len(addresses))],
             "/api/v1/services": [
                 ISTIOD_SERVICE,
                 *(service(number) for number in range(min(SERVICES, proxies))),
             ],
-            "/apis/discovery.k8s.io/v1/endpointslices": [endpoints(address), *slices],
+            "/apis/discovery.k8s.io/v1/endpointslices": [endpoints(addresses), *slices],
             "/api/v1/configmaps": [
                 {
                     "metadata": {"name": "istio-ca-root-cert", "namespace": name},
@@ -295,11 +303,15 @@ class Cluster:
         self.whole = {path: Body(_whole(found)) for path, found in pages.items()}
         # what a field selector of meshgate's leaves of it
         self.selected = {"/api/v1/services": Body(*_pages("/api/v1/services", [ISTIOD_SERVICE]))}
-        self.syncz = Body(json.dumps([sync(entry) for entry in pods]).encode())
+        self.syncz = {
+            address: Body(json.dumps(list(map(sync, pods[number :: len(addresses)]))).encode())
+            for number, address in enumerate(addresses)
+        }
         self.states = discovery_pb2.DiscoveryResponse(type_url="istio.io/debug/syncz")
         for entry in pods:
             self.states.resources.add().Pack(_state(entry))
-        self.bytes = len(self.whole["/api/v1/pods"].plain) + len(self.syncz.plain)
+        self.bytes = len(self.whole["/api/v1/pods"].plain)
+        self.bytes += sum(len(each.plain) for each in self.syncz.values())
         self.requests: Counter[str] = Counter()
 
 
@@ -381,8 +393,9 @@ def _metadata_only(body: bytes) -> bytes:
 
 
 @contextmanager
-def serving(cluster: Cluster, address: str) -> Iterator[str]:
-    """Serves the API server on a free port and istiod on its own; gives the API server's URL."""
+def serving(cluster: Cluster) -> Iterator[str]:
+    """Serves the API server on a free port and each istiod on its own; gives the server's URL."""
+    addresses = list(cluster.syncz)
     done = threading.Event()
 
     class Handler(BaseHTTPRequestHandler):
@@ -394,7 +407,8 @@ def serving(cluster: Cluster, address: str) -> Iterator[str]:
             # a namespace's list is everybody's here: only istiod's is ever asked for, and is small
             url = url._replace(path=re.sub("/namespaces/[^/]+/", "/", url.path))
             query = dict(parse_qsl(url.query))
-            port = cast(ThreadingHTTPServer, self.server).server_port
+            here = cast(ThreadingHTTPServer, self.server)
+            port = here.server_port
             if port not in (DEBUG_PORT, WEBHOOK_PORT):
                 cluster.requests["watch" if "watch" in query else "read"] += 1
             if "watch" in query:
@@ -411,7 +425,7 @@ def serving(cluster: Cluster, address: str) -> Iterator[str]:
             if port == DEBUG_PORT and url.path == "/version":
                 body = Body(f"{VERSION}-0000000-Clean".encode())
             elif url.path == "/debug/syncz":
-                body = cluster.syncz
+                body = cluster.syncz[here.server_name]
             elif query.get("fieldSelector") == ISTIODS and url.path in cluster.selected:
                 body = cluster.selected[url.path]
             elif url.path in cluster.lists:
@@ -452,19 +466,25 @@ def serving(cluster: Cluster, address: str) -> Iterator[str]:
         def log_message(self, format: str, *args: object) -> None:
             """Nothing: it would be measured too."""
 
-    servers = [ThreadingHTTPServer((address, port), Handler) for port in (0, 15014, 15017)]
+    tls = _tls(cluster)
+    servers = [ThreadingHTTPServer((addresses[0], 0), Handler)]
+    for address in addresses:
+        debug, webhook = (
+            ThreadingHTTPServer((address, port), Handler) for port in (DEBUG_PORT, WEBHOOK_PORT)
+        )
+        debug.server_name = address
+        webhook.socket = tls.wrap_socket(webhook.socket, server_side=True)
+        servers += [debug, webhook]
     for server in servers:
         server.handle_error = lambda request, client_address: None  # type: ignore[method-assign]
-    servers[2].socket = _tls(cluster).wrap_socket(servers[2].socket, server_side=True)
-    for server in servers:
         server.daemon_threads = True
         threading.Thread(target=server.serve_forever, daemon=True).start()
     xds = grpc.server(ThreadPoolExecutor(max_workers=2))
     ads_pb2_grpc.add_AggregatedDiscoveryServiceServicer_to_server(_States(cluster), xds)
-    xds.add_insecure_port(f"{address}:{XDS_PORT}")
+    xds.add_insecure_port(f"{addresses[0]}:{XDS_PORT}")
     xds.start()
     try:
-        yield f"http://{address}:{servers[0].server_address[1]}"
+        yield f"http://{addresses[0]}:{servers[0].server_address[1]}"
     finally:
         xds.stop(None)
         done.set()

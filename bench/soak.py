@@ -1,7 +1,7 @@
 """A soak: the stages again and again on a lab whose mesh changes and whose network is bad.
 
     ci/lab/lab up --name soak
-    .venv/bin/python bench/soak.py soak 30                 # minutes
+    PYTHONPATH=. .venv/bin/python bench/soak.py soak 30    # minutes
 
 Pods are deleted, istiod and the API server are restarted, and packets are delayed and lost, each in
 its turn; between two disturbances the mesh is healthy.  A run that ends while the mesh is healthy,
@@ -14,16 +14,25 @@ import resource
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections import Counter
 from contextlib import suppress
 from pathlib import Path
 
+from tests.lab.harness import Lab
+from tests.lab.rights import VERIFIER, grant
+from tests.support.verdict_lines import verdict_lines
+
 ROOT = Path(__file__).resolve().parents[1]
 LAB = ROOT / "ci/lab/lab"
 STAGES = ("controlplane", "ingress", "dataplane")
-# delay and loss on the lab's own interface: requests of the verifier and of the mesh pass it
-DEGRADED = ("delay", "80ms", "20ms", "loss", "1%")
+# Requests to pods wait in a queue, and packets are lost there and on the way to the API server.
+QUEUE = ("dev", "cni0", "root")
+SLOW = ("tbf", "rate", "2mbit", "burst", "16kb", "latency", "400ms")
+LOSS = ("-m", "statistic", "--mode", "random", "--probability", "0.01", "-j", "DROP")
+LOSSY = ("cni0", "lo")
+BEGUN = 2  # seconds after which a run is disturbed
 QUIET = 60  # seconds that a mesh has to become healthy after a disturbance
 
 
@@ -56,10 +65,13 @@ class Soak:
         reports = self._folder / str(self._number)
         temporary = self._folder / "tmp"
         temporary.mkdir(exist_ok=True)
+        if not disturbance:
+            grant(Lab(self._name, self._folder))  # a reset removes the account
         began = time.monotonic()
         done = subprocess.run(
             [
-                *(LAB, "exec", "--name", self._name, "env", f"TMPDIR={temporary}"),
+                *(LAB, "exec", "--name", self._name, "--as", VERIFIER, "env"),
+                f"TMPDIR={temporary}",
                 *(sys.executable, str(Path(__file__).resolve()), "--measure"),
                 *(sys.executable, "-m", "pytest", "-m", stage, f"--reports={reports}"),
                 *("--settle=60", "--deadline=240", "--window=2"),
@@ -81,7 +93,11 @@ class Soak:
                 "MiB": memory // 1024,
                 "left": sorted(each.name for each in temporary.iterdir()),
                 "processes": _left(str(temporary)),
-                "wrong": [each for each in lines if each.startswith(("FAIL", "UNKNOWN"))][:5],
+                "wrong": [
+                    each
+                    for each in verdict_lines(reports / "verdict.json")
+                    if each.startswith(("FAIL", "UNKNOWN"))
+                ][:3],
             }
         )
         print(json.dumps(self.results[-1]), flush=True)
@@ -97,17 +113,22 @@ class Soak:
                 self.lab("exec", "kubectl", "-n", "istio-system", "rollout", "restart",
                          "deployment/istiod")  # fmt: skip
             case "API server":
-                self.lab("node", "pkill", "-x", "kube-apiserver", check=False)
+                for process in self.lab("node", "ps", "-C", "kube-apiserver", "-o", "pid=").split():
+                    self.lab("node", "kill", process, check=False)
             case "network":
-                for device in self._devices():
-                    self.lab("node", "tc", "qdisc", "add", "dev", device, "root", "netem",
-                             *DEGRADED)  # fmt: skip
+                self.lab("node", "tc", "qdisc", "add", *QUEUE, *SLOW)
+                for device in LOSSY:
+                    self.lab(
+                        "node", "iptables", "-t", "raw", "-A", "PREROUTING", "-i", device, *LOSS
+                    )
 
     def calm(self, kind: str) -> None:
         """End a disturbance, and wait until the mesh is healthy."""
         if kind == "network":
-            for device in self._devices():
-                self.lab("node", "tc", "qdisc", "del", "dev", device, "root", check=False)
+            self.lab("node", "tc", "qdisc", "del", *QUEUE, check=False)
+            for device in LOSSY:
+                loss = ("-t", "raw", "-D", "PREROUTING", "-i", device, *LOSS)
+                self.lab("node", "iptables", *loss, check=False)
         end = time.monotonic() + QUIET * 3
         while time.monotonic() < end:
             with suppress(RuntimeError, subprocess.TimeoutExpired):
@@ -115,14 +136,6 @@ class Soak:
                 return
             time.sleep(3)
         raise RuntimeError(f"the lab is not healthy after the disturbance {kind!r}")
-
-    def _devices(self) -> list[str]:
-        links = json.loads(self.lab("node", "ip", "-json", "link") or "[]")
-        return [
-            each["ifname"].partition("@")[0]
-            for each in links
-            if each["ifname"] != "lo" and "UP" in each["flags"]
-        ][:1]
 
 
 def _left(marker: str) -> int:
@@ -182,10 +195,13 @@ def main(name: str, minutes: float) -> None:
             kind = kinds[len(soak.results) // 2 % len(kinds)]
             stage = choice.choice(STAGES)
             soak.run(stage, "")
-            soak.disturb(kind)
+            # the run has begun before the disturbance
+            disturbance = threading.Timer(BEGUN, soak.disturb, [kind])
+            disturbance.start()
             try:
                 soak.run(stage, kind)
             finally:
+                disturbance.join()
                 soak.calm(kind)
     print(summary(soak.results))
 

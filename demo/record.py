@@ -84,6 +84,7 @@ class Lab:
         """Run every stage as the verifier in the cluster; return the exit code."""
         words = (
             "--target-version=" + NEW,
+            "--cluster-name=demo",
             f"--shadow-istiod={self._target}/pilot-discovery",
             f"--shadow-envoy={self._target}/envoy",
             f"--shadow-manifests={self._target}/istiod.yaml",
