@@ -10,6 +10,8 @@ import io
 import os
 import tempfile
 import zlib
+from collections.abc import Iterator
+from itertools import chain
 from pathlib import Path
 
 import msgspec
@@ -35,9 +37,34 @@ class UnusableSnapshot(Exception):
 
 def pack(snapshot: Snapshot) -> bytes:
     """Return the bytes of the file: equal for equal snapshots."""
-    body = msgspec.json.encode(snapshot)
-    header = msgspec.json.encode(Header(FORMAT, SCHEMA, hashlib.sha256(body).hexdigest()))
-    return gzip.compress(header + b"\n" + body + b"\n", mtime=0)
+    digest = hashlib.sha256()
+    for part in _body(snapshot):
+        digest.update(part)
+    header = msgspec.json.encode(Header(FORMAT, SCHEMA, digest.hexdigest()))
+    packer = zlib.compressobj(zlib.Z_BEST_COMPRESSION, wbits=31)  # gzip, without a time
+    lines = chain((header, b"\n"), _body(snapshot), (b"\n",))
+    return b"".join([*map(packer.compress, lines), packer.flush()])
+
+
+# a byte that no JSON contains
+_PLACE = b"\0"
+
+
+def _body(snapshot: Snapshot) -> Iterator[bytes]:
+    """Yield the JSON of a snapshot in parts: it is never in memory as a whole.
+
+    msgspec encodes the snapshot with a placeholder in each list, which its objects replace.
+    """
+    values = ((name, getattr(snapshot, name)) for name in snapshot.__struct_fields__)
+    lists = {name: value for name, value in values if value and isinstance(value, tuple)}
+    places = dict.fromkeys(lists, (msgspec.Raw(_PLACE),))
+    frame = msgspec.json.encode(msgspec.structs.replace(snapshot, **places))
+    begin, *rest = frame.split(_PLACE)
+    yield begin
+    for objects, text in zip(lists.values(), rest, strict=True):
+        for number, each in enumerate(objects):
+            yield b"," * bool(number) + msgspec.json.encode(each)
+        yield text
 
 
 def save(snapshot: Snapshot, path: Path) -> None:

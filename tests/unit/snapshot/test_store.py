@@ -4,11 +4,13 @@ import gzip
 import hashlib
 import json
 import resource
+import tracemalloc
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from meshgate.snapshot import store
@@ -75,6 +77,25 @@ def test_the_file_names_its_format_its_schema_and_its_digest(saved: Path) -> Non
         "schema": SCHEMA,
         "sha256": hashlib.sha256(body).hexdigest(),
     }
+
+
+def test_the_body_is_the_json_of_the_snapshot(full: Snapshot, saved: Path) -> None:
+    _, body = gzip.decompress(saved.read_bytes()).splitlines()
+
+    assert body == msgspec.json.encode(full)
+
+
+def test_packing_needs_no_memory_for_the_whole_body() -> None:
+    large = snapshot(pods=tuple(sidecar(f"web-{number}") for number in range(5000)))
+
+    tracemalloc.start()
+    try:
+        packed = store.pack(large)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+    assert peak < len(gzip.decompress(packed)) / 2
 
 
 @pytest.mark.parametrize("kept", [0, 5, 11, 0.25, 0.5, 0.9, -9, -8, -1])
