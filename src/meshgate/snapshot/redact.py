@@ -10,7 +10,7 @@ every text that leaves the process, also for what comes from options and not fro
 import operator
 import re
 from collections.abc import Callable, Iterator
-from functools import cache
+from functools import cache, lru_cache
 from typing import Any, TypeVar, get_args
 
 import msgspec
@@ -127,6 +127,7 @@ def text(value: str) -> str:
     return _NAMED.sub(REDACTED, shaped(value))
 
 
+@lru_cache(maxsize=1024)  # the pods of a workload are alike
 def shaped(value: str) -> str:
     """Return a string with everything that has the form of a credential replaced."""
     if _HINT.search(value):
