@@ -7,7 +7,8 @@ Whole processes, one after the other, on the same simulated cluster (simulated.p
 process of its own: stage B; `istioctl analyze -A` and `istioctl proxy-status` (of the PATH, or
 $ISTIOCTL; left out where there is none); and `list_pod_for_all_namespaces` of the Python client,
 paged alike, and nothing more.  Stage B does not include analyze's own process (CP006), nor the CA
-(CP010, CP011), which the simulated istiod has not.
+(CP010, CP011), which the simulated istiod has not, nor the rollback (CP029, CP030), which needs an
+istioctl.
 """
 
 import json
@@ -28,7 +29,7 @@ ADDRESSES = [f"127.0.0.{9 + number}" for number in range(int(os.environ.get("IST
 ISTIOCTL = shutil.which(os.environ.get("ISTIOCTL", "istioctl"))
 ALONE = bool(os.environ.get("ALONE"))
 
-CLAIMS = "not analyze and not ca_signs and not lasting_roots"
+CLAIMS = "not analyze and not ca_signs and not lasting_roots and not rollback and not previous"
 WINDOW = 1.0
 # without a streamed list, which this server does not know
 LISTING = {"KUBE_FEATURE_WatchListClient": "false"}
