@@ -1,6 +1,6 @@
 """The pod that each workload creates next, before injection: its template, or a present pod.
 
-Deployments, StatefulSets, DaemonSets, and CronJobs are listed.  Of other
+Deployments, StatefulSets, DaemonSets, CronJobs and unfinished Jobs are listed.  Of other
 controllers (Argo Rollouts) only the pods can be read.
 """
 
@@ -13,7 +13,7 @@ import msgspec
 from meshgate.collect.kubernetes import Cluster
 from meshgate.semantics.workloads import is_active, owner, proxy
 from meshgate.snapshot.base import Base
-from meshgate.snapshot.kubernetes import Metadata, Owner, Pod, PodStatus
+from meshgate.snapshot.kubernetes import Condition, Metadata, Owner, Pod, PodStatus
 from meshgate.snapshot.sources import Kind
 
 Body = dict[str, Any]
@@ -25,8 +25,8 @@ WORKLOADS = {
     "CronJob": Kind("cronjobs", "batch", "v1", "cronjobs", Body, optional=True),
 }
 
-# The kinds of owners whose pods are not read as those of another controller: Jobs end, and
-# nothing creates a bare pod or a static one again.
+# The kinds of owners whose pods are not read as those of another controller: Jobs have a template,
+# and nothing creates a bare pod or a static one again.
 _NOT_OTHERS = (*WORKLOADS, "", "Job", "Node")
 
 _STATUS = "sidecar.istio.io/status"
@@ -49,7 +49,23 @@ class _PodBody(Base, frozen=True):
     status: PodStatus = PodStatus()
 
 
+class _JobStatus(Base, frozen=True):
+    active: int = 0
+    succeeded: int = 0
+    conditions: tuple[Condition, ...] = ()
+
+
+class _JobBody(Base, frozen=True):
+    metadata: Metadata
+    spec: msgspec.Raw = msgspec.Raw(b"{}")
+    status: _JobStatus = _JobStatus()
+
+
 _PODS = Kind("pods", "", "v1", "pods", _PodBody)
+_JOBS = Kind("jobs", "batch", "v1", "jobs", _JobBody, optional=True)
+
+# Conditions of a Job that creates no further pod.
+_ENDED = ("Complete", "Failed", "SuccessCriteriaMet", "FailureTarget")
 
 
 class NextPod(NamedTuple):
@@ -57,7 +73,8 @@ class NextPod(NamedTuple):
 
     Attributes:
         workload: `Kind namespace/name`.
-        replicas: how many of them there are in the end; 0 for a DaemonSet.
+        replicas: how many of them there are in the end; 0 for a DaemonSet, and for a Job that
+            creates another pod only if one fails.
         surge: how many more than that may exist during a rollout; `unavailable`: how many fewer.
         pod: the body that its controller sends to the API server.
     """
@@ -84,7 +101,34 @@ def next_pods(cluster: Cluster, pods: Iterable[Pod]) -> Iterator[NextPod]:
             metadata, spec = each["metadata"], each.get("spec") or {}
             name = f"{kind} {metadata['namespace']}/{metadata['name']}"
             yield NextPod(name, *_rollout(kind, spec), _pod_of(metadata, spec))
+    yield from _of_jobs(cluster)
     yield from _of_other_controllers(cluster, pods)
+
+
+def _of_jobs(cluster: Cluster) -> Iterator[NextPod]:
+    """Yield the next pod of each unfinished Job that no CronJob creates."""
+    for each in cluster.objects(_JOBS):
+        metadata, status = each.metadata, each.status
+        ended = any(c.type in _ENDED and c.status == "True" for c in status.conditions)
+        scheduled = any(o.controller and o.kind == "CronJob" for o in metadata.owner_references)
+        if ended or scheduled or metadata.deletion_timestamp:
+            continue
+        spec = msgspec.json.decode(each.spec, type=Body)
+        more = _creates_more(spec, status)
+        if not more and spec.get("backoffLimit") == 0 and not spec.get("podFailurePolicy"):
+            continue  # it ends with its present pods
+        pod = _pod_of({"name": metadata.name, "namespace": metadata.namespace}, spec)
+        name = f"Job {metadata.namespace}/{metadata.name}"
+        yield NextPod(name, int(more), 0, 0, pod)
+
+
+def _creates_more(spec: Body, status: _JobStatus) -> bool:
+    """Return whether a Job creates a pod although none fails: it is suspended, or not far yet."""
+    completions = spec.get("completions")
+    if completions is None:  # a work queue: no new pod after the first success
+        parallelism = spec.get("parallelism")
+        completions = 0 if status.succeeded else 1 if parallelism is None else parallelism
+    return int(completions) > status.succeeded + status.active
 
 
 def _of_other_controllers(cluster: Cluster, pods: Iterable[Pod]) -> Iterator[NextPod]:

@@ -304,6 +304,67 @@ def test_another_pod_of_the_workload_replaces_one_that_is_gone(read: Any) -> Non
     assert created["metadata"]["labels"] == {"app": "newer"}
 
 
+def job(name: str = "import", **more: Any) -> dict[str, Any]:
+    """A Job of one pod that did not start."""
+    owner = more.pop("owner", None)
+    status = more.pop("status", {})
+    body = workload(name, **({"completions": 1, "parallelism": 1} | more))
+    del body["spec"]["replicas"]
+    body["metadata"]["ownerReferences"] = owned_by(owner, "nightly") if owner else []
+    return {**body, "status": status}
+
+
+@pytest.mark.parametrize(
+    ("listed", "replicas"),
+    [
+        (job(suspend=True), 1),
+        (job(), 1),
+        (job(owner="JobSet", suspend=True), 1),
+        (job(status={"active": 1}), 0),
+        (job(completions=5, parallelism=2, status={"active": 2, "succeeded": 1}), 1),
+        (job(completions=5, parallelism=2, status={"active": 2, "succeeded": 3}), 0),
+        # a work queue starts no pod after the first success
+        (job(completions=None, parallelism=3, status={"active": 1}), 1),
+        (job(completions=None, parallelism=None), 1),
+        (job(completions=None, parallelism=3, status={"active": 1, "succeeded": 1}), 0),
+        (job(backoffLimit=0), 1),
+        (job(backoffLimit=0, podFailurePolicy={"rules": [{}]}, status={"active": 1}), 0),
+        # its pod failed, and the next one is not there yet
+        (job(status={"failed": 1}), 1),
+    ],
+)
+def test_an_unfinished_job_creates_pods(read: Any, listed: dict[str, Any], replicas: int) -> None:
+    pod = only(read(jobs=(listed,)))
+
+    assert (pod.workload, pod.injected) == ("Job shop/import", True)
+    assert (pod.replicas, pod.surge, pod.unavailable) == (replicas, 0, 0)
+
+
+@pytest.mark.parametrize(
+    "listed",
+    [
+        job(status={"succeeded": 1, "conditions": [{"type": "Complete", "status": "True"}]}),
+        job(status={"failed": 7, "conditions": [{"type": "Failed", "status": "True"}]}),
+        job(status={"conditions": [{"type": "FailureTarget", "status": "True"}]}),
+        # its pod is there, and none replaces it
+        job(backoffLimit=0, status={"active": 1}),
+        # the CronJob's own template counts
+        job(owner="CronJob", status={"active": 1}),
+    ],
+)
+def test_a_job_that_creates_no_pod_is_left_out(read: Any, listed: dict[str, Any]) -> None:
+    found = read(jobs=(listed,))
+
+    assert (found.pods, found.others) == ((), ())
+
+
+def test_a_job_outside_the_mesh_is_only_named(read: Any) -> None:
+    listed = job(suspend=True)
+    listed["metadata"]["namespace"] = "legacy"
+
+    assert read(jobs=(listed,)).others == ("Job legacy/import",)
+
+
 def test_what_keeps_a_pod_from_nodes_is_kept(read: Any) -> None:
     required = "requiredDuringSchedulingIgnoredDuringExecution"
     zone = {"matchExpressions": [{"key": "zone", "operator": "In", "values": ["a"]}]}
