@@ -13,30 +13,32 @@ from meshgate.snapshot.kubernetes import Metadata, PodSpec
 
 
 def api_listeners(lists: RoutingConfig) -> Iterator[Listener]:
-    """Yield the listeners of the Gateway API that Istio serves."""
+    """Yield the listeners of the Gateway API that Istio serves.
+
+    A listener whose Gateway names several Services is yielded for each of them.
+    """
     services = {_name(each.metadata): each for each in lists.services}
     for gateway in lists.api_gateways:
         if not _serves(lists, gateway):
             continue
-        front = _named_service(gateway, lists.domain)
-        selector: Mapping[str, str] = {GATEWAY_NAME: gateway.metadata.name}
-        if front:
-            service = services.get(front)
-            selector = (service.spec.selector if service else None) or {}
-        found = [
-            _listener(lists, gateway, None, each)._replace(service=front, selector=selector)
-            for each in gateway.spec.listeners
-        ]
+        found = [_listener(lists, gateway, None, each) for each in gateway.spec.listeners]
         found += [
-            _listener(lists, gateway, owner, each)._replace(service=front, selector=selector)
+            _listener(lists, gateway, owner, each)
             for owner in _added(lists, gateway)
             for each in owner.spec.listeners
         ]
-        for listener in found:
-            yield listener._replace(
-                scope=front.partition("/")[0] if front else gateway.metadata.namespace,
-                others=_others(listener, found),
-            )
+        for front in _named_services(gateway, lists.domain) or [""]:
+            selector: Mapping[str, str] = {GATEWAY_NAME: gateway.metadata.name}
+            if front:
+                service = services.get(front)
+                selector = (service.spec.selector if service else None) or {}
+            for listener in found:
+                yield listener._replace(
+                    service=front,
+                    selector=selector,
+                    scope=front.partition("/")[0] if front else gateway.metadata.namespace,
+                    others=_others(listener, found),
+                )
 
 
 def _serves(lists: RoutingConfig, gateway: ApiGateway) -> bool:
@@ -71,12 +73,14 @@ def _added(lists: RoutingConfig, gateway: ApiGateway) -> Iterator[ListenerSet]:
             yield each
 
 
-def _named_service(gateway: ApiGateway, domain: str) -> str:
-    """Return the Service (`namespace/name`) of a gateway that was deployed by hand."""
-    for address in gateway.spec.addresses:
-        if address.type == "Hostname":
-            return service_name(fully_qualified(address.value, gateway.metadata.namespace, domain))
-    return ""
+def _named_services(gateway: ApiGateway, domain: str) -> list[str]:
+    """Return the Services (`namespace/name`) of a gateway that was deployed by hand."""
+    named = [
+        service_name(fully_qualified(each.value, gateway.metadata.namespace, domain))
+        for each in gateway.spec.addresses
+        if each.type == "Hostname"
+    ]
+    return list(dict.fromkeys(named))
 
 
 def _listener(
