@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping
 
 from meshgate.semantics.gateway_classes import UNMANAGED, controllers, parent_of
 from meshgate.semantics.hosts import fully_qualified, service_name
+from meshgate.semantics.listener_sets import is_added
 from meshgate.semantics.listeners import TLS, Listener, admitted, cipher_suites, tls_mode
 from meshgate.semantics.routing_config import RoutingConfig
 from meshgate.semantics.workloads import GATEWAY_NAME, PROXY
@@ -69,7 +70,7 @@ def _added(lists: RoutingConfig, gateway: ApiGateway) -> Iterator[ListenerSet]:
     """Yield the ListenerSets that add listeners to a Gateway."""
     own = (gateway.metadata.namespace, gateway.metadata.name)
     for each in lists.listener_sets:
-        if parent_of(each) == own:
+        if parent_of(each) == own and is_added(gateway, each, lists.namespaces):
             yield each
 
 
