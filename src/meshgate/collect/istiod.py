@@ -171,7 +171,7 @@ class _DirectSession:
         try:
             # the time-out of httpx is for each read: slow drips would never end
             return bounded(ask, self._timeout, path)
-        except TimeoutError as error:
+        except (TimeoutError, httpx.TimeoutException) as error:
             raise _endless(path, self._timeout) from error
         except httpx.HTTPError as error:
             raise _silent(error) from error

@@ -8,7 +8,7 @@ from meshgate.semantics import pods, workloads
 from meshgate.semantics.hosts import covers
 from meshgate.semantics.topology import GatewayTopology, Listener, RoutingConfig
 from meshgate.settings import flag
-from meshgate.snapshot.ingress import Exchange, Ingress
+from meshgate.snapshot.ingress import Exchange, Ingress, Request
 from meshgate.snapshot.kubernetes import Pod
 from meshgate.verdict import CouldNotVerify, NotApplicable
 
@@ -81,7 +81,11 @@ class IngressGateways:
         found = []
         for each in self.traffic.exchanges:
             request = each.request
-            there = servers.get((request.gateway, request.port, request.tls), [])
+            there = [
+                listener
+                for listener in servers.get((request.gateway, request.port, request.tls), [])
+                if not listener.service or _enters(request, listener.service)
+            ]
             if serving := _serving(there, request.host):
                 found.append((each, serving))
         return found
@@ -105,6 +109,12 @@ class IngressGateways:
             elif 200 <= seen.status < 400 and not request.expected and "envoy" in seen.server:
                 hidden.add(request.service)
         return frozenset(hidden - shown)
+
+
+def _enters(request: Request, service: str) -> bool:
+    """Return whether a request enters through a Service, or its pods' own ports on their nodes."""
+    kind, _, name = request.service.partition(" ")
+    return kind != "Service" or name.partition(" ")[0] == service
 
 
 def _serving(listeners: list[Listener], host: str) -> Listener | None:

@@ -42,7 +42,9 @@ class RouteAnswers:
                 ambiguous[request.words] = None
             elif finding := self._answer(seen, listener):
                 found.setdefault((finding.subject, request.url), finding)
-        hidden = [*self._hidden(), *self._not_exported(), *self._denials.on_tcp()]
+        hidden = list(
+            dict.fromkeys((*self._hidden(), *self._not_exported(), *self._denials.on_tcp()))
+        )
         if ambiguous and not (found or hidden):
             raise CouldNotVerify(
                 f"{len(ambiguous)} requests got 404, and the gateway does not show whether it or "
