@@ -60,18 +60,19 @@ def _keep_inputs(config: pytest.Config, settings: Settings) -> None:
         written += [Path(run.save_baseline)] if run.save_baseline else []
     read = inputs(settings)
     for each in written:
-        if flag := read.get(each.resolve()):
+        if option := read.get(each.resolve()):
             raise usage_error(
-                f"{flag} names {each}, which this run would replace. Copy that file, or name "
-                "another directory with --reports, or another place with --save-baseline."
+                f"{option} names {each}, which this run would replace. Copy that file, or name "
+                f"another directory with {flag('reports.reports')}, or another place with "
+                f"{flag('run.save_baseline')}."
             )
 
 
 def inputs(settings: Settings) -> dict[Path, str]:
     """Return the recordings that a run reads, with the option that names each."""
     run = settings.run
-    named = {"--snapshot": run.snapshot, "--baseline": run.baseline, "--watch": run.watch}
-    return {Path(place).resolve(): flag for flag, place in named.items() if place}
+    named = {"snapshot": run.snapshot, "baseline": run.baseline, "watch": run.watch}
+    return {Path(place).resolve(): flag(f"run.{name}") for name, place in named.items() if place}
 
 
 def is_device(file: Path) -> bool:
