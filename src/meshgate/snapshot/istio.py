@@ -117,6 +117,17 @@ class Destination(Base, frozen=True):
     port: PortSelector | None = None
 
 
+class Mirrored(Base, frozen=True):
+    """Where requests are mirrored to; older snapshots lack the host."""
+
+    host: str = ""
+    subset: str = ""
+
+
+class MirrorPolicy(Base, frozen=True):
+    destination: Mirrored = Mirrored()
+
+
 class RouteDestination(Base, frozen=True):
     """A destination; the weight is unset where it is the only one."""
 
@@ -162,8 +173,8 @@ class HttpRoute(Base, frozen=True):
     route: tuple[RouteDestination, ...] = ()
     redirect: Redirect | None = None
     direct_response: DirectResponse | None = None
-    mirror: Present | None = None
-    mirrors: tuple[Present, ...] = ()
+    mirror: Mirrored | None = None
+    mirrors: tuple[MirrorPolicy, ...] = ()
     delegate: Delegate | None = None
     fault: Fault | None = None
 
@@ -355,6 +366,9 @@ class ProviderUse(Base, frozen=True):
 
 
 class TelemetrySpec(Base, frozen=True):
+    selector: PeerSelector | None = None
+    target_ref: TargetRef | None = None
+    target_refs: tuple[TargetRef, ...] = ()
     tracing: tuple[ProviderUse, ...] = ()
     metrics: tuple[ProviderUse, ...] = ()
     access_logging: tuple[ProviderUse, ...] = ()
