@@ -20,6 +20,7 @@ from meshgate.semantics.json_patch import patched
 from meshgate.semantics.meshes import own_mesh
 from meshgate.semantics.webhooks import IGNORED, Backend, Hook, Webhooks
 from meshgate.semantics.workloads import PROXY
+from meshgate.settings import flag
 from meshgate.snapshot.items import Items
 from meshgate.snapshot.new_pods import (
     NewContainer,
@@ -153,7 +154,7 @@ def _dry_run(context: Context, pod: Body) -> str:
     if answer.status in (401, 403) and 'cannot create resource "pods"' in words:
         raise ReadError(
             f"no right to create pods in {namespace} as a dry run",
-            "grant `create pods`, or omit --dry-run-pods",
+            f"grant `create pods`, or omit {flag('probes.dry_run_pods')}",
         )
     return words or f"answered {answer.status}"
 

@@ -9,6 +9,7 @@ from typing import Literal
 import msgspec
 
 from meshgate.catalogue import check
+from meshgate.settings import flag
 from meshgate.verdict import Gate, Outcome, Ruling, Verdict
 
 Action = Literal["proceed", "hold", "roll back", "cannot roll back"]
@@ -69,7 +70,7 @@ def _waiting(ruling: Ruling, failed: list[Outcome], broken: list[Outcome]) -> It
         [each for each in ruling.of(Verdict.FAIL) if each.check in READINESS], OBSTACLE
     )
     if broken:
-        yield "without --baseline it is unknown whether the upgrade caused this"
+        yield f"without {flag('run.baseline')} it is unknown whether the upgrade caused this"
     if not ruling.reason and not ruling.of(Verdict.FAIL) and not ruling.of(Verdict.UNKNOWN):
         yield "no check of a stage produced evidence"
 

@@ -12,6 +12,7 @@ from meshgate.semantics import pod_security, quotas, workloads
 from meshgate.semantics.pod_resources import Amounts, broken_limits, defaulted
 from meshgate.semantics.quantities import amount, shown
 from meshgate.semantics.webhooks import changing_pods
+from meshgate.settings import flag
 from meshgate.snapshot.kubernetes import Limits, Pod
 from meshgate.snapshot.model import WEBHOOKS
 from meshgate.snapshot.new_pods import (
@@ -85,8 +86,9 @@ class NewPods:
                 raise CouldNotVerify(
                     f"{finding.subject}: {finding.seen}; {changing[0]} may correct that when the "
                     "pod is created",
-                    "pass --dry-run-pods, which asks the API server; or verify it by other means "
-                    f"and pass --accept-unverified={WEBHOOKS}",
+                    f"pass {flag('probes.dry_run_pods')}, which asks the API server; or verify "
+                    "it by other means "
+                    f"and pass {flag('criteria.accept_unverified', WEBHOOKS)}",
                 )
 
     def _changing(self, finding: Finding) -> list[str]:
@@ -110,7 +112,7 @@ class NewPods:
         """What was not checked, in words; empty if all was."""
         if self._evidence.new_pods.dry_run or self._evidence.new_pods.skipped_reason:
             return ""
-        return "policy engines were not asked about new pods (see --dry-run-pods)"
+        return f"policy engines were not asked about new pods (see {flag('probes.dry_run_pods')})"
 
     def _findings(self, pods: Iterable[NewPod]) -> list[Finding]:
         judged = [each for each in pods if not each.error]

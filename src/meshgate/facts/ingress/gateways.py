@@ -7,6 +7,7 @@ from meshgate.facts.evidence import Evidence
 from meshgate.semantics import pods, workloads
 from meshgate.semantics.hosts import covers
 from meshgate.semantics.topology import GatewayTopology, Listener, RoutingConfig
+from meshgate.settings import flag
 from meshgate.snapshot.ingress import Exchange, Ingress, Request
 from meshgate.snapshot.kubernetes import Pod
 from meshgate.verdict import CouldNotVerify, NotApplicable
@@ -59,13 +60,15 @@ class IngressGateways:
             if vantage.unused and vantage.name in self.evidence.expectations.vantages:
                 raise CouldNotVerify(
                     f"nothing was sent from {vantage.name}: {vantage.unused}",
-                    "name an address with --ingress-url, or choose another --vantage",
+                    f"name an address with {flag('ingress.urls')}, or choose another "
+                    f"{flag('ingress.vantage')}",
                 )
         if traffic.unsent:
             raise CouldNotVerify(
                 f"{len(traffic.unsent)} of the planned requests were not sent within the limits, "
                 f"the first of them {traffic.unsent[0].url}",
-                "raise --ingress-limit, --ingress-rate or --ingress-deadline",
+                f"raise {flag('ingress.limit')}, {flag('ingress.rate')} or "
+                f"{flag('ingress.deadline')}",
             )
         return traffic
 
