@@ -217,7 +217,7 @@ TLS: dict[str, Any] = {"http": (), "tls": (TlsRoute(),)}
         pytest.param(of("old", "web", gateways=("front",)), (), (0, 1), id="of a gateway"),
         pytest.param(of("old", FULL, namespace="other"), (".",), (0, 1), id="private by default"),
         pytest.param(
-            of("old", FULL, namespace="other", export_to=("~",)), (), (0, 1), id="for nobody"
+            of("old", FULL, namespace="other", export_to=("~",)), (), (0, 1), id="exported nowhere"
         ),
     ],
 )
