@@ -20,11 +20,11 @@ from meshgate.snapshot.istio import (
     Server,
     ServiceEntry,
     TcpRoute,
-    Telemetry,
     TlsRoute,
     VirtualService,
 )
 from meshgate.snapshot.kubernetes import Metadata, Pod, Service
+from meshgate.snapshot.telemetry import Telemetry
 
 Route = HttpRoute | TlsRoute | TcpRoute
 

@@ -65,6 +65,9 @@ def same_clients(one: Exported, other: Exported, default: tuple[str, ...]) -> bo
         one: an object.
         other: another one.
         default: where an object without exportTo is exported to; empty for everywhere.
+
+    Returns:
+        Whether they do; an object that is exported nowhere has no clients.
     """
     left, right = _clients(one, default), _clients(other, default)
     if not left or not right:

@@ -26,8 +26,6 @@ from meshgate.snapshot.istio import (
     ServiceEntrySpec,
     Subset,
     TargetRef,
-    Telemetry,
-    TelemetrySpec,
     TlsRoute,
     VirtualService,
     VirtualServiceSpec,
@@ -35,6 +33,7 @@ from meshgate.snapshot.istio import (
 from meshgate.snapshot.istioctl import Analysis, AnalysisMessage
 from meshgate.snapshot.kubernetes import Metadata, Service
 from meshgate.snapshot.mesh_config import EffectiveConfig, MeshConfig
+from meshgate.snapshot.telemetry import Telemetry, TelemetrySpec
 from tests.support.builders import mesh, message, pod
 
 NO_PODS = message(
