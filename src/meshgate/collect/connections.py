@@ -13,6 +13,7 @@ from meshgate.probe import pair as probes
 from meshgate.probe.plan import Plaintext, Plan
 from meshgate.probe.tls import StorageError
 from meshgate.semantics.declared_pairs import full_name, targets
+from meshgate.semantics.hosts import authority
 from meshgate.semantics.retry_after import matching_pod_labels
 from meshgate.semantics.sampling import sample
 from meshgate.semantics.webhooks import Backend
@@ -188,8 +189,7 @@ def read_pair(context: Context, found: Items) -> Pair:
 def plaintext(port: Port) -> Plaintext:
     """Return a port as a pod outside the mesh connects to it."""
     scheme, address = "http" if port.http else "tcp", port.pod.status.pod_ip
-    host = f"[{address}]" if ":" in address else address
-    return Plaintext(port.key, f"{scheme}://{host}:{port.number}")
+    return Plaintext(port.key, f"{scheme}://{authority(address, port.number)}")
 
 
 def _root(context: Context, found: Items, credential: signing.Credential) -> str:

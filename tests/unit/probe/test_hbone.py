@@ -14,7 +14,7 @@ from h2.config import H2Configuration
 from h2.connection import H2Connection
 from h2.events import DataReceived, RequestReceived
 
-from meshgate.probe import hbone
+from meshgate.probe import hbone, hbone_client
 from meshgate.probe.hbone import Target
 from meshgate.probe.signing import Identity
 from meshgate.snapshot.hbone import NO_ANSWER, Tunnel, TunnelProbe
@@ -70,7 +70,7 @@ def probe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Serve]:
         threading.Thread(
             target=accept, args=(server, context, connect, answer), daemon=True
         ).start()
-        monkeypatch.setattr(hbone, "PORT", server.getsockname()[1])
+        monkeypatch.setattr(hbone_client, "PORT", server.getsockname()[1])
         (found,) = hbone.ask([target(http=http)], IDENTITY, ROOT.pem, NOW, 0)
         return found
 
@@ -174,7 +174,7 @@ def test_nothing_is_sent_to_a_port_that_is_not_http(probe: Serve) -> None:
 
 def test_a_closed_port_is_unreachable(monkeypatch: pytest.MonkeyPatch) -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
-        monkeypatch.setattr(hbone, "PORT", server.getsockname()[1])
+        monkeypatch.setattr(hbone_client, "PORT", server.getsockname()[1])
     (seen,) = hbone.ask([target()], IDENTITY, ROOT.pem, NOW, 0)
 
     assert seen.anonymous.end == of_mesh(seen).end == "unreachable"
