@@ -39,6 +39,12 @@ class Tunnel:
         self._status = 0
         self._received = b""
         self._ended = False
+        self._accepted = False
+
+    @property
+    def accepted(self) -> bool:
+        """Whether the server has spoken HTTP/2: with TLS 1.3 it may refuse a certificate later."""
+        return self._accepted
 
     def open(self, authority: str) -> int:
         """Send CONNECT for an `address:port`; return the status that answers it.
@@ -91,6 +97,7 @@ class Tunnel:
         data = self._connection.recv(65536)
         if not data:
             raise ConnectionError("the connection was closed")
+        self._accepted = True
         for event in self._http2.receive_data(data):
             if isinstance(event, ResponseReceived):
                 headers = {str(name): str(value) for name, value in event.headers}
