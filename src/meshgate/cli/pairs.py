@@ -29,7 +29,7 @@ def pairs(
     *,
     settings: Settings,
 ) -> None:
-    """Print declared pairs for --pairs, from the AuthorizationPolicies of the mesh.
+    """Print declared pairs for {probes.pairs}, from the AuthorizationPolicies of the mesh.
 
     Reads the cluster, or a baseline of `capture` (a file or configmap://NAMESPACE/NAME).  Review
     them: they say what the policies say now.

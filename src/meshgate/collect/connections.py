@@ -27,6 +27,7 @@ from meshgate.semantics.workloads import (
     is_first_shard,
     lasting,
 )
+from meshgate.settings import flag
 from meshgate.snapshot.declared_pairs import PairAnswers
 from meshgate.snapshot.items import Items
 from meshgate.snapshot.kubernetes import Pod
@@ -39,7 +40,8 @@ NO_WIRE = (
     "see it"
 )
 UNIDENTIFIED = (
-    "no token of audience istio-ca: run inside the cluster, or name one with --istiod-token-file"
+    "no token of audience istio-ca: run inside the cluster, or name one with "
+    f"{flag('access.istiod_token_file')}"
 )
 
 MOST_TEMPTED = 3  # pods beside the probe pair
@@ -114,7 +116,7 @@ def read_declared_pairs(context: Context, found: Items) -> PairAnswers:
     """Return how the declared requests are answered, each sent as its caller."""
     asked = context.expectations
     if not asked.pairs:
-        return PairAnswers(skipped_reason="no pair is declared (--pairs)")
+        return PairAnswers(skipped_reason=f"no pair is declared ({flag('probes.pairs')})")
     if not is_first_shard(asked.shard):
         return PairAnswers(skipped_reason=f"this is shard {asked.shard}: the first one sends them")
     if not context.transport.sees_the_wire:
@@ -154,7 +156,10 @@ def read_pair(context: Context, found: Items) -> Pair:
     """Return what two new pods see of the mesh from inside."""
     plan, asked = Plan.of(context.settings.probes), context.expectations
     if not plan.image:
-        return Pair(skipped_reason="the probe pair was not requested (--probe-pair=IMAGE)")
+        return Pair(
+            skipped_reason="the probe pair was not requested "
+            f"({flag('probes.probe_pair', 'IMAGE')})"
+        )
     if not is_first_shard(asked.shard):
         return Pair(
             skipped_reason=f"this is shard {asked.shard}: the first one makes the probe pair"
@@ -164,7 +169,7 @@ def read_pair(context: Context, found: Items) -> Pair:
         raise ReadError(
             f"there is no namespace {plan.namespace} for the probe pair",
             "create it, labeled as the others of the mesh are (the chart does), or name another "
-            "with --probe-namespace",
+            f"with {flag('probes.probe_namespace')}",
         )
     others = [
         each

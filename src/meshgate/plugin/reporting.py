@@ -8,7 +8,7 @@ import pytest
 
 from meshgate.report import text
 from meshgate.report.visible import visible
-from meshgate.settings import Settings
+from meshgate.settings import Settings, flag
 
 _JUNIT, _PAGE = "junit.xml", "index.html"
 
@@ -30,8 +30,10 @@ def prepare_reports(config: pytest.Config, settings: Settings) -> None:
             file.unlink(missing_ok=True)
         except OSError as error:
             raise usage_error(
-                f"cannot write the report {file}: {error}. Name another directory with --reports, "
-                "or another file with --json, --html or --junitxml."
+                f"cannot write the report {file}: {error}. Name another directory with "
+                f"{flag('reports.reports')}, "
+                f"or another file with {flag('reports.json')}, {flag('reports.html')} or "
+                "--junitxml."
             ) from error
     if not settings.run.snapshot:
         try:
@@ -39,7 +41,7 @@ def prepare_reports(config: pytest.Config, settings: Settings) -> None:
         except OSError as error:
             raise usage_error(
                 f"cannot save the evidence in {snapshot_file(settings)}: {error}. Name another "
-                "file with --save-snapshot."
+                f"file with {flag('run.save_snapshot')}."
             ) from error
 
 

@@ -116,7 +116,8 @@ class NewPod(Base, frozen=True):
 
     Attributes:
         workload: `Kind namespace/name`.
-        replicas: how many of them; 0 for a DaemonSet and a CronJob.
+        replicas: how many of them; 0 for a DaemonSet, and for a Job that creates another pod only
+            if one fails.
         surge: how many more than that may exist during a rollout; `unavailable`: how many fewer.
         webhook: the injector that was called, `MutatingWebhookConfiguration NAME`.
         injected: whether it added the proxy.

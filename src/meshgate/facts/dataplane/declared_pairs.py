@@ -7,6 +7,7 @@ from meshgate.facts.dataplane.pod_findings import pod_finding
 from meshgate.facts.evidence import Evidence
 from meshgate.semantics.pair_targets import PairTarget, PairTargets
 from meshgate.semantics.workloads import is_first_shard
+from meshgate.settings import flag
 from meshgate.snapshot.declared_pairs import ALLOWED, DENIED, DeclaredPair, PairAnswer, PairAnswers
 from meshgate.verdict import CouldNotVerify, Finding, NotApplicable
 
@@ -31,7 +32,7 @@ class DeclaredPairs:
         """Raise NotApplicable if nothing is declared, CouldNotVerify if nothing was sent."""
         asked = self._evidence.expectations
         if not asked.pairs:
-            raise NotApplicable("no pair is declared (--pairs)")
+            raise NotApplicable(f"no pair is declared ({flag('probes.pairs')})")
         if not is_first_shard(asked.shard):
             raise NotApplicable(f"this is shard {asked.shard}: the first one sends the requests")
         answers = self._evidence.pair_answers
@@ -92,7 +93,7 @@ class DeclaredPairs:
             if missing := self._targets.of(pair).missing:
                 yield CouldNotVerify(
                     f"the request of {pair.caller} to {pair.target} was not sent: {missing}",
-                    "correct the pair, or remove it from the file of --pairs",
+                    f"correct the pair, or remove it from the file of {flag('probes.pairs')}",
                     transient=True,
                 )
             elif pair.caller in answers.unsigned:
@@ -104,7 +105,7 @@ class DeclaredPairs:
             elif pair.key not in sent:
                 yield CouldNotVerify(
                     f"the request of {pair.caller} to {pair.target} was not sent",
-                    "capture the mesh again with the same --pairs",
+                    f"capture the mesh again with the same {flag('probes.pairs')}",
                 )
         for pair, target, answer in self._sent:
             if answer is None:
