@@ -1,6 +1,6 @@
 """The client of HBONE: TLS to port 15008 of a pod, and an HTTP/2 CONNECT that opens a tunnel.
 
-Whoever sends something through ztunnel or a waypoint uses a `Tunnel`.  An open one proves little by
+All requests through ztunnel or a waypoint use a `Tunnel`.  An open one proves little by
 itself: a waypoint answers CONNECT with 200 for every address.
 """
 
