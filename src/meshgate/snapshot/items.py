@@ -286,7 +286,7 @@ class Items(Base, frozen=True):
         PairAnswers,
         Source(
             "connections:read_declared_pairs",
-            requires=("namespaces", "pods", "services", "root_certificates"),
+            requires=("@wire", "api_gateways", "gateway_classes"),
             after=("injector_configs",),
         ),
     ] = _absent()

@@ -9,12 +9,10 @@ from meshgate.settings import (
     Settings,
     SettingsError,
     definitions,
-    flag,
     named,
     read_file,
     reference_page,
     resolve,
-    with_flags,
 )
 
 ALL = [each for topic in TOPICS.values() for each in definitions(topic)]
@@ -125,17 +123,3 @@ def test_settings_that_contradict_each_other_are_refused(
 def test_a_value_that_is_not_allowed_is_refused(name: str, text: str) -> None:
     with pytest.raises(ValueError, match=r"is not|has no"):
         named()[name].value(text)
-
-
-def test_a_message_names_an_option_by_its_setting() -> None:
-    assert flag("run.settle") == "--settle"
-    assert flag("run.settle", 0) == "--settle=0"
-    assert flag("run.dry_run") == "--dry-run"
-    with pytest.raises(KeyError):
-        flag("run.no_such_setting")
-
-
-def test_a_text_names_an_option_by_its_setting() -> None:
-    text = "pass {run.only=CP001} or {run.skip}; {other.words} and {} stay"
-
-    assert with_flags(text) == "pass --check=CP001 or --skip; {other.words} and {} stay"
