@@ -12,7 +12,9 @@ from meshgate.probe import identities, mtls, signing
 from meshgate.probe import pair as probes
 from meshgate.probe.plan import Plaintext, Plan
 from meshgate.probe.tls import StorageError
-from meshgate.semantics.declared_pairs import full_name, targets
+from meshgate.semantics.declared_pairs import full_name
+from meshgate.semantics.hosts import authority
+from meshgate.semantics.pair_targets import PairTargets, pair_waypoints
 from meshgate.semantics.retry_after import matching_pod_labels
 from meshgate.semantics.sampling import sample
 from meshgate.semantics.webhooks import Backend
@@ -136,17 +138,18 @@ def read_declared_pairs(context: Context, found: Items) -> PairAnswers:
             unsigned[caller] = f"{error.why} (fix: {error.remedy})" if error.remedy else error.why
         except signing.Refused as error:
             unsigned[caller] = str(error)
-    pods = mesh.own(found.pods)
+    waypoints = pair_waypoints(found.api_gateways, found.gateway_classes, found.namespaces)
+    targets = PairTargets(mesh.own(found.pods), found.services, found.namespaces, waypoints)
     planned = [
-        pairs.Planned(pair, port, full_name(pair, mesh.cluster_domain))
+        pairs.Planned(pair, each, full_name(pair, mesh.cluster_domain))
         for pair in asked.pairs
-        for port in targets(pair, pods, found.services, asked.sample).ports
+        for each in targets.of(pair, asked.sample).targets
     ]
     try:
         answers = pairs.send(planned, signed, context.settings.probes.probe_rate)
     except StorageError as error:
         return PairAnswers(skipped_reason=str(error))
-    return PairAnswers(unsigned=unsigned, answers=answers)
+    return PairAnswers(unsigned=unsigned, answers=answers, waypoints=waypoints)
 
 
 def read_pair(context: Context, found: Items) -> Pair:
@@ -193,8 +196,7 @@ def read_pair(context: Context, found: Items) -> Pair:
 def plaintext(port: Port) -> Plaintext:
     """Return a port as a pod outside the mesh connects to it."""
     scheme, address = "http" if port.http else "tcp", port.pod.status.pod_ip
-    host = f"[{address}]" if ":" in address else address
-    return Plaintext(port.key, f"{scheme}://{host}:{port.number}")
+    return Plaintext(port.key, f"{scheme}://{authority(address, port.number)}")
 
 
 def _root(context: Context, found: Items, credential: signing.Credential) -> str:

@@ -187,7 +187,7 @@ def described_pod(pod: Body, own: set[str]) -> NewPod:
             ],
             tuple[Toleration, ...],
         ),
-        **placement(spec),
+        **placement(spec, pod["metadata"].get("labels") or {}),
         containers=tuple(
             _container(name, each, own, init=init)
             for init, field in ((True, "initContainers"), (False, "containers"))

@@ -378,7 +378,18 @@ def test_what_keeps_a_pod_from_nodes_is_kept(read: Any) -> None:
                 required: [apart, {**apart, "matchLabelKeys": ["pod-template-hash"]}]
             },
         },
-        "topologySpreadConstraints": [{"whenUnsatisfiable": "ScheduleAnyway"}],
+        "topologySpreadConstraints": [
+            {"maxSkew": 1, "topologyKey": "host", "whenUnsatisfiable": "ScheduleAnyway"},
+            {
+                "maxSkew": 2,
+                "topologyKey": "zone",
+                "whenUnsatisfiable": "DoNotSchedule",
+                "labelSelector": {"matchLabels": {"app": "web"}},
+                "matchLabelKeys": ["pod-template-hash"],
+                "minDomains": None,
+                "nodeTaintsPolicy": "Honor",
+            },
+        ],
         "volumes": [{"name": "data", "persistentVolumeClaim": {"claimName": "data"}}],
     }
 
@@ -388,5 +399,9 @@ def test_what_keeps_a_pod_from_nodes_is_kept(read: Any) -> None:
     assert term.match_expressions[0].values == ("a",)
     (found,) = pod.apart
     assert (found.topology_key, found.namespaces) == ("host", ())
+    (spread,) = pod.spread
+    assert (spread.topology_key, spread.max_skew, spread.min_domains) == ("zone", 2, 0)
+    assert (spread.match_label_keys, spread.node_taints_policy) == (("pod-template-hash",), "Honor")
+    assert pod.labels == {"app": "web"}
     # a term that this version does not evaluate is named
     assert pod.constraints == ("podAntiAffinity", "persistentVolumeClaim")
