@@ -183,7 +183,7 @@ def evaluate(place: Path, folder: Path, cache: Path) -> tuple[float, float, int,
     before = os.times()
     begun = time.perf_counter()
     command = [
-        *(sys.executable, "-m", "meshgate", "fleet", str(place), "--target=1.31.0"),
+        *(sys.executable, "-m", "meshgate", "fleet", str(place), "--target-version=1.31.0"),
         *(f"--programs={folder}", f"--cache={cache}", "--parallel=2"),
     ]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as run:

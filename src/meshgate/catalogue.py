@@ -14,6 +14,7 @@ from pathlib import Path
 import msgspec
 
 from meshgate import project
+from meshgate.settings import with_flags
 from meshgate.snapshot.items import expand
 
 # in the order of an upgrade
@@ -37,7 +38,8 @@ class Check(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
         title: a sentence that is true when the check passes.
         failure: a sentence that names the problem when it fails.
         reads: the collected items that it needs; in the file also `@group` (snapshot/items.py).
-        hint: the remedy of findings that do not set one.
+        hint: the remedy of findings that do not set one; in the file it names the option of a
+            setting as `{topic.field}`.
         baseline: whether a finding that the baseline has too is only a warning.  False for
             what the upgrade is supposed to change.
         folder: the directory of a custom check; empty for a built-in one, and in the file.
@@ -140,7 +142,9 @@ def _rows(file: Path, stage: str) -> Iterator[Check]:
             raise ValueError(f"{id}: unexpected {unknown.pop()}")
         try:
             found = msgspec.convert({"id": id, "stage": stage, **row}, Check)
-            yield msgspec.structs.replace(found, reads=expand(found.reads))
+            yield msgspec.structs.replace(
+                found, reads=expand(found.reads), hint=with_flags(found.hint)
+            )
         except ValueError as error:
             raise ValueError(f"{id}: {error}") from error
 

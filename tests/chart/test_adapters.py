@@ -172,7 +172,8 @@ def test_the_action_for_a_fleet_ends_as_the_fleet_and_needs_its_comment(
 
     assert done.returncode == expected
     first, second = log.read_text().splitlines()
-    assert first.startswith("fleet s3://a /b --target=1.31.0 --manifests=x y --json=")
+    options = "--target-version=1.31.0 --shadow-manifests=x y"
+    assert first.startswith(f"fleet s3://a /b {options} --json=")
     assert second == f"comment {tmp_path}/reports/comment.md"
     gate = "open" if expected == 0 else "closed"
     assert (tmp_path / "GITHUB_OUTPUT").read_text() == f"gate={gate}\nexit={expected}\n"

@@ -18,9 +18,9 @@ import pytest
 import typer
 from typer.core import TyperGroup
 
-from meshgate import cli
+from meshgate import catalogue, cli
 from meshgate.facts.mesh import Mesh
-from meshgate.settings import TOPICS, definitions
+from meshgate.settings import flag, named, with_flags
 from meshgate.verdict import Basis, CouldNotVerify, NotApplicable
 from tests.conftest import ROOT
 from tests.conventions.test_checks import CLAIMS, MESHES, arguments
@@ -33,6 +33,7 @@ SOURCES = sorted(
         *(ROOT / "docs/checks").glob("*.md"),
     ]
 )
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), ROOT / "hooks/README.md"]
 each_source = pytest.mark.parametrize(
     "source", SOURCES, ids=lambda file: str(file.relative_to(ROOT))
 )
@@ -63,13 +64,18 @@ FOREIGN = {
     *("--from-version", "--image", "--junitxml", "--log", "--port", "--remote", "--replicas"),
     *("--skip-deprecated-logs",),
     *("--request", "--head", "--data", "--connect-to", "--max-time", "--tls-max", "--tlsv1"),
+    # on the pages: Argo CD, cosign, Docker, gh, helm, pip and typer
+    *("--certificate-identity-regexp", "--certificate-oidc-issuer", "--find-links", "--from-file"),
+    *("--install-completion", "--no-cache-dir", "--no-index", "--owner", "--python", "--read-only"),
+    *("--rm", "--set-file", "--timestamp", "--wait"),
 }  # fmt: skip
 
 
-def texts(source: Path) -> Iterator[str]:
-    """Yield the texts of a file: a Python file's literals without docstrings, else the file.
+def texts(source: Path, *, docstrings: bool = False, flags: bool = False) -> Iterator[str]:
+    """Yield the texts of a file: a Python file's literals, else the file.
 
-    A placeholder of an f-string becomes `{}`; adjacent literals are one text.
+    A placeholder of an f-string becomes `{}`, or with `flags` the option of the setting that it
+    names; adjacent literals are one text.
     """
     if source.suffix != ".py":
         yield source.read_text()
@@ -81,24 +87,42 @@ def texts(source: Path) -> Iterator[str]:
         if isinstance(node, ast.JoinedStr)
         for each in node.values
     }
-    docstrings = {
-        id(node.body[0].value)
-        for node in ast.walk(tree)
-        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef)
-        and node.body
-        and isinstance(node.body[0], ast.Expr)
-    }
+    left_out = (
+        set()
+        if docstrings
+        else {
+            id(node.body[0].value)
+            for node in ast.walk(tree)
+            if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef)
+            and node.body
+            and isinstance(node.body[0], ast.Expr)
+        }
+    )
     for node in ast.walk(tree):
         if isinstance(node, ast.JoinedStr):
-            yield "".join(
-                str(each.value) if isinstance(each, ast.Constant) else "{}" for each in node.values
-            )
+            yield "".join(shown(each, flags=flags) for each in node.values)
         elif (
             isinstance(node, ast.Constant)
             and isinstance(node.value, str)
-            and id(node) not in parts | docstrings
+            and id(node) not in parts | left_out
         ):
             yield node.value
+
+
+def shown(part: ast.expr, *, flags: bool) -> str:
+    """Return a part of an f-string: its text, the option that it names, or `{}`."""
+    if isinstance(part, ast.Constant):
+        return str(part.value)
+    setting = named_setting(part.value) if isinstance(part, ast.FormattedValue) else ""
+    return flag(setting) if flags and setting else "{}"
+
+
+def named_setting(node: ast.AST) -> str:
+    """Return the setting that a call of `flag` names; empty for other code."""
+    match node:
+        case ast.Call(func=ast.Name(id="flag"), args=[ast.Constant(value=str(name)), *_]):
+            return name
+    return ""
 
 
 def unnamed(text: str) -> list[str]:
@@ -175,6 +199,21 @@ def test_a_command_with_its_object_is_accepted(text: str) -> None:
     assert unnamed(text) == []
 
 
+# where settings are defined: a literal that is an option is its definition, or a former name
+DEFINITIONS = ("probing.py", "topics.py")
+
+
+def named_options(source: Path, *, docstrings: bool) -> set[str]:
+    """Return the options in the texts of a file that do not define them."""
+    defines = source.name in DEFINITIONS and source.parent.name == "settings"
+    return {
+        option
+        for text in texts(source, docstrings=docstrings)
+        if not (defines and OPTION.fullmatch(text))
+        for option in OPTION.findall(text)
+    }
+
+
 @cache
 def pytest_options() -> frozenset[str]:
     """Return the options in `pytest --help`."""
@@ -189,11 +228,17 @@ def pytest_options() -> frozenset[str]:
 
 
 @cache
-def command_options() -> dict[str, frozenset[str]]:
-    """Return the options of each meshgate command that its help shows."""
+def commands() -> dict[str, Any]:
+    """Return each meshgate command by name."""
     group = typer.main.get_command(cli.app)
     assert isinstance(group, TyperGroup)
     context = typer.Context(group)
+    return {name: group.get_command(context, name) for name in group.list_commands(context)}
+
+
+@cache
+def command_options() -> dict[str, frozenset[str]]:
+    """Return the options of each meshgate command that its help shows."""
     return {
         name: frozenset(
             option
@@ -201,34 +246,64 @@ def command_options() -> dict[str, frozenset[str]]:
             if not getattr(parameter, "hidden", False)
             for option in (*parameter.opts, *parameter.secondary_opts)
         )
-        for name in group.list_commands(context)
-        if (command := group.get_command(context, name))
+        for name, command in commands().items()
     }
 
 
-def unknown_options(text: str) -> set[str]:
-    """Return the options in a text that no program of this project has."""
-    former = {
-        name
-        for topic in TOPICS.values()
-        for each in definitions(topic)
-        for name in (*each.aliases, *each.command_aliases)
-    }
-    known = FOREIGN | pytest_options() | former | set().union(*command_options().values())
-    return set(OPTION.findall(text)) - known
+@cache
+def known_options() -> frozenset[str]:
+    """Return the options of all programs, without former names."""
+    return frozenset(FOREIGN).union(pytest_options(), *command_options().values())
+
+
+@pytest.mark.parametrize("source", [*SOURCES, *PAGES], ids=lambda file: str(file.relative_to(ROOT)))
+def test_every_option_in_a_text_exists(source: Path) -> None:
+    assert sorted(named_options(source, docstrings=True) - known_options()) == []
+
+
+# options of other programs that have the name of a setting's
+OTHERS = {
+    "src/meshgate/collect/shadow/target.py": {"--kubeconfig"},  # pilot-discovery's
+    "src/meshgate/plugin/options.py": {"--html"},  # pytest-html's
+    "src/meshgate/cli/reports.py": {"--json"},  # of `meshgate fleet`
+}
+
+
+@pytest.mark.parametrize(
+    "source",
+    [each for each in SOURCES if each.suffix != ".md"],
+    ids=lambda file: str(file.relative_to(ROOT)),
+)
+def test_a_message_names_an_option_by_its_setting(source: Path) -> None:
+    options = {each.flag for each in named().values()}
+    options -= OTHERS.get(str(source.relative_to(ROOT)), set())
+    # the docstring of a command is its help
+    found = named_options(source, docstrings=source.parent.name == "cli")
+
+    assert sorted(found & options) == []
 
 
 @each_source
-def test_every_option_in_a_message_exists(source: Path) -> None:
-    found = sorted({each for text in texts(source) for each in unknown_options(text)})
+def test_a_message_names_a_setting_that_exists(source: Path) -> None:
+    tree = ast.parse(source.read_text() if source.suffix == ".py" else "")
+    names = {name for each in ast.walk(tree) if (name := named_setting(each))}
 
-    assert found == []
+    assert sorted(names - named().keys()) == []
+
+
+def test_a_text_with_placeholders_names_settings_that_exist() -> None:
+    hints = [each.hint for each in catalogue.checks().values()]
+    settings = [with_flags(each.help) for each in named().values()]
+    helps = [each.help for each in commands().values()]
+    left = [each for each in (*hints, *settings, *helps) if re.search(r"\{\w+\.", each)]
+
+    assert left == []
 
 
 @each_source
 def test_a_command_of_meshgate_in_a_message_has_its_options(source: Path) -> None:
     wrong = []
-    for text in texts(source):
+    for text in texts(source, flags=True):
         for match in re.finditer(r"meshgate (?P<command>[a-z]+)(?P<rest>[^`\n;]*)", text):
             options = command_options().get(match["command"])
             if options is None:
@@ -242,5 +317,10 @@ def test_a_command_of_meshgate_in_a_message_has_its_options(source: Path) -> Non
     assert wrong == []
 
 
-def test_an_unknown_option_is_found() -> None:
-    assert unknown_options("pass --no-such-option=1 or --snapshot") == {"--no-such-option"}
+def test_an_unknown_option_and_a_former_name_are_found(tmp_path: Path) -> None:
+    source = tmp_path / "messages.py"
+    source.write_text('remedy = f"pass --no-such-option={1}, --accept-loss or --snapshot"\n')
+
+    found = named_options(source, docstrings=False) - known_options()
+
+    assert found == {"--no-such-option", "--accept-loss"}

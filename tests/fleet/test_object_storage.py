@@ -73,7 +73,7 @@ def test_a_cluster_is_recorded_listed_and_evaluated(
     assert listed.code == 0
     assert listed.last.startswith(f"{name}  istiod {VERSION}")
     fleet = meshgate(
-        *("fleet", place, "--target=1.29.1", f"--programs={programs}"),
+        *("fleet", place, "--target-version=1.29.1", f"--programs={programs}"),
         *(f"--cache={tmp_path / 'cache'}", f"--json={tmp_path / 'fleet.json'}"),
     )
     # the programs cannot simulate anything: nothing passes
@@ -147,7 +147,7 @@ def test_what_is_not_available_is_said_and_is_no_verdict(
     meshgate: Gate, estate: Estates, command: str, changed: dict[str, str], why: str
 ) -> None:
     there = estate(snapshot(pods=(istiod(ip=fakes.address()), sidecar())))
-    words = {"record": there.options, "fleet": ("--target=1.31.0",)}.get(command, ())
+    words = {"record": there.options, "fleet": ("--target-version=1.31.0",)}.get(command, ())
     environment = {"AWS_MAX_ATTEMPTS": "1", **changed}
 
     run = meshgate(command, "s3://mesh-recordings/all", *words, **environment)

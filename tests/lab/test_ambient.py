@@ -1,14 +1,18 @@
 """Ambient mode on a real mesh, with a simulated ztunnel: each fault closes its gate."""
 
 import json
+import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
+from meshgate.semantics.declared_pairs import read_pairs
 from tests.lab.gates import PROBE_IMAGE, Gates
 from tests.lab.harness import NEW, OLD, Lab, Stage, lab_of, until
 from tests.lab.rights import VERIFIER, grant
 
+MESHGATE = str(Path(sys.executable).with_name("meshgate"))
 NODE_AGENTS = ("-n", "istio-system")
 WAYPOINT = "gateway.networking.k8s.io/gateway-name=waypoint"
 PAIR = (f"--probe-pair={PROBE_IMAGE}", "--probe-deadline=180")
@@ -235,6 +239,114 @@ def test_a_service_behind_a_waypoint_without_a_backend(mesh: Lab) -> None:
 
     assert stage.exit == 1, stage.output
     found(stage, "IG015", "Gateway gallery/waypoint", "to a request to Service gallery/sculptures")
+
+
+# --- declared pairs -----------------------------------------------------------------------------
+
+
+def declared(lab: Lab, file: Path, *rows: str) -> Stage:
+    """DP017 with these pairs, by a verifier that may request the tokens of their callers."""
+    if rows:
+        file.write_text("pairs:\n" + "".join(f"  - {{ {row} }}\n" for row in rows))
+    callers = sorted({each.caller for each in read_pairs(file.read_text())})
+    grant(lab, *(word for each in callers for word in ("--token-of", each)))
+    only = ("-m", "dataplane", "--check=DP017", "--settle=10", f"--pairs={file}")
+    return lab.pytest(*only, identity=VERIFIER)
+
+
+CATALOG, PAINTINGS = "library/catalog:80 GET", "gallery/paintings:80 GET"
+
+
+def only_the_reader(lab: Lab) -> None:
+    """A policy of layer 4, which ztunnel enforces for the catalog."""
+    principal = "cluster.local/ns/library/sa/reader"
+    lab.apply(
+        {
+            "apiVersion": "security.istio.io/v1",
+            "kind": "AuthorizationPolicy",
+            "metadata": {"name": "catalog", "namespace": "library"},
+            "spec": {
+                "selector": {"matchLabels": {"app": "catalog"}},
+                "rules": [{"from": [{"source": {"principals": [principal]}}]}],
+            },
+        }
+    )
+
+
+def test_declared_pairs_hold_at_ztunnel_and_at_a_waypoint(mesh: Lab, tmp_path: Path) -> None:
+    """The callers are in ambient mode and with a sidecar; the policies are of layers 4 and 7."""
+    only_the_reader(mesh)
+
+    stage = declared(
+        mesh,
+        tmp_path / "pairs.yaml",
+        f'from: library/reader, to: "{CATALOG} /healthz", expect: 200',
+        f'from: library/reader, to: "{CATALOG} /status/403", expect: 403',
+        f'from: payments/auditor, to: "{CATALOG} /healthz", expect: denied',
+        'from: library/catalog, to: "library/archive:9000 GET /", expect: denied',
+        f'from: library/reader, to: "{PAINTINGS} /healthz", expect: 200',
+        f'from: library/reader, to: "{PAINTINGS} /status/403", expect: 403',
+        f'from: payments/auditor, to: "{PAINTINGS} /healthz", expect: denied',
+        'from: library/reader, to: "gallery/paintings:80 OPTIONS /", expect: denied',
+        'from: payments/auditor, to: "gallery/sculptures:80 GET /healthz", expect: allowed',
+    )
+
+    assert stage.exit == 0, stage.output
+    assert any(line.startswith("pass DP017 ") for line in stage.verdict), stage.output
+
+
+def test_pairs_that_do_not_hold_in_ambient_mode(mesh: Lab, tmp_path: Path) -> None:
+    only_the_reader(mesh)
+
+    stage = declared(
+        mesh,
+        tmp_path / "pairs.yaml",
+        f'from: payments/auditor, to: "{CATALOG} /healthz", expect: 200',
+        f'from: library/reader, to: "{CATALOG} /healthz", expect: denied',
+        f'from: payments/auditor, to: "{PAINTINGS} /healthz", expect: 200',
+        f'from: library/reader, to: "{PAINTINGS} /healthz", expect: denied',
+    )
+
+    assert stage.exit == 1, stage.output
+    catalog, waypoint = "Pod library/catalog-", "Pod gallery/waypoint-"
+    by_ztunnel = "denies by an AuthorizationPolicy (CONNECT is answered 401)"
+    found(stage, "DP017", catalog, f"{by_ztunnel} to the request of payments/auditor")
+    found(
+        stage, "DP017", catalog, "answers 200 by its application to the request of library/reader"
+    )
+    by_waypoint = "denies by an AuthorizationPolicy (403, RBAC: access denied)"
+    found(stage, "DP017", waypoint, f"{by_waypoint} to the request of payments/auditor")
+    found(stage, "DP017", waypoint, "answers 200 by the application to the request of library/read")
+
+
+def test_the_pairs_that_are_generated_in_ambient_mode_hold(mesh: Lab, tmp_path: Path) -> None:
+    only_the_reader(mesh)
+    printed = mesh.run(MESHGATE, "pairs")
+    assert printed.returncode == 0, printed.stderr
+    file = tmp_path / "pairs.yaml"
+    file.write_text(printed.stdout)
+    pairs = read_pairs(printed.stdout)
+    for service in ("library/catalog", "gallery/paintings"):
+        expected = {each.caller: each.expect for each in pairs if each.service == service}
+        assert expected["library/reader"] == "allowed", printed.stdout
+        assert "denied" in expected.values(), printed.stdout
+
+    stage = declared(mesh, file)
+
+    assert stage.exit == 0, stage.output
+
+
+def test_a_pair_for_a_service_whose_waypoint_does_not_exist_is_unknown(
+    mesh: Lab, tmp_path: Path
+) -> None:
+    mesh.kubectl("label", "service", "catalog", "-n", "library", "istio.io/use-waypoint=absent")
+
+    row = f'from: library/reader, to: "{CATALOG} /healthz", expect: 200'
+    stage = declared(mesh, tmp_path / "pairs.yaml", row)
+
+    assert stage.exit == 10, stage.output
+    assert stage.first.startswith("UNKNOWN DP017 "), stage.output
+    assert "the waypoint library/absent, which labels select, does not exist" in stage.first
 
 
 # --- upgrade ------------------------------------------------------------------------------------

@@ -293,7 +293,7 @@ def test_a_fleet_has_the_verdicts_of_its_clusters(old: Lab, tmp_path: Path) -> N
     # not in the lab's network: there is no cluster
     done = subprocess.run(
         [
-            *(MESHGATE, "fleet", place, f"--target={NEW}", f"--programs={tmp_path / NEW}"),
+            *(MESHGATE, "fleet", place, f"--target-version={NEW}", f"--programs={tmp_path / NEW}"),
             *(f"--cache={tmp_path / 'cache'}", f"--json={tmp_path / 'fleet.json'}"),
         ],
         check=False,

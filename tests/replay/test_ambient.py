@@ -8,12 +8,14 @@ import msgspec
 import pytest
 
 from meshgate.snapshot.ambient import AmbientReading, ZtunnelReading
+from meshgate.snapshot.declared_pairs import PairAnswer, PairAnswers, PairWaypoint
 from meshgate.snapshot.gateway_api import ApiGateway, GatewaySpec
-from meshgate.snapshot.kubernetes import Annotations, Metadata, Pod
+from meshgate.snapshot.kubernetes import Annotations, Metadata, Pod, Service
 from meshgate.snapshot.model import Gap, Snapshot
 from tests.conftest import Gate, Run
 from tests.support import ambient_builders as build
-from tests.support.builders import istiod, snapshot, waiting
+from tests.support.builders import HTTP, expecting, istiod, snapshot, waiting
+from tests.support.mtls_builders import declared_pair, service
 from tests.support.webhook_builders import namespace
 
 Changes = dict[str, Any]
@@ -268,6 +270,85 @@ def test_a_ztunnel_that_does_not_report_is_unknown(agents: Callable[..., Run]) -
 
     assert run.code == 10, run.out
     assert [line.split()[1] for line in failures(run)] == ["AM004"]
+
+
+# --- declared pairs -----------------------------------------------------------------------------
+
+
+@pytest.fixture
+def pairs(gate: Gate, recorded: Record) -> Callable[..., Run]:
+    """Runs DP017 on a recorded answer to a pair for a Service in ambient mode."""
+
+    def run(expect: str, *answers: PairAnswer, **service: Any) -> Run:
+        web = build.app(labels={"app": "web"}, ports=(HTTP,))
+        changes = {
+            **build.HEALTHY,
+            "pods": (*build.PODS[:-2], build.waypoint(ip="10.0.0.8"), web),
+            "services": (web_service(**service),),
+            "pair_answers": PairAnswers(
+                answers=answers, waypoints=(PairWaypoint(name="shop/waypoint", admits=("shop",)),)
+            ),
+            **expecting(pairs=(declared_pair(expect=expect),)),
+        }
+        file = recorded(snapshot(**changes))
+        return gate("-m", "dataplane", f"--snapshot={file}", "--check=DP017")
+
+    return run
+
+
+def web_service(**labels: str) -> Service:
+    found = service()
+    return msgspec.structs.replace(
+        found,
+        metadata=msgspec.structs.replace(found.metadata, labels=labels),
+        spec=msgspec.structs.replace(found.spec, cluster_ips=("10.96.0.9",)),
+    )
+
+
+USING = {"istio.io/use-waypoint": "waypoint"}
+
+
+def tunneled(end: str, connect: int, status: int = 0, *, waypoint: bool = False) -> PairAnswer:
+    return PairAnswer(
+        request=declared_pair().key,
+        pod="shop/waypoint-1" if waypoint else "shop/web-1",
+        end=end,
+        status=status,
+        authority="10.96.0.9:80" if waypoint else "10.0.0.9:8080",
+        connect=connect,
+    )
+
+
+def test_declared_answers_of_ztunnel_and_of_a_waypoint_open_the_gate(
+    pairs: Callable[..., Run],
+) -> None:
+    assert pairs("200", tunneled("answered", 200, 200)).code == 0
+    assert pairs("denied", tunneled("denied", 401)).code == 0
+    assert pairs("200", tunneled("answered", 200, 200, waypoint=True), **USING).code == 0
+    assert pairs("denied", tunneled("denied", 200, 403, waypoint=True), **USING).code == 0
+
+
+def test_other_answers_of_ztunnel_and_of_a_waypoint_close_the_gate(
+    pairs: Callable[..., Run],
+) -> None:
+    at_ztunnel = pairs("200", tunneled("denied", 401))
+    assert at_ztunnel.code == 1, at_ztunnel.out
+    assert failures(at_ztunnel)[0].startswith(
+        "FAIL DP017 Pod shop/web-1: denies by an AuthorizationPolicy (CONNECT is answered 401)"
+    ), at_ztunnel.out
+
+    at_waypoint = pairs("denied", tunneled("answered", 200, 200, waypoint=True), **USING)
+    assert at_waypoint.code == 1, at_waypoint.out
+    assert failures(at_waypoint)[0].startswith(
+        "FAIL DP017 Pod shop/waypoint-1: answers 200 by the application to the request of"
+    ), at_waypoint.out
+
+
+def test_answers_that_took_no_waypoint_are_unknown(pairs: Callable[..., Run]) -> None:
+    run = pairs("200", tunneled("answered", 200, 200), **USING)
+
+    assert run.code == 10, run.out
+    assert failures(run)[0].startswith("UNKNOWN DP017 "), run.out
 
 
 def test_a_mesh_of_sidecars(gate: Gate, recorded: Record) -> None:

@@ -303,6 +303,21 @@ def pods_that_a_limit_range_refuses(recording: Recording) -> None:
     ]
 
 
+def a_suspended_job_that_pod_security_refuses(recording: Recording) -> None:
+    new_pod(recording, workload="Job payments/import")
+    enforced(recording, "baseline")
+
+
+def a_running_job_that_pod_security_refuses(recording: Recording) -> None:
+    new_pod(recording, workload="Job payments/import", replicas=0)
+    enforced(recording, "baseline")
+
+
+def a_job_that_waits_for_a_quota(recording: Recording) -> None:
+    pods_that_a_quota_refuses(recording)
+    recording["newPods"]["pods"][0]["workload"] = "Job payments/import"
+
+
 def pods_of_which_the_injector_says_nothing(recording: Recording) -> None:
     new_pod(recording, injected=False, containers=[], error="timed out")
 
@@ -568,6 +583,11 @@ FAILED = [
     (mesh_config_not_parsable, "CP017", "ConfigMap istio-system/istio: its field connectTimeout"),
     (mesh_config_not_in_use, "CP017", "ConfigMap istio-system/istio: istiod uses another value"),
     (pods_that_pod_security_refuses, "CP018", "Deployment payments/api: its new pods violate"),
+    (
+        a_suspended_job_that_pod_security_refuses,
+        "CP018",
+        "Job payments/import: its new pods violate",
+    ),
     (pods_that_the_injector_refuses, "CP018", "Deployment payments/api: the injector refuses"),
     (pods_that_a_quota_refuses, "CP018", "Deployment payments/api: ResourceQuota payments/all"),
     (pods_that_a_limit_range_refuses, "CP018", "Deployment payments/api: its new pods break"),
@@ -666,6 +686,8 @@ def test_an_external_ca_can_be_accepted(broken: Broken, gate: Gate) -> None:
         (a_provider_that_exists, "--settle=0"),
         (a_remote_cluster_that_is_read, "--settle=0"),
         (pods_that_are_accepted, "--settle=0"),
+        (a_running_job_that_pod_security_refuses, "--settle=0"),
+        (a_job_that_waits_for_a_quota, "--settle=0"),
         (injection_as_before, "--settle=0"),
         (injection_with_other_resources, "--settle=0"),
         (crds_of_istiods_release, "--settle=0"),
@@ -680,6 +702,8 @@ def test_an_external_ca_can_be_accepted(broken: Broken, gate: Gate) -> None:
         "provider",
         "remote cluster",
         "new pods",
+        "running Job",
+        "Job in a full quota",
         "injection",
         "resources",
         "CRDs",

@@ -13,6 +13,7 @@ from meshgate.pipeline.signing import Unverified, sign, verified
 from meshgate.report.attestation import Subject, of_fleet, of_run, results, verdict_digest
 from meshgate.report.fleet import FleetReport
 from meshgate.report.json import Report, read
+from meshgate.settings import flag
 from meshgate.verdict import Gate
 
 
@@ -42,7 +43,7 @@ def _statement(file: Path, snapshot: Path | None) -> dict[str, Any]:
             return of_fleet(msgspec.json.decode(file.read_bytes(), type=FleetReport))
         except msgspec.ValidationError as error:
             raise ValueError(
-                f"--snapshot is required for the verdict of one run ({error})"
+                f"{flag('run.snapshot')} is required for the verdict of one run ({error})"
             ) from error
     return of_run(read(file), Subject(snapshot.name, _sha256(snapshot)))
 
@@ -68,7 +69,7 @@ def verify_replay(file: Path, expected: Path, key: Path | None, words: list[str]
             before = read(expected)
             digest, checks = verdict_digest(before), [row.id for row in before.checks]
         try:
-            now = judge(file, f"--check={','.join(checks)}", *words)
+            now = judge(file, flag("run.only", ",".join(checks)), *words)
         except NoVerdict as error:
             raise ValueError(f"the replay ended early: {str(error)[-500:]}") from error
     found = verdict_digest(now)

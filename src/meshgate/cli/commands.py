@@ -1,6 +1,7 @@
 """The group of commands: it imports the module of a command only when that command runs.
 
-All modules together take three times as long to import as most commands need.
+All modules together take three times as long to import as most commands need.  The docstring of a
+command is its help; it names the option of a setting as `{topic.field}`.
 """
 
 from collections.abc import Iterator
@@ -67,8 +68,11 @@ class Commands(TyperGroup):
         if cmd_name not in self.commands:
             import_module(f"meshgate.cli.{_MODULE_OF[cmd_name]}")
             from meshgate.cli.options import app
+            from meshgate.settings import with_flags
 
             self.commands.update(typer.main.get_group(app).commands)
+            for command in self.commands.values():
+                command.help = with_flags(command.help or "")
         return self.commands[cmd_name]
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:

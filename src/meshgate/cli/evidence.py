@@ -13,7 +13,7 @@ from meshgate.collect.errors import ReadError
 from meshgate.collect.shadow.programs import Programs
 from meshgate.collect.snapshot_location import SnapshotLocation
 from meshgate.report.shadow import ShadowReport, shadow_lines, shadow_page
-from meshgate.settings import Settings
+from meshgate.settings import SHADOW_OPTIONS, Settings, flag
 from meshgate.snapshot.items import OFFLINE_BUNDLE, SHADOW
 from meshgate.snapshot.model import Expectations
 from meshgate.snapshot.shadow import Shadow
@@ -39,7 +39,10 @@ def capture(
     *,
     stage: Stage = None,
     for_shadow: Annotated[
-        bool, typer.Option("--for-shadow", help="also what `meshgate shadow --snapshot` needs")
+        bool,
+        typer.Option(
+            "--for-shadow", help=f"also what `meshgate shadow {flag('run.snapshot')}` needs"
+        ),
     ] = False,
     settings: Settings,
 ) -> None:
@@ -90,9 +93,7 @@ def shadow_upgrade(
     """
     programs = Programs.of(settings)
     if programs is None:
-        raise typer.BadParameter(
-            "--shadow-istiod, --shadow-envoy and --shadow-manifests are required"
-        )
+        raise typer.BadParameter(f"{SHADOW_OPTIONS} are required")
     with errors("verify"):
         if settings.run.snapshot:
             from meshgate.collect.shadow import simulation  # protobuf's messages: only where needed

@@ -21,7 +21,7 @@ from meshgate.pipeline.recordings import newest, open_place
 from meshgate.report.fleet import Evaluation, fleet_lines, fleet_report
 from meshgate.report.fleet_comment import comment
 from meshgate.report.fleet_page import fleet_page
-from meshgate.settings import Settings
+from meshgate.settings import Settings, flag
 from meshgate.snapshot.recording import Recording
 
 ISTIOD, ENVOY, MANIFESTS = "pilot-discovery", "envoy", "istiod.yaml"
@@ -65,7 +65,7 @@ def fleet(
         Path | None,
         typer.Option(
             help="folder with the target's pilot-discovery and envoy, and istiod.yaml if "
-            "--shadow-manifests is not given; otherwise they are read from the images"
+            f"{flag('simulation.manifests')} is not given; otherwise they are read from the images"
         ),
     ] = None,
     pilot_image: Annotated[
@@ -105,7 +105,9 @@ def fleet(
     """
     target = settings.criteria.target_version
     if not target:
-        raise typer.BadParameter("--target is required: the version that is upgraded to")
+        raise typer.BadParameter(
+            f"{flag('criteria.target_version')} is required: the version that is upgraded to"
+        )
     folder = cache or _cache()
     with errors("evaluate the fleet"):
         found = _newest(places, settings, only or [])
@@ -217,7 +219,7 @@ def _tasks(found: list[Placed], folder: Path, settings: Settings, cache: Path) -
             raise ReadError(
                 f"{manifests} does not exist: the target's istiod of {head.cluster}",
                 "render the target's chart, and pass the file, or a folder with a file for each "
-                "cluster, as --manifests",
+                f"cluster, as {flag('simulation.manifests')}",
             )
         simulation = {**vars(settings.simulation), "istiod": str(istiod), "envoy": str(envoy)}
         programs = Programs(

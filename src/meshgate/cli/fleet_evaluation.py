@@ -22,7 +22,8 @@ from meshgate.pipeline.recordings import open_place, read
 from meshgate.report.fleet import Evaluation, seen_changes
 from meshgate.semantics.sources import sources
 from meshgate.semantics.versions import Version
-from meshgate.settings import Settings
+from meshgate.settings import Settings, flag
+from meshgate.settings.sources import FILE_OPTION
 from meshgate.snapshot.items import OFFLINE_BUNDLE, SHADOW
 from meshgate.snapshot.model import Gap, Snapshot
 from meshgate.snapshot.recording import Recording
@@ -171,7 +172,7 @@ def evaluate(task: Task) -> Evaluation:
             save(judged, folder / "recording.json.gz")
             # the file with settings of this directory was read already
             (folder / "settings.toml").touch()
-            words.append(f"--settings={folder}/settings.toml")
+            words.append(f"{FILE_OPTION}={folder}/settings.toml")
             report = judge(folder / "recording.json.gz", *words)
     except NoVerdict as error:
         return Evaluation(cluster=task.head.cluster, recording=task.head, why=str(error)[-500:])
@@ -231,7 +232,7 @@ def _skipped(snapshot: Snapshot, task: Task) -> list[str]:
     recorded = Version.parse(snapshot.istioctl or "")
     target = Version.parse(task.settings.criteria.target_version or "")
     same = recorded and target and recorded[:2] == target[:2]
-    return [] if same else ["--skip=PC001"]
+    return [] if same else [flag("run.skip", "PC001")]
 
 
 def _store(file: Path, content: bytes) -> None:

@@ -11,6 +11,7 @@ from meshgate.catalogue import STAGES
 from meshgate.cli.commands import USAGE_ERROR
 from meshgate.cli.options import app, say, with_words
 from meshgate.cli.pytest_command import command, environment
+from meshgate.settings import flag
 
 
 @app.command()
@@ -25,8 +26,8 @@ def verify(
 ) -> None:
     """Verify the mesh: run the checks of the stages, write the reports, and exit as the gate.
 
-    Runs pytest with the built-in checks and those of --checks.  The exit code is 0 if the gate is
-    open, 1 if a check failed, 10 if a check could not be verified, and 4 for wrong usage.
+    Runs pytest with the built-in checks and those of {run.checks}.  The exit code is 0 if the
+    gate is open, 1 if a check failed, 10 if a check could not be verified, and 4 for wrong usage.
     """
     if unknown := [each for each in stage or () if each not in STAGES]:
         say(f"--stage: {unknown[0]!r} is not one of {', '.join(STAGES)}")
@@ -55,7 +56,7 @@ def demo(
         if broken
         else "a recording of a healthy mesh after an upgrade: the gate opens (exit 0)"
     )
-    _become([f"--snapshot={project.demo('broken' if broken else 'healthy')}", *words])
+    _become([flag("run.snapshot", project.demo("broken" if broken else "healthy")), *words])
 
 
 @app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
@@ -74,16 +75,17 @@ def replay(
     ] = None,
     key: Annotated[Path | None, typer.Option(help="public key of the attestation (PEM)")] = None,
 ) -> None:
-    """Run every check on a recording, as `verify --snapshot=FILE`; pytest's options are allowed.
+    """Run every check on a recording, as `verify {run.snapshot=FILE}`.
 
-    With --verify, exits with 0 if the same bytes give the same verdict, and with 1 if not.
+    pytest's options are allowed.  With --verify, exits with 0 if the same bytes give the same
+    verdict, and with 1 if not.
     """
     if expected:
         from meshgate.cli.attestations import verify_replay
 
         verify_replay(file, expected, key, context.args)
         return
-    _become([f"--snapshot={file.absolute()}", *context.args])
+    _become([flag("run.snapshot", file.absolute()), *context.args])
 
 
 def _become(words: list[str]) -> NoReturn:

@@ -9,7 +9,7 @@ import msgspec
 import typer
 
 from meshgate.cli.options import app, say, show, with_settings
-from meshgate.settings import Settings
+from meshgate.settings import Settings, flag
 
 # What the examples show, and the options replace.
 SHOWN_REPOSITORY = "https://git.example.com/meshgate.git"
@@ -41,7 +41,7 @@ def argocd(
     """
     target = settings.criteria.target_version
     if not target or target.count(".") != 2:  # X.Y.Z: a chart's version
-        raise typer.BadParameter("--target-version=X.Y.Z is required")
+        raise typer.BadParameter(f"{flag('criteria.target_version', 'X.Y.Z')} is required")
     place = (path or folder.as_posix()).strip("/")
     written = {
         folder / name: _adapted(text, target, repository, place, settings.access.cluster_name)

@@ -14,9 +14,17 @@ from meshgate.cli.commands import Commands
 from meshgate.collect.config_map_store import Damaged, Missing
 from meshgate.collect.errors import NoCluster, ReadError
 from meshgate.report.visible import visible
-from meshgate.settings import TOPICS, Settings, SettingsError, definitions, read_file, resolve
+from meshgate.settings import (
+    CLUSTER_OPTIONS,
+    Settings,
+    SettingsError,
+    named,
+    read_file,
+    resolve,
+    with_flags,
+)
 from meshgate.settings.definition import Setting
-from meshgate.settings.sources import FILE, Values
+from meshgate.settings.sources import FILE, FILE_OPTION, Values
 from meshgate.snapshot.store import UnusableSnapshot
 from meshgate.verdict import Gate
 
@@ -90,13 +98,13 @@ def with_words(*names: str) -> Callable[[Callable[..., None]], Callable[..., Non
     Args:
         names: the settings, each as `topic.field`; without any, all settings.
     """
-    chosen = [_find(name) for name in names or _all()]
+    chosen = [_find(name) for name in names or named()]
 
     def decorate(command: Callable[..., None]) -> Callable[..., None]:
         @wraps(command)
         def run(**values: Any) -> None:
             file = values.pop(_FILE)
-            words = [f"--settings={file}"] if file else []
+            words = [f"{FILE_OPTION}={file}"] if file else []
             for _, setting, value in _pop(values, chosen):
                 if setting.switch:
                     words.append(setting.flag)
@@ -123,10 +131,6 @@ def words_of(settings: Settings, names: Iterable[str]) -> list[str]:
             several = value if setting.repeated else [value]
             words += [f"{setting.flag}={each}" for each in several]
     return words
-
-
-def _all() -> list[str]:
-    return [f"{name}.{each.name}" for name, topic in TOPICS.items() for each in definitions(topic)]
 
 
 def _pop(
@@ -163,7 +167,7 @@ def _as_options(
         if each.name != argument
     ]
     options = [each for topic, setting in chosen for each in _parameters(topic, setting, parsed)]
-    found = typer.Option("--settings", metavar="FILE", help=f"file with settings ({FILE})")
+    found = typer.Option(FILE_OPTION, metavar="FILE", help=f"file with settings ({FILE})")
     file = inspect.Parameter(
         _FILE,
         inspect.Parameter.KEYWORD_ONLY,
@@ -183,8 +187,7 @@ def _read(file: str | None) -> Values | None:
 
 
 def _find(name: str) -> tuple[str, Setting]:
-    topic, _, field = name.partition(".")
-    return topic, {each.name: each for each in definitions(TOPICS[topic])}[field]
+    return name.partition(".")[0], named()[name]
 
 
 def _argument(topic: str, setting: Setting) -> str:
@@ -212,12 +215,14 @@ def _parameter(
         hidden: whether the help leaves it out.
     """
     if setting.switch:
-        found = typer.Option(*flags, help=setting.text, hidden=hidden, show_default=False)
+        found = typer.Option(
+            *flags, help=with_flags(setting.text), hidden=hidden, show_default=False
+        )
         annotation: Any = Annotated[bool | None, found]
     else:
         found = typer.Option(
             *flags,
-            help=setting.text,
+            help=with_flags(setting.text),
             metavar=setting.metavar or "|".join(setting.choices),
             parser=_parser(setting) if parsed else None,
             show_default=False,
@@ -260,7 +265,7 @@ def errors(what: str) -> Iterator[None]:
     try:
         yield
     except NoCluster as error:
-        say(f"no cluster to {what} ({error}): name one with --kubeconfig and --context")
+        say(f"no cluster to {what} ({error}): name one with {CLUSTER_OPTIONS}")
         raise typer.Exit(4) from error
     except ReadError as error:
         say(f"could not {what}: {error.why} (fix: {error.remedy})")

@@ -11,12 +11,15 @@ from meshgate.collect.snapshot_location import SnapshotLocation
 from meshgate.facts.evidence import Evidence
 from meshgate.semantics.declared_pairs import write_pairs
 from meshgate.semantics.pair_proposals import Proposals
+from meshgate.semantics.pair_targets import PairTargets, pair_waypoints
 from meshgate.settings import Settings
 from meshgate.snapshot.items import expand
 from meshgate.snapshot.model import Snapshot
 from meshgate.verdict import CouldNotVerify, Gate
 
-READS = frozenset(expand(("@mesh", "services", "authorization_policies")))
+READS = frozenset(
+    expand(("@mesh", "services", "authorization_policies", "api_gateways", "gateway_classes"))
+)
 
 
 @app.command()
@@ -26,7 +29,7 @@ def pairs(
     *,
     settings: Settings,
 ) -> None:
-    """Print declared pairs for --pairs, from the AuthorizationPolicies of the mesh.
+    """Print declared pairs for {probes.pairs}, from the AuthorizationPolicies of the mesh.
 
     Reads the cluster, or a baseline of `capture` (a file or configmap://NAMESPACE/NAME).  Review
     them: they say what the policies say now.
@@ -34,10 +37,7 @@ def pairs(
     with errors("propose pairs"):
         evidence = Evidence(_snapshot(place, settings))
     try:
-        own = evidence.own_mesh
-        found = Proposals(
-            own.own(evidence.pods), evidence.services, evidence.authorization_policies, own
-        ).pairs
+        found = _proposals(evidence).pairs
     except CouldNotVerify as error:
         say(f"could not propose pairs: {error} (fix: {error.remedy})")
         raise typer.Exit(int(Gate.COULD_NOT_VERIFY)) from error
@@ -45,6 +45,15 @@ def pairs(
         show(line)
     callers = sorted({each.caller for each in found})
     say(f"pairs: {len(found)}; callers (pairs.accounts of the chart): {', '.join(callers)}")
+
+
+def _proposals(evidence: Evidence) -> Proposals:
+    """Return the pairs of a mesh; raise CouldNotVerify if something was not read."""
+    own, services = evidence.own_mesh, evidence.services
+    namespaces, pods = evidence.namespaces, own.own(evidence.pods)
+    waypoints = pair_waypoints(evidence.api_gateways, evidence.gateway_classes, namespaces)
+    targets = PairTargets(pods, services, namespaces, waypoints)
+    return Proposals(pods, services, evidence.authorization_policies, own, targets)
 
 
 def _snapshot(place: str, settings: Settings) -> Snapshot:

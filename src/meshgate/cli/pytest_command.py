@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 from meshgate import project
 from meshgate.collect.temporary import temporary_folder
-from meshgate.settings.sources import FILE
+from meshgate.settings import flag
+from meshgate.settings.sources import FILE, FILE_OPTION
 
 if TYPE_CHECKING:
     from meshgate.report.json import Report
@@ -22,8 +23,8 @@ def command(words: list[str]) -> list[str]:
 
     The settings of `meshgate.toml` in the current directory apply, unless --settings is given.
     """
-    given = any(each.partition("=")[0] == "--settings" for each in words)
-    settings = [f"--settings={FILE}"] if Path(FILE).is_file() and not given else []
+    given = any(each.partition("=")[0] == FILE_OPTION for each in words)
+    settings = [f"{FILE_OPTION}={FILE}"] if Path(FILE).is_file() and not given else []
     # -P: a file in the current directory must not replace a module.  And the conftest.py of a
     # project that contains custom checks must not change the run.
     pytest = [sys.executable, "-P", "-m", "pytest", "--noconftest"]
@@ -53,10 +54,10 @@ def judge(snapshot: Path, *words: str) -> "Report":
 
     with temporary_folder() as folder:
         options = (
-            f"--snapshot={snapshot.absolute()}",
-            f"--json={folder}/verdict.json",
+            flag("run.snapshot", snapshot.absolute()),
+            flag("reports.json", folder / "verdict.json"),
             f"--junitxml={folder}/junit.xml",
-            f"--html={folder}/index.html",
+            flag("reports.html", folder / "index.html"),
         )
         done = subprocess.run(
             command([*options, *words]),

@@ -19,6 +19,7 @@ from meshgate.collect.rights import (
 )
 from meshgate.report import fleet
 from meshgate.report.json import schema
+from meshgate.settings import flag
 
 
 @app.command("list")
@@ -76,7 +77,8 @@ def rbac(
     token_of: Annotated[
         list[str] | None,
         typer.Option(
-            metavar="NAMESPACE/ACCOUNT", help="also to call as this ServiceAccount, for --pairs"
+            metavar="NAMESPACE/ACCOUNT",
+            help=f"also to call as this ServiceAccount, for {flag('probes.pairs')}",
         ),
     ] = None,
 ) -> None:

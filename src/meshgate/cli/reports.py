@@ -18,7 +18,7 @@ from meshgate.pipeline.commit_status import commit_status
 from meshgate.pipeline.index import index as index_all
 from meshgate.report.fleet import FleetReport
 from meshgate.report.index import histories
-from meshgate.settings import Settings
+from meshgate.settings import Settings, flag
 from meshgate.verdict import Gate
 
 if TYPE_CHECKING:
@@ -55,12 +55,12 @@ def last(
     ] = None,
     settings: Settings,
 ) -> None:
-    """Print the last verdict in each place that `--report-to` named.
+    """Print the last verdict in each place that `{reports.report_to}` named.
 
     Exits with 1 if a gate is closed, and with 10 if a place has no verdict, or none of the target
     version: a missing verdict never counts as open.  With --at-least it also exits with 1 before a
     soak period has ended: until then a gate has not been open for so long.  The first open verdict
-    of that period must still be stored (--keep-reports).
+    of that period must still be stored ({reports.keep_reports}).
     """
     target = settings.criteria.target_version or ""
     codes = []
@@ -125,7 +125,7 @@ def print_commit_status(
     """
     target = settings.criteria.target_version or ""
     if not target:
-        raise typer.BadParameter("--target-version=X.Y.Z is required")
+        raise typer.BadParameter(f"{flag('criteria.target_version', 'X.Y.Z')} is required")
     with errors("read the reports"):
         stored = [place for place in places if not Path(place).is_file()]
         api = cluster(settings) if stored else None

@@ -8,7 +8,7 @@ from meshgate.cli.options import CLUSTER, app, errors, say, with_settings
 from meshgate.collect.capture import cluster
 from meshgate.pipeline.restart import Stopped
 from meshgate.pipeline.restart import restart as restart_all
-from meshgate.settings import Settings
+from meshgate.settings import Settings, flag
 
 
 @app.command()
@@ -25,7 +25,7 @@ def restart(
     """
     target = settings.criteria.target_version
     if not target:
-        raise typer.BadParameter("--target-version is required")
+        raise typer.BadParameter(f"{flag('criteria.target_version')} is required")
     with errors("restart"):
         try:
             count = restart_all(cluster(settings), target, timeout=timeout, say=say)

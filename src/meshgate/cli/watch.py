@@ -82,7 +82,7 @@ def watch(
 
     They go through the gateways and, with --image, from pods in the mesh: one with the old proxy
     and one with the new.  PLACE gets how many were lost and what happened then, for the gates
-    (`pytest --watch=PLACE`).  Start it before istiod is upgraded.
+    (`pytest {run.watch=PLACE}`).  Start it before istiod is upgraded.
     """
     from meshgate.collect.watch import Asked
 

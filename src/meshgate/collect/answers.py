@@ -7,6 +7,7 @@ import msgspec
 import urllib3
 
 from meshgate.collect.errors import NotServed, ReadError
+from meshgate.settings import flag
 
 # 410: the position of a list expired
 _TRANSIENT = (410, 429, 500, 502, 503, 504)
@@ -43,7 +44,8 @@ def unreachable(url: str, error: Exception) -> ReadError:
     words = str(reason).split(": ", 1)[-1] if ">: " in str(reason) else str(reason)
     return ReadError(
         f"cannot reach the API server {address(url)}: {words}",
-        "check --kubeconfig, --context and the network between here and the API server",
+        f"check {flag('access.kubeconfig')}, {flag('access.context')} and the network between "
+        "here and the API server",
     )
 
 

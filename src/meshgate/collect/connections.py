@@ -12,7 +12,9 @@ from meshgate.probe import identities, mtls, signing
 from meshgate.probe import pair as probes
 from meshgate.probe.plan import Plaintext, Plan
 from meshgate.probe.tls import StorageError
-from meshgate.semantics.declared_pairs import full_name, targets
+from meshgate.semantics.declared_pairs import full_name
+from meshgate.semantics.hosts import authority
+from meshgate.semantics.pair_targets import PairTargets, pair_waypoints
 from meshgate.semantics.retry_after import matching_pod_labels
 from meshgate.semantics.sampling import sample
 from meshgate.semantics.webhooks import Backend
@@ -25,6 +27,7 @@ from meshgate.semantics.workloads import (
     is_first_shard,
     lasting,
 )
+from meshgate.settings import flag
 from meshgate.snapshot.declared_pairs import PairAnswers
 from meshgate.snapshot.items import Items
 from meshgate.snapshot.kubernetes import Pod
@@ -37,7 +40,8 @@ NO_WIRE = (
     "see it"
 )
 UNIDENTIFIED = (
-    "no token of audience istio-ca: run inside the cluster, or name one with --istiod-token-file"
+    "no token of audience istio-ca: run inside the cluster, or name one with "
+    f"{flag('access.istiod_token_file')}"
 )
 
 MOST_TEMPTED = 3  # pods beside the probe pair
@@ -112,7 +116,7 @@ def read_declared_pairs(context: Context, found: Items) -> PairAnswers:
     """Return how the declared requests are answered, each sent as its caller."""
     asked = context.expectations
     if not asked.pairs:
-        return PairAnswers(skipped_reason="no pair is declared (--pairs)")
+        return PairAnswers(skipped_reason=f"no pair is declared ({flag('probes.pairs')})")
     if not is_first_shard(asked.shard):
         return PairAnswers(skipped_reason=f"this is shard {asked.shard}: the first one sends them")
     if not context.transport.sees_the_wire:
@@ -134,24 +138,28 @@ def read_declared_pairs(context: Context, found: Items) -> PairAnswers:
             unsigned[caller] = f"{error.why} (fix: {error.remedy})" if error.remedy else error.why
         except signing.Refused as error:
             unsigned[caller] = str(error)
-    pods = mesh.own(found.pods)
+    waypoints = pair_waypoints(found.api_gateways, found.gateway_classes, found.namespaces)
+    targets = PairTargets(mesh.own(found.pods), found.services, found.namespaces, waypoints)
     planned = [
-        pairs.Planned(pair, port, full_name(pair, mesh.cluster_domain))
+        pairs.Planned(pair, each, full_name(pair, mesh.cluster_domain))
         for pair in asked.pairs
-        for port in targets(pair, pods, found.services, asked.sample).ports
+        for each in targets.of(pair, asked.sample).targets
     ]
     try:
         answers = pairs.send(planned, signed, context.settings.probes.probe_rate)
     except StorageError as error:
         return PairAnswers(skipped_reason=str(error))
-    return PairAnswers(unsigned=unsigned, answers=answers)
+    return PairAnswers(unsigned=unsigned, answers=answers, waypoints=waypoints)
 
 
 def read_pair(context: Context, found: Items) -> Pair:
     """Return what two new pods see of the mesh from inside."""
     plan, asked = Plan.of(context.settings.probes), context.expectations
     if not plan.image:
-        return Pair(skipped_reason="the probe pair was not requested (--probe-pair=IMAGE)")
+        return Pair(
+            skipped_reason="the probe pair was not requested "
+            f"({flag('probes.probe_pair', 'IMAGE')})"
+        )
     if not is_first_shard(asked.shard):
         return Pair(
             skipped_reason=f"this is shard {asked.shard}: the first one makes the probe pair"
@@ -161,7 +169,7 @@ def read_pair(context: Context, found: Items) -> Pair:
         raise ReadError(
             f"there is no namespace {plan.namespace} for the probe pair",
             "create it, labeled as the others of the mesh are (the chart does), or name another "
-            "with --probe-namespace",
+            f"with {flag('probes.probe_namespace')}",
         )
     others = [
         each
@@ -188,8 +196,7 @@ def read_pair(context: Context, found: Items) -> Pair:
 def plaintext(port: Port) -> Plaintext:
     """Return a port as a pod outside the mesh connects to it."""
     scheme, address = "http" if port.http else "tcp", port.pod.status.pod_ip
-    host = f"[{address}]" if ":" in address else address
-    return Plaintext(port.key, f"{scheme}://{host}:{port.number}")
+    return Plaintext(port.key, f"{scheme}://{authority(address, port.number)}")
 
 
 def _root(context: Context, found: Items, credential: signing.Credential) -> str:

@@ -1,5 +1,7 @@
 """What can go wrong while reading, in words; apart, so that a replay loads no client library."""
 
+from meshgate.settings import flag
+
 
 class NoCluster(Exception):
     """No cluster is configured; nothing was tried yet."""
@@ -22,5 +24,5 @@ class NotServed(ReadError):
 # why and remedy of whatever the end of the run cut off
 OUT_OF_TIME = (
     "the run's deadline passed before this was read",
-    "raise --deadline, or run fewer stages at once",
+    f"raise {flag('run.deadline')}, or run fewer stages at once",
 )

@@ -6,8 +6,10 @@ from datetime import UTC, datetime
 from meshgate.collect.connections import caller
 from meshgate.collect.readers import Context, own
 from meshgate.probe import hbone
+from meshgate.probe.hbone_client import PORT
 from meshgate.probe.tls import StorageError
 from meshgate.semantics import workloads
+from meshgate.semantics.hosts import authority
 from meshgate.semantics.waypoints import Behind, http_behind, waypoints
 from meshgate.snapshot.hbone import TunnelProbes
 from meshgate.snapshot.items import Items
@@ -24,7 +26,7 @@ def read_ambient_probes(context: Context, found: Items) -> TunnelProbes:
         hbone.Target(
             pod=_key(each.pod),
             address=each.pod.status.pod_ip,
-            authority=_authority(each.pod.status.pod_ip, each.number or CLOSED),
+            authority=authority(each.pod.status.pod_ip, each.number or CLOSED),
             port=each.number,
             host=each.pod.status.pod_ip if each.http else "",
         )
@@ -55,12 +57,12 @@ def read_waypoint_probes(context: Context, found: Items) -> TunnelProbes:
 
 def _targets(pod: Pod, behind: list[Behind]) -> list[hbone.Target]:
     """Return what is requested through one pod of a waypoint, or only its handshake."""
-    own_address = Behind(pod.status.pod_ip, hbone.PORT, "")
+    own_address = Behind(pod.status.pod_ip, PORT, "")
     return [
         hbone.Target(
             pod=_key(pod),
             address=pod.status.pod_ip,
-            authority=_authority(each.address, each.port),
+            authority=authority(each.address, each.port),
             port=each.port,
             host=each.host,
             service=each.service,
@@ -92,7 +94,3 @@ def _by_name(found: Items) -> dict[str, Namespace]:
 
 def _key(pod: Pod) -> str:
     return f"{pod.metadata.namespace}/{pod.metadata.name}"
-
-
-def _authority(address: str, port: int) -> str:
-    return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"

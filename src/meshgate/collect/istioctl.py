@@ -21,6 +21,7 @@ from meshgate.collect.facade import Facade
 from meshgate.collect.kubernetes import Cluster
 from meshgate.collect.shadow.processes import NO_PROGRAM, guarded
 from meshgate.collect.temporary import temporary_folder
+from meshgate.settings import flag
 from meshgate.snapshot.base import Base
 from meshgate.snapshot.istioctl import Analysis, AnalysisMessage
 
@@ -112,7 +113,7 @@ def _program(istioctl: str, use: str) -> str:
     if program is None:
         raise ReadError(
             f"there is no {istioctl} to run {use} with",
-            "install istioctl of the target version, or name it with --istioctl",
+            f"install istioctl of the target version, or name it with {flag('access.istioctl')}",
         )
     return program
 
@@ -155,7 +156,9 @@ def _run(
             start_new_session=True,
         )
     except OSError as error:
-        raise ReadError(f"cannot run {command[0]}: {error}", "check --istioctl") from error
+        raise ReadError(
+            f"cannot run {command[0]}: {error}", f"check {flag('access.istioctl')}"
+        ) from error
     with process:
         try:
             output, errors = _wait(process, name, timeout, missing)
@@ -164,7 +167,7 @@ def _run(
                 os.killpg(process.pid, signal.SIGKILL)  # a wrapper's children too
     if process.returncode == NO_PROGRAM:
         reason = errors.decode(errors="replace").strip()
-        raise ReadError(f"cannot run {command[0]}: {reason}", "check --istioctl")
+        raise ReadError(f"cannot run {command[0]}: {reason}", f"check {flag('access.istioctl')}")
     # it may well end, and say that all is well, without what it was not given
     missing(name)
     if process.returncode != 0 and not (process.returncode in fails and output.strip()):
@@ -205,5 +208,6 @@ def _wait(
             if time.monotonic() > end:
                 raise ReadError(
                     f"{name} did not finish within {timeout:g} s",
-                    "give it more time with --analyze-timeout, or run it by hand to see why",
+                    f"give it more time with {flag('access.analyze_timeout')}, or run it by hand "
+                    "to see why",
                 ) from error

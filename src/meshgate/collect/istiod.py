@@ -22,6 +22,7 @@ from meshgate.deadline import bounded, concurrently
 from meshgate.probe.resolver import connect
 from meshgate.semantics.topology import Entrypoint
 from meshgate.semantics.webhooks import Backend
+from meshgate.settings import flag
 from meshgate.snapshot.ambient import AmbientReading
 from meshgate.snapshot.istiod import IstiodMetrics, IstiodReading, ProxySync
 from meshgate.snapshot.kubernetes import Pod
@@ -135,12 +136,13 @@ def _first(candidates: tuple[Path, ...]) -> str:
             continue
         except (OSError, ValueError) as error:
             raise ReadError(
-                f"cannot read the token for istiod: {error}", "check --istiod-token-file"
+                f"cannot read the token for istiod: {error}",
+                f"check {flag('access.istiod_token_file')}",
             ) from error
     raise ReadError(
         f"no token for istiod: {' and '.join(map(str, candidates))} do not exist",
         "mount a projected ServiceAccount token of audience istio-ca, or name one with "
-        "--istiod-token-file",
+        f"{flag('access.istiod_token_file')}",
     )
 
 
@@ -169,7 +171,7 @@ class _DirectSession:
         try:
             # the time-out of httpx is for each read: slow drips would never end
             return bounded(ask, self._timeout, path)
-        except TimeoutError as error:
+        except (TimeoutError, httpx.TimeoutException) as error:
             raise _endless(path, self._timeout) from error
         except httpx.HTTPError as error:
             raise _silent(error) from error

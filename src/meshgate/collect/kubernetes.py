@@ -24,6 +24,7 @@ from meshgate.collect.lists import Listing, not_kubernetes, read_list, undecodab
 from meshgate.collect.memory_files import keep_in_memory
 from meshgate.collect.port_forward import Forwarded, tunnel
 from meshgate.deadline import Deadline, bounded
+from meshgate.settings import flag
 from meshgate.snapshot.base import Base
 from meshgate.snapshot.sources import Kind
 
@@ -272,7 +273,7 @@ class Cluster:
             raise ReadError(
                 f"timed out: the API server {address(self.host)} did not finish its answer to "
                 f"{method} {path} within {limit:.3g} s and {LARGEST // 1024**2} MiB",
-                "raise --request-timeout, or check the network to the API server",
+                f"raise {flag('access.request_timeout')}, or check the network to the API server",
                 transient=True,
             ) from error
 

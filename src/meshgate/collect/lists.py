@@ -11,6 +11,7 @@ import msgspec
 
 from meshgate.collect import decode
 from meshgate.collect.errors import NotServed, ReadError
+from meshgate.settings import flag
 from meshgate.snapshot.base import Base
 from meshgate.snapshot.model import Undecodable
 from meshgate.snapshot.sources import Kind
@@ -168,6 +169,7 @@ def not_kubernetes(request: str, error: Exception) -> ReadError:
     """Return the error for an answer that is not one of an API server."""
     return ReadError(
         f"cannot decode the answer to {request}: {error}",
-        "check that --kubeconfig leads to a Kubernetes API server; if it does, report this with "
+        f"check that {flag('access.kubeconfig')} leads to a Kubernetes API server; if it does, "
+        "report this with "
         "its version",
     )

@@ -13,14 +13,15 @@ import msgspec
 
 from meshgate.collect.errors import ReadError
 from meshgate.collect.placement import placement
+from meshgate.collect.pod_templates import Body, NextPod, next_pods
 from meshgate.collect.readers import Context
 from meshgate.probe.admission import Injection, inject_each
 from meshgate.semantics.json_patch import patched
 from meshgate.semantics.meshes import own_mesh
 from meshgate.semantics.webhooks import IGNORED, Backend, Hook, Webhooks
-from meshgate.semantics.workloads import PROXY, is_active, owner, proxy
+from meshgate.semantics.workloads import PROXY
+from meshgate.settings import flag
 from meshgate.snapshot.items import Items
-from meshgate.snapshot.kubernetes import Pod
 from meshgate.snapshot.new_pods import (
     NewContainer,
     NewPod,
@@ -28,24 +29,6 @@ from meshgate.snapshot.new_pods import (
     SecurityContext,
     Toleration,
 )
-from meshgate.snapshot.sources import Kind
-
-Body = dict[str, Any]
-
-WORKLOADS = {
-    "Deployment": Kind("deployments", "apps", "v1", "deployments", Body),
-    "StatefulSet": Kind("statefulsets", "apps", "v1", "statefulsets", Body),
-    "DaemonSet": Kind("daemonsets", "apps", "v1", "daemonsets", Body),
-    "CronJob": Kind("cronjobs", "batch", "v1", "cronjobs", Body, optional=True),
-}
-
-# The kinds of owners whose pods have no template to look for: Jobs end, and nothing creates a bare
-# pod or a static one again.
-WITHOUT_RESTART = ("", "Job", "Node")
-
-_PODS = Kind("pods", "", "v1", "pods", Body)
-# What the API server sets in a pod's spec when it creates or schedules it.
-_SET_LATER = ("nodeName", "ephemeralContainers")
 
 # pods that one connection to an injector is used for
 AT_ONCE = 50
@@ -54,11 +37,9 @@ _PROBES = ("livenessProbe", "readinessProbe", "startupProbe")
 
 
 class _Candidate(NamedTuple):
-    """A workload whose pods an injector is called for, and the pod that it would create."""
+    """The next pod of a workload, and the injector that is called for it."""
 
-    workload: str
-    spec: Body
-    pod: Body
+    next: NextPod
     hook: Hook
     backend: Backend | None
 
@@ -78,17 +59,17 @@ def read(context: Context, found: Items) -> NewPods:
     namespaces = {each.metadata.name: each for each in found.namespaces}
     seen: set[str] = set()
     batches: defaultdict[tuple[str, str], list[_Candidate]] = defaultdict(list)
-    for name, spec, pod in (*_of_templates(context), *_of_other_controllers(context, found)):
-        seen.add(name)
-        namespace = namespaces.get(pod["metadata"]["namespace"])
+    for each in next_pods(context.cluster, found.pods):
+        seen.add(each.workload)
+        namespace = namespaces.get(each.pod["metadata"]["namespace"])
         if namespace is None or namespace.metadata.name in IGNORED:
             continue
-        hooks = webhooks.selecting(namespace, pod["metadata"].get("labels") or {})
+        hooks = webhooks.selecting(namespace, each.pod["metadata"].get("labels") or {})
         if len(hooks) != 1:
             continue  # CP008 reports pods that several webhooks inject
         backends = webhooks.backends(hooks[0])
         backend = backends[len(batches) % len(backends)] if backends else None
-        candidate = _Candidate(name, spec, pod, hooks[0], backend)
+        candidate = _Candidate(each, hooks[0], backend)
         batches[hooks[0].subject, backend.pod if backend else ""].append(candidate)
     rows = [part for batch in batches.values() for part in _parts(batch)]
     dry_run = context.settings.probes.dry_run_pods
@@ -117,69 +98,17 @@ def _inject(context: Context, part: list[_Candidate]) -> list[Injection]:
     first = part[0]
     if first.backend is None:
         return [Injection(error="its Service has no ready endpoint")] * len(part)
-    pods = [each.pod for each in part]
+    pods = [each.next.pod for each in part]
     return inject_each(first.hook, first.backend, pods, context.transport.dial)
 
 
-def _of_templates(context: Context) -> Iterator[tuple[str, Body, Body]]:
-    """Yield each workload's name, its spec, and the pod of its template."""
-    for kind, listed in WORKLOADS.items():
-        for each in context.cluster.objects(listed):
-            pod = _pod_of(each)
-            name = f"{kind} {pod['metadata']['namespace']}/{each['metadata']['name']}"
-            yield name, each.get("spec") or {}, pod
-
-
-def _of_other_controllers(context: Context, found: Items) -> Iterator[tuple[str, Body, Body]]:
-    """Yield the same for workloads that cannot be read (Argo Rollouts), from one of their pods.
-
-    The injector first removes from a pod what it added before, and so returns the next pod.
-    """
-    pods: defaultdict[str, list[Pod]] = defaultdict(list)
-    for each in found.pods:
-        name = owner(each)
-        if name.partition(" ")[0] not in (*WORKLOADS, *WITHOUT_RESTART) and (
-            is_active(each) and proxy(each) and each.metadata.annotations.injection_status
-        ):
-            pods[name].append(each)
-    for name, some in sorted(pods.items()):
-        metadata = some[0].metadata
-        only = f"metadata.namespace={metadata.namespace},metadata.name={metadata.name}"
-        for each in context.cluster.objects(msgspec.structs.replace(_PODS, only=only)):
-            spec = {field: each["spec"][field] for field in each["spec"].keys() - {*_SET_LATER}}
-            template = {"metadata": each["metadata"], "spec": spec}
-            made = _pod_of({"metadata": each["metadata"], "spec": {"template": template}})
-            yield name, {"replicas": len(some)}, made
-
-
-def _pod_of(workload: Body) -> Body:
-    """Return the pod that a workload's controller would send to the API server."""
-    metadata, spec = workload["metadata"], workload.get("spec") or {}
-    if "jobTemplate" in spec:
-        spec = spec["jobTemplate"].get("spec") or {}
-    template = spec.get("template") or {}
-    own = template.get("metadata") or {}
-    return {
-        "apiVersion": "v1",
-        "kind": "Pod",
-        "metadata": {
-            "generateName": f"{metadata['name']}-",
-            "namespace": metadata["namespace"],
-            "labels": dict(own.get("labels") or {}),
-            "annotations": dict(own.get("annotations") or {}),
-        },
-        "spec": template.get("spec") or {"containers": []},
-    }
-
-
 def _new_pod(context: Context, candidate: _Candidate, injection: Injection) -> NewPod:
-    kind = candidate.workload.partition(" ")[0]
-    replicas, surge, unavailable = _rollout(kind, candidate.spec)
+    own = candidate.next
     base = NewPod(
-        workload=candidate.workload,
-        replicas=replicas,
-        surge=surge,
-        unavailable=unavailable,
+        workload=own.workload,
+        replicas=own.replicas,
+        surge=own.surge,
+        unavailable=own.unavailable,
         webhook=candidate.hook.subject,
         refused=injection.refused,
         error=injection.error,
@@ -187,22 +116,22 @@ def _new_pod(context: Context, candidate: _Candidate, injection: Injection) -> N
     if base.refused or base.error:
         return base
     try:
-        pod = patched(candidate.pod, injection.patch)
-        own = {name for name, _ in _containers(candidate.pod["spec"])}
-        described = described_pod(pod, own - _injected_before(candidate.pod))
+        pod = patched(own.pod, injection.patch)
+        names = {name for name, _ in _containers(own.pod["spec"])}
+        described = described_pod(pod, names - _injected_before(own.pod))
     except (ValueError, TypeError, AttributeError, KeyError) as error:
         return msgspec.structs.replace(base, error=f"its patch does not fit the pod: {error}")
     injected = any(each.name == PROXY for each in described.containers)
     asked = injected and context.settings.probes.dry_run_pods
     return msgspec.structs.replace(
         described,
-        workload=candidate.workload,
-        replicas=replicas,
-        surge=surge,
-        unavailable=unavailable,
+        workload=own.workload,
+        replicas=own.replicas,
+        surge=own.surge,
+        unavailable=own.unavailable,
         webhook=candidate.hook.subject,
         injected=injected,
-        admission=_dry_run(context, candidate.pod) if asked else "",
+        admission=_dry_run(context, own.pod) if asked else "",
     )
 
 
@@ -225,7 +154,7 @@ def _dry_run(context: Context, pod: Body) -> str:
     if answer.status in (401, 403) and 'cannot create resource "pods"' in words:
         raise ReadError(
             f"no right to create pods in {namespace} as a dry run",
-            "grant `create pods`, or omit --dry-run-pods",
+            f"grant `create pods`, or omit {flag('probes.dry_run_pods')}",
         )
     return words or f"answered {answer.status}"
 
@@ -258,7 +187,7 @@ def described_pod(pod: Body, own: set[str]) -> NewPod:
             ],
             tuple[Toleration, ...],
         ),
-        **placement(spec),
+        **placement(spec, pod["metadata"].get("labels") or {}),
         containers=tuple(
             _container(name, each, own, init=init)
             for init, field in ((True, "initContainers"), (False, "containers"))
@@ -334,31 +263,3 @@ def _security(value: Any) -> SecurityContext | None:
 
 def _quantities(value: Any) -> dict[str, str]:
     return {str(name): str(each) for name, each in (value or {}).items()}
-
-
-def _rollout(kind: str, spec: Body) -> tuple[int, int, int]:
-    """Return replicas, surge and how many pods may be missing during a rollout."""
-    replicas = spec.get("replicas")
-    count = 1 if replicas is None else int(replicas)
-    if kind == "Deployment":
-        strategy = spec.get("strategy") or {}
-        if strategy.get("type") == "Recreate":
-            return count, 0, count
-        rolling = strategy.get("rollingUpdate") or {}
-        surge = _share(rolling.get("maxSurge", "25%"), count, up=True)
-        unavailable = _share(rolling.get("maxUnavailable", "25%"), count, up=False)
-        return count, surge, unavailable if surge or unavailable else 1
-    if kind == "StatefulSet":
-        return count, 0, 1
-    if kind not in WORKLOADS:
-        return count, 0, count  # how its controller replaces pods is not known
-    # a DaemonSet replaces one pod of a node; a CronJob's next pod is additional
-    return (0, 0, 1) if kind == "DaemonSet" else (1, 0, 0)
-
-
-def _share(value: Any, count: int, *, up: bool) -> int:
-    text = str(value)
-    if not text.endswith("%"):
-        return int(text)
-    share = int(text[:-1]) * count
-    return -(-share // 100) if up else share // 100

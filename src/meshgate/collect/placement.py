@@ -1,10 +1,10 @@
-"""What keeps a new pod from nodes: its affinity, and the constraints that are not evaluated."""
+"""What keeps a new pod from nodes: affinity, spread, and constraints that are not evaluated."""
 
 from typing import Any
 
 import msgspec
 
-from meshgate.snapshot.new_pods import Apart, NodeTerm
+from meshgate.snapshot.new_pods import Apart, NodeTerm, Spread
 
 Body = dict[str, Any]
 
@@ -12,15 +12,19 @@ _REQUIRED = "requiredDuringSchedulingIgnoredDuringExecution"
 _COUNTED = {"cpu", "memory", "ephemeral-storage"}
 
 
-def placement(spec: Body) -> Body:
-    """Return what keeps a pod from nodes, beside taints, labels and room."""
+def placement(spec: Body, labels: Body) -> Body:
+    """Return what keeps a pod with these labels from nodes, beside taints and room."""
     affinity = spec.get("affinity") or {}
     node = (affinity.get("nodeAffinity") or {}).get(_REQUIRED) or {}
     apart = (affinity.get("podAntiAffinity") or {}).get(_REQUIRED) or ()
     plain = [
         each for each in apart if each.keys() <= {"topologyKey", "labelSelector", "namespaces"}
     ]
-    spread = spec.get("topologySpreadConstraints") or ()
+    spread = [
+        {name: value for name, value in each.items() if value is not None}
+        for each in spec.get("topologySpreadConstraints") or ()
+        if each.get("whenUnsatisfiable", "DoNotSchedule") == "DoNotSchedule"
+    ]
     resources = {
         name
         for each in spec.get("containers") or ()
@@ -29,9 +33,6 @@ def placement(spec: Body) -> Body:
     others = {
         "podAffinity": (affinity.get("podAffinity") or {}).get(_REQUIRED),
         "podAntiAffinity": len(plain) < len(apart),
-        "topologySpreadConstraints": any(
-            each.get("whenUnsatisfiable", "DoNotSchedule") == "DoNotSchedule" for each in spread
-        ),
         "persistentVolumeClaim": any(
             "persistentVolumeClaim" in each for each in spec.get("volumes") or ()
         ),
@@ -42,5 +43,7 @@ def placement(spec: Body) -> Body:
             node.get("nodeSelectorTerms") or (), tuple[NodeTerm, ...], strict=False
         ),
         "apart": msgspec.convert(plain, tuple[Apart, ...]),
+        "spread": msgspec.convert(spread, tuple[Spread, ...]),
+        "labels": {str(name): str(value) for name, value in labels.items()} if spread else {},
         "constraints": tuple(name for name, found in others.items() if found),
     }

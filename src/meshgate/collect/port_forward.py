@@ -9,6 +9,7 @@ from kubernetes.stream.ws_client import PortForward
 
 from meshgate.collect.errors import ReadError
 from meshgate.deadline import bounded
+from meshgate.settings import flag
 
 
 def tunnel(
@@ -49,7 +50,8 @@ def tunnel(
             raise ReadError(
                 f"no right to port-forward to pod {namespace}/{pod}: {error.reason}",
                 f"grant `get pods/portforward` (and `create`) in {namespace}, or run inside "
-                "the cluster with a token of audience istio-ca (--istiod-access=direct)",
+                "the cluster with a token of audience istio-ca "
+                f"({flag('access.istiod_access', 'direct')})",
             ) from error
         raise ReadError(
             f"cannot port-forward to pod {namespace}/{pod}: {error.reason}",

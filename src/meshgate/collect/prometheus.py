@@ -20,6 +20,7 @@ from meshgate.semantics.traffic_counters import (
     REQUESTS,
     SIDECAR,
 )
+from meshgate.settings import flag
 from meshgate.snapshot.base import Base
 from meshgate.snapshot.traffic_metrics import Alert, TrafficMetrics, Window, WorkloadTraffic
 
@@ -199,7 +200,7 @@ class Prometheus:
     def _failed(self, why: str, *, transient: bool = False) -> ReadError:
         return ReadError(
             f"cannot query Prometheus {self._url}: {why}",
-            "check --prometheus, and that the verifier may connect to it",
+            f"check {flag('traffic.prometheus')}, and that the verifier may connect to it",
             transient=transient,
         )
 

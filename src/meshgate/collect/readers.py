@@ -31,6 +31,7 @@ from meshgate.semantics.capacity import accepts_pods
 from meshgate.semantics.meshes import OwnMesh, own_mesh
 from meshgate.semantics.topology import GatewayTopology, RoutingConfig
 from meshgate.semantics.webhooks import Webhooks
+from meshgate.settings import SHADOW_OPTIONS, flag
 from meshgate.snapshot.image_pulls import ImagePulls
 from meshgate.snapshot.ingress import Ingress
 from meshgate.snapshot.istioctl import Analysis
@@ -46,9 +47,7 @@ from meshgate.snapshot.traffic_metrics import TrafficMetrics
 from meshgate.snapshot.upgrade import Settings, Workload
 from meshgate.snapshot.wire import Admission
 
-NO_PROGRAMS = (
-    "the target's programs are not given (--shadow-istiod, --shadow-envoy, --shadow-manifests)"
-)
+NO_PROGRAMS = f"the target's programs are not given ({SHADOW_OPTIONS})"
 
 
 class Context(msgspec.Struct, frozen=True, kw_only=True):
@@ -156,14 +155,16 @@ def read_traffic_metrics(context: Context, found: Items) -> TrafficMetrics:
     if asked.proxies:
         window = proxy_metrics.read(context.transport, pods, asked.proxies, timeout, deadline)
         return TrafficMetrics(now=window)
-    return TrafficMetrics(skipped_reason="neither --prometheus nor --proxy-metrics was named")
+    return TrafficMetrics(
+        skipped_reason=f"neither {flag('traffic.prometheus')} nor {flag('traffic.proxies')} is set"
+    )
 
 
 def read_image_pulls(context: Context, found: Items) -> ImagePulls:
     """Return whether each node that accepts pods can pull the named images."""
     asked = context.settings.probes
     if not asked.probe_image:
-        return ImagePulls(skipped_reason="no image was named (--probe-image)")
+        return ImagePulls(skipped_reason=f"no image was named ({flag('probes.probe_image')})")
     nodes = [each.metadata.name for each in found.nodes if accepts_pods(each)]
     return ImagePulls(
         pulls=image_pulls.pull(

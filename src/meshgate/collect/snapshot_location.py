@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 from meshgate.collect.config_map_store import ConfigMapStore, Damaged, Missing
 from meshgate.collect.errors import ReadError
+from meshgate.settings import CLUSTER_OPTIONS
 from meshgate.snapshot.model import Snapshot
 from meshgate.snapshot.store import UnusableSnapshot, load, pack, save, unpack
 
@@ -56,6 +57,7 @@ class SnapshotLocation:
     def _store(self, cluster: "Cluster | None") -> ConfigMapStore:
         if cluster is None:
             raise ReadError(
-                f"{self.address} needs a cluster", "name one with --kubeconfig and --context"
+                f"{self.address} needs a cluster",
+                f"name one with {CLUSTER_OPTIONS}",
             )
         return ConfigMapStore(cluster, self._namespace)

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from meshgate.facts.evidence import Evidence
+from meshgate.settings import flag
 from meshgate.snapshot.hbone import NO_ANSWER, Tunnel, TunnelProbe, TunnelProbes
 from meshgate.snapshot.kubernetes import Pod
 from meshgate.snapshot.model import EXTERNAL_CA
@@ -24,7 +25,7 @@ def need_signed(probes: TunnelProbes, evidence: Evidence) -> TunnelProbes:
             f"istiod signed no certificate for the verifier ({probes.unsigned}), and HBONE admits "
             "only clients with one",
             "pass a ServiceAccount token of audience istio-ca, or "
-            f"--accept-unverified={EXTERNAL_CA} if another CA signs for this mesh",
+            f"{flag('criteria.accept_unverified', EXTERNAL_CA)} if another CA signs for this mesh",
             transient=True,
         )
     return probes

@@ -4,6 +4,7 @@ from functools import cached_property
 
 from meshgate.facts.ambient.membership import AmbientMesh
 from meshgate.facts.evidence import Evidence
+from meshgate.settings import flag
 from meshgate.snapshot.model import AMBIENT, EXTERNAL_CA
 from meshgate.verdict import CouldNotVerify, Finding, NotApplicable
 
@@ -37,10 +38,12 @@ class Unverified:
         Returns:
             NotApplicable if ambient mode is accepted unverified, else CouldNotVerify.
         """
-        option = f"--accept-unverified={AMBIENT}"
+        option = flag("criteria.accept_unverified", AMBIENT)
         if self.accepts_ambient:
             return NotApplicable(f"{why} (accepted with {option})")
-        strict = " without --require-mtls=strict" if self.accepts(AMBIENT) else ""
+        strict = (
+            f" without {flag('criteria.require_mtls', 'strict')}" if self.accepts(AMBIENT) else ""
+        )
         return CouldNotVerify(why, f"{remedy}, or accept it with {option}{strict}")
 
     @property
@@ -52,7 +55,7 @@ class Unverified:
                 Finding(
                     "the mesh",
                     "no port was probed with a mesh certificate: istiod signs none (accepted with "
-                    f"--accept-unverified={EXTERNAL_CA})",
+                    f"{flag('criteria.accept_unverified', EXTERNAL_CA)})",
                     remedy="Verify that workloads accept each other's certificates by other means.",
                     problem="no-mesh-certificate",
                 )
@@ -65,6 +68,6 @@ class Unverified:
         if self.accepts(AMBIENT) and self._ambient.is_used:
             return (
                 f"what is not verified of ambient mode is accepted "
-                f"(--accept-unverified={AMBIENT}): {self._ambient.words}"
+                f"({flag('criteria.accept_unverified', AMBIENT)}): {self._ambient.words}"
             )
         return ""

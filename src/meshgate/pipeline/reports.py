@@ -13,6 +13,7 @@ from meshgate.collect.config_map_store import ConfigMapStore, Missing
 from meshgate.collect.errors import ReadError
 from meshgate.collect.snapshot_location import SCHEME, config_map
 from meshgate.collect.storage import Storage
+from meshgate.settings import CLUSTER_OPTIONS
 
 if TYPE_CHECKING:
     from meshgate.collect.kubernetes import Cluster
@@ -100,7 +101,10 @@ def fetch(place: str, run: str, folder: Path, cluster: "Cluster | None") -> None
 def _open(place: str, cluster: "Cluster | None") -> tuple[ConfigMapStore, str]:
     namespace, name = config_map(place)
     if cluster is None:
-        raise ReadError(f"{place} needs a cluster", "name one with --kubeconfig and --context")
+        raise ReadError(
+            f"{place} needs a cluster",
+            f"name one with {CLUSTER_OPTIONS}",
+        )
     return ConfigMapStore(cluster, namespace), name
 
 

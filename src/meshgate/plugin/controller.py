@@ -24,7 +24,7 @@ from meshgate.plugin.terminal import Terminal
 from meshgate.plugin.worker import Worker, check_of
 from meshgate.report.causes import NOT_RUN
 from meshgate.report.visible import one_line
-from meshgate.settings import Settings
+from meshgate.settings import CLUSTER_OPTIONS, Settings, flag
 from meshgate.snapshot.model import Snapshot
 from meshgate.snapshot.store import UnusableSnapshot, save
 from meshgate.suppressions import UnusableWaivers, waiver_notes
@@ -116,8 +116,8 @@ class Controller(Worker):
             self._save(source, snapshot)
         except NoCluster as error:
             raise usage_error(
-                f"no cluster to look at ({error}). Name one with --kubeconfig and --context, or "
-                "replay a recording with --snapshot=FILE."
+                f"no cluster to look at ({error}). Name one with {CLUSTER_OPTIONS}, or "
+                f"replay a recording with {flag('run.snapshot', 'FILE')}."
             ) from error
         except (UnusableSnapshot, UnusableWaivers, ValueError) as error:
             raise usage_error(f"{error}.") from error
@@ -128,7 +128,7 @@ class Controller(Worker):
         except OSError as error:
             raise usage_error(
                 f"cannot save the evidence in {self._snapshot_file}: {error}. Name another file "
-                "with --save-snapshot."
+                f"with {flag('run.save_snapshot')}."
             ) from error
         self.terminal.mark("running the checks")
         self.snapshot = snapshot

@@ -9,7 +9,7 @@ import pytest
 
 from meshgate.collect.capture import cluster
 from meshgate.pipeline.publish import Targets, publish
-from meshgate.plugin.reporting import prepare_reports, report_files, snapshot_file
+from meshgate.plugin.reporting import inputs, prepare_reports, report_files, snapshot_file
 from meshgate.plugin.terminal import Terminal
 from meshgate.report import html, json, text
 from meshgate.report.run import Run
@@ -94,6 +94,8 @@ class Ending:
         self, document: json.Report, run: Run, *, sentence: str = "", exit: int | None = None
     ) -> None:
         """Write the reports; a report that cannot be written changes no verdict."""
+        if inputs(self._settings).keys() & {each.resolve() for each in self._files.values()}:
+            return  # the run was refused, because it would replace what it reads
         try:
             json.write(document, self._files["verdict.json"])
         except OSError as error:

@@ -20,10 +20,11 @@ from meshgate.settings import (
     definitions,
     read_file,
     resolve,
+    with_flags,
 )
-from meshgate.settings.sources import FILE
+from meshgate.settings.sources import FILE, FILE_OPTION
 
-_HTML = "--html"
+_HTML = "--html"  # pytest-html's
 # the setting of pytest.ini that makes every run below it a gate
 INI = "meshgate"
 _SETTINGS = "meshgate_settings"
@@ -42,12 +43,12 @@ def add_options(parser: pytest.Parser, pluginmanager: pytest.PytestPluginManager
             if each.flag == taken:
                 continue
             attributes = _attributes(name, each)
-            _add(group, each.flag, help=each.text.replace("%", "%%"), **attributes)
+            _add(group, each.flag, help=with_flags(each.text).replace("%", "%%"), **attributes)
             for alias in each.aliases:
                 _add(group, alias, help=argparse.SUPPRESS, **attributes)
     _add(
         parser.getgroup("meshgate-run"),
-        "--settings",
+        FILE_OPTION,
         dest=_SETTINGS,
         default=None,
         metavar="FILE",

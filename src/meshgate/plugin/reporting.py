@@ -8,7 +8,7 @@ import pytest
 
 from meshgate.report import text
 from meshgate.report.visible import visible
-from meshgate.settings import Settings
+from meshgate.settings import Settings, flag
 
 _JUNIT, _PAGE = "junit.xml", "index.html"
 
@@ -24,14 +24,19 @@ def prepare_reports(config: pytest.Config, settings: Settings) -> None:
         config.option.xmlpath = str(folder / _JUNIT)
     if config.option.collectonly:
         return
+    _keep_inputs(config, settings)
     for file in report_files(config, settings).values():
+        if file.exists() and is_device(file):
+            continue
         try:
             _writable(file)
             file.unlink(missing_ok=True)
         except OSError as error:
             raise usage_error(
-                f"cannot write the report {file}: {error}. Name another directory with --reports, "
-                "or another file with --json, --html or --junitxml."
+                f"cannot write the report {file}: {error}. Name another directory with "
+                f"{flag('reports.reports')}, "
+                f"or another file with {flag('reports.json')}, {flag('reports.html')} or "
+                "--junitxml."
             ) from error
     if not settings.run.snapshot:
         try:
@@ -39,8 +44,41 @@ def prepare_reports(config: pytest.Config, settings: Settings) -> None:
         except OSError as error:
             raise usage_error(
                 f"cannot save the evidence in {snapshot_file(settings)}: {error}. Name another "
-                "file with --save-snapshot."
+                f"file with {flag('run.save_snapshot')}."
             ) from error
+
+
+def _keep_inputs(config: pytest.Config, settings: Settings) -> None:
+    """Raise UsageError if the run would replace a file that it reads.
+
+    A second run would be compared with the first one: it would excuse what closed the gate.
+    """
+    run = settings.run
+    written = list(report_files(config, settings).values())
+    if not run.snapshot:
+        written.append(snapshot_file(settings))
+        written += [Path(run.save_baseline)] if run.save_baseline else []
+    read = inputs(settings)
+    for each in written:
+        if option := read.get(each.resolve()):
+            raise usage_error(
+                f"{option} names {each}, which this run would replace. Copy that file, or name "
+                f"another directory with {flag('reports.reports')}, or another place with "
+                f"{flag('run.save_baseline')}."
+            )
+
+
+def inputs(settings: Settings) -> dict[Path, str]:
+    """Return the recordings that a run reads, with the option that names each."""
+    run = settings.run
+    named = {"snapshot": run.snapshot, "baseline": run.baseline, "watch": run.watch}
+    return {Path(place).resolve(): flag(f"run.{name}") for name, place in named.items() if place}
+
+
+def is_device(file: Path) -> bool:
+    """Return whether a report goes to a device or a pipe, which must not be removed."""
+    special = file.exists() and not (file.is_file() or file.is_dir())
+    return special or file.absolute().parts[1:2] in (("dev",), ("proc",))
 
 
 def _writable(file: Path) -> None:

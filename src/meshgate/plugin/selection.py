@@ -10,7 +10,7 @@ import pytest
 from meshgate.catalogue import STAGES, UnusableChecks, checks, use_custom
 from meshgate.plugin.reporting import usage_error
 from meshgate.plugin.worker import check_of
-from meshgate.settings import Settings, SettingsError
+from meshgate.settings import Settings, SettingsError, flag
 
 
 class Selection:
@@ -30,8 +30,8 @@ class Selection:
             use_custom(self._folders)
         except UnusableChecks as error:
             raise SettingsError(str(error)) from error
-        self._only = _patterns("--check", settings.run.only)
-        self._skipped = _patterns("--skip", settings.run.skip)
+        self._only = _patterns(flag("run.only"), settings.run.only)
+        self._skipped = _patterns(flag("run.skip"), settings.run.skip)
         self._broken: list[str] = []
         given = {Path(str(each).partition("::")[0]).absolute() for each in config.args}
         # without its directory on the command line a custom check would never be collected
@@ -83,7 +83,7 @@ class Selection:
         ids = {item: row.id for item in items if (row := check_of(item))}
         kept = [item for item in items if item in ids and self._selects(ids[item])]
         if not kept:
-            raise usage_error("--check and --skip select no check.")
+            raise usage_error(f"{flag('run.only')} and {flag('run.skip')} select no check.")
         config.hook.pytest_deselected(items=[item for item in items if item not in kept])
         items[:] = kept
 

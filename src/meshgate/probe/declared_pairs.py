@@ -1,4 +1,8 @@
-"""Declared requests, sent with the certificate of the declared caller to the pods of a Service."""
+"""Declared requests, sent with the certificate of the declared caller to the pods of a Service.
+
+A pod with a sidecar gets them over TLS.  A pod in ambient mode and a waypoint get them in a tunnel
+(HBONE); ztunnel denies the CONNECT that opens it with 401, and a waypoint the request with 403.
+"""
 
 import socket
 import ssl
@@ -6,26 +10,30 @@ from collections.abc import Iterable, Mapping
 from http.client import HTTPConnection, HTTPException
 from typing import NamedTuple
 
+import msgspec
+from h2.exceptions import H2Error
+
 from meshgate import __version__
 from meshgate.deadline import concurrently
-from meshgate.probe import local_replies
+from meshgate.probe import hbone_client, local_replies
 from meshgate.probe.pace import Pace, RequestDeadline, TimedConnection
 from meshgate.probe.signing import Identity
 from meshgate.probe.tls import context
-from meshgate.semantics.workloads import Port
+from meshgate.semantics.pair_targets import PairTarget
 from meshgate.snapshot.declared_pairs import DeclaredPair, PairAnswer
 
 TIMEOUT = 5.0  # seconds for a connection, a handshake and an answer together
 WORKERS = 16
+DENIED_BY_ZTUNNEL = 401  # the answer to CONNECT where an AuthorizationPolicy denies it
 BODY = 1024  # octets of an answer that are read
 AGENT = f"meshgate/{__version__} (verifies an Istio upgrade)"
 
 
 class Planned(NamedTuple):
-    """A declared request, a port that gets it, and the full name of the Service."""
+    """A declared request, what gets it, and the full name of the Service."""
 
     pair: DeclaredPair
-    port: Port
+    target: PairTarget
     host: str
 
 
@@ -45,56 +53,91 @@ def send(
     Raises:
         StorageError: this system cannot hold a private key in memory only.
     """
-    clients = {
-        caller: context(alpn=("istio-http/1.1",), identity=(identity.chain, identity.key))
-        for caller, identity in identities.items()
-    }
+    to_sidecars = _clients(identities, ("istio-http/1.1",))
+    through_tunnels = _clients(identities, hbone_client.ALPN)
     pace = Pace(rate)
 
     def one(each: Planned) -> PairAnswer:
         pace.wait()
+        clients = through_tunnels if each.target.authority else to_sidecars
         return _answer(each, clients[each.pair.caller])
 
-    return tuple(concurrently(one, [e for e in planned if e.pair.caller in clients], WORKERS))
+    return tuple(concurrently(one, [e for e in planned if e.pair.caller in identities], WORKERS))
+
+
+def _clients(
+    identities: Mapping[str, Identity], alpn: tuple[str, ...]
+) -> dict[str, ssl.SSLContext]:
+    return {
+        caller: context(alpn=alpn, identity=(identity.chain, identity.key))
+        for caller, identity in identities.items()
+    }
 
 
 def _answer(planned: Planned, client: ssl.SSLContext) -> PairAnswer:
-    metadata = planned.port.pod.metadata
-    deadline = RequestDeadline(TIMEOUT)
-    end = "unreachable"
-
-    def seen(end: str, status: int = 0, error: str = "") -> PairAnswer:
-        return PairAnswer(
-            request=planned.pair.key,
-            pod=f"{metadata.namespace}/{metadata.name}",
-            end=end,
-            status=status,
-            error=error,
-        )
-
+    target, deadline = planned.target, RequestDeadline(TIMEOUT)
+    seen = PairAnswer(
+        request=planned.pair.key, pod=target.name, end="unreachable", authority=target.authority
+    )
+    replace, tunnel = msgspec.structs.replace, None
     try:
-        address = (planned.port.pod.status.pod_ip, planned.port.number)
-        with socket.create_connection(address, deadline.check()) as raw:
-            end = "refused"
+        with _connected(target, deadline) as raw:
+            seen = replace(seen, end="refused")
             raw.settimeout(deadline.check())
             with client.wrap_socket(raw, server_hostname=None) as connection:
-                end = "reset"
-                status, headers, body = _exchange(connection, planned, deadline)
+                seen = replace(seen, end="reset")
+                if not target.authority:
+                    to = TimedConnection(connection, deadline)
+                    return _ended(seen, *_exchange(to, planned), proxy=True)
+                tunnel = hbone_client.Tunnel(connection, deadline)
+                seen = replace(seen, connect=tunnel.open(target.authority))
+                if seen.connect != hbone_client.OPEN:
+                    return replace(seen, end=_declined(target, seen.connect, tunnel))
+                # ztunnel answers nothing in a tunnel by itself
+                return _ended(seen, *_exchange(tunnel, planned), proxy=bool(target.waypoint))
     except TimeoutError as error:
-        return seen(end if end == "unreachable" else "silent", error=str(error))
-    except (OSError, HTTPException) as error:
+        end = seen.end if seen.end == "unreachable" else "silent"
+        return replace(seen, end=end, error=str(error))
+    except (OSError, H2Error, HTTPException) as error:
         # with TLS 1.3 the refusal of our certificate follows the handshake
         alert = isinstance(error, ssl.SSLError) and "ALERT" in (error.reason or "")
-        return seen("refused" if alert else end, error=_words(error))
-    return seen(_end(status, headers, body), status)
+        if alert or (tunnel is not None and not tunnel.accepted):
+            seen = replace(seen, end="refused")
+        return replace(seen, error=_words(error))
+
+
+def _connected(target: PairTarget, deadline: RequestDeadline) -> socket.socket:
+    address = target.pod.status.pod_ip
+    if target.authority:
+        return hbone_client.connected(address, deadline)
+    return socket.create_connection((address, target.port), deadline.check())
+
+
+def _declined(target: PairTarget, status: int, tunnel: hbone_client.Tunnel) -> str:
+    """Return how a request ended whose CONNECT was not answered with 200.
+
+    Args:
+        target: what was connected to.
+        status: the answer's.
+        tunnel: the stream, whose answer has a body if Envoy denies.
+
+    Returns:
+        `denied` if an AuthorizationPolicy denies it, else `declined`.
+    """
+    if target.waypoint:
+        denied = status == 403 and tunnel.refusal(BODY).startswith(local_replies.RBAC)
+    else:
+        denied = status == DENIED_BY_ZTUNNEL
+    return "denied" if denied else "declined"
 
 
 def _exchange(
-    connection: socket.socket, planned: Planned, deadline: RequestDeadline
+    connection: TimedConnection | hbone_client.Tunnel, planned: Planned
 ) -> tuple[int, dict[str, str], str]:
+    """Send the request; return the status, the headers with lower-case names, and the body."""
     pair, host = planned.pair, planned.host
     http = HTTPConnection(host, pair.port)
-    http.sock = TimedConnection(connection, deadline)
+    http.sock = connection
     headers = {
         "Host": host if pair.port == 80 else f"{host}:{pair.port}",
         "User-Agent": AGENT,
@@ -108,11 +151,38 @@ def _exchange(
     return answer.status, found, answer.read(BODY).decode(errors="replace") if own else ""
 
 
+def _ended(
+    seen: PairAnswer, status: int, headers: Mapping[str, str], body: str, *, proxy: bool
+) -> PairAnswer:
+    """Return an answer with its status and who gave it.
+
+    Args:
+        seen: what is known of it.
+        status: of the answer.
+        headers: with lower-case names.
+        body: as much of it as was read.
+        proxy: whether an Envoy may have answered by itself.
+
+    Returns:
+        The answer.
+    """
+    end = _end(status, headers, body) if proxy else "answered"
+    return msgspec.structs.replace(seen, end=end, status=status)
+
+
 def _end(status: int, headers: Mapping[str, str], body: str) -> str:
-    """Return who answered.
+    """Return who answered through Envoy.
 
     An application that repeats another proxy's denial has the header of an upstream.  The header
     x-envoy-decorator-operation shows nothing: a sidecar adds it to its own answers, too.
+
+    Args:
+        status: of the answer.
+        headers: with lower-case names.
+        body: as much of it as was read.
+
+    Returns:
+        `answered`, `denied` or `proxy`.
     """
     if local_replies.UPSTREAM in headers:
         return "answered"
@@ -121,7 +191,7 @@ def _end(status: int, headers: Mapping[str, str], body: str) -> str:
     return "proxy" if local_replies.from_envoy(headers) else "answered"
 
 
-def _words(error: OSError | HTTPException) -> str:
+def _words(error: Exception) -> str:
     if isinstance(error, ssl.SSLError) and error.reason:
         return error.reason.replace("_", " ").lower()
     strerror = getattr(error, "strerror", None)

@@ -17,6 +17,7 @@ from meshgate.semantics.hosts import is_probe_name
 from meshgate.semantics.planned import PlannedRequest
 from meshgate.semantics.requests import requests
 from meshgate.semantics.topology import Entrypoint, GatewayTopology, Listener
+from meshgate.settings import flag
 from meshgate.snapshot.ingress import (
     INSIDE,
     OUTSIDE,
@@ -37,7 +38,9 @@ Dial = Callable[[str], socket.socket]
 Enter = Callable[[Entrypoint], socket.socket]
 
 BY_NAME = "its public name"
-NOT_OUTSIDE = "no Service has a LoadBalancer address, and no --ingress-url leads to a listener"
+NOT_OUTSIDE = (
+    f"no Service has a LoadBalancer address, and no {flag('ingress.urls')} leads to a listener"
+)
 
 
 class Plan(NamedTuple):

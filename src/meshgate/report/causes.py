@@ -11,6 +11,7 @@ from enum import IntEnum
 from typing import NamedTuple
 
 from meshgate.catalogue import STAGES, check
+from meshgate.settings import flag
 from meshgate.verdict import Finding, Outcome, Ruling, Verdict
 
 
@@ -327,7 +328,7 @@ def _remedy(
 ) -> str | None:
     """Return a remedy for the whole cause; None if that of its first finding serves."""
     if rank is Rank.RESTART and len(group) > 1 and target:
-        return f"meshgate restart --target-version={target}"
+        return f"meshgate restart {flag('criteria.target_version', target)}"
     if rank is Rank.CONFIGURATION and len(roots) == 1 and roots[0].namespace:
         kind, namespace, name = roots[0]
         return f"kubectl -n {namespace} get {kind.lower()} {name} -o yaml"

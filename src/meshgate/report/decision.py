@@ -9,13 +9,15 @@ from typing import Literal
 import msgspec
 
 from meshgate.catalogue import check
+from meshgate.settings import flag
 from meshgate.verdict import Gate, Outcome, Ruling, Verdict
 
 Action = Literal["proceed", "hold", "roll back", "cannot roll back"]
 
 # the checks that say whether a rollback is possible
 READINESS = ("CP029", "CP030")
-REASONS = 5  # failed checks that are named
+REASONS = 5  # checks that are named
+OBSTACLE = "must be solved before a rollback"
 
 
 class Decision(msgspec.Struct, frozen=True):
@@ -48,7 +50,7 @@ def decide(ruling: Ruling, *, compared: bool) -> Decision:
     reasons = _words(broken, "is new since the baseline")
     obstacles = [each for each in ruling.of(Verdict.FAIL) if each.check in READINESS]
     if obstacles:
-        return Decision("cannot roll back", (*reasons, *_words(obstacles, "is an obstacle")))
+        return Decision("cannot roll back", (*reasons, *_words(obstacles, OBSTACLE)))
     known = {each.check: each for each in ruling.outcomes if each.check in READINESS}
     first = known.get(READINESS[0])
     unknown = [each for each in known.values() if each.verdict is Verdict.UNKNOWN]
@@ -65,19 +67,27 @@ def _waiting(ruling: Ruling, failed: list[Outcome], broken: list[Outcome]) -> It
     yield from _words(failed, "must be fixed first")
     yield from _words(ruling.of(Verdict.UNKNOWN), "could not be verified")
     yield from _words(
-        [each for each in ruling.of(Verdict.FAIL) if each.check in READINESS], "is an obstacle"
+        [each for each in ruling.of(Verdict.FAIL) if each.check in READINESS], OBSTACLE
     )
     if broken:
-        yield "without --baseline it is unknown whether the upgrade caused this"
+        yield f"without {flag('run.baseline')} it is unknown whether the upgrade caused this"
     if not ruling.reason and not ruling.of(Verdict.FAIL) and not ruling.of(Verdict.UNKNOWN):
         yield "no check of a stage produced evidence"
 
 
 def _words(outcomes: Iterable[Outcome], what: str) -> tuple[str, ...]:
+    """Return what is said of one check with its title, or of several in one sentence."""
     found = list(outcomes)
-    named = [f"{each.check} {what}: {_title(each)}" for each in found[:REASONS]]
-    more = [f"and {len(found) - REASONS} more checks"] if len(found) > REASONS else []
-    return (*named, *more)
+    if len(found) == 1:
+        return (f"{found[0].check} {what}: {_title(found[0])}",)
+    if not found:
+        return ()
+    more = len(found) - REASONS
+    named = [each.check for each in found[:REASONS]]
+    if more > 0:
+        named.append(f"{more} more check{'s' if more > 1 else ''}")
+    *first, last = named
+    return (f"{', '.join(first)} and {last} {what.replace('is ', 'are ', 1)}",)
 
 
 def _title(outcome: Outcome) -> str:

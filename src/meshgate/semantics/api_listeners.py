@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping
 
 from meshgate.semantics.gateway_classes import UNMANAGED, controllers, parent_of
 from meshgate.semantics.hosts import fully_qualified, service_name
+from meshgate.semantics.listener_sets import is_added
 from meshgate.semantics.listeners import TLS, Listener, admitted, cipher_suites, tls_mode
 from meshgate.semantics.routing_config import RoutingConfig
 from meshgate.semantics.workloads import GATEWAY_NAME, PROXY
@@ -13,30 +14,32 @@ from meshgate.snapshot.kubernetes import Metadata, PodSpec
 
 
 def api_listeners(lists: RoutingConfig) -> Iterator[Listener]:
-    """Yield the listeners of the Gateway API that Istio serves."""
+    """Yield the listeners of the Gateway API that Istio serves.
+
+    A listener whose Gateway names several Services is yielded for each of them.
+    """
     services = {_name(each.metadata): each for each in lists.services}
     for gateway in lists.api_gateways:
         if not _serves(lists, gateway):
             continue
-        front = _named_service(gateway, lists.domain)
-        selector: Mapping[str, str] = {GATEWAY_NAME: gateway.metadata.name}
-        if front:
-            service = services.get(front)
-            selector = (service.spec.selector if service else None) or {}
-        found = [
-            _listener(lists, gateway, None, each)._replace(service=front, selector=selector)
-            for each in gateway.spec.listeners
-        ]
+        found = [_listener(lists, gateway, None, each) for each in gateway.spec.listeners]
         found += [
-            _listener(lists, gateway, owner, each)._replace(service=front, selector=selector)
+            _listener(lists, gateway, owner, each)
             for owner in _added(lists, gateway)
             for each in owner.spec.listeners
         ]
-        for listener in found:
-            yield listener._replace(
-                scope=front.partition("/")[0] if front else gateway.metadata.namespace,
-                others=_others(listener, found),
-            )
+        for front in _named_services(gateway, lists.domain) or [""]:
+            selector: Mapping[str, str] = {GATEWAY_NAME: gateway.metadata.name}
+            if front:
+                service = services.get(front)
+                selector = (service.spec.selector if service else None) or {}
+            for listener in found:
+                yield listener._replace(
+                    service=front,
+                    selector=selector,
+                    scope=front.partition("/")[0] if front else gateway.metadata.namespace,
+                    others=_others(listener, found),
+                )
 
 
 def _serves(lists: RoutingConfig, gateway: ApiGateway) -> bool:
@@ -67,16 +70,18 @@ def _added(lists: RoutingConfig, gateway: ApiGateway) -> Iterator[ListenerSet]:
     """Yield the ListenerSets that add listeners to a Gateway."""
     own = (gateway.metadata.namespace, gateway.metadata.name)
     for each in lists.listener_sets:
-        if parent_of(each) == own:
+        if parent_of(each) == own and is_added(gateway, each, lists.namespaces):
             yield each
 
 
-def _named_service(gateway: ApiGateway, domain: str) -> str:
-    """Return the Service (`namespace/name`) of a gateway that was deployed by hand."""
-    for address in gateway.spec.addresses:
-        if address.type == "Hostname":
-            return service_name(fully_qualified(address.value, gateway.metadata.namespace, domain))
-    return ""
+def _named_services(gateway: ApiGateway, domain: str) -> list[str]:
+    """Return the Services (`namespace/name`) of a gateway that was deployed by hand."""
+    named = [
+        service_name(fully_qualified(each.value, gateway.metadata.namespace, domain))
+        for each in gateway.spec.addresses
+        if each.type == "Hostname"
+    ]
+    return list(dict.fromkeys(named))
 
 
 def _listener(

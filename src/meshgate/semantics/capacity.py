@@ -91,15 +91,22 @@ def _container(container: Container, *, init: bool) -> NewContainer:
 
 def eligible(pod: NewPod, node: Node) -> bool:
     """Return whether a pod's nodeSelector, required node affinity and tolerations permit a node."""
-    labels = node.metadata.labels
-    return (
-        pod.node_selector.items() <= labels.items()
-        and (not pod.node_terms or any(_holds(each, node) for each in pod.node_terms))
-        and all(
-            any(_tolerates(each, taint) for each in pod.tolerations)
-            for taint in node.spec.taints
-            if taint.effect in KEEPS_OUT
-        )
+    return chooses(pod, node) and tolerates(pod, node)
+
+
+def chooses(pod: NewPod, node: Node) -> bool:
+    """Return whether a pod's nodeSelector and required node affinity permit a node."""
+    return pod.node_selector.items() <= node.metadata.labels.items() and (
+        not pod.node_terms or any(_holds(each, node) for each in pod.node_terms)
+    )
+
+
+def tolerates(pod: NewPod, node: Node) -> bool:
+    """Return whether a pod tolerates each taint of a node that keeps pods out."""
+    return all(
+        any(_tolerates(each, taint) for each in pod.tolerations)
+        for taint in node.spec.taints
+        if taint.effect in KEEPS_OUT
     )
 
 

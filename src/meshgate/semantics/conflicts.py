@@ -51,20 +51,23 @@ def domains(
                 by_host[fully_qualified(host, each.metadata.namespace, domain)].append(each)
     for host, found in sorted(by_host.items()):
         for index, one in enumerate(found):
-            others = [e for e in found[index + 1 :] if _same_clients(one, e, default_export)]
+            others = [e for e in found[index + 1 :] if same_clients(one, e, default_export)]
             if others:
                 objects = [_name("VirtualService", each) for each in (one, *others)]
                 yield ObjectConflict(host, tuple(sorted(objects)))
                 break
 
 
-def _same_clients(one: Exported, other: Exported, default: tuple[str, ...]) -> bool:
+def same_clients(one: Exported, other: Exported, default: tuple[str, ...]) -> bool:
     """Return whether the sidecars of a namespace see both objects.
 
     Args:
         one: an object.
         other: another one.
         default: where an object without exportTo is exported to; empty for everywhere.
+
+    Returns:
+        Whether they do; an object that is exported nowhere has no clients.
     """
     left, right = _clients(one, default), _clients(other, default)
     if not left or not right:
@@ -114,7 +117,7 @@ def outbound(
                 by_port[port.number].append(each)
     for number, found in sorted(by_port.items()):
         for index, one in enumerate(found):
-            others = [e for e in found[index + 1 :] if _same_clients(one, e, default_export)]
+            others = [e for e in found[index + 1 :] if same_clients(one, e, default_export)]
             if others:
                 objects = [_name("ServiceEntry", each) for each in (one, *others)]
                 yield ObjectConflict(f"0.0.0.0_{number}", tuple(sorted({*objects})))

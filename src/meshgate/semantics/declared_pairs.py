@@ -1,16 +1,12 @@
-"""Declared pairs (`--pairs`): read from a YAML file, and matched with pods."""
+"""Declared pairs (`--pairs`): read from a YAML file, and written to one."""
 
 import re
 from collections.abc import Iterable
-from typing import NamedTuple
 
 import msgspec
 
 from meshgate.semantics.hosts import fully_qualified
-from meshgate.semantics.selectors import fronts
-from meshgate.semantics.workloads import Port, hashed, ports, target
 from meshgate.snapshot.declared_pairs import ALLOWED, DENIED, DeclaredPair
-from meshgate.snapshot.kubernetes import Pod, Service
 from meshgate.snapshot.redact import text
 
 _ACCOUNT = re.compile(r"[a-z0-9-]+/[a-z0-9.-]+")
@@ -82,48 +78,3 @@ def full_name(pair: DeclaredPair, domain: str) -> str:
     """Return the full name of a pair's Service, in a cluster with this domain."""
     namespace, _, name = pair.service.partition("/")
     return fully_qualified(name, namespace, domain)
-
-
-class Targets(NamedTuple):
-    """The pods that get a declared request, or why there is none."""
-
-    ports: tuple[Port, ...]
-    missing: str = ""
-
-
-def targets(
-    pair: DeclaredPair, pods: Iterable[Pod], services: Iterable[Service], sample: int
-) -> Targets:
-    """Return the ports that a declared request is sent to: those of running pods with a sidecar.
-
-    Args:
-        pair: the declared pair.
-        pods: the pods of the mesh.
-        services: all Services.
-        sample: the maximum number of pods; 0 for all.
-
-    Returns:
-        The ports, the same ones every time; with a reason if there is none.
-    """
-    namespace, _, name = pair.service.partition("/")
-    service = next(
-        (e for e in services if (e.metadata.namespace, e.metadata.name) == (namespace, name)), None
-    )
-    if service is None:
-        return Targets((), f"Service {pair.service} does not exist")
-    exposed = [each for each in service.spec.ports if each.port == pair.port]
-    if not exposed:
-        numbers = ", ".join(str(each.port) for each in service.spec.ports)
-        return Targets((), f"Service {pair.service} has no port {pair.port} (it has {numbers})")
-    behind = [pod for pod in pods if fronts(service, pod)]
-    found = [
-        each
-        for each in ports(behind, [service])
-        if not each.bypass and target(exposed[0], each.pod) == each.number
-    ]
-    if not found:
-        return Targets(
-            (), f"Service {pair.service} has no running pod whose sidecar captures the port"
-        )
-    chosen = sorted(found, key=lambda each: hashed(each.key))[: sample or None]
-    return Targets(tuple(sorted(chosen, key=lambda each: each.key)))

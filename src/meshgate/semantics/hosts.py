@@ -68,3 +68,8 @@ def service_name(host: str) -> str:
     """Return the `namespace/name` of a full name: `shop/web` of `web.shop.svc.cluster.local`."""
     name, _, rest = host.partition(".")
     return f"{rest.partition('.')[0]}/{name}"
+
+
+def authority(address: str, port: int) -> str:
+    """Return `address:port`, with an IPv6 address in brackets."""
+    return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"

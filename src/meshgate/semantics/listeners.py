@@ -71,7 +71,8 @@ class Listener(NamedTuple):
         least, most: the TLS versions that it accepts.
         scopes: for each host the namespace whose routes may use it, `*` for all.
         ciphers: the cipher suites that it names; Istio's if empty.
-        service: the Service (`namespace/name`) that it names instead of a selector.
+        service: the Service (`namespace/name`) that its Gateway names instead of a selector; of
+            several Services one, each has a listener.
         added_by: the ListenerSet (`namespace/name`) that adds it to the Gateway.
         admits: the namespaces whose routes it accepts; None for all.
         kinds: the kinds of routes that it accepts; empty for all of its protocol.

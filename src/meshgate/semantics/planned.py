@@ -4,6 +4,7 @@ from collections import Counter
 from typing import NamedTuple
 
 from meshgate.semantics.listeners import Listener
+from meshgate.settings import flag
 from meshgate.snapshot.ingress import Ingress, Request, Skipped
 
 
@@ -58,7 +59,7 @@ def summary(traffic: Ingress | None) -> tuple[str, ...]:
     if count := sum(each.grpc and not each.declared for each in requests):
         lines.append(
             f"{count} requests to gRPC servers were GETs, which test the route and no method; "
-            "declare a call with --expect to test one"
+            f"declare a call with {flag('ingress.expect')} to test one"
         )
     if skipped := skipped_summary(traffic.skipped if traffic else ()):
         lines.append(f"not requested: {skipped}")

@@ -8,6 +8,7 @@ from importlib.resources import files
 import msgspec
 
 from meshgate.semantics.versions import Target, Version
+from meshgate.settings import flag
 from meshgate.snapshot.upgrade import Release as SupportedRelease
 from meshgate.snapshot.upgrade import Support
 
@@ -148,7 +149,8 @@ def minor(version: Version) -> str:
 
 def use_istioctl_of(target: Target) -> str:
     """Return the remedy for an istioctl, and so an image, of another release than the target."""
-    return f"use the image whose tag has -istio{target}, or pass istioctl {target} with --istioctl"
+    option = flag("access.istioctl")
+    return f"use the image whose tag has -istio{target}, or pass istioctl {target} with {option}"
 
 
 @cache

@@ -15,6 +15,7 @@ from meshgate.semantics.planned import PlannedRequest
 from meshgate.semantics.route_requests import Derived, derived, expected
 from meshgate.semantics.topology import GatewayTopology
 from meshgate.semantics.virtual_services import Rule, destinations
+from meshgate.settings import flag
 from meshgate.snapshot.ingress import Skipped
 
 __all__ = ["PlannedRequest", "Requests", "hidden_routes", "planned_requests", "requests"]
@@ -79,7 +80,7 @@ def requests(
     refused = [PlannedRequest(concrete(host), "request") for host in listener.hosts]
     if not identified:
         named = dict.fromkeys(each.route for each in routed if each.route)
-        why = "mutual TLS, and no --ingress-client-cert"
+        why = f"mutual TLS, and no {flag('ingress.identity')}"
         skipped += [Skipped(subject=each, why=why) for each in named]
     shown = [each._replace(certificate=True) for each in usual] if identified else []
     return Requests(refused + shown + versions, skipped)

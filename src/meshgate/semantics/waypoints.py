@@ -20,6 +20,7 @@ from meshgate.semantics.workloads import (
     ambient_ports,
 )
 from meshgate.snapshot.gateway_api import ApiGateway, GatewayClass
+from meshgate.snapshot.istio import AuthorizationPolicy
 from meshgate.snapshot.kubernetes import Metadata, Namespace, Pod, Service
 
 USE, USE_NAMESPACE = "istio.io/use-waypoint", "istio.io/use-waypoint-namespace"
@@ -89,7 +90,7 @@ def waypoints(
         found.append(
             Waypoint(
                 gateway,
-                tuple(each for each in pods if _deployed_for(gateway, each)),
+                tuple(each for each in pods if deployed_for(key, each)),
                 tuple(
                     each
                     for each in services
@@ -133,11 +134,36 @@ def _of_service(service: Service, domain: str) -> Iterator[Behind]:
         yield Behind(address, port.port, host, _key(metadata))
 
 
-def _deployed_for(gateway: ApiGateway, pod: Pod) -> bool:
-    return (
-        pod.metadata.namespace == gateway.metadata.namespace
-        and pod.metadata.labels.get(GATEWAY_NAME) == gateway.metadata.name
-    )
+def enforces(
+    policy: AuthorizationPolicy, waypoint: str, of_class: str, service: str, root: str
+) -> bool:
+    """Return whether a waypoint enforces a policy for requests to a Service.
+
+    Args:
+        policy: the policy.
+        waypoint: the waypoint's Gateway, `namespace/name`.
+        of_class: the Gateway's class.
+        service: the Service, `namespace/name`; empty for a pod.
+        root: the mesh's root namespace.
+
+    Returns:
+        True if a targetRef names the Service, the Gateway or the Gateway's class.
+    """
+    spec, namespace = policy.spec, policy.metadata.namespace
+    for each in (*spec.target_refs, *((spec.target_ref,) if spec.target_ref else ())):
+        if each.kind == "Service" and f"{namespace}/{each.name}" == service:
+            return True
+        if each.kind == "Gateway" and f"{namespace}/{each.name}" == waypoint:
+            return True
+        if each.kind == "GatewayClass" and each.name == of_class and namespace == root:
+            return True
+    return False
+
+
+def deployed_for(waypoint: str, pod: Pod) -> bool:
+    """Return whether istiod deployed a pod for a Gateway (`namespace/name`)."""
+    name = pod.metadata.labels.get(GATEWAY_NAME)
+    return name is not None and f"{pod.metadata.namespace}/{name}" == waypoint
 
 
 def _scope(gateway: ApiGateway, of_class: GatewayClass | None) -> str:

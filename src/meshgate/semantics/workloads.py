@@ -234,7 +234,7 @@ def ambient_ports(
     found = [Port(pod, number, http) for pod, number, http in _ports(in_ambient, services)]
     yield from found
     with_ports = {id(each.pod) for each in found}
-    for pod in filter(_is_running, in_ambient):
+    for pod in filter(is_running, in_ambient):
         if id(pod) not in with_ports:
             yield Port(pod, 0, http=False)
 
@@ -242,7 +242,7 @@ def ambient_ports(
 def _ports(pods: Iterable[Pod], services: Iterable[Service]) -> Iterator[tuple[Pod, int, bool]]:
     """Yield running pods with their TCP ports, and whether each is HTTP."""
     fronting = Fronting(services)
-    for pod in filter(_is_running, pods):
+    for pod in filter(is_running, pods):
         http: dict[int, bool] = {}
         for number, is_http in (*_declared(pod), *_led_to(pod, fronting.services(pod))):
             if number not in OWN_PORTS:
@@ -251,7 +251,8 @@ def _ports(pods: Iterable[Pod], services: Iterable[Service]) -> Iterator[tuple[P
             yield pod, number, is_http
 
 
-def _is_running(pod: Pod) -> bool:
+def is_running(pod: Pod) -> bool:
+    """Return whether a pod runs, is not terminating, and has an address."""
     return is_active(pod) and pod.status.phase == "Running" and bool(pod.status.pod_ip)
 
 

@@ -5,12 +5,15 @@ A topic is a frozen dataclass, and a setting is a field of it.  The options of p
 To add a setting, add a field to its topic and use it.
 """
 
-from meshgate.settings.definition import Setting, definition, definitions, option
+from meshgate.settings.definition import Setting, definitions
+from meshgate.settings.naming import CLUSTER_OPTIONS, SHADOW_OPTIONS, flag, named, with_flags
 from meshgate.settings.probing import Ingress, Probes, Simulation
 from meshgate.settings.sources import SettingsError, read_file, resolve
 from meshgate.settings.topics import TOPICS, Access, Criteria, Reports, Run, Settings
 
 __all__ = [
+    "CLUSTER_OPTIONS",
+    "SHADOW_OPTIONS",
     "TOPICS",
     "Access",
     "Criteria",
@@ -22,9 +25,10 @@ __all__ = [
     "Settings",
     "SettingsError",
     "Simulation",
-    "definition",
     "definitions",
-    "option",
+    "flag",
+    "named",
     "read_file",
     "resolve",
+    "with_flags",
 ]

@@ -12,9 +12,10 @@ class Setting:
     """One setting.
 
     Attributes:
-        flag: its option, `--like-this`; the key in meshgate.toml is the same without dashes in
-            front.
-        help: one sentence or phrase about it, without the default.
+        flag: its option, such as `--dry-run`; the key in meshgate.toml is the same without the
+            dashes in front.
+        help: one sentence or phrase about it, without the default; another setting in it is
+            `{topic.field}`.
         metavar: what stands for its value, such as `SECONDS`; empty for a switch.
         parse: text to value; raises ValueError with a message for people.
         choices: all values that are allowed; empty for any.
@@ -91,24 +92,3 @@ def definitions(topic: type) -> tuple[Setting, ...]:
         for field in dataclasses.fields(topic)
         if _KEY in field.metadata
     )
-
-
-def definition(topic: type, name: str) -> Setting:
-    """Return the setting of a field; raise KeyError if the field is none."""
-    return {each.name: each for each in definitions(topic)}[name]
-
-
-def option(topic: type, name: str, value: str = "") -> str:
-    """Return the option as a remedy names it, `--flag` or `--flag=VALUE`.
-
-    Args:
-        topic: the setting's topic.
-        name: its field.
-        value: the value to show; the placeholder if empty.
-
-    Returns:
-        The option's text.
-    """
-    found = definition(topic, name)
-    shown = value or found.metavar
-    return found.flag if found.switch else f"{found.flag}={shown}"

@@ -288,8 +288,8 @@ class Traffic:
     proxies: float = setting(
         0.0,
         "--proxy-metrics",
-        "without --prometheus: how long to count the requests of workloads, by two readings of the "
-        "proxies of up to 3 pods of each; also when the baseline is saved",
+        "without {traffic.prometheus}: how long to count the requests of workloads, by two "
+        "readings of the proxies of up to 3 pods of each; also when the baseline is saved",
         metavar="SECONDS",
         parse=values.seconds,
     )

@@ -3,6 +3,8 @@
 from collections.abc import Iterator
 
 from meshgate.settings.definition import Setting, definitions
+from meshgate.settings.naming import with_flags
+from meshgate.settings.sources import FILE_OPTION
 from meshgate.settings.topics import TOPICS
 
 
@@ -18,8 +20,8 @@ def _lines() -> Iterator[str]:
     yield ""
     yield "pytest accepts all of these options; `meshgate COMMAND --help` lists those of a command."
     yield "The same settings can be in a file, `meshgate.toml` beside `pytest.ini` or"
-    yield "`--settings=FILE`: a table for each heading of this page, with the option's name without"
-    yield "the dashes as the key. The command line takes precedence."
+    yield f"`{FILE_OPTION}=FILE`: a table for each heading of this page, with the option's name"
+    yield "without the dashes as the key. The command line takes precedence."
     yield ""
     yield "    [access]"
     yield '    context = "prod"'
@@ -40,7 +42,7 @@ def _lines() -> Iterator[str]:
 
 def _row(setting: Setting) -> str:
     value = setting.metavar or ", ".join(setting.choices)
-    meaning = setting.help + ("; may be repeated" if setting.repeated else "")
+    meaning = with_flags(setting.help) + ("; may be repeated" if setting.repeated else "")
     former = ", ".join(f"`{each}`" for each in setting.aliases)
     meaning += f". Former name: {former}" if former else ""
     cells = (f"`{setting.flag}`", value, setting.shown_default, meaning)

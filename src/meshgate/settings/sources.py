@@ -6,9 +6,11 @@ from pathlib import Path
 from typing import Any
 
 from meshgate.settings.definition import Setting, definitions
+from meshgate.settings.naming import SHADOW_OPTIONS, flag
 from meshgate.settings.topics import TOPICS, Settings
 
 FILE = "meshgate.toml"
+FILE_OPTION = "--settings"
 
 # Values by topic and field: `{"access": {"context": "prod"}}`.
 Values = Mapping[str, Mapping[str, Any]]
@@ -82,18 +84,17 @@ def resolve(given: Values, file: Values | None = None) -> Settings:
 def _check(settings: Settings) -> None:
     """Raise SettingsError for settings that contradict each other."""
     if settings.run.snapshot:
-        for flag, given, why in (
-            ("--context", settings.access.context, "names a cluster"),
-            ("--dry-run", settings.run.dry_run, "plans requests to a cluster"),
-            ("--save-baseline", settings.run.save_baseline, "saves what is read from a cluster"),
+        for name, given, why in (
+            ("access.context", settings.access.context, "names a cluster"),
+            ("run.dry_run", settings.run.dry_run, "plans requests to a cluster"),
+            ("run.save_baseline", settings.run.save_baseline, "saves what is read from a cluster"),
         ):
             if given:
                 raise SettingsError(
-                    f"{flag} {why}, and --snapshot replays a file without one: use one of them"
+                    f"{flag(name)} {why}, and {flag('run.snapshot')} replays a file without one: "
+                    "use one of them"
                 )
     programs = (settings.simulation.istiod, settings.simulation.envoy)
     given_programs = [*programs, settings.simulation.manifests]
     if any(given_programs) and not all(given_programs):
-        raise SettingsError(
-            "--shadow-istiod, --shadow-envoy and --shadow-manifests must be used together"
-        )
+        raise SettingsError(f"{SHADOW_OPTIONS} must be used together")

@@ -21,7 +21,7 @@ class Run:
     save_snapshot: str | None = setting(
         None,
         "--save-snapshot",
-        "file for the evidence of a live run (snapshot.json.gz in --reports)",
+        "file for the evidence of a live run (snapshot.json.gz in {reports.reports})",
         metavar="FILE",
     )
     deadline: float | None = setting(
@@ -223,10 +223,16 @@ class Reports:
         None, "--reports", "directory of all reports (reports)", metavar="DIR"
     )
     html: str | None = setting(
-        None, "--html", "file for the page of the run (index.html in --reports)", metavar="FILE"
+        None,
+        "--html",
+        "file for the page of the run (index.html in {reports.reports})",
+        metavar="FILE",
     )
     json: str | None = setting(
-        None, "--json", "file for the verdict as JSON (verdict.json in --reports)", metavar="FILE"
+        None,
+        "--json",
+        "file for the verdict as JSON (verdict.json in {reports.reports})",
+        metavar="FILE",
     )
     job: str | None = setting(
         None,

@@ -41,13 +41,17 @@ class PairAnswer(Base, frozen=True):
 
     Attributes:
         request: the `key` of the declared pair.
-        pod: `namespace/name`.
-        end: `denied` (Envoy's RBAC filter answered 403), `answered` (by the application, or by an
-            upstream of it), `proxy` (the pod's sidecar answered for another reason), `reset` (the
-            connection was closed without an answer), `refused` (the TLS handshake failed),
-            `silent` (no complete answer in time) or `unreachable` (no connection).
+        pod: `namespace/name` of the pod that was connected to: one behind the Service, or one of
+            its waypoint.
+        end: `denied` (Envoy's RBAC filter answered 403, or ztunnel answered CONNECT with 401),
+            `answered` (by the application, or by an upstream of it), `proxy` (the pod's sidecar or
+            the waypoint answered for another reason), `declined` (CONNECT was answered otherwise),
+            `reset` (the connection was closed without an answer), `refused` (the TLS handshake
+            failed), `silent` (no complete answer in time) or `unreachable` (no connection).
         status: of the answer; 0 without one.
         error: why there is no answer.
+        authority: what CONNECT named, `address:port`; empty for a sidecar, which needs none.
+        connect: the status that answered CONNECT; 0 without one.
     """
 
     request: str
@@ -55,6 +59,24 @@ class PairAnswer(Base, frozen=True):
     end: str
     status: int = 0
     error: str = ""
+    authority: str = ""
+    connect: int = 0
+
+
+class PairWaypoint(Base, frozen=True):
+    """A waypoint as it was when the requests were sent.
+
+    Attributes:
+        name: of its Gateway, `namespace/name`.
+        of_class: its GatewayClass.
+        scope: what it is for: `service`, `workload`, `all` or `none`.
+        admits: the namespaces whose Services and pods it serves; None for all.
+    """
+
+    name: str
+    of_class: str = ""
+    scope: str = "service"
+    admits: tuple[str, ...] | None = None
 
 
 class PairAnswers(Base, frozen=True):
@@ -63,9 +85,11 @@ class PairAnswers(Base, frozen=True):
     Attributes:
         skipped_reason: why no request was sent.
         unsigned: caller to why there is no certificate for it.
-        answers: one for each declared request and pod behind its Service.
+        answers: one for each declared request and pod that it was sent to.
+        waypoints: all waypoints of the cluster, which decide where requests are sent to.
     """
 
     skipped_reason: str = ""
     unsigned: dict[str, str] = {}
     answers: tuple[PairAnswer, ...] = ()
+    waypoints: tuple[PairWaypoint, ...] = ()

@@ -85,10 +85,22 @@ class GatewayTls(Base, frozen=True):
     frontend: Frontend | None = None
 
 
+class ListenerNamespaces(Base, frozen=True):
+    """Namespaces whose ListenerSets may be attached: `None`, `Same`, `All`, or the selector's."""
+
+    from_: str = msgspec.field(default="None", name="from")
+    selector: LabelSelector | None = None
+
+
+class AllowedListeners(Base, frozen=True):
+    namespaces: ListenerNamespaces = ListenerNamespaces()
+
+
 class GatewaySpec(Base, frozen=True):
     gateway_class_name: str = ""
     listeners: tuple[Listener, ...] = ()
     addresses: tuple[GatewayAddress, ...] = ()
+    allowed_listeners: AllowedListeners = AllowedListeners()
     tls: GatewayTls | None = None
 
 

@@ -117,6 +117,17 @@ class Destination(Base, frozen=True):
     port: PortSelector | None = None
 
 
+class Mirrored(Base, frozen=True):
+    """Where requests are mirrored to; older snapshots lack the host."""
+
+    host: str = ""
+    subset: str = ""
+
+
+class MirrorPolicy(Base, frozen=True):
+    destination: Mirrored = Mirrored()
+
+
 class RouteDestination(Base, frozen=True):
     """A destination; the weight is unset where it is the only one."""
 
@@ -162,8 +173,8 @@ class HttpRoute(Base, frozen=True):
     route: tuple[RouteDestination, ...] = ()
     redirect: Redirect | None = None
     direct_response: DirectResponse | None = None
-    mirror: Present | None = None
-    mirrors: tuple[Present, ...] = ()
+    mirror: Mirrored | None = None
+    mirrors: tuple[MirrorPolicy, ...] = ()
     delegate: Delegate | None = None
     fault: Fault | None = None
 
@@ -346,23 +357,6 @@ class ExtensionProvider(Base, frozen=True):
     """The provider of the mesh config that a CUSTOM policy delegates to."""
 
     name: str = ""
-
-
-class ProviderUse(Base, frozen=True):
-    """One row of a Telemetry, for tracing, metrics or access logs."""
-
-    providers: tuple[ExtensionProvider, ...] = ()
-
-
-class TelemetrySpec(Base, frozen=True):
-    tracing: tuple[ProviderUse, ...] = ()
-    metrics: tuple[ProviderUse, ...] = ()
-    access_logging: tuple[ProviderUse, ...] = ()
-
-
-class Telemetry(Base, frozen=True):
-    metadata: Metadata
-    spec: TelemetrySpec = TelemetrySpec()
 
 
 class AuthorizationPolicySpec(Base, frozen=True):

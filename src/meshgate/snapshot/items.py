@@ -32,7 +32,6 @@ from meshgate.snapshot.istio import (
     PeerAuthentication,
     RequestAuthentication,
     ServiceEntry,
-    Telemetry,
     VirtualService,
     WorkloadEntry,
 )
@@ -70,6 +69,7 @@ from meshgate.snapshot.sources import (
     Listed,
     Source,
 )
+from meshgate.snapshot.telemetry import Telemetry
 from meshgate.snapshot.traffic_metrics import TrafficMetrics
 from meshgate.snapshot.upgrade import (
     Definition,
@@ -286,7 +286,7 @@ class Items(Base, frozen=True):
         PairAnswers,
         Source(
             "connections:read_declared_pairs",
-            requires=("namespaces", "pods", "services", "root_certificates"),
+            requires=("@wire", "api_gateways", "gateway_classes"),
             after=("injector_configs",),
         ),
     ] = _absent()

@@ -70,6 +70,7 @@ _WITH_LATER = {
     "ingress": {"mesh_configs", "definitions"},
     "ambient_index": {"service_entries"},
     "settings": {"gateway_classes", "listener_sets"},
+    "analysis": {"telemetries", "mesh_configs"},
 }
 
 

@@ -81,6 +81,28 @@ class Apart(Base, frozen=True):
     namespaces: tuple[str, ...] = ()
 
 
+class Spread(Base, frozen=True):
+    """A topology spread constraint whose whenUnsatisfiable is DoNotSchedule.
+
+    Attributes:
+        max_skew: by how many more of the pods a domain may have than the one with the fewest.
+        topology_key: the label of nodes whose values are the domains.
+        min_domains: with fewer domains the fewest counts as 0.
+        label_selector: the pods that count; none without it.
+        match_label_keys: labels of the new pod that these pods have too.
+        node_affinity_policy: `Honor` if only nodes count that match the pod's node affinity.
+        node_taints_policy: `Honor` if only nodes count whose taints the pod tolerates.
+    """
+
+    topology_key: str
+    max_skew: int = 1
+    min_domains: int = 0
+    label_selector: LabelSelector | None = None
+    match_label_keys: tuple[str, ...] = ()
+    node_affinity_policy: str = "Honor"
+    node_taints_policy: str = "Ignore"
+
+
 class NewContainer(Base, frozen=True):
     """A container of the pod that would be created.
 
@@ -116,7 +138,8 @@ class NewPod(Base, frozen=True):
 
     Attributes:
         workload: `Kind namespace/name`.
-        replicas: how many of them; 0 for a DaemonSet and a CronJob.
+        replicas: how many of them; 0 for a DaemonSet, and for a Job that creates another pod only
+            if one fails.
         surge: how many more than that may exist during a rollout; `unavailable`: how many fewer.
         webhook: the injector that was called, `MutatingWebhookConfiguration NAME`.
         injected: whether it added the proxy.
@@ -126,6 +149,8 @@ class NewPod(Base, frozen=True):
         requests, limits: of the whole pod, which replace the sum of its containers.
         node_terms: its required node affinity; empty if it has none.
         apart: its required pod anti-affinity.
+        spread: its topology spread constraints with DoNotSchedule.
+        labels: its labels, if it has such constraints.
         constraints: what else keeps it from nodes, and is not evaluated (`podAffinity`).
     """
 
@@ -152,6 +177,8 @@ class NewPod(Base, frozen=True):
     tolerations: tuple[Toleration, ...] = ()
     node_terms: tuple[NodeTerm, ...] = ()
     apart: tuple[Apart, ...] = ()
+    spread: tuple[Spread, ...] = ()
+    labels: dict[str, str] = {}
     constraints: tuple[str, ...] = ()
     containers: tuple[NewContainer, ...] = ()
 

@@ -89,6 +89,7 @@ class Kind(msgspec.Struct, frozen=True):
         older: other versions that the type decodes too, the preferred one first.
         optional: whether a cluster may lack the kind.
         only: a field selector.
+        namespace: the namespace that is listed; empty for all.
     """
 
     item: str
@@ -99,11 +100,13 @@ class Kind(msgspec.Struct, frozen=True):
     optional: bool = False
     only: str = ""
     older: tuple[str, ...] = ()
+    namespace: str = ""
 
     @property
     def path(self) -> str:
-        """The path of the cluster-wide list on the API server."""
-        return f"{self.root}/{self.version}/{self.resource}"
+        """The path of the list on the API server."""
+        within = f"namespaces/{self.namespace}/" if self.namespace else ""
+        return f"{self.root}/{self.version}/{within}{self.resource}"
 
     @property
     def root(self) -> str:

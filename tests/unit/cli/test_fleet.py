@@ -228,7 +228,7 @@ def test_the_command_reports_each_cluster_and_never_passes_what_it_could_not_sim
     files = {kind: tmp_path / f"fleet.{kind}" for kind in ("json", "html", "markdown")}
 
     run = started(
-        *("-m", "meshgate", "fleet", tmp_path / "all", f"--target={TARGET}"),
+        *("-m", "meshgate", "fleet", tmp_path / "all", f"--target-version={TARGET}"),
         *(f"--programs={programs}", f"--cache={tmp_path / 'cache'}", "--parallel=1"),
         *("--cluster=eu-1", "--cluster=us-1"),
         *(f"--{kind}={file}" for kind, file in files.items()),
@@ -281,9 +281,10 @@ def test_the_report_is_a_commit_status_of_the_proposed_commit(
 @pytest.mark.parametrize(
     ("words", "code", "why"),
     [
-        (("none",), 4, "--target is required"),
-        (("none", f"--target={TARGET}"), 10, "there is no recording in none"),
-        (("none", f"--target={TARGET}", "--max-age=soon"), 4, "is not an age"),
+        (("none",), 4, "--target-version is required"),
+        (("none", f"--target-version={TARGET}"), 10, "there is no recording in none"),
+        (("none", f"--target={TARGET}"), 10, "there is no recording in none"),  # its former name
+        (("none", f"--target-version={TARGET}", "--max-age=soon"), 4, "is not an age"),
     ],
 )
 def test_what_cannot_be_evaluated_is_said(
@@ -299,7 +300,7 @@ def test_a_folder_without_the_programs_is_named(started: Gate, tmp_path: Path, r
     keep(open_place(str(tmp_path / "all"), pytest.fail), recorded("eu-1"), last=1)
 
     run = started(
-        *("-m", "meshgate", "fleet", tmp_path / "all", f"--target={TARGET}"),
+        *("-m", "meshgate", "fleet", tmp_path / "all", f"--target-version={TARGET}"),
         f"--programs={tmp_path}",
         cwd=root,
     )

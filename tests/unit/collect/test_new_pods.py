@@ -12,10 +12,12 @@ import pytest
 from meshgate.collect import new_pods
 from meshgate.collect.errors import ReadError
 from meshgate.collect.kubernetes import Cluster
+from meshgate.collect.lists import Listing
 from meshgate.snapshot.items import Items
 from meshgate.snapshot.kubernetes import Annotations, Owner, Pod
 from meshgate.snapshot.model import Expectations
 from meshgate.snapshot.new_pods import NewPod, NewPods
+from meshgate.snapshot.sources import Kind
 from tests.conftest import Serve
 from tests.support import fakes
 from tests.support import webhook_builders as build
@@ -77,15 +79,22 @@ def read(serve: Serve, tmp_path: Path) -> Any:
         *deployments: dict[str, Any],
         dry_run: Any = None,
         pods: tuple[Pod, ...] = (),
-        body: Any = None,
+        bodies: tuple[dict[str, Any], ...] = (),
+        jobs: tuple[dict[str, Any], ...] = (),
     ) -> NewPods:
+        def shop_pods(request: Request) -> fakes.Answer:
+            if request.verb == "GET":
+                return answer({"items": list(bodies)})
+            created: fakes.Answer = dry_run(request) if callable(dry_run) else dry_run
+            return created
+
         lists = {f"/apis/apps/v1/{name}": answer({}) for name in ("statefulsets", "daemonsets")}
         answers = {
             **lists,
             "/apis/apps/v1/deployments": answer({"items": list(deployments)}),
             "/apis/batch/v1/cronjobs": answer({}),
-            "/api/v1/namespaces/shop/pods": dry_run or answer({}),
-            "/api/v1/pods": answer({"items": [body] if body else []}),
+            "/apis/batch/v1/jobs": answer({"items": list(jobs)}),
+            "/api/v1/namespaces/shop/pods": shop_pods,
         }
         config = fakes.kubeconfig(tmp_path / "kubeconfig", serve(answers).url)
         found = Items(
@@ -194,7 +203,12 @@ def of_controller(kind: str, name: str, **labels: str) -> tuple[Pod, ...]:
     )
 
 
-def running_pod(**annotations: str) -> dict[str, Any]:
+def owned_by(kind: str, name: str) -> list[dict[str, Any]]:
+    """The owner references of a controller's pod."""
+    return [{"kind": kind, "name": name, "controller": True}]
+
+
+def running_pod(owner: str = "CloneSet", name: str = "web", **annotations: str) -> dict[str, Any]:
     """A pod as the API server has it, with the proxy that an injector added."""
     status = json.dumps({"containers": ["istio-proxy"], "initContainers": None, "volumes": []})
     return {
@@ -203,6 +217,7 @@ def running_pod(**annotations: str) -> dict[str, Any]:
             "namespace": "shop",
             "uid": "1",
             "labels": {"app": "web"},
+            "ownerReferences": owned_by(owner, name),
             "annotations": {"sidecar.istio.io/status": status, **annotations},
         },
         "spec": {"nodeName": "node-1", "containers": [APP, PROXY]},
@@ -218,7 +233,9 @@ def test_the_next_pod_of_an_argo_rollout_is_made_of_a_present_one(read: Any) -> 
         return answer({})
 
     pods = of_controller("ReplicaSet", "web-5d9", **{"rollouts-pod-template-hash": "5d9"})
-    pod = only(read(pods=pods, body=running_pod(), dry_run=accepted))
+    body = running_pod("ReplicaSet", "web-5d9")
+    body["metadata"]["labels"] |= {"rollouts-pod-template-hash": "5d9"}
+    pod = only(read(pods=pods, bodies=(body,), dry_run=accepted))
 
     assert (pod.workload, pod.injected) == ("Rollout shop/web", True)
     # how it replaces its pods is not known: only the end of a rollout is judged
@@ -236,14 +253,116 @@ def test_the_next_pod_of_an_argo_rollout_is_made_of_a_present_one(read: Any) -> 
 def test_the_injectors_refusal_of_a_rollouts_pod_is_kept(read: Any) -> None:
     pods = of_controller("CloneSet", "web")
 
-    pod = only(read(pods=pods, body=running_pod(invalid="yes")))
+    pod = only(read(pods=pods, bodies=(running_pod(invalid="yes"),)))
 
     assert (pod.workload, pod.refused) == ("CloneSet shop/web", "annotations validation failed")
 
 
 @pytest.mark.parametrize("kind", ["Job", "Node", "StatefulSet"])
 def test_pods_that_no_other_controller_creates_again_are_left_out(read: Any, kind: str) -> None:
-    assert read(pods=of_controller(kind, "web"), body=running_pod()).pods == ()
+    assert read(pods=of_controller(kind, "web"), bodies=(running_pod(kind),)).pods == ()
+
+
+def test_other_controllers_cost_one_list_of_each_namespace(
+    read: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lists: list[str] = []
+    listing = Cluster.listing
+
+    def counted(cluster: Cluster, kind: Kind) -> Listing:
+        lists.append(kind.path)
+        return listing(cluster, kind)
+
+    monkeypatch.setattr(Cluster, "listing", counted)
+    names = [f"web-{number}" for number in range(9)]
+    pods = tuple(each for name in names for each in of_controller("CloneSet", name))
+
+    found = read(pods=pods, bodies=tuple(running_pod("CloneSet", name) for name in names))
+
+    assert [each.workload for each in found.pods] == [f"CloneSet shop/{name}" for name in names]
+    assert lists.count("/api/v1/namespaces/shop/pods") == 1
+    assert "/api/v1/pods" not in lists
+
+
+def test_another_pod_of_the_workload_replaces_one_that_is_gone(read: Any) -> None:
+    pods = of_controller("CloneSet", "web")
+    terminating, finished, newer = running_pod(), running_pod(), running_pod()
+    terminating["metadata"]["deletionTimestamp"] = "2026-11-28T12:00:00Z"
+    finished["status"]["phase"] = "Failed"
+    newer["metadata"] |= {"name": "web-new", "labels": {"app": "newer"}}
+    # what the API server has no value for may be null
+    newer["metadata"]["deletionTimestamp"] = None
+    bodies = (terminating, finished, newer)
+    asked: list[Request] = []
+
+    def accepted(request: Request) -> fakes.Answer:
+        asked.append(request)
+        return answer({})
+
+    assert only(read(pods=pods, bodies=bodies, dry_run=accepted)).workload == "CloneSet shop/web"
+    (created,) = [json.loads(each.body) for each in asked]
+    assert created["metadata"]["labels"] == {"app": "newer"}
+
+
+def job(name: str = "import", **more: Any) -> dict[str, Any]:
+    """A Job of one pod that did not start."""
+    owner = more.pop("owner", None)
+    status = more.pop("status", {})
+    body = workload(name, **({"completions": 1, "parallelism": 1} | more))
+    del body["spec"]["replicas"]
+    body["metadata"]["ownerReferences"] = owned_by(owner, "nightly") if owner else []
+    return {**body, "status": status}
+
+
+@pytest.mark.parametrize(
+    ("listed", "replicas"),
+    [
+        (job(suspend=True), 1),
+        (job(), 1),
+        (job(owner="JobSet", suspend=True), 1),
+        (job(status={"active": 1}), 0),
+        (job(completions=5, parallelism=2, status={"active": 2, "succeeded": 1}), 1),
+        (job(completions=5, parallelism=2, status={"active": 2, "succeeded": 3}), 0),
+        # a work queue starts no pod after the first success
+        (job(completions=None, parallelism=3, status={"active": 1}), 1),
+        (job(completions=None, parallelism=None), 1),
+        (job(completions=None, parallelism=3, status={"active": 1, "succeeded": 1}), 0),
+        (job(backoffLimit=0), 1),
+        (job(backoffLimit=0, podFailurePolicy={"rules": [{}]}, status={"active": 1}), 0),
+        # its pod failed, and the next one is not there yet
+        (job(status={"failed": 1}), 1),
+    ],
+)
+def test_an_unfinished_job_creates_pods(read: Any, listed: dict[str, Any], replicas: int) -> None:
+    pod = only(read(jobs=(listed,)))
+
+    assert (pod.workload, pod.injected) == ("Job shop/import", True)
+    assert (pod.replicas, pod.surge, pod.unavailable) == (replicas, 0, 0)
+
+
+@pytest.mark.parametrize(
+    "listed",
+    [
+        job(status={"succeeded": 1, "conditions": [{"type": "Complete", "status": "True"}]}),
+        job(status={"failed": 7, "conditions": [{"type": "Failed", "status": "True"}]}),
+        job(status={"conditions": [{"type": "FailureTarget", "status": "True"}]}),
+        # its pod is there, and none replaces it
+        job(backoffLimit=0, status={"active": 1}),
+        # the CronJob's own template counts
+        job(owner="CronJob", status={"active": 1}),
+    ],
+)
+def test_a_job_that_creates_no_pod_is_left_out(read: Any, listed: dict[str, Any]) -> None:
+    found = read(jobs=(listed,))
+
+    assert (found.pods, found.others) == ((), ())
+
+
+def test_a_job_outside_the_mesh_is_only_named(read: Any) -> None:
+    listed = job(suspend=True)
+    listed["metadata"]["namespace"] = "legacy"
+
+    assert read(jobs=(listed,)).others == ("Job legacy/import",)
 
 
 def test_what_keeps_a_pod_from_nodes_is_kept(read: Any) -> None:
@@ -259,7 +378,18 @@ def test_what_keeps_a_pod_from_nodes_is_kept(read: Any) -> None:
                 required: [apart, {**apart, "matchLabelKeys": ["pod-template-hash"]}]
             },
         },
-        "topologySpreadConstraints": [{"whenUnsatisfiable": "ScheduleAnyway"}],
+        "topologySpreadConstraints": [
+            {"maxSkew": 1, "topologyKey": "host", "whenUnsatisfiable": "ScheduleAnyway"},
+            {
+                "maxSkew": 2,
+                "topologyKey": "zone",
+                "whenUnsatisfiable": "DoNotSchedule",
+                "labelSelector": {"matchLabels": {"app": "web"}},
+                "matchLabelKeys": ["pod-template-hash"],
+                "minDomains": None,
+                "nodeTaintsPolicy": "Honor",
+            },
+        ],
         "volumes": [{"name": "data", "persistentVolumeClaim": {"claimName": "data"}}],
     }
 
@@ -269,5 +399,9 @@ def test_what_keeps_a_pod_from_nodes_is_kept(read: Any) -> None:
     assert term.match_expressions[0].values == ("a",)
     (found,) = pod.apart
     assert (found.topology_key, found.namespaces) == ("host", ())
+    (spread,) = pod.spread
+    assert (spread.topology_key, spread.max_skew, spread.min_domains) == ("zone", 2, 0)
+    assert (spread.match_label_keys, spread.node_taints_policy) == (("pod-template-hash",), "Honor")
+    assert pod.labels == {"app": "web"}
     # a term that this version does not evaluate is named
     assert pod.constraints == ("podAntiAffinity", "persistentVolumeClaim")

@@ -1,22 +1,26 @@
-"""Declared requests to a sidecar on loopback, and certificates for the accounts that send them."""
+"""Declared requests to sidecars, ztunnels and waypoints on loopback, and their certificates."""
 
 import json
 import socket
 import ssl
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from meshgate.probe import declared_pairs, identities
+from meshgate.probe import declared_pairs, hbone_client, identities
 from meshgate.probe.declared_pairs import Planned
 from meshgate.probe.signing import Credential, Identity, Refused
-from meshgate.semantics.workloads import Port
+from meshgate.semantics.pair_targets import PairTarget
 from meshgate.snapshot.declared_pairs import PairAnswer
+from tests.support.ambient_builders import app, waypoint
 from tests.support.builders import sidecar
+from tests.support.hbone_server import CLOSES, KEEPS_SILENT, RESETS_STREAM, HboneServer
 from tests.support.mtls_builders import declared_pair
+from tests.support.webhook_builders import Issued, issued
 from tests.unit.probe.test_mtls import ROOT, signed
 
 CLIENT = "spiffe://cluster.local/ns/shop/sa/client"
@@ -59,7 +63,7 @@ def answers(tmp_path: Path) -> Iterator[Answers]:
         ours = signed(CLIENT)
         planned = Planned(
             declared_pair(),
-            Port(sidecar(ip="127.0.0.1"), server.getsockname()[1], http=True),
+            PairTarget(sidecar(ip="127.0.0.1"), server.getsockname()[1]),
             "web.shop.svc.cluster.local",
         )
         identity = Identity(ours.pem.encode(), ours.key_pem, CLIENT)
@@ -101,13 +105,131 @@ def test_a_port_that_nothing_listens_on_is_unreachable() -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         number = server.getsockname()[1]
     ours = signed(CLIENT)
-    planned = Planned(declared_pair(), Port(sidecar(ip="127.0.0.1"), number, http=True), "web")
+    planned = Planned(declared_pair(), PairTarget(sidecar(ip="127.0.0.1"), number), "web")
     identity = Identity(ours.pem.encode(), ours.key_pem, CLIENT)
 
     (seen,) = declared_pairs.send([planned], {"shop/client": identity}, 0)
 
     assert (seen.end, seen.error) == ("unreachable", "Connection refused")
     assert declared_pairs.send([planned], {}, 0) == ()
+
+
+# --- ambient mode -------------------------------------------------------------------------------
+
+HOST = "web.shop.svc.cluster.local"
+RBAC = http(b"403 Forbidden", b"server: istio-envoy\r\n", b"RBAC: access denied")
+TO_POD = PairTarget(app(ip="127.0.0.1"), authority="127.0.0.1:8080")
+TO_WAYPOINT = PairTarget(
+    waypoint(ip="127.0.0.1"), authority="10.96.0.9:80", waypoint="shop/waypoint"
+)
+
+
+@pytest.fixture
+def tunneled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Any]]:
+    """Sends one declared request to a server of HBONE; returns its answer and the server."""
+    monkeypatch.setattr(declared_pairs, "TIMEOUT", 1.5)
+    with ExitStack() as servers:
+
+        def send(
+            target: PairTarget, *, by: Issued | None = None, **behavior: Any
+        ) -> tuple[PairAnswer, HboneServer]:
+            server = HboneServer(**behavior)
+            address = target.pod.status.pod_ip
+            web = signed("spiffe://cluster.local/ns/shop/sa/web")
+            servers.enter_context(server.serving(tmp_path, web, ROOT, address))
+            monkeypatch.setattr(hbone_client, "PORT", server.port)
+            ours = by or signed(CLIENT)
+            identity = Identity(ours.pem.encode(), ours.key_pem, CLIENT)
+            planned = [Planned(declared_pair(), target, HOST)]
+            (seen,) = declared_pairs.send(planned, {"shop/client": identity}, 0)
+            assert seen.request == declared_pair().key
+            assert seen.pod == target.name
+            assert seen.authority == target.authority
+            return seen, server
+
+        yield send
+
+
+@pytest.mark.parametrize("target", [TO_POD, TO_WAYPOINT], ids=["ztunnel", "waypoint"])
+def test_a_tunnel_carries_the_declared_request_of_the_declared_caller(
+    target: PairTarget, tunneled: Callable[..., Any]
+) -> None:
+    seen, server = tunneled(target, answer=http(b"200 OK", UPSTREAM))
+
+    assert (seen.end, seen.connect, seen.status) == ("answered", 200, 200)
+    assert server.authorities == [target.authority]
+    assert server.clients == [CLIENT]
+    (request,) = server.requests
+    assert request.startswith(b"GET /healthz HTTP/1.1\r\n")
+    assert b"\r\nHost: web.shop.svc.cluster.local\r\n" in request
+
+
+@pytest.mark.parametrize(
+    ("behavior", "at_ztunnel", "at_waypoint"),
+    [
+        # ztunnel denies CONNECT with 401, and passes what the application says as it is
+        ({"connect": 401}, "denied", "declined"),
+        ({"connect": 401, "refusal": b"RBAC: access denied"}, "denied", "declined"),
+        ({"answer": RBAC}, "answered", "denied"),
+        ({"connect": 403, "refusal": b"RBAC: access denied"}, "declined", "denied"),
+        ({"connect": 403}, "declined", "declined"),
+        ({"connect": 400}, "declined", "declined"),
+        ({"connect": 503}, "declined", "declined"),
+        ({"answer": http(b"403 Forbidden", UPSTREAM, b"RBAC: access denied")}, *["answered"] * 2),
+        ({"answer": http(b"404 Not Found", b"server: istio-envoy\r\n")}, "answered", "proxy"),
+        (
+            {"answer": http(b"503 x", b"server: istio-envoy\r\n", b"no healthy upstream")},
+            "answered",
+            "proxy",
+        ),
+        # a closed connection is no denial: a crash closes it as well
+        ({"connect": RESETS_STREAM}, "reset", "reset"),
+        ({"connect": CLOSES}, "reset", "reset"),
+        ({"answer": b""}, "reset", "reset"),
+        ({"answer": b"SSH-2.0-x\r\n"}, "reset", "reset"),
+        ({"connect": KEEPS_SILENT}, "silent", "silent"),
+        ({"answer": None}, "silent", "silent"),
+    ],
+)
+def test_the_end_of_a_tunnel_says_who_ended_it(
+    behavior: dict[str, Any], at_ztunnel: str, at_waypoint: str, tunneled: Callable[..., Any]
+) -> None:
+    assert tunneled(TO_POD, **behavior)[0].end == at_ztunnel
+    assert tunneled(TO_WAYPOINT, **behavior)[0].end == at_waypoint
+
+
+def test_a_certificate_of_another_mesh_is_refused_and_not_denied(
+    tunneled: Callable[..., Any],
+) -> None:
+    stranger = issued("workload", issued("other root"), ca=False)
+
+    seen, server = tunneled(TO_POD, by=stranger)
+
+    assert (seen.end, seen.connect) == ("refused", 0)
+    assert seen.error
+    assert server.authorities == []
+
+
+def test_an_address_of_ipv6_is_connected_to_and_named_in_brackets(
+    tunneled: Callable[..., Any],
+) -> None:
+    seen, server = tunneled(PairTarget(app(ip="::1"), authority="[::1]:8080"))
+
+    assert seen.end == "answered"
+    assert server.authorities == ["[::1]:8080"]
+
+
+def test_a_pod_without_hbone_is_unreachable(monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        monkeypatch.setattr(hbone_client, "PORT", server.getsockname()[1])
+    ours = signed(CLIENT)
+    identity = Identity(ours.pem.encode(), ours.key_pem, CLIENT)
+
+    (seen,) = declared_pairs.send(
+        [Planned(declared_pair(), TO_POD, HOST)], {"shop/client": identity}, 0
+    )
+
+    assert (seen.end, seen.error) == ("unreachable", "Connection refused")
 
 
 # --- certificates -------------------------------------------------------------------------------

@@ -1,31 +1,27 @@
 """HBONE to servers on loopback that behave as ztunnel and a waypoint do, or as neither."""
 
 import socket
-import ssl
-import threading
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 from cryptography import x509
-from h2.config import H2Configuration
-from h2.connection import H2Connection
-from h2.events import DataReceived, RequestReceived
 
-from meshgate.probe import hbone
+from meshgate.probe import hbone, hbone_client
 from meshgate.probe.hbone import Target
 from meshgate.probe.signing import Identity
 from meshgate.snapshot.hbone import NO_ANSWER, Tunnel, TunnelProbe
 from tests.support import webhook_builders as build
+from tests.support.hbone_server import HboneServer
 
 NOW = datetime.now(UTC)
 BEGUN = NOW - timedelta(hours=1)
 ROOT = build.issued("root", begins=BEGUN)
 CATALOG = "spiffe://cluster.local/ns/library/sa/catalog"
 US = "spiffe://cluster.local/ns/istio-system/sa/verifier"
-HELLO = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nhi"
 RBAC = b"HTTP/1.1 403 Forbidden\r\ncontent-length: 19\r\n\r\nRBAC: access denied"
 NO_UPSTREAM = (
     b"HTTP/1.1 503 Service Unavailable\r\nserver: istio-envoy\r\ncontent-length: 19\r\n\r\n"
@@ -47,36 +43,18 @@ Serve = Callable[..., TunnelProbe]
 @pytest.fixture
 def probe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Serve]:
     """Starts a server of HBONE and returns what a probe sees of it."""
-    files = tmp_path / "served.pem", tmp_path / "served.key", tmp_path / "root.pem"
-    served = signed(CATALOG)
-    for file, content in zip(
-        files, (served.pem.encode(), served.key_pem, ROOT.pem.encode()), strict=True
-    ):
-        file.write_bytes(content)
-    servers: list[socket.socket] = []
     monkeypatch.setattr(hbone, "TIMEOUT", 1.5)
+    with ExitStack() as servers:
 
-    def probed(
-        connect: int = 200, answer: bytes | None = HELLO, *, demands: bool = True, http: bool = True
-    ) -> TunnelProbe:
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        context.load_cert_chain(files[0], files[1])
-        context.set_alpn_protocols(["h2"])
-        if demands:
-            context.verify_mode = ssl.CERT_REQUIRED
-            context.load_verify_locations(files[2])
-        server = socket.create_server(("127.0.0.1", 0))
-        servers.append(server)
-        threading.Thread(
-            target=accept, args=(server, context, connect, answer), daemon=True
-        ).start()
-        monkeypatch.setattr(hbone, "PORT", server.getsockname()[1])
-        (found,) = hbone.ask([target(http=http)], IDENTITY, ROOT.pem, NOW, 0)
-        return found
+        def probed(*, http: bool = True, **behavior: Any) -> TunnelProbe:
+            server = HboneServer(**behavior)
+            servers.enter_context(server.serving(tmp_path, signed(CATALOG), ROOT))
+            monkeypatch.setattr(hbone_client, "PORT", server.port)
+            (found,) = hbone.ask([target(http=http)], IDENTITY, ROOT.pem, NOW, 0)
+            assert all(each.startswith(b"OPTIONS / ") for each in server.requests)
+            return found
 
-    yield probed
-    for server in servers:
-        server.close()
+        yield probed
 
 
 def of_mesh(seen: TunnelProbe) -> Tunnel:
@@ -87,36 +65,6 @@ def of_mesh(seen: TunnelProbe) -> Tunnel:
 def target(*, http: bool = True) -> Target:
     host = "127.0.0.1" if http else ""
     return Target("library/catalog-1", "127.0.0.1", "127.0.0.1:8080", 8080, host)
-
-
-def accept(
-    server: socket.socket, context: ssl.SSLContext, connect: int, answer: bytes | None
-) -> None:
-    while True:
-        try:
-            raw, _ = server.accept()
-        except OSError:
-            return
-        raw.settimeout(10)
-        with raw, suppress(OSError), context.wrap_socket(raw, server_side=True) as connection:
-            converse(connection, connect, answer)
-
-
-def converse(connection: ssl.SSLSocket, connect: int, answer: bytes | None) -> None:
-    http2 = H2Connection(H2Configuration(client_side=False))
-    http2.initiate_connection()
-    while data := connection.recv(65536):
-        for event in http2.receive_data(data):
-            if isinstance(event, RequestReceived):
-                http2.send_headers(event.stream_id, [(":status", str(connect))], connect != 200)
-                if connect != 200:
-                    http2.reset_stream(event.stream_id)
-            elif isinstance(event, DataReceived) and answer is not None:
-                assert event.data.startswith(b"OPTIONS / ")
-                http2.send_data(event.stream_id, answer, end_stream=True)
-                # as Envoy and ztunnel do: the client's half is still open
-                http2.reset_stream(event.stream_id)
-        connection.sendall(http2.data_to_send())
 
 
 def test_a_healthy_server_passes_the_mesh_and_refuses_others(probe: Serve) -> None:
@@ -174,7 +122,7 @@ def test_nothing_is_sent_to_a_port_that_is_not_http(probe: Serve) -> None:
 
 def test_a_closed_port_is_unreachable(monkeypatch: pytest.MonkeyPatch) -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
-        monkeypatch.setattr(hbone, "PORT", server.getsockname()[1])
+        monkeypatch.setattr(hbone_client, "PORT", server.getsockname()[1])
     (seen,) = hbone.ask([target()], IDENTITY, ROOT.pem, NOW, 0)
 
     assert seen.anonymous.end == of_mesh(seen).end == "unreachable"

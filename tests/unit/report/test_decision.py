@@ -45,7 +45,7 @@ def test_with_an_obstacle_it_cannot_be_rolled_back(obstacle: Outcome) -> None:
     found = decided(BROKEN, *(each for each in POSSIBLE if each.check != obstacle.check), obstacle)
 
     assert found.action == "cannot roll back"
-    assert found.reasons[-1].startswith(f"{obstacle.check} is an obstacle: ")
+    assert found.reasons[-1].startswith(f"{obstacle.check} must be solved before a rollback: ")
 
 
 @pytest.mark.parametrize(
@@ -66,7 +66,7 @@ def test_with_an_obstacle_it_cannot_be_rolled_back(obstacle: Outcome) -> None:
         ((Outcome("PC001", Verdict.FAIL),), True, "PC001 must be fixed first"),
         ((Outcome("DP002", Verdict.FAIL), *POSSIBLE), True, "DP002 must be fixed first"),
         ((Outcome("CP004", Verdict.UNKNOWN, why="no answer"),), True, "CP004 could not be"),
-        ((Outcome("CP029", Verdict.FAIL),), True, "CP029 is an obstacle"),
+        ((Outcome("CP029", Verdict.FAIL),), True, "CP029 must be solved before a rollback"),
         ((Outcome("CP004", Verdict.NOT_APPLICABLE),), True, "no check of a stage produced"),
     ],
 )
@@ -75,6 +75,27 @@ def test_all_else_means_to_hold(outcomes: tuple[Outcome, ...], compared: bool, r
 
     assert found.action == "hold"
     assert any(reason in each for each in found.reasons), found.reasons
+
+
+@pytest.mark.parametrize(
+    ("count", "sentence"),
+    [
+        (2, "CP001 and CP002 must be fixed first"),
+        (5, "CP001, CP002, CP003, CP004 and CP005 must be fixed first"),
+        (6, "CP001, CP002, CP003, CP004, CP005 and 1 more check must be fixed first"),
+        (7, "CP001, CP002, CP003, CP004, CP005 and 2 more checks must be fixed first"),
+    ],
+)
+def test_several_checks_are_one_sentence(count: int, sentence: str) -> None:
+    failed = [Outcome(f"CP00{number}", Verdict.FAIL) for number in range(1, count + 1)]
+
+    assert sentence in decided(*failed, compared=False).reasons
+
+
+def test_several_new_problems_are_one_sentence() -> None:
+    broken = (BROKEN, Outcome("CP005", Verdict.FAIL))
+
+    assert decided(*broken, *POSSIBLE).reasons[0] == "CP004 and CP005 are new since the baseline"
 
 
 def test_every_report_shows_the_decision(tmp_path: Path) -> None:

@@ -1,14 +1,16 @@
-"""The file of declared pairs, the pods that get their requests, and the proposed pairs."""
+"""The file of declared pairs, and the pairs that are proposed."""
 
+from collections.abc import Iterable
 from typing import Any
 
 import msgspec
 import pytest
 
-from meshgate.semantics.declared_pairs import read_pairs, targets, write_pairs
+from meshgate.semantics.declared_pairs import read_pairs, write_pairs
 from meshgate.semantics.meshes import own_mesh
 from meshgate.semantics.pair_proposals import Proposals
-from meshgate.snapshot.declared_pairs import DeclaredPair
+from meshgate.semantics.pair_targets import PairTargets
+from meshgate.snapshot.declared_pairs import DeclaredPair, PairWaypoint
 from meshgate.snapshot.istio import (
     AuthorizationFrom,
     AuthorizationOperation,
@@ -16,9 +18,11 @@ from meshgate.snapshot.istio import (
     AuthorizationRule,
     AuthorizationSource,
     AuthorizationTo,
+    TargetRef,
 )
-from meshgate.snapshot.kubernetes import Pod
+from meshgate.snapshot.kubernetes import Pod, Service
 from tests.support import ambient_builders
+from tests.support.ambient_builders import SHOP
 from tests.support.builders import HTTP, pod, running, sidecar, snapshot
 from tests.support.mtls_builders import authorization, declared_pair, service
 
@@ -68,38 +72,6 @@ def test_what_is_written_is_read_again() -> None:
     assert read_pairs(write_pairs(())) == ()
 
 
-def test_a_request_goes_to_every_running_pod_whose_sidecar_captures_the_port() -> None:
-    other = sidecar("web-2", labels={"app": "web"}, ports=(HTTP,), ip="10.0.0.2")
-    pending = sidecar("web-3", labels={"app": "web"}, ports=(HTTP,))
-    stranger = sidecar("api-1", labels={"app": "api"}, ports=(HTTP,), ip="10.0.0.4")
-    pods = (WEB, other, pending, stranger)
-
-    found = targets(declared_pair(), pods, (service(),), 0)
-
-    assert [(each.pod.metadata.name, each.number) for each in found.ports] == [
-        ("web-1", 8080),
-        ("web-2", 8080),
-    ]
-    assert len(targets(declared_pair(), pods, (service(),), 1).ports) == 1
-
-
-@pytest.mark.parametrize(
-    ("pair", "pods", "reason"),
-    [
-        (declared_pair(service="shop/api"), (WEB,), "Service shop/api does not exist"),
-        (declared_pair(port=81), (WEB,), "has no port 81 (it has 80)"),
-        (declared_pair(), (), "has no running pod whose sidecar captures the port"),
-    ],
-)
-def test_a_request_without_a_target_says_why(
-    pair: DeclaredPair, pods: tuple[Pod, ...], reason: str
-) -> None:
-    found = targets(pair, pods, (service(),), 0)
-
-    assert not found.ports
-    assert reason in found.missing
-
-
 # --- proposals ----------------------------------------------------------------------------------
 
 
@@ -123,9 +95,20 @@ def proposed(*policies: AuthorizationPolicy, callers: tuple[str, ...] = ("client
         other = sidecar(f"{name}-1", ip="10.0.0.9")
         spec = msgspec.structs.replace(other.spec, service_account_name=name)
         pods.append(msgspec.structs.replace(other, spec=spec))
-    seen = snapshot(pods=tuple(pods))
-    found = Proposals(pods, (service(),), policies, own_mesh(seen, "istio-system")).pairs
-    return [f"{each.key} {each.expect}" for each in found]
+    return [f"{each.key} {each.expect}" for each in pairs(pods, policies)]
+
+
+def pairs(
+    pods: Iterable[Pod],
+    policies: Iterable[AuthorizationPolicy],
+    services: Iterable[Service] = (service(),),
+    *waypoints: PairWaypoint,
+) -> tuple[DeclaredPair, ...]:
+    """The pairs that are proposed for pods, Services, policies and waypoints."""
+    pods, services = tuple(pods), tuple(services)
+    own = own_mesh(snapshot(pods=pods), "istio-system")
+    targets = PairTargets(pods, services, (SHOP,), waypoints)
+    return Proposals(pods, services, policies, own, targets).pairs
 
 
 def test_a_policy_that_allows_one_caller_gives_a_pair_for_it_and_for_others() -> None:
@@ -150,10 +133,8 @@ def test_a_policy_that_allows_one_caller_gives_a_pair_for_it_and_for_others() ->
 )
 def test_who_has_an_identity_is_a_caller(other: Pod, expected: list[str]) -> None:
     policies = (authorization(rule("shop/sa/client")),)
-    pods = (WEB, other)
-    own = own_mesh(snapshot(pods=pods), "istio-system")
 
-    found = Proposals(pods, (service(),), policies, own).pairs
+    found = pairs((WEB, other), policies)
 
     assert [each.caller for each in found] == [*expected, "shop/default"]
 
@@ -187,3 +168,143 @@ def test_a_policy_that_is_only_logged_counts_for_nothing() -> None:
     metadata = msgspec.structs.replace(policy.metadata, annotations=annotations)
 
     assert proposed(msgspec.structs.replace(policy, metadata=metadata)) == []
+
+
+# --- proposals in ambient mode ------------------------------------------------------------------
+
+AMBIENT_WEB = ambient_builders.app("web-1", labels={"app": "web"}, ports=(HTTP,), ip="10.0.0.1")
+OF_WAYPOINT = PairWaypoint(name="shop/waypoint", of_class="istio-waypoint", admits=("shop",))
+WAYPOINT = ambient_builders.waypoint(ip="10.0.0.8")
+SERVICE = service()
+
+
+def account(name: str, found: Pod) -> Pod:
+    """The pod, with another ServiceAccount."""
+    spec = msgspec.structs.replace(found.spec, service_account_name=name)
+    return msgspec.structs.replace(found, spec=spec)
+
+
+PODS = (
+    account("web", AMBIENT_WEB),
+    account("client", ambient_builders.app("client-1", ip="10.0.0.2")),
+    account("other", ambient_builders.app("other-1", ip="10.0.0.3")),
+    account("waypoint", WAYPOINT),
+)
+
+
+def targeting(
+    found: AuthorizationPolicy, kind: str = "Service", name: str = "web"
+) -> AuthorizationPolicy:
+    """The policy, for a Service, a Gateway or a class of them."""
+    refs = (TargetRef(kind=kind, name=name),)
+    return msgspec.structs.replace(
+        found, spec=msgspec.structs.replace(found.spec, target_refs=refs)
+    )
+
+
+def behind_waypoint(address: str = "10.96.0.9") -> Service:
+    """The Service web, whose labels select the waypoint."""
+    found = service()
+    labels = {"istio.io/use-waypoint": "waypoint"}
+    return msgspec.structs.replace(
+        found,
+        metadata=msgspec.structs.replace(found.metadata, labels=labels),
+        spec=msgspec.structs.replace(found.spec, cluster_ips=(address,)),
+    )
+
+
+def in_ambient(
+    *policies: AuthorizationPolicy,
+    of: Service = SERVICE,
+    pods: tuple[Pod, ...] = PODS,
+    waypoints: tuple[PairWaypoint, ...] = (OF_WAYPOINT,),
+) -> list[str]:
+    """The pairs for a Service in ambient mode, as `caller METHOD path expected`."""
+    found = pairs(pods, policies, (of,), *waypoints)
+    return [f"{each.caller} {each.method} {each.path} {each.expect}" for each in found]
+
+
+def test_ztunnel_allows_who_a_policy_of_layer_4_names() -> None:
+    assert in_ambient(authorization(rule("shop/sa/client"))) == [
+        "shop/client GET / allowed",
+        "shop/other GET / denied",
+        "shop/web GET / denied",
+    ]
+
+
+def test_ztunnel_denies_everyone_where_a_rule_is_about_http() -> None:
+    policy = authorization(rule("shop/sa/client", methods=("GET",), paths=("/healthz",)))
+
+    assert in_ambient(policy) == [
+        "shop/client GET /healthz denied",
+        "shop/other GET /healthz denied",
+        "shop/web GET /healthz denied",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "namespace"),
+    [
+        ("Service", "web", "shop"),
+        ("Gateway", "waypoint", "shop"),
+        ("GatewayClass", "istio-waypoint", "istio-system"),
+    ],
+)
+def test_a_waypoint_enforces_the_policies_that_target_it(
+    kind: str, name: str, namespace: str
+) -> None:
+    policy = authorization(rule("shop/sa/client", methods=("GET",)), namespace=namespace)
+
+    assert in_ambient(targeting(policy, kind, name), of=behind_waypoint()) == [
+        "shop/client GET / allowed",
+        "shop/other GET / denied",
+        "shop/web GET / denied",
+    ]
+
+
+def test_a_policy_of_another_service_or_without_a_target_is_not_the_waypoints() -> None:
+    policy = authorization(rule("shop/sa/client", methods=("GET",)))
+
+    assert in_ambient(targeting(policy, name="api"), of=behind_waypoint()) == []
+    assert in_ambient(policy, of=behind_waypoint()) == []
+
+
+def test_who_the_waypoint_allows_is_not_proposed_where_the_pod_denies_the_waypoint() -> None:
+    at_waypoint = targeting(authorization(rule("shop/sa/client")))
+    at_pod = authorization(rule("shop/sa/web"), name="at-pod")
+    also = authorization(rule("shop/sa/waypoint"), name="also")
+    denied = ["shop/other GET / denied", "shop/web GET / denied"]
+
+    assert in_ambient(at_waypoint, at_pod, of=behind_waypoint()) == denied
+    assert in_ambient(at_waypoint, at_pod, also, of=behind_waypoint()) == [
+        "shop/client GET / allowed",
+        *denied,
+    ]
+
+
+def test_a_headless_service_is_reached_without_the_waypoint_of_services() -> None:
+    policy = authorization(rule("shop/sa/client"))
+    for_service = targeting(authorization(rule("shop/sa/other"), name="for-service"))
+
+    found = in_ambient(policy, for_service, of=behind_waypoint("None"))
+
+    assert "shop/client GET / allowed" in found
+    assert "shop/other GET / denied" in found
+
+
+def test_nothing_is_proposed_for_a_service_whose_waypoint_cannot_be_used() -> None:
+    policy = targeting(authorization(rule("shop/sa/client")))
+
+    assert in_ambient(policy, of=behind_waypoint(), waypoints=()) == []
+    assert in_ambient(policy, of=behind_waypoint(), pods=PODS[:-1]) == []
+
+
+def test_a_pair_holds_for_sidecars_and_for_ambient_mode_or_is_not_proposed() -> None:
+    """The rule about GET allows the client at the sidecar, and nobody at ztunnel."""
+    beside = account("web", sidecar("web-2", labels={"app": "web"}, ports=(HTTP,), ip="10.0.0.4"))
+    policy = authorization(rule("shop/sa/client", methods=("GET",)))
+
+    assert in_ambient(policy, pods=(*PODS, beside)) == [
+        "shop/other GET / denied",
+        "shop/web GET / denied",
+    ]

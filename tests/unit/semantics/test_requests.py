@@ -5,8 +5,10 @@ from typing import Any
 import msgspec
 import pytest
 
-from meshgate.snapshot.gateway_api import Listener as ApiListener
 from meshgate.snapshot.gateway_api import (
+    AllowedListeners,
+    GatewayStatus,
+    ListenerNamespaces,
     ListenerSet,
     ListenerSetParent,
     ListenerSetSpec,
@@ -15,6 +17,7 @@ from meshgate.snapshot.gateway_api import (
     PathMatch,
     RouteMatch,
 )
+from meshgate.snapshot.gateway_api import Listener as ApiListener
 from meshgate.snapshot.ingress import Request
 from meshgate.snapshot.istio import (
     DirectResponse,
@@ -26,7 +29,14 @@ from meshgate.snapshot.istio import (
     VirtualServiceSpec,
 )
 from meshgate.snapshot.istio import VirtualService as Virtual
-from meshgate.snapshot.kubernetes import Metadata, Service, ServicePort, ServiceSpec
+from meshgate.snapshot.kubernetes import (
+    LabelSelector,
+    Metadata,
+    Namespace,
+    Service,
+    ServicePort,
+    ServiceSpec,
+)
 from tests.support import ingress_builders as build
 
 
@@ -235,25 +245,62 @@ def test_the_gateway_of_another_controller_is_left_alone() -> None:
     assert api(deployments=()) == []
 
 
-def test_a_listener_set_adds_listeners_to_a_gateway() -> None:
+def of_listener_set(allowed: str, *status: Any, **selector: Any) -> list[tuple[int, str]]:
+    """Port and Gateway of each request by a ListenerSet of shop, which a Gateway of ways allows."""
     added = ApiListener(name="extra", port=8080, protocol="HTTP", hostname=build.HOST)
     parent = ListenerSetParent(name="api", namespace=build.NAMESPACE)
     extra = ListenerSet(
-        metadata=Metadata(name="team", namespace="shop"),
+        metadata=Metadata(name="team", namespace="shop", generation=1),
         spec=ListenerSetSpec(parent_ref=parent, listeners=(added,)),
+        status=GatewayStatus(conditions=status),
     )
+    gateway = build.api_gateway()
+    allows = AllowedListeners(namespaces=ListenerNamespaces(from_=allowed, **selector))
+    gateway_spec = msgspec.structs.replace(gateway.spec, allowed_listeners=allows)
     route = build.api_route()
     reference = ParentReference(name="team", kind="ListenerSet")
     spec = msgspec.structs.replace(route.spec, parent_refs=(reference,))
 
     sent = api(
+        api_gateways=(msgspec.structs.replace(gateway, spec=gateway_spec),),
         listener_sets=(extra,),
         services=(build.service(80, 8080),),
         http_routes=(msgspec.structs.replace(route, spec=spec),),
+        namespaces=(Namespace(metadata=Metadata(name="shop", labels={"team": "shop"})),),
     )
+    return [(each.port, each.gateway) for each in sent if each.route]
 
-    routed = [(each.port, each.gateway) for each in sent if each.route]
-    assert routed == [(8080, "Gateway ways/api")]
+
+ADDED = [(8080, "Gateway ways/api")]
+SHOP = {"selector": LabelSelector(match_labels={"team": "shop"})}
+BY_NAME = {"selector": LabelSelector(match_labels={"kubernetes.io/metadata.name": "shop"})}
+PAY = {"selector": LabelSelector(match_labels={"team": "pay"})}
+NOT_ALLOWED = build.condition("Accepted", "False", reason="NotAllowed")
+
+
+@pytest.mark.parametrize(
+    ("allowed", "status", "selector", "added"),
+    [
+        ("All", (), {}, ADDED),
+        ("Same", (), {}, []),
+        ("None", (), {}, []),
+        ("Selector", (), SHOP, ADDED),
+        ("Selector", (), BY_NAME, ADDED),
+        ("Selector", (), PAY, []),
+        ("Selector", (), {}, []),
+        # istiod's word counts more, also where a recording does not contain allowedListeners
+        ("None", (build.condition("Accepted"),), {}, ADDED),
+        ("All", (NOT_ALLOWED,), {}, []),
+        # accepted or not for another reason: its listeners are there
+        ("All", (build.condition("Accepted", "False", reason="ListenersNotValid"),), {}, ADDED),
+        # a status of an older generation says nothing
+        ("All", (msgspec.structs.replace(NOT_ALLOWED, observed_generation=0),), {}, ADDED),
+    ],
+)
+def test_a_listener_set_adds_listeners_to_a_gateway_that_permits_it(
+    allowed: str, status: tuple[Any, ...], selector: dict[str, Any], added: list[tuple[int, str]]
+) -> None:
+    assert of_listener_set(allowed, *status, **selector) == added
 
 
 def test_a_tcp_route_leads_a_tcp_listener_to_its_backend() -> None:

@@ -6,13 +6,10 @@ import pytest
 
 from meshgate.settings import (
     TOPICS,
-    Probes,
-    Run,
     Settings,
     SettingsError,
-    definition,
     definitions,
-    option,
+    named,
     read_file,
     reference_page,
     resolve,
@@ -110,25 +107,19 @@ def test_settings_that_contradict_each_other_are_refused(
 
 
 @pytest.mark.parametrize(
-    ("topic", "name", "text"),
+    ("name", "text"),
     [
-        (Run, "settle", "-1"),
-        (Run, "settle", "inf"),
-        (Run, "settle", "nan"),
-        (Probes, "sample", "-1"),
-        (Probes, "sample", "²"),
-        (Probes, "shard", "4/4"),
-        (Probes, "exclude_port", "shop/web"),
-        (Probes, "probe_call", "https://web.shop/"),
-        (Probes, "retry_after_target", "ftp://api.example.com/"),
+        ("run.settle", "-1"),
+        ("run.settle", "inf"),
+        ("run.settle", "nan"),
+        ("probes.sample", "-1"),
+        ("probes.sample", "²"),
+        ("probes.shard", "4/4"),
+        ("probes.exclude_port", "shop/web"),
+        ("probes.probe_call", "https://web.shop/"),
+        ("probes.retry_after_target", "ftp://api.example.com/"),
     ],
 )
-def test_a_value_that_is_not_allowed_is_refused(topic: type, name: str, text: str) -> None:
+def test_a_value_that_is_not_allowed_is_refused(name: str, text: str) -> None:
     with pytest.raises(ValueError, match=r"is not|has no"):
-        definition(topic, name).value(text)
-
-
-def test_a_remedy_names_an_option_with_a_value() -> None:
-    assert option(Run, "settle", "30") == "--settle=30"
-    assert option(Run, "baseline") == "--baseline=PLACE"
-    assert option(Run, "dry_run") == "--dry-run"
+        named()[name].value(text)

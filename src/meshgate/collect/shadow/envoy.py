@@ -33,6 +33,7 @@ from meshgate.probe.ads import (
     ROUTES,
     Configuration,
 )
+from meshgate.settings import flag
 
 _VALIDATE = (
     *("--mode", "validate", "--allow-unknown-static-fields", "--disable-hot-restart"),
@@ -210,23 +211,25 @@ class Envoy:
         except subprocess.TimeoutExpired as error:
             raise ReadError(
                 f"the target's Envoy did not finish within {self._timeout:g} s",
-                "raise --shadow-step-timeout",
+                f"raise {flag('simulation.timeout')}",
             ) from error
         except OSError as error:
             raise ReadError(
-                f"cannot run the target's Envoy {self._program}: {error}", "check --shadow-envoy"
+                f"cannot run the target's Envoy {self._program}: {error}",
+                f"check {flag('simulation.envoy')}",
             ) from error
         if done.returncode == 0:
             return ""
         if done.returncode == NO_PROGRAM:
             why = done.stderr.decode(errors="replace").strip()
             raise ReadError(
-                f"cannot run the target's Envoy {self._program}: {why}", "check --shadow-envoy"
+                f"cannot run the target's Envoy {self._program}: {why}",
+                f"check {flag('simulation.envoy')}",
             )
         if done.returncode < 0:
             raise ReadError(
                 f"the target's Envoy was ended by signal {-done.returncode}",
-                "raise --shadow-memory",
+                f"raise {flag('simulation.memory')}",
             )
         return _words((done.stdout + done.stderr).decode(errors="replace"))
 

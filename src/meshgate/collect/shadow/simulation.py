@@ -34,6 +34,7 @@ from meshgate.probe import admission, ads
 from meshgate.semantics.config_diff import changes, resources
 from meshgate.semantics.injection import has_sidecar, shape
 from meshgate.semantics.versions import Version
+from meshgate.settings import flag
 from meshgate.snapshot.model import Snapshot
 from meshgate.snapshot.redact import redacted
 from meshgate.snapshot.shadow import Injection, ProxyClass, Shadow, TemplateReview
@@ -225,7 +226,7 @@ class Simulation:
             raise ReadError(
                 f"the mesh has {len(classes)} classes of proxies, more than the limit of "
                 f"{self._options.classes}",
-                f"pass --shadow-classes={len(classes)}",
+                f"pass {flag('simulation.classes', len(classes))}",
             )
         return classes
 
@@ -290,7 +291,7 @@ class Simulation:
             if self._deadline.passed:
                 self._progress(
                     "no time is left to find the objects that cause the rejections; "
-                    "raise --shadow-deadline"
+                    f"raise {flag('simulation.deadline')}"
                 )
                 break
             self._progress(f"testing {candidate.subject} alone")

@@ -28,6 +28,7 @@ from meshgate.collect.shadow.manifests import Key, Rendered, placeholder_secrets
 from meshgate.collect.shadow.processes import guarded
 from meshgate.collect.temporary import temporary_folder
 from meshgate.deadline import Deadline
+from meshgate.settings import flag
 
 # Disable everything that writes or reads Secrets.  Leader election stays enabled: without it the
 # remaining writers would run, and without the right to write a Lease it never succeeds.
@@ -154,7 +155,7 @@ class Launch(msgspec.Struct, frozen=True, kw_only=True):
             if not os.access(self.program, os.X_OK):
                 raise ReadError(
                     f"the target's istiod {self.program} does not exist or is not executable",
-                    "pass the path of pilot-discovery as --shadow-istiod",
+                    f"pass the path of pilot-discovery as {flag('simulation.istiod')}",
                 )
             environment = self._environment(home)
             with _process(guarded(command, self.memory), environment, home, log) as process:
@@ -194,7 +195,7 @@ def _process(
             )
     except OSError as error:
         raise ReadError(
-            f"cannot run the target's istiod: {error}", "check --shadow-istiod"
+            f"cannot run the target's istiod: {error}", f"check {flag('simulation.istiod')}"
         ) from error
     with process:
         try:
@@ -244,7 +245,7 @@ def _await_ready(
         if deadline.passed:
             raise ReadError(
                 f"the target's istiod was not ready within {timeout:g} s: {_last(log)}",
-                "raise --shadow-step-timeout",
+                f"raise {flag('simulation.timeout')}",
             )
         time.sleep(0.1)
 
@@ -254,7 +255,9 @@ def _ended(process: "subprocess.Popen[bytes]", log: Path) -> ReadError:
     output = log.read_text(errors="replace")
     out_of_memory = re.search(r"fatal error: runtime: (?:out of|cannot allocate) memory", output)
     if out_of_memory or process.returncode == -signal.SIGKILL:
-        return ReadError("the target's istiod ran out of memory", "raise --shadow-memory")
+        return ReadError(
+            "the target's istiod ran out of memory", f"raise {flag('simulation.memory')}"
+        )
     return ReadError(
         f"the target's istiod exited with code {process.returncode}: {_last(log)}",
         "check that the manifests and the program have the same version",

@@ -11,6 +11,7 @@ from meshgate.collect.shadow.envoy import Assembled, Assembler, Envoy
 from meshgate.collect.shadow.fingerprint import Fingerprints
 from meshgate.deadline import Deadline, concurrently
 from meshgate.probe import ads
+from meshgate.settings import flag
 from meshgate.snapshot.shadow import ProxyClass, Refusal
 
 # How many classes of proxies are processed at the same time: the programs do most of the work.
@@ -35,7 +36,7 @@ def check_deadline(deadline: Deadline) -> None:
     if deadline.passed:
         raise ReadError(
             "the simulation of the upgrade did not finish before its deadline",
-            "raise --shadow-deadline",
+            f"raise {flag('simulation.deadline')}",
         )
 
 

@@ -9,6 +9,7 @@ from meshgate.facts.controlplane.control_plane import ControlPlane
 from meshgate.facts.dataplane.pod_findings import pod_finding
 from meshgate.facts.evidence import Evidence
 from meshgate.semantics import pods, workloads
+from meshgate.settings import flag
 from meshgate.snapshot.ambient import AmbientReading, AmbientWorkload
 from meshgate.snapshot.kubernetes import Pod
 from meshgate.verdict import CouldNotVerify, Finding
@@ -51,7 +52,7 @@ class IstiodIndex:
         if not found:
             raise CouldNotVerify(
                 f"no istiod pod is running in namespace {self._control_plane.namespace}",
-                "set --istio-namespace to the namespace of istiod",
+                f"set {flag('criteria.istio_namespace')} to the namespace of istiod",
                 transient=True,
             )
         return found

@@ -4,7 +4,8 @@ from collections import defaultdict
 from functools import cached_property
 
 from meshgate.facts.evidence import Evidence
-from meshgate.semantics.analyze_rules import Configuration, disproof, newer_than
+from meshgate.semantics.analyze_evidence import Configuration
+from meshgate.semantics.analyze_rules import disproof, newer_than
 from meshgate.semantics.releases import use_istioctl_of
 from meshgate.semantics.versions import Target, Version
 from meshgate.snapshot.istioctl import AnalysisMessage
@@ -72,12 +73,20 @@ class AnalyzeMessages:
         """The messages that count and that other evidence disproves, with that evidence."""
         if not self._counting:
             return {}
+        seen, own = self._evidence, self._evidence.own_mesh
         configuration = Configuration(
-            self._evidence.virtual_services,
-            self._evidence.destination_rules,
-            self._evidence.gateways,
-            self._evidence.service_entries,
-            self._evidence.own_mesh.cluster_domain,
+            seen.virtual_services,
+            seen.destination_rules,
+            seen.gateways,
+            seen.service_entries,
+            seen.services,
+            seen.pods,
+            seen.envoy_filters,
+            seen.telemetries,
+            own.cluster_domain,
+            own.root_namespace,
+            own.default_exports.virtual_services,
+            tuple({name for e in seen.mesh_configs for r in e.effective for name in r.clusters}),
         )
         found = {
             each: self._is_newer(each) or disproof(each, configuration) for each in self._counting

@@ -7,6 +7,7 @@ from meshgate.facts.evidence import Evidence
 from meshgate.semantics import workloads
 from meshgate.semantics.certificates import described, fingerprint, parse, remaining
 from meshgate.semantics.webhooks import Webhooks
+from meshgate.settings import flag
 from meshgate.snapshot.model import EXTERNAL_CA, ISTIOD
 from meshgate.snapshot.wire import Certificate, Signature
 from meshgate.verdict import CouldNotVerify, Finding, NotApplicable
@@ -47,7 +48,7 @@ class Authority:
         if not signing.signatures and ISTIOD in self._evidence.expectations.accepted_unverified:
             raise NotApplicable(
                 "no istiod runs in this cluster; its external control plane was accepted without "
-                f"verification (--accept-unverified={ISTIOD})"
+                f"verification ({flag('criteria.accept_unverified', ISTIOD)})"
             )
         if not signing.signatures:
             raise CouldNotVerify(
@@ -79,12 +80,13 @@ class Authority:
         if EXTERNAL_CA in self._evidence.expectations.accepted_unverified:
             raise NotApplicable(
                 "istiod's CA is disabled; the external CA was accepted without verification "
-                "(--accept-unverified=CA)"
+                f"({flag('criteria.accept_unverified', EXTERNAL_CA)})"
             )
         raise CouldNotVerify(
             "istiod's CA is disabled (ENABLE_CA_SERVER=false), and meshgate cannot verify an "
             "external CA such as istio-csr or SPIRE",
-            "verify that CA by its own means, then pass --accept-unverified=CA; without an "
+            "verify that CA by its own means, then pass "
+            f"{flag('criteria.accept_unverified', EXTERNAL_CA)}; without an "
             "external CA remove ENABLE_CA_SERVER=false from istiod",
         )
 

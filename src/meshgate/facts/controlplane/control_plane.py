@@ -6,14 +6,15 @@ from functools import cached_property
 from meshgate.facts.evidence import Evidence
 from meshgate.semantics import pods, workloads
 from meshgate.semantics.versions import Target, Version
+from meshgate.settings import flag
 from meshgate.snapshot.istiod import IstiodReading
 from meshgate.snapshot.kubernetes import Deployment, Pod
 from meshgate.snapshot.model import ISTIOD
 from meshgate.verdict import CouldNotVerify, Finding, NotApplicable
 
 INSTALL = (
-    "set --istio-namespace to the namespace of istiod, or install istiod there; if it runs outside "
-    f"this cluster, pass --accept-unverified={ISTIOD}"
+    f"set {flag('criteria.istio_namespace')} to the namespace of istiod, or install istiod there; "
+    f"if it runs outside this cluster, pass {flag('criteria.accept_unverified', ISTIOD)}"
 )
 
 
@@ -60,7 +61,7 @@ class ControlPlane:
         if self.is_external:
             raise NotApplicable(
                 "no istiod runs in this cluster; its external control plane was accepted without "
-                f"verification (--accept-unverified={ISTIOD})"
+                f"verification ({flag('criteria.accept_unverified', ISTIOD)})"
             )
 
     @property
@@ -115,7 +116,9 @@ class ControlPlane:
             return None
         if (target := Target.parse(text)) is None:
             raise CouldNotVerify(
-                f"{text!r} is not a version", "pass --target-version=X.Y.Z or --target-version=X.Y"
+                f"{text!r} is not a version",
+                f"pass {flag('criteria.target_version', 'X.Y.Z')} or "
+                f"{flag('criteria.target_version', 'X.Y')}",
             )
         return target
 

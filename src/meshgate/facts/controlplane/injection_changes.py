@@ -6,6 +6,7 @@ from functools import cached_property
 
 from meshgate.facts.evidence import Evidence
 from meshgate.semantics.workloads import PROXY
+from meshgate.settings import flag
 from meshgate.snapshot.new_pods import NewContainer, NewPod
 from meshgate.verdict import Finding, NotApplicable
 
@@ -32,7 +33,7 @@ class InjectionChanges:
     def _before(self) -> list[NewPod]:
         before = self._evidence.expectations.before
         if before is None:
-            raise NotApplicable("no baseline is given (--baseline)")
+            raise NotApplicable(f"no baseline is given ({flag('run.baseline')})")
         if before.new_pods is None or before.new_pods.skipped_reason:
             raise NotApplicable("the baseline does not contain the pods that a restart creates")
         return [each for each in before.new_pods.pods if each.injected]

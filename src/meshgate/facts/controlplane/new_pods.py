@@ -5,14 +5,23 @@ from collections.abc import Iterable, Iterator
 from decimal import Decimal
 from functools import cached_property
 
+import msgspec
+
 from meshgate.facts.evidence import Evidence
 from meshgate.semantics import pod_security, quotas, workloads
 from meshgate.semantics.pod_resources import Amounts, broken_limits, defaulted
 from meshgate.semantics.quantities import amount, shown
 from meshgate.semantics.webhooks import changing_pods
+from meshgate.settings import flag
 from meshgate.snapshot.kubernetes import Limits, Pod
 from meshgate.snapshot.model import WEBHOOKS
-from meshgate.snapshot.new_pods import LimitRange, NewContainer, NewPod, ResourceQuota
+from meshgate.snapshot.new_pods import (
+    LimitRange,
+    NewContainer,
+    NewPod,
+    ResourceQuota,
+    ResourceQuotaStatus,
+)
 from meshgate.verdict import CouldNotVerify, Finding, NotApplicable
 
 # What a webhook that changes pods can correct.
@@ -20,6 +29,9 @@ CORRECTABLE = ("pod-security", "limit-range")
 
 # As many workloads of a namespace with the same violation are one finding.
 MANY = 4
+
+# Workloads whose pods end by themselves.
+ENDING = ("CronJob ", "Job ")
 
 
 class NewPods:
@@ -61,7 +73,7 @@ class NewPods:
 
     @property
     def refused_later(self) -> list[Finding]:
-        """The same for workloads that are scaled to 0 replicas, or that are accepted."""
+        """The same for workloads that create no pod now, or that are accepted."""
         found = self._findings(each for each in self.all if not _creates(each))
         created = self._findings(each for each in self.all if _creates(each))
         return [*found, *(each for each in created if self._changing(each))]
@@ -74,8 +86,9 @@ class NewPods:
                 raise CouldNotVerify(
                     f"{finding.subject}: {finding.seen}; {changing[0]} may correct that when the "
                     "pod is created",
-                    "pass --dry-run-pods, which asks the API server; or verify it by other means "
-                    f"and pass --accept-unverified={WEBHOOKS}",
+                    f"pass {flag('probes.dry_run_pods')}, which asks the API server; or verify "
+                    "it by other means "
+                    f"and pass {flag('criteria.accept_unverified', WEBHOOKS)}",
                 )
 
     def _changing(self, finding: Finding) -> list[str]:
@@ -99,7 +112,7 @@ class NewPods:
         """What was not checked, in words; empty if all was."""
         if self._evidence.new_pods.dry_run or self._evidence.new_pods.skipped_reason:
             return ""
-        return "policy engines were not asked about new pods (see --dry-run-pods)"
+        return f"policy engines were not asked about new pods (see {flag('probes.dry_run_pods')})"
 
     def _findings(self, pods: Iterable[NewPod]) -> list[Finding]:
         judged = [each for each in pods if not each.error]
@@ -141,8 +154,7 @@ class NewPods:
         for quota in self._quotas.get(namespace, ()):
             if not quotas.applies(quota, complete):
                 continue
-            rollout = quotas.Rollout(complete, self._old(pod.workload), self._present(pod.workload))
-            words = [*quotas.missing(quota, complete), *quotas.exceeded(quota, rollout)]
+            words = [*quotas.missing(quota, complete), *self._exceeded(quota, complete)]
             if words:
                 name = f"ResourceQuota {namespace}/{quota.metadata.name}"
                 yield _finding(
@@ -152,6 +164,17 @@ class NewPods:
                     f"raise the limits of {name}, or set the resources of the containers",
                     about=(("quota", quota.metadata.name),),
                 )
+
+    def _exceeded(self, quota: ResourceQuota, pod: NewPod) -> Iterator[str]:
+        """Yield the resources of a quota that keep a workload's rollout from its end."""
+        old, present = self._old(pod.workload), self._present(pod.workload)
+        if pod.workload.startswith(ENDING):
+            # its present pods end by themselves
+            pod = msgspec.structs.replace(pod, unavailable=present)
+        if pod.workload.startswith("Job "):
+            # it waits until the quota has room: only a pod that never fits counts
+            quota = msgspec.structs.replace(quota, status=ResourceQuotaStatus())
+        return quotas.exceeded(quota, quotas.Rollout(pod, old, present))
 
     # --- Pod Security ---------------------------------------------------------------------------
 
@@ -213,8 +236,7 @@ class NewPods:
                 continue
             present = self._present(pod.workload)
             old, new = self._old(pod.workload), quotas.usage(complete)
-            rollout = quotas.Rollout(complete, old, present)
-            if list(quotas.exceeded(quota, rollout)):
+            if list(self._exceeded(quota, complete)):
                 return  # reported for the workload
             for resource in new:
                 own = old.get(resource, Decimal(0))
@@ -305,7 +327,7 @@ def _namespace(pod: NewPod) -> str:
 
 
 def _is_lasting(pod: NewPod) -> bool:
-    return not pod.workload.startswith("CronJob ")
+    return not pod.workload.startswith(ENDING)
 
 
 def _creates(pod: NewPod) -> bool:

@@ -10,6 +10,7 @@ from meshgate.facts.evidence import Evidence
 from meshgate.facts.tunnels import need_signed, server_problems, timed_out, unanswered
 from meshgate.semantics import pods, workloads
 from meshgate.semantics.workloads import Port, ambient_ports, choose
+from meshgate.settings import flag
 from meshgate.snapshot.hbone import Tunnel, TunnelProbe, TunnelProbes
 from meshgate.snapshot.model import Expectations
 from meshgate.verdict import CouldNotVerify, Finding, NotApplicable
@@ -181,7 +182,7 @@ class AmbientPorts:
                 raise CouldNotVerify(
                     f"{pods.name(port.pod)} does not answer through HBONE ({reason})",
                     "allow the verifier's namespace in NetworkPolicies to port 15008, or exclude "
-                    "the pod (--exclude-port)",
+                    f"the pod ({flag('probes.exclude_port')})",
                     transient=True,
                 )
 

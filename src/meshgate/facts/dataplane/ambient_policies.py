@@ -18,6 +18,7 @@ from meshgate.semantics.authorization import (
 from meshgate.semantics.layer4 import at_ztunnel
 from meshgate.semantics.policies import STRICT, Mode, Policies
 from meshgate.semantics.workloads import Port, is_first_shard
+from meshgate.settings import flag
 from meshgate.snapshot.kubernetes import Pod
 from meshgate.snapshot.pair import PeerCall
 from meshgate.verdict import CouldNotVerify, Finding, NotApplicable
@@ -127,7 +128,7 @@ class AmbientPolicies:
                 raise CouldNotVerify(
                     f"{pods.name(port.pod)} port {port.number} does not answer a connection in "
                     f"plaintext ({call.error or call.end or 'no result'})",
-                    "look for a NetworkPolicy, or exclude it (--exclude-port)",
+                    f"look for a NetworkPolicy, or exclude it ({flag('probes.exclude_port')})",
                     transient=True,
                 )
         return []
@@ -138,7 +139,8 @@ class AmbientPolicies:
             raise Unverified(self._evidence).of_ambient(
                 "no pod connected in plaintext to the pods in ambient mode: plaintext from here "
                 f"may bypass ztunnel, and {pair.skipped_reason}",
-                "pass --probe-pair=IMAGE, which creates a pod outside the mesh that connects",
+                f"pass {flag('probes.probe_pair', 'IMAGE')}, which creates a pod outside the "
+                "mesh that connects",
             )
         for peer in pair.outside:
             if reason := peer.unmade or peer.stuck:
@@ -177,7 +179,9 @@ class AmbientPolicies:
             yield self._plain_finding(port, "refuses plaintext", mode, "refuses-plaintext")
         elif mode.mode != STRICT and self._evidence.expectations.require_mtls == "strict":
             seen = f"is {mode.mode} by {mode.policy}"
-            yield self._plain_finding(port, seen, Mode(STRICT, "--require-mtls"), "not-strict")
+            yield self._plain_finding(
+                port, seen, Mode(STRICT, flag("criteria.require_mtls")), "not-strict"
+            )
 
     def _mode(self, port: Port) -> Mode:
         return self._peer_authentications.mode(port.pod, port.number)

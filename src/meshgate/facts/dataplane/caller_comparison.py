@@ -12,6 +12,7 @@ from meshgate.facts.dataplane.pod_findings import pod_finding
 from meshgate.facts.evidence import Evidence
 from meshgate.semantics import workloads
 from meshgate.semantics.workloads import Port
+from meshgate.settings import flag
 from meshgate.snapshot.mtls import Attempt
 from meshgate.verdict import Finding, NotApplicable
 
@@ -36,7 +37,7 @@ class CallerComparison:
         """The answers in the baseline, by workload and port."""
         before = self._evidence.expectations.before
         if before is None:
-            raise NotApplicable("no baseline is given (--baseline)")
+            raise NotApplicable(f"no baseline is given ({flag('run.baseline')})")
         found: defaultdict[tuple[str, int], list[Attempt]] = defaultdict(list)
         probes = before.port_probes
         for each in probes.probes if probes else ():

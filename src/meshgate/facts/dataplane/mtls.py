@@ -10,6 +10,7 @@ from meshgate.semantics import injector, pods, workloads
 from meshgate.semantics.policies import DISABLE, PERMISSIVE, STRICT, Mode, Policies
 from meshgate.semantics.selectors import selects
 from meshgate.semantics.workloads import Port, chosen
+from meshgate.settings import flag
 from meshgate.snapshot.kubernetes import Pod
 from meshgate.snapshot.model import EXTERNAL_CA
 from meshgate.snapshot.mtls import Attempt, PortProbe, PortProbes
@@ -39,7 +40,8 @@ class MtlsProbes:
                 f"istiod signed no certificate for the verifier ({port_probes.unsigned}); without "
                 "a mesh certificate, a refused connection does not prove mTLS",
                 "pass a ServiceAccount token of audience istio-ca, or "
-                f"--accept-unverified={EXTERNAL_CA} if another CA signs for this mesh",
+                f"{flag('criteria.accept_unverified', EXTERNAL_CA)} if another CA signs for this "
+                "mesh",
                 transient=True,
             )
         return port_probes
@@ -189,7 +191,8 @@ class MtlsProbes:
             + (f"; the same for {names}{more}" if names else ""),
             f"allow the verifier's namespace in {blocking}, which selects it"
             if blocking
-            else "look for a firewall (a timeout is not a refusal), or exclude it (--exclude-port)",
+            else "look for a firewall (a timeout is not a refusal), or exclude it "
+            f"({flag('probes.exclude_port')})",
             transient=True,
         )
 

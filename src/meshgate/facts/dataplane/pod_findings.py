@@ -3,6 +3,7 @@
 from meshgate.facts.evidence import Evidence
 from meshgate.semantics import pods, workloads
 from meshgate.semantics.versions import Target
+from meshgate.settings import flag
 from meshgate.snapshot.kubernetes import Pod
 from meshgate.snapshot.model import Expectations
 from meshgate.verdict import CouldNotVerify, Finding
@@ -59,9 +60,9 @@ def not_probed(skipped: int, total: int, asked: Expectations, what: str = "ports
     reasons = [
         words
         for given, words in (
-            (asked.excluded, "--exclude-port"),
-            (asked.sample, f"--sample={asked.sample}"),
-            (asked.shard, f"--shard={asked.shard}"),
+            (asked.excluded, flag("probes.exclude_port")),
+            (asked.sample, flag("probes.sample", asked.sample)),
+            (asked.shard, flag("probes.shard", asked.shard)),
         )
         if given
     ]
@@ -88,6 +89,7 @@ def target(evidence: Evidence) -> Target | None:
     parsed = Target.parse(wanted)
     if parsed is None:
         raise CouldNotVerify(
-            f"{wanted!r} is not a version", "pass --target-version=X.Y.Z, or X.Y for any patch"
+            f"{wanted!r} is not a version",
+            f"pass {flag('criteria.target_version', 'X.Y.Z')}, or X.Y for any patch",
         )
     return parsed

@@ -6,6 +6,7 @@ from functools import cached_property
 from meshgate.facts.dataplane.pod_findings import target
 from meshgate.facts.evidence import Evidence
 from meshgate.semantics.versions import Version
+from meshgate.settings import flag
 from meshgate.snapshot.pair import Pair, Peer, PeerCall
 from meshgate.verdict import CouldNotVerify, Finding, NotApplicable
 
@@ -26,7 +27,8 @@ class ProbePair:
             if peer.unmade:
                 raise CouldNotVerify(
                     f"Probe {pair.namespace}/{peer.name} did not run: {peer.unmade}",
-                    f"kubectl -n {pair.namespace} get events: its image (--probe-pair) needs "
+                    f"kubectl -n {pair.namespace} get events: its image "
+                    f"({flag('probes.probe_pair')}) needs "
                     "Python, and a webhook, quota or policy may refuse the pod",
                     transient=True,
                 )

@@ -11,6 +11,7 @@ from meshgate.facts.evidence import Evidence
 from meshgate.semantics import pods
 from meshgate.semantics.patterns import searches
 from meshgate.semantics.retry_after import VALID, reaches, retry_after_error
+from meshgate.settings import flag
 from meshgate.snapshot.istiod import ProxySync
 from meshgate.snapshot.kubernetes import Pod
 from meshgate.snapshot.retry_after import GivenConfig, HeaderRule, RetryFilter, RetryPatch
@@ -102,7 +103,7 @@ class RetryAfter:
             Finding(
                 "EnvoyFilters",
                 f"none of the {seen.seen} is about Retry-After",
-                "at least one (--require-retry-after)",
+                f"at least one ({flag('probes.require_retry_after')})",
                 "Apply the EnvoyFilter that adds Retry-After to 429 and 503.",
                 problem="no-retry-after-filter",
             )

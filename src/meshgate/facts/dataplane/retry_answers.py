@@ -18,13 +18,16 @@ from meshgate.semantics.retry_after import (
     retry_after_error,
     selects_labels,
 )
+from meshgate.settings import flag
 from meshgate.snapshot.pair import PeerCall
 from meshgate.snapshot.retry_after import Burst, RetryFilter
 from meshgate.verdict import CouldNotVerify, Finding, NotApplicable
 
 EARLY = 0.05  # seconds by which the clocks of the two pods may differ
 
-DECLARE = "If it is for other paths or ports, declare a target with --retry-after-target."
+DECLARE = (
+    f"If it is for other paths or ports, declare a target with {flag('probes.retry_after_target')}."
+)
 
 
 class _Throttled(NamedTuple):
@@ -51,7 +54,7 @@ class RetryAnswers:
         """Declared targets that never throttled, or did so without a valid Retry-After."""
         targets = self._evidence.expectations.retry_after_targets
         if not targets:
-            raise NotApplicable("no target is declared (--retry-after-target)")
+            raise NotApplicable(f"no target is declared ({flag('probes.retry_after_target')})")
         bursts = self.bursts
         if len(bursts) < len(targets):
             raise CouldNotVerify(
@@ -221,8 +224,9 @@ class RetryAnswers:
             raise CouldNotVerify(
                 f"the probes did not reach the pods for {subject(candidates[0])}: "
                 f"{next(filter(None, why), 'they made no calls')}",
-                "see the results of DP008 and DP009, or omit --probe-pair and declare targets with "
-                "--retry-after-target",
+                f"see the results of DP008 and DP009, or omit {flag('probes.probe_pair')} and "
+                "declare targets with "
+                f"{flag('probes.retry_after_target')}",
                 transient=True,
             )
         labels = {each.name: each.labels for each in pair.tempted}
@@ -286,7 +290,8 @@ def _unannounced(burst: Burst) -> Iterator[Finding]:
             "not-throttled",
             f"answers {burst.status} after {sent} requests",
             "429 or 503 by then",
-            "Set --retry-after-burst above the target's limit, or correct the limit.",
+            f"Set {flag('probes.retry_after_burst')} above the target's limit, or correct the "
+            "limit.",
         )
     elif not burst.retry_after:
         words = f"answers {burst.status} without Retry-After"

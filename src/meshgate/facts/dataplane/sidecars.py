@@ -12,6 +12,7 @@ from meshgate.facts.evidence import Evidence
 from meshgate.semantics import injector, meshes, pods, workloads
 from meshgate.semantics.versions import Version
 from meshgate.semantics.webhooks import IGNORED, Webhooks
+from meshgate.settings import flag
 from meshgate.snapshot.kubernetes import Pod
 from meshgate.verdict import CouldNotVerify, Finding, NotApplicable
 
@@ -225,7 +226,7 @@ class Sidecars:
                 f"istiod replicas of revision {revision} report different versions: {seen}"
                 if versions
                 else f"no istiod replica of revision {revision} reports its version",
-                "pass the expected version with --target-version",
+                f"pass the expected version with {flag('criteria.target_version')}",
                 transient=True,
             )
         return versions.pop()  # type: ignore[return-value]

@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 from meshgate.facts.evidence import Evidence
 from meshgate.semantics.proportions import rise
+from meshgate.settings import flag
 from meshgate.snapshot.traffic_metrics import PROMETHEUS, Alert, Window, WorkloadTraffic
 from meshgate.verdict import CouldNotVerify, Finding, NotApplicable
 
@@ -34,19 +35,24 @@ class Traffic:
         they cannot be compared.
         """
         if not self._limits.requested:
-            raise NotApplicable("neither --prometheus nor --proxy-metrics was named")
+            raise NotApplicable(
+                f"neither {flag('traffic.prometheus')} nor {flag('traffic.proxies')} is set"
+            )
         metrics = self._evidence.traffic_metrics
         if metrics.skipped_reason:
             raise NotApplicable(metrics.skipped_reason)
         baseline = self._evidence.expectations.before
         if metrics.before is None and baseline is None:
-            raise NotApplicable("only a baseline shows when the upgrade began (--baseline)")
+            raise NotApplicable(
+                f"only a baseline shows when the upgrade began ({flag('run.baseline')})"
+            )
         before = metrics.before or (baseline.traffic if baseline else None)
         now = metrics.now
         if before is None or now is None or before.source != now.source:
             raise CouldNotVerify(
                 "the baseline has no window of the same source",
-                "use --prometheus, or save the baseline with --proxy-metrics",
+                f"use {flag('traffic.prometheus')}, or save the baseline with "
+                f"{flag('traffic.proxies')}",
             )
         if before.seconds != now.seconds:
             raise CouldNotVerify(
@@ -76,7 +82,7 @@ class Traffic:
             raise CouldNotVerify(
                 f"no workload received {least} requests within {before.seconds:.0f} s before "
                 "the upgrade",
-                f"pass a longer {_length_option(now)}, or a smaller --traffic-requests",
+                f"pass a longer {_length_option(now)}, or a smaller {flag('traffic.requests')}",
             )
         found = []
         for each in busy:
@@ -181,7 +187,7 @@ class Traffic:
         """The windows; raise NotApplicable if they are not from Prometheus."""
         before, now = self._windows
         if now.source != PROMETHEUS:
-            raise NotApplicable("proxies have no alerts (--prometheus reads them)")
+            raise NotApplicable(f"proxies have no alerts ({flag('traffic.prometheus')} reads them)")
         return before, now
 
     @property
@@ -213,7 +219,7 @@ class Traffic:
 
 
 def _length_option(window: Window) -> str:
-    return "--traffic-window" if window.source == PROMETHEUS else "--proxy-metrics"
+    return flag("traffic.window") if window.source == PROMETHEUS else flag("traffic.proxies")
 
 
 def _finding(alert: Alert, seen: str, problem: str) -> Finding:

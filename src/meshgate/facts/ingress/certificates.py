@@ -7,6 +7,7 @@ from functools import cached_property
 from meshgate.facts.ingress.gateways import IngressGateways
 from meshgate.semantics.hosts import certificate_covers, is_probe_name
 from meshgate.semantics.listeners import BUILT_IN, Listener
+from meshgate.settings import flag
 from meshgate.snapshot.ingress import INSIDE, Exchange
 from meshgate.snapshot.wire import Certificate
 from meshgate.verdict import CouldNotVerify, Finding, NotApplicable
@@ -40,7 +41,7 @@ class ServedCertificates:
             if all(each.tls == "MUTUAL" for each in secured if each.terminates):
                 raise NotApplicable(
                     "only mutual TLS listeners serve a certificate; it shows with "
-                    "--ingress-client-cert"
+                    f"{flag('ingress.identity')}"
                 )
             raise CouldNotVerify("no listener served a certificate", "look at IG004")
         for seen, listener in self.served:
@@ -99,7 +100,7 @@ class ServedCertificates:
                     where,
                     f"its certificate leads to no known root: {seen.distrust}",
                     "a chain that clients trust",
-                    "name the roots that its clients trust with --ingress-ca",
+                    f"name the roots that its clients trust with {flag('ingress.ca')}",
                     problem="untrusted-certificate",
                 ),
                 not self._ingress.traffic.trusted,

@@ -4,6 +4,7 @@ from functools import cached_property
 
 from meshgate.facts.ingress.denials import about
 from meshgate.facts.ingress.gateways import IngressGateways
+from meshgate.settings import flag
 from meshgate.snapshot.ingress import Exchange
 from meshgate.verdict import Finding, NotApplicable
 
@@ -80,7 +81,7 @@ class TrafficComparison:
         _ = self._now
         before = self._ingress.evidence.expectations.before
         if before is None or before.ingress is None:
-            raise NotApplicable("no --baseline has traffic to compare with")
+            raise NotApplicable(f"no {flag('run.baseline')} has traffic to compare with")
         traffic = self._ingress.traffic
         vantages = {each.name for each in traffic.vantages if not each.unused}
         identified = any(each.request.certificate for each in traffic.exchanges)

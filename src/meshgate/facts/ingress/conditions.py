@@ -6,6 +6,7 @@ from functools import cached_property
 from meshgate.facts.ingress.gateways import IngressGateways
 from meshgate.semantics.gateway_api_routes import attached
 from meshgate.semantics.gateway_classes import is_istios, parent_of
+from meshgate.semantics.listener_sets import accepted, permitted
 from meshgate.semantics.listeners import tls_mode
 from meshgate.snapshot.gateway_api import (
     ApiGateway,
@@ -48,7 +49,7 @@ class GatewayConditions:
         for each in self._evidence.listener_sets:
             if parent_of(each) in ours:
                 parents.add(("ListenerSet", each.metadata.namespace, each.metadata.name))
-                found += _listener_set(each)
+                found += self._not_permitted(each) or _listener_set(each)
         for kind, routes in (
             ("HTTPRoute", self._evidence.http_routes),
             ("GRPCRoute", self._evidence.grpc_routes),
@@ -135,6 +136,26 @@ class GatewayConditions:
             return ""
         return f" (its label istio.io/rev={revision}: no istiod has this revision)"
 
+    def _not_permitted(self, added: ListenerSet) -> list[Finding]:
+        """Report a ListenerSet without a status that its Gateway does not permit."""
+        if accepted(added):
+            return []
+        namespace, name = parent_of(added)
+        return [
+            Finding(
+                f"ListenerSet {added.metadata.namespace}/{added.metadata.name}",
+                f"has no condition Accepted, and allowedListeners of Gateway {namespace}/{name} "
+                f"does not permit namespace {added.metadata.namespace}",
+                "Accepted=True",
+                f"add the namespace to spec.allowedListeners of Gateway {namespace}/{name}, or "
+                "delete the ListenerSet",
+                problem="not-permitted",
+            )
+            for gateway in self._evidence.api_gateways
+            if (gateway.metadata.namespace, gateway.metadata.name) == (namespace, name)
+            and not permitted(gateway, added, self._evidence.namespaces)
+        ]
+
     def _route(self, kind: str, route: Route, ours: set[tuple[str, str, str]]) -> Iterator[Finding]:
         metadata = route.metadata
         subject = f"{kind} {metadata.namespace}/{metadata.name}"
@@ -207,13 +228,20 @@ def _listener_set(listeners: ListenerSet) -> Iterator[Finding]:
     wanted = ("Accepted", "Programmed")
     yield from _conditions(subject, status.conditions, wanted, metadata.generation)
     reported = {each.name: each for each in status.listeners}
+    condition = accepted(listeners)
     for listener in listeners.spec.listeners:
+        where = f"{subject} listener {listener.name}"
         if seen := reported.get(listener.name):
-            yield from _conditions(
-                f"{subject} listener {listener.name}",
-                seen.conditions,
-                (*wanted, "ResolvedRefs"),
-                metadata.generation,
+            resolved = (*wanted, "ResolvedRefs")
+            yield from _conditions(where, seen.conditions, resolved, metadata.generation)
+        elif condition and condition.status == "True":
+            yield Finding(
+                where,
+                "has no status, although its ListenerSet is accepted",
+                "a status from istiod",
+                "look at istiod's log",
+                transient=True,
+                problem="no-status",
             )
 
 

@@ -4,6 +4,7 @@ from functools import cached_property
 
 from meshgate.facts.ingress.gateways import IngressGateways
 from meshgate.semantics.listeners import Listener
+from meshgate.settings import flag
 from meshgate.snapshot.ingress import PROBER, Exchange
 from meshgate.verdict import CouldNotVerify, Finding, NotApplicable
 
@@ -90,7 +91,7 @@ def _connection(seen: Exchange, listener: Listener) -> Finding | None:
         return Finding(
             listener.words,
             f"refuses the client certificate for {request.host}: {seen.error}",
-            "it accepts the certificate of --ingress-client-cert",
+            f"it accepts the certificate of {flag('ingress.identity')}",
             f"compare its issuer with the ca.crt of {listener.credential or 'the listener'}",
             transient=True,
             problem="client-certificate-refused",

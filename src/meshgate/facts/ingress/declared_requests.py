@@ -5,6 +5,7 @@ from functools import cached_property
 
 from meshgate.facts.ingress.gateways import IngressGateways
 from meshgate.semantics.declared_answers import listeners_of
+from meshgate.settings import flag
 from meshgate.snapshot.ingress import Answer, Exchange, Request
 from meshgate.snapshot.redact import redacted
 from meshgate.verdict import CouldNotVerify, Finding, NotApplicable
@@ -35,7 +36,7 @@ class DeclaredAnswers:
         # what was sent is in the snapshot without credentials
         answers = redacted(self._evidence.expectations.answers)
         if not answers:
-            raise NotApplicable("no answers are declared (--expect)")
+            raise NotApplicable(f"no answers are declared ({flag('ingress.expect')})")
         return answers
 
     def _judged(self, answer: Answer, vantage: str) -> Iterator[Finding]:
@@ -44,14 +45,14 @@ class DeclaredAnswers:
         if unused:
             raise CouldNotVerify(
                 f"{answer.words} was not sent from {vantage}: {unused}",
-                "name an address with --ingress-url, or declare another `from`",
+                f"name an address with {flag('ingress.urls')}, or declare another `from`",
             )
         where = f"{answer.words} from {vantage}"
         seen = [each for each in traffic.exchanges if _is(each.request, answer, vantage)]
         if not seen and listeners_of(answer, self._ingress.topology.listeners):
             raise CouldNotVerify(
                 f"{where} is declared, and was not sent when this snapshot was captured",
-                "capture it again with the same --expect",
+                f"capture it again with the same {flag('ingress.expect')}",
             )
         if not seen:
             yield Finding(

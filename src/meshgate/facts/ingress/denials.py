@@ -15,6 +15,7 @@ from meshgate.semantics.gateway_policies import policies_of
 from meshgate.semantics.layer4 import denied_by_http_rule, not_allowed_by_http_rules
 from meshgate.semantics.listeners import HTTP, Listener
 from meshgate.semantics.requests import planned_requests
+from meshgate.settings import flag
 from meshgate.snapshot.ingress import Exchange, Request
 from meshgate.snapshot.istio import AuthorizationPolicy
 from meshgate.verdict import Finding
@@ -99,7 +100,7 @@ class Denials:
                 DENIED,
                 f"the gateway denies it (403 RBAC: access denied; {names}): its backend was not "
                 "reached",
-                "declare an authorized request with --expect",
+                f"declare an authorized request with {flag('ingress.expect')}",
             )
         if custom:
             return _missing_provider(
@@ -166,7 +167,7 @@ class Denials:
             DENIED,
             f"the gateway answers {seen.status} by itself ({by} denies it, or does not answer): "
             "its backend was not reached",
-            "declare an authorized request with --expect",
+            f"declare an authorized request with {flag('ingress.expect')}",
         )
 
     def on_tcp(self) -> Iterator[Finding]:

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from meshgate.facts.ingress.gateways import IngressGateways
 from meshgate.semantics.listeners import Listener
 from meshgate.semantics.topology import Entrypoint
+from meshgate.settings import flag
 from meshgate.snapshot.ingress import OUTSIDE
 from meshgate.verdict import Finding
 
@@ -48,7 +49,7 @@ class GatewayEntrypoints:
                 subject,
                 "LoadBalancer has no external address",
                 "an address",
-                "pass --ingress-url if it is reachable otherwise",
+                f"pass {flag('ingress.urls')} if it is reachable otherwise",
                 problem="no-address",
             )
             for subject, each in services.items()

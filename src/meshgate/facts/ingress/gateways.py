@@ -7,7 +7,8 @@ from meshgate.facts.evidence import Evidence
 from meshgate.semantics import pods, workloads
 from meshgate.semantics.hosts import covers
 from meshgate.semantics.topology import GatewayTopology, Listener, RoutingConfig
-from meshgate.snapshot.ingress import Exchange, Ingress
+from meshgate.settings import flag
+from meshgate.snapshot.ingress import Exchange, Ingress, Request
 from meshgate.snapshot.kubernetes import Pod
 from meshgate.verdict import CouldNotVerify, NotApplicable
 
@@ -59,13 +60,15 @@ class IngressGateways:
             if vantage.unused and vantage.name in self.evidence.expectations.vantages:
                 raise CouldNotVerify(
                     f"nothing was sent from {vantage.name}: {vantage.unused}",
-                    "name an address with --ingress-url, or choose another --vantage",
+                    f"name an address with {flag('ingress.urls')}, or choose another "
+                    f"{flag('ingress.vantage')}",
                 )
         if traffic.unsent:
             raise CouldNotVerify(
                 f"{len(traffic.unsent)} of the planned requests were not sent within the limits, "
                 f"the first of them {traffic.unsent[0].url}",
-                "raise --ingress-limit, --ingress-rate or --ingress-deadline",
+                f"raise {flag('ingress.limit')}, {flag('ingress.rate')} or "
+                f"{flag('ingress.deadline')}",
             )
         return traffic
 
@@ -78,7 +81,11 @@ class IngressGateways:
         found = []
         for each in self.traffic.exchanges:
             request = each.request
-            there = servers.get((request.gateway, request.port, request.tls), [])
+            there = [
+                listener
+                for listener in servers.get((request.gateway, request.port, request.tls), [])
+                if not listener.service or _enters(request, listener.service)
+            ]
             if serving := _serving(there, request.host):
                 found.append((each, serving))
         return found
@@ -102,6 +109,12 @@ class IngressGateways:
             elif 200 <= seen.status < 400 and not request.expected and "envoy" in seen.server:
                 hidden.add(request.service)
         return frozenset(hidden - shown)
+
+
+def _enters(request: Request, service: str) -> bool:
+    """Return whether a request enters through a Service, or its pods' own ports on their nodes."""
+    kind, _, name = request.service.partition(" ")
+    return kind != "Service" or name.partition(" ")[0] == service
 
 
 def _serving(listeners: list[Listener], host: str) -> Listener | None:

@@ -8,6 +8,7 @@ from meshgate.semantics.kubernetes_ingress import served
 from meshgate.semantics.listeners import HTTP, Listener
 from meshgate.semantics.requests import hidden_routes
 from meshgate.semantics.virtual_services import not_exported
+from meshgate.settings import flag
 from meshgate.snapshot.ingress import PROBER, Exchange, Request
 from meshgate.verdict import CouldNotVerify, Finding, NotApplicable
 
@@ -41,18 +42,21 @@ class RouteAnswers:
                 ambiguous[request.words] = None
             elif finding := self._answer(seen, listener):
                 found.setdefault((finding.subject, request.url), finding)
-        hidden = [*self._hidden(), *self._not_exported(), *self._denials.on_tcp()]
+        hidden = list(
+            dict.fromkeys((*self._hidden(), *self._not_exported(), *self._denials.on_tcp()))
+        )
         if ambiguous and not (found or hidden):
             raise CouldNotVerify(
                 f"{len(ambiguous)} requests got 404, and the gateway does not show whether it or "
                 f"the backend answered (envoyDebugHeaders are disabled): {next(iter(ambiguous))}",
-                "declare the expected answers with --expect, and deselect IG007, or enable "
+                f"declare the expected answers with {flag('ingress.expect')}, and deselect "
+                "IG007, or enable "
                 "defaultConfig.proxyHeaders.envoyDebugHeaders",
             )
         if routed and not (found or hidden) and (denied := self.denied) and not self._answered:
             raise CouldNotVerify(
                 f"the gateway denies all requests, and no backend was reached: {denied[0].seen}",
-                "declare authorized requests with --expect, and deselect IG007",
+                f"declare authorized requests with {flag('ingress.expect')}, and deselect IG007",
             )
         if not routed and not hidden:
             skipped = self._ingress.traffic.skipped

@@ -9,9 +9,8 @@ from meshgate.facts.tunnels import need_signed, server_problems, unanswered
 from meshgate.facts.unverified import Unverified
 from meshgate.semantics import pods, workloads
 from meshgate.semantics.authorization import Decision, Request, decide, is_dry_run
-from meshgate.semantics.waypoints import Behind, Waypoint, http_behind, waypoints
+from meshgate.semantics.waypoints import Behind, Waypoint, enforces, http_behind, waypoints
 from meshgate.snapshot.hbone import Tunnel, TunnelProbe, TunnelProbes
-from meshgate.snapshot.istio import AuthorizationPolicy
 from meshgate.snapshot.kubernetes import Pod
 from meshgate.verdict import CouldNotVerify, Finding, NotApplicable
 
@@ -138,11 +137,12 @@ class Waypoints:
 
     def _decision(self, waypoint: Waypoint, probe: TunnelProbe) -> Decision:
         """Return what the policies of a Service and its waypoint say of the verifier's request."""
-        own = self._evidence.own_mesh
+        own, of_class = self._evidence.own_mesh, waypoint.gateway.spec.gateway_class_name
         applied = [
             each
             for each in self._evidence.authorization_policies
-            if not is_dry_run(each) and _targets(each, waypoint, probe.service, own.root_namespace)
+            if not is_dry_run(each)
+            and enforces(each, waypoint.key, of_class, probe.service, own.root_namespace)
         ]
         aliases = own.trust_domain_aliases if own.is_configured else None
         caller = self._probes.identity.removeprefix("spiffe://")
@@ -201,17 +201,3 @@ def _need_all(pod: Pod, behind: list[Behind], probes: list[TunnelProbe]) -> None
             "capture it again",
             transient=True,
         )
-
-
-def _targets(policy: AuthorizationPolicy, waypoint: Waypoint, service: str, root: str) -> bool:
-    """Return whether a waypoint enforces a policy for requests to a Service (`namespace/name`)."""
-    spec, namespace = policy.spec, policy.metadata.namespace
-    for each in (*spec.target_refs, *((spec.target_ref,) if spec.target_ref else ())):
-        if each.kind == "Service" and f"{namespace}/{each.name}" == service:
-            return True
-        if each.kind == "Gateway" and f"{namespace}/{each.name}" == waypoint.key:
-            return True
-        of_class = each.name == waypoint.gateway.spec.gateway_class_name
-        if each.kind == "GatewayClass" and of_class and namespace == root:
-            return True
-    return False

@@ -8,6 +8,7 @@ from meshgate.facts.evidence import Evidence
 from meshgate.semantics import workloads
 from meshgate.semantics.capacity import SCALED, Room, eligible, kept_apart, missing, rooms
 from meshgate.semantics.pod_resources import Amounts, defaulted, totals
+from meshgate.semantics.topology_spread import too_skewed
 from meshgate.snapshot.new_pods import LimitRange, NewPod
 from meshgate.verdict import Finding, NotApplicable
 
@@ -118,14 +119,23 @@ class Capacity:
         namespace = pod.workload.partition(" ")[2].partition("/")[0]
         nodes, pods = self._evidence.nodes, self._evidence.pods
         apart = kept_apart(pod, namespace, nodes, pods) if pod.apart else frozenset()
-        free = [each for each in possible if each.node.metadata.name not in apart]
-        if not free:
+        separate = [each for each in possible if each.node.metadata.name not in apart]
+        if not separate:
             return "its podAntiAffinity forbids every node that matches, for the pods there now"
+        skewed = too_skewed(pod, namespace, nodes, pods) if pod.spread else frozenset()
+        free = [each for each in separate if each.node.metadata.name not in skewed]
+        if not free:
+            keys = ", ".join(sorted({each.topology_key for each in pod.spread}))
+            return (
+                f"its topologySpreadConstraints ({keys}) forbid every node that matches, for the "
+                "pods there now"
+            )
         lacking = {each.node.metadata.name: missing(needed, each.left) for each in free}
         if not all(lacking.values()):
             return ""
         name, words = min(lacking.items())
-        return f"no node has room for it: for example, Node {name} lacks {words}"
+        which = "that its constraints permit " if len(free) < len(possible) else ""
+        return f"no node {which}has room for it: for example, Node {name} lacks {words}"
 
     def _preempts(self, pod: NewPod, needed: Amounts) -> bool:
         """Return whether a node has room without the pods of a lower priority.

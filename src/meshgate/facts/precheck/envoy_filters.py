@@ -13,6 +13,7 @@ from meshgate.facts.evidence import Evidence
 from meshgate.facts.precheck.proxy_skew import ProxySkew
 from meshgate.facts.precheck.upgrade_path import Upgrade
 from meshgate.semantics.versions import Version
+from meshgate.settings import flag
 from meshgate.snapshot.istio import ConfigPatch, EnvoyFilter
 from meshgate.verdict import CouldNotVerify, Finding, NotApplicable
 
@@ -97,7 +98,8 @@ class EnvoyFilters:
             raise CouldNotVerify(
                 f"{_subject(each)}: its proxyVersion {pattern} matches some patches of "
                 f"{self._upgrade.target} and not others",
-                f"name the patch with --target-version={self._upgrade.target}.PATCH",
+                "name the patch with "
+                f"{flag('criteria.target_version', f'{self._upgrade.target}.PATCH')}",
             )
         return found.pop()
 

@@ -3,6 +3,7 @@
 from functools import cached_property
 
 from meshgate.facts.evidence import Evidence
+from meshgate.settings import flag
 from meshgate.snapshot.image_pulls import ImagePull
 from meshgate.verdict import CouldNotVerify, Finding, NotApplicable
 
@@ -17,7 +18,7 @@ class ImagePulls:
     def all(self) -> tuple[ImagePull, ...]:
         """One result for each node and image; raises NotApplicable if no image was named."""
         if not self._evidence.expectations.images:
-            raise NotApplicable("no image was named (--probe-image)")
+            raise NotApplicable(f"no image was named ({flag('probes.probe_image')})")
         found = self._evidence.image_pulls
         if found.skipped_reason:
             raise NotApplicable(found.skipped_reason)
@@ -46,7 +47,8 @@ class ImagePulls:
             raise CouldNotVerify(
                 f"Node {unknown[0].node} did not report whether it can pull {unknown[0].image}: "
                 f"{unknown[0].error}",
-                "raise --probe-image-deadline, or look at the events of the probes' namespace",
+                f"raise {flag('probes.probe_image_deadline')}, or look at the events of the "
+                "probes' namespace",
                 transient=True,
             )
         return found

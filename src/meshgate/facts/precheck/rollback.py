@@ -13,6 +13,7 @@ from meshgate.facts.precheck.upgrade_path import Upgrade
 from meshgate.semantics.certificates import parse
 from meshgate.semantics.releases import ALPHA_GATEWAY_API, Crd, Release, ledger, minor
 from meshgate.semantics.versions import Version
+from meshgate.settings import SHADOW_OPTIONS, flag
 from meshgate.snapshot.upgrade import Definition
 from meshgate.verdict import CouldNotVerify, Finding, NotApplicable
 
@@ -115,7 +116,9 @@ class Rollback:
         with suppress(CouldNotVerify):  # other checks report that they cannot be read
             several = len(ControlPlane(self._evidence).deployments) > 1
         if not several:
-            raise NotApplicable("only a baseline shows which release ran before (--baseline)")
+            raise NotApplicable(
+                f"only a baseline shows which release ran before ({flag('run.baseline')})"
+            )
 
     @property
     def obstacles(self) -> list[Finding]:
@@ -232,13 +235,14 @@ class Rollback:
         found = Version.parse(shadow.version)
         if shadow.skipped_reason or (found and self._upgrade.target.met_by(found)):
             raise NotApplicable(
-                "no rollback was simulated (--shadow-rollback with the previous release's programs)"
+                f"no rollback was simulated ({flag('simulation.rollback')} with the previous "
+                "release's programs)"
             )
         if found is None or found[:2] != self.previous[:2]:
             raise CouldNotVerify(
                 f"the simulation used istiod {shadow.version}, and the previous release is "
                 f"{self.previous}",
-                f"pass --shadow-istiod, --shadow-envoy and --shadow-manifests of {self.previous}",
+                f"pass {SHADOW_OPTIONS} of {self.previous}",
             )
         return ShadowUpgrade(self._evidence, shadow)
 

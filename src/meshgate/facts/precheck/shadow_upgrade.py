@@ -12,6 +12,7 @@ from meshgate.facts.evidence import Evidence
 from meshgate.facts.precheck.upgrade_path import Upgrade
 from meshgate.semantics.versions import Version
 from meshgate.semantics.workloads import owner
+from meshgate.settings import SHADOW_OPTIONS, flag
 from meshgate.snapshot.shadow import Change, Shadow, TemplateReview
 from meshgate.verdict import CouldNotVerify, Finding, NotApplicable
 
@@ -163,7 +164,8 @@ def gone(shadow: Shadow, different: Difference, accepted: tuple[str, ...]) -> It
             f"istiod {shadow.version} {words}: {wheres[0]}{more}, on "
             f"{_proxies(reached[subject, words])}",
             "the same configuration as today",
-            f"make {subject} match {shadow.version} too, or pass --allow-removal={wheres[0]!r}",
+            f"make {subject} match {shadow.version} too, or pass "
+            f"{flag('simulation.allow_removal', repr(wheres[0]))}",
             problem="removed-from-proxy",
             about=(("change", words),),
         )
@@ -287,15 +289,14 @@ class ShadowUpgrade:
             if self._evidence.expectations.require_shadow:
                 raise CouldNotVerify(
                     shadow.skipped_reason,
-                    "pass --shadow-istiod, --shadow-envoy and --shadow-manifests, or omit "
-                    "--require-shadow",
+                    f"pass {SHADOW_OPTIONS}, or omit {flag('simulation.require')}",
                 )
             raise NotApplicable(shadow.skipped_reason)
         version = Version.parse(shadow.version)
         if version is None or not target.met_by(version):
             raise CouldNotVerify(
                 f"the simulation used istiod {shadow.version}, and the target is {target}",
-                f"pass --shadow-istiod, --shadow-envoy and --shadow-manifests of {target}",
+                f"pass {SHADOW_OPTIONS} of {target}",
             )
         return shadow
 

@@ -7,6 +7,7 @@ from meshgate.facts.controlplane.control_plane import ControlPlane, image_versio
 from meshgate.facts.evidence import Evidence
 from meshgate.semantics.releases import Fix, fixes, ledger, minor, shipped
 from meshgate.semantics.versions import Target, Version
+from meshgate.settings import flag
 from meshgate.snapshot.kubernetes import Deployment
 from meshgate.snapshot.upgrade import Release, Support
 from meshgate.verdict import CouldNotVerify, Finding, NotApplicable
@@ -38,7 +39,7 @@ class Upgrade:
         if (target := Target.parse(asked)) is None:
             raise CouldNotVerify(
                 f"the target version is unknown: {asked!r} is not a version",
-                "name one with --target-version=X.Y.Z",
+                f"name one with {flag('criteria.target_version', 'X.Y.Z')}",
             )
         return target
 
@@ -75,7 +76,7 @@ class Upgrade:
             raise CouldNotVerify(
                 f"the support matrix of {self._support.date} ({self._support.source}) does not "
                 f"contain Istio {name}",
-                "pass a newer one with --support-matrix=FILE",
+                f"pass a newer one with {flag('criteria.support_matrix', 'FILE')}",
             ) from None
 
     # --- from -------------------------------------------------------------------------------------
@@ -154,7 +155,8 @@ class Upgrade:
             return None
         return (
             "older",
-            "correct the target; if this is a rollback by one minor version, pass --allow-rollback",
+            "correct the target; if this is a rollback by one minor version, pass "
+            f"{flag('criteria.allow_rollback')}",
         )
 
     @property

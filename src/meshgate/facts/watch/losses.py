@@ -10,6 +10,7 @@ from meshgate.facts.evidence import Evidence
 from meshgate.facts.ingress.gateways import IngressGateways
 from meshgate.semantics import workloads
 from meshgate.semantics.losses import Cause, cause, is_restart_of_server
+from meshgate.settings import flag
 from meshgate.snapshot.watch import Flow, Interval, Watch
 from meshgate.verdict import CouldNotVerify, Finding, NotApplicable
 
@@ -38,7 +39,7 @@ class Watched:
         """Raise NotApplicable without a watch, CouldNotVerify if its evidence is incomplete."""
         watch = self._evidence.expectations.watch
         if watch is None:
-            raise NotApplicable("nothing was watched (--watch)")
+            raise NotApplicable(f"nothing was watched ({flag('run.watch')})")
         if not any(map(workloads.proxy, self._evidence.pods)):
             raise NotApplicable("no pod has a proxy")
         if watch.unusable:
@@ -122,7 +123,7 @@ class Watched:
             if never:
                 raise CouldNotVerify(
                     f"{never.target} was never answered: {never.failing or 'nothing was sent'}",
-                    "correct --target, or what is called",
+                    "correct the URL of `meshgate watch --target`, or the Service that it names",
                 )
         return found
 

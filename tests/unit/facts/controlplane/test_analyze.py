@@ -1,27 +1,11 @@
 """What analyze says: errors one by one, warnings by code, and nothing of what it could not see."""
 
-from typing import Any
-
 import msgspec
 import pytest
 
 from meshgate.facts.controlplane.analyze import AnalyzeMessages
 from meshgate.facts.mesh import Mesh
-from meshgate.snapshot.istio import (
-    Destination,
-    DestinationRule,
-    DestinationRuleSpec,
-    Gateway,
-    HttpRoute,
-    Present,
-    RouteDestination,
-    ServiceEntry,
-    ServiceEntrySpec,
-    VirtualService,
-    VirtualServiceSpec,
-)
 from meshgate.snapshot.istioctl import Analysis, AnalysisMessage
-from meshgate.snapshot.kubernetes import Metadata
 from meshgate.snapshot.model import Before
 from meshgate.verdict import CouldNotVerify
 from tests.support.builders import AT, expecting, mesh, message, without
@@ -121,128 +105,6 @@ def test_an_analysis_that_was_refused_something_proves_nothing(fact: str) -> Non
 
     assert "1.29.1" in raised.value.remedy
     assert not raised.value.transient
-
-
-# --- messages that other evidence disproves -----------------------------------------------------
-
-NO_PODS = message(
-    "IST0173",
-    text="The Subset canary defined in the DestinationRule does not select any pods, which may "
-    "lead to 503 UH (NoHealthyUpstream).",
-    origin="DestinationRule shop/web",
-)
-
-
-def judged(said: AnalysisMessage, **changes: Any) -> tuple[int, int]:
-    """How many errors and how many warnings one message is."""
-    facts = mesh(analysis=Analysis(istioctl_version="1.29.1", messages=(said,)), **changes).analysis
-    return len(facts.errors), len(facts.warnings)
-
-
-def virtual_service(
-    *routes: HttpRoute, name: str = "web", gateways: tuple[str, ...] = ()
-) -> VirtualService:
-    """A VirtualService of shop."""
-    return VirtualService(
-        metadata=Metadata(name=name, namespace="shop"),
-        spec=VirtualServiceSpec(hosts=("web",), gateways=gateways, http=routes),
-    )
-
-
-def split(host: str = "web", mirror: bool = False, **weights: int) -> HttpRoute:
-    """A route with a weight for each subset."""
-    return HttpRoute(
-        route=tuple(
-            RouteDestination(Destination(host=host, subset=subset), weight)
-            for subset, weight in weights.items()
-        ),
-        mirror=Present() if mirror else None,
-    )
-
-
-RULE = DestinationRule(
-    metadata=Metadata(name="web", namespace="shop"), spec=DestinationRuleSpec(host="web")
-)
-FULL = "web.shop.svc.cluster.local"
-
-
-@pytest.mark.parametrize(
-    ("routes", "verdict"),
-    [
-        pytest.param((split(stable=100, canary=0),), (0, 1), id="no traffic"),
-        pytest.param((split(FULL, stable=100, canary=0),), (0, 1), id="full name"),
-        pytest.param((split(stable=50, canary=50),), (1, 0), id="half of it"),
-        pytest.param((split(canary=0),), (1, 0), id="alone: all of it"),
-        pytest.param(
-            (split(stable=100, canary=0), split(stable=99, canary=1)), (1, 0), id="another route"
-        ),
-        pytest.param((split(stable=100),), (1, 0), id="no route to it"),
-        pytest.param((split(stable=100, canary=0, mirror=True),), (1, 0), id="mirrored"),
-        pytest.param((split("api", stable=100, canary=0),), (1, 0), id="another host"),
-        pytest.param((), (1, 0), id="no VirtualService"),
-    ],
-)
-def test_a_subset_without_pods_needs_none_without_traffic(
-    routes: tuple[HttpRoute, ...], verdict: tuple[int, int]
-) -> None:
-    seen = {"virtual_services": (virtual_service(*routes),), "destination_rules": (RULE,)}
-
-    assert judged(NO_PODS, **seen) == verdict
-
-
-@pytest.mark.parametrize(
-    ("names", "verdict"), [("shop/web,shop/web", (0, 1)), ("shop/web,shop/old", (1, 0))]
-)
-def test_a_virtual_service_does_not_conflict_with_itself(
-    names: str, verdict: tuple[int, int]
-) -> None:
-    conflict = message(
-        "IST0109",
-        text=f"The VirtualServices {names} associated with mesh gateway define the same host * "
-        "which can lead to undefined behavior.",
-    )
-
-    assert judged(conflict) == verdict
-
-
-@pytest.mark.parametrize(
-    ("reference", "verdict"),
-    [
-        ("oldstyle.istio-ingress.svc.cluster.local", (0, 1)),
-        ("oldstyle.istio-ingress", (0, 1)),
-        ("missing.istio-ingress.svc.cluster.local", (1, 0)),
-        ("istio-ingress/oldstyle", (1, 0)),
-    ],
-)
-def test_a_gateway_may_have_its_legacy_name(reference: str, verdict: tuple[int, int]) -> None:
-    gateway = Gateway(metadata=Metadata(name="oldstyle", namespace="istio-ingress"))
-    missing = message("IST0101", text=f'Referenced gateway not found: "{reference}"')
-
-    assert judged(missing, gateways=(gateway,)) == verdict
-
-
-@pytest.mark.parametrize(
-    ("gateways", "export_to", "verdict"),
-    [
-        (("istio-ingress/front",), ("istio-ingress",), (0, 1)),
-        (("istio-ingress/front",), (".",), (0, 1)),
-        (("istio-ingress/front", "mesh"), ("istio-ingress",), (1, 0)),
-        ((), ("istio-ingress",), (1, 0)),
-        (("istio-ingress/front",), ("payments",), (1, 0)),
-        (("front",), ("istio-ingress",), (1, 0)),
-    ],
-)
-def test_a_host_need_only_be_exported_to_the_gateways(
-    gateways: tuple[str, ...], export_to: tuple[str, ...], verdict: tuple[int, int]
-) -> None:
-    entry = ServiceEntry(
-        metadata=Metadata(name="api", namespace="istio-ingress"),
-        spec=ServiceEntrySpec(hosts=("api.example.com",), export_to=export_to),
-    )
-    missing = message("IST0101", text='Referenced host not found: "api.example.com"')
-    seen = {"virtual_services": (virtual_service(gateways=gateways),), "service_entries": (entry,)}
-
-    assert judged(missing, **seen) == verdict
 
 
 def test_what_could_disprove_a_message_must_have_been_read() -> None:

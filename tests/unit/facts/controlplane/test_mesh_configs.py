@@ -9,12 +9,10 @@ from meshgate.snapshot.istio import (
     AuthorizationPolicy,
     AuthorizationPolicySpec,
     ExtensionProvider,
-    ProviderUse,
-    Telemetry,
-    TelemetrySpec,
 )
 from meshgate.snapshot.kubernetes import Metadata
 from meshgate.snapshot.mesh_config import EffectiveConfig, MeshConfig
+from meshgate.snapshot.telemetry import ProviderUse, Telemetry, TelemetrySpec
 from meshgate.verdict import CouldNotVerify, NotApplicable
 from tests.support.builders import mesh
 

@@ -6,11 +6,12 @@ import msgspec
 import pytest
 
 from meshgate.facts.mesh import Mesh
-from meshgate.snapshot.kubernetes import Metadata, Namespace, WebhookConfiguration
+from meshgate.snapshot.kubernetes import Metadata, Namespace, Owner, Pod, WebhookConfiguration
 from meshgate.snapshot.model import Before
 from meshgate.snapshot.new_pods import LimitRange, NewPod, NewPods, ResourceQuota
 from meshgate.verdict import CouldNotVerify, NotApplicable
 from tests.support.builders import AT, expecting, snapshot
+from tests.support.builders import pod as build_pod
 
 INIT = {
     "name": "istio-init",
@@ -32,6 +33,11 @@ def pod(workload: str = "Deployment shop/web", *containers: dict[str, Any], **mo
         **more,
     }
     return msgspec.convert(body, NewPod)
+
+
+def running_pod(name: str, owner: str) -> Pod:
+    """A running pod of a Job."""
+    return build_pod(name, owner=Owner(kind="Job", name=owner, controller=True))
 
 
 def mesh(*pods: NewPod, labels: dict[str, str] | None = None, **more: Any) -> Mesh:
@@ -128,6 +134,39 @@ def test_a_quota_into_which_each_rollout_fits_but_not_all_of_them_is_a_finding()
 
     assert found.subject == "ResourceQuota shop/all"
     assert "a restart of all workloads needs 600m of requests.cpu" in found.seen
+
+
+def test_a_job_that_creates_a_pod_is_judged_and_one_that_may_is_a_warning() -> None:
+    suspended = mesh(pod("Job shop/import"), labels=BASELINE).new_pods
+    running = mesh(pod("Job shop/import", replicas=0), labels=BASELINE).new_pods
+
+    assert [each.problem for each in suspended.refused] == ["pod-security"]
+    assert running.refused == []
+    assert [each.problem for each in running.refused_later] == ["pod-security"]
+
+
+def test_a_job_waits_until_a_quota_has_room_unless_it_never_fits() -> None:
+    needs = pod("Job shop/import", {"name": "app", "requests": {"cpu": "300m"}})
+    full = quota({"requests.cpu": "500m"}, {"requests.cpu": "500m"})
+    small = quota({"requests.cpu": "200m"}, {"requests.cpu": "0"})
+    # what a container must set does not depend on what is used
+    unset = quota({"limits.cpu": "2"}, {"limits.cpu": "0"})
+
+    assert mesh(needs, resource_quotas=(full,)).new_pods.refused == []
+    (found,) = mesh(needs, resource_quotas=(small,)).new_pods.refused
+    assert "one new pod needs 300m of requests.cpu: used 0 of 200m" in found.seen
+    (found,) = mesh(needs, resource_quotas=(unset,)).new_pods.refused
+    assert "must specify limits.cpu for: app" in found.seen
+
+
+def test_the_next_pod_of_a_cron_job_gets_the_room_of_the_present_one() -> None:
+    present = running_pod("nightly-29000000-abc", owner="nightly-29000000")
+    next_one = pod("CronJob shop/nightly")
+    one = quota({"pods": "1"}, {"pods": "1"})
+
+    assert mesh(next_one, pods=(present,), resource_quotas=(one,)).new_pods.refused == []
+    (found,) = mesh(next_one, resource_quotas=(one,)).new_pods.refused
+    assert "one new pod needs 1 of pods" in found.seen
 
 
 def test_an_injector_that_does_not_answer_is_unknown_unless_something_is_wrong() -> None:

@@ -2,11 +2,18 @@
 
 from typing import Any
 
+import msgspec
 import pytest
 
 from meshgate.facts.dataplane.declared_pairs import DeclaredPairs
-from meshgate.snapshot.declared_pairs import DeclaredPair, PairAnswer, PairAnswers
+from meshgate.snapshot.declared_pairs import (
+    DeclaredPair,
+    PairAnswer,
+    PairAnswers,
+    PairWaypoint,
+)
 from meshgate.verdict import CouldNotVerify, Finding, NotApplicable
+from tests.support import ambient_builders as build
 from tests.support.builders import HTTP, expecting, istiod, mesh, sidecar
 from tests.support.mtls_builders import declared_pair, service
 
@@ -112,3 +119,147 @@ def test_a_finding_counts_more_than_a_pair_that_was_not_tested() -> None:
     pairs = (declared_pair(expect="denied"), declared_pair("x/y"))
 
     assert len(facts(OK, pairs=pairs).mismatched) == 1
+
+
+# --- ambient mode -------------------------------------------------------------------------------
+
+POD = {"pod": "shop/web-1", "authority": "10.0.0.1:8080"}
+WAYPOINT = {"pod": "shop/waypoint-1", "authority": "10.96.0.9:80"}
+ON_PORT_15008 = "cannot be connected to on port 15008"
+
+
+def ambient_facts(
+    *seen: dict[str, Any],
+    expect: str = "200",
+    waypoint: bool = False,
+    waypoints: tuple[PairWaypoint, ...] = (PairWaypoint(name="shop/waypoint", admits=("shop",)),),
+    **of_the_mesh: Any,
+) -> DeclaredPairs:
+    """One pod in ambient mode behind a Service, which uses a waypoint or does not."""
+    web = build.app(labels={"app": "web"}, ports=(HTTP,), ip="10.0.0.1")
+    answers = tuple(PairAnswer(request=declared_pair().key, **each) for each in seen)
+    of_web = service()
+    labels = {"istio.io/use-waypoint": "waypoint"} if waypoint else {}
+    of_web = msgspec.structs.replace(
+        of_web,
+        metadata=msgspec.structs.replace(of_web.metadata, labels=labels),
+        spec=msgspec.structs.replace(of_web.spec, cluster_ips=("10.96.0.9",)),
+    )
+    changes = {
+        "pods": (istiod(), web, build.waypoint(ip="10.0.0.8")),
+        "namespaces": (build.SHOP,),
+        "services": (of_web,),
+        "pair_answers": PairAnswers(answers=answers, waypoints=waypoints),
+        **of_the_mesh,
+    }
+    return mesh(**changes, **expecting(pairs=(declared_pair(expect=expect),))).declared_pairs
+
+
+@pytest.mark.parametrize(
+    ("expect", "waypoint", "seen"),
+    [
+        ("200", False, {**POD, "end": "answered", "connect": 200, "status": 200}),
+        ("allowed", False, {**POD, "end": "answered", "connect": 200, "status": 403}),
+        ("denied", False, {**POD, "end": "denied", "connect": 401}),
+        ("200", True, {**WAYPOINT, "end": "answered", "connect": 200, "status": 200}),
+        ("301", True, {**WAYPOINT, "end": "proxy", "connect": 200, "status": 301}),
+        ("denied", True, {**WAYPOINT, "end": "denied", "connect": 200, "status": 403}),
+        ("denied", True, {**WAYPOINT, "end": "denied", "connect": 403}),
+    ],
+)
+def test_the_declared_answer_through_a_tunnel_is_no_finding(
+    expect: str, waypoint: bool, seen: dict[str, Any]
+) -> None:
+    declared = ambient_facts(seen, expect=expect, waypoint=waypoint)
+
+    assert declared.mismatched == []
+    assert declared.count == 1
+
+
+@pytest.mark.parametrize(
+    ("expect", "waypoint", "seen", "words"),
+    [
+        (
+            "200",
+            False,
+            {**POD, "end": "denied", "connect": 401},
+            "denies by an AuthorizationPolicy (CONNECT is answered 401)",
+        ),
+        (
+            "denied",
+            False,
+            {**POD, "end": "answered", "connect": 200, "status": 200},
+            "answers 200 by its application",
+        ),
+        # a closed port and a closed connection are no denials
+        (
+            "denied",
+            False,
+            {**POD, "end": "declined", "connect": 503},
+            "answers CONNECT for 10.0.0.1:8080 with 503",
+        ),
+        ("denied", False, {**POD, "end": "reset"}, "closes the connection without an answer"),
+        ("denied", False, {**POD, "end": "refused"}, "fails the TLS handshake"),
+        (
+            "200",
+            True,
+            {**WAYPOINT, "end": "denied", "connect": 200, "status": 403},
+            "denies by an AuthorizationPolicy (403, RBAC: access denied)",
+        ),
+        (
+            "denied",
+            True,
+            {**WAYPOINT, "end": "answered", "connect": 200, "status": 200},
+            "answers 200 by the application",
+        ),
+        (
+            "allowed",
+            True,
+            {**WAYPOINT, "end": "proxy", "connect": 200, "status": 503},
+            "answers 503 by itself, not by the application",
+        ),
+        # no route of the waypoint matched: the application got nothing
+        (
+            "allowed",
+            True,
+            {**WAYPOINT, "end": "proxy", "connect": 200, "status": 404},
+            "answers 404 by itself, not by the application",
+        ),
+    ],
+)
+def test_another_answer_through_a_tunnel_is_a_finding(
+    expect: str, waypoint: bool, seen: dict[str, Any], words: str
+) -> None:
+    (finding,) = ambient_facts(seen, expect=expect, waypoint=waypoint).mismatched
+
+    assert finding.subject == f"Pod {seen['pod']}"
+    assert finding.seen.startswith(words)
+    assert finding.problem == ("not-denied" if expect == "denied" else "not-allowed")
+    assert finding.transient
+    assert dict(finding.about) == {"caller": "shop/client", "request": "shop/web:80 GET /healthz"}
+
+
+ANSWERED = {"end": "answered", "connect": 200, "status": 200}
+
+
+@pytest.mark.parametrize(
+    ("declared", "reason"),
+    [
+        (ambient_facts(), "was not sent"),
+        (ambient_facts({**POD, "end": "unreachable"}), ON_PORT_15008),
+        (ambient_facts({**POD, "end": "silent"}), "gives no complete answer on port 15008"),
+        # what a snapshot contains of another way proves nothing
+        (ambient_facts({**POD, **ANSWERED}, waypoint=True), "was not sent to Pod shop/waypoint-1"),
+        (ambient_facts({**WAYPOINT, **ANSWERED}), "was not sent to Pod shop/web-1"),
+        (ambient_facts({**POD, **ANSWERED, "authority": ""}), "was not sent to Pod shop/web-1"),
+        (
+            ambient_facts({**WAYPOINT, **ANSWERED}, waypoint=True, waypoints=()),
+            "the waypoint shop/waypoint, which labels select, does not exist",
+        ),
+    ],
+)
+def test_a_request_that_took_another_way_is_never_a_pass(
+    declared: DeclaredPairs, reason: str
+) -> None:
+    with pytest.raises(CouldNotVerify, match=reason):
+        _ = declared.mismatched

@@ -7,10 +7,12 @@ import pytest
 
 from meshgate.facts.ingress.conditions import TLS_ROUTES, GatewayConditions
 from meshgate.snapshot.gateway_api import (
+    AllowedListeners,
     GatewayClass,
     GatewayClassSpec,
     GatewayStatus,
     Listener,
+    ListenerNamespaces,
     ListenerSet,
     ListenerSetParent,
     ListenerSetSpec,
@@ -182,6 +184,32 @@ def test_a_listener_set_that_is_in_effect() -> None:
 )
 def test_a_listener_set_that_is_not_in_effect(listeners: ListenerSet, words: str) -> None:
     assert words in told(conditions(**API, listener_sets=(listeners,)).unaccepted)
+
+
+def test_a_listener_set_without_a_status_is_judged_by_what_its_gateway_permits() -> None:
+    silent = listener_set()
+    (refused,) = conditions(**API, listener_sets=(silent,)).unaccepted
+
+    assert refused.subject == "ListenerSet ways/more"
+    assert "allowedListeners of Gateway ways/api does not permit namespace ways" in refused.seen
+    assert not refused.transient
+
+    allows = AllowedListeners(namespaces=ListenerNamespaces(from_="Same"))
+    gateway = build.api_gateway()
+    spec = msgspec.structs.replace(gateway.spec, allowed_listeners=allows)
+    lists = {**API, "api_gateways": (msgspec.structs.replace(gateway, spec=spec),)}
+    found = conditions(**lists, listener_sets=(silent,)).unaccepted
+    # istiod may still write it
+    assert [each.problem for each in found] == ["no-condition", "no-condition"]
+    assert all(each.transient for each in found)
+
+
+def test_a_listener_of_an_accepted_listener_set_needs_a_status() -> None:
+    made = listener_set(*BOTH)
+    silent = msgspec.structs.replace(made, status=GatewayStatus(conditions=BOTH))
+
+    (found,) = conditions(**API, listener_sets=(silent,)).unaccepted
+    assert (found.subject, found.problem) == ("ListenerSet ways/more listener extra", "no-status")
 
 
 def test_a_listener_set_of_another_gateway_is_not_judged() -> None:

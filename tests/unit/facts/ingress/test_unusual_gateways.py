@@ -130,6 +130,76 @@ def test_a_gateway_that_was_deployed_by_hand_is_served_by_the_service_it_names()
     assert [each.subject for each in topology.entrypoints(listener)] == ["Service ways/front"]
 
 
+def with_services(*names: str, **lists: Any) -> dict[str, Any]:
+    """A Gateway of the Gateway API that names these Services, and the Services front and second."""
+    gateway = build.api_gateway()
+    addresses = tuple(GatewayAddress(type="Hostname", value=name) for name in names)
+    spec = msgspec.structs.replace(gateway.spec, addresses=addresses)
+    metadata = Metadata(name="second", namespace=build.NAMESPACE)
+    second = msgspec.structs.replace(build.service(), metadata=metadata)
+    labels = {"kubernetes.io/service-name": "second"}
+    slice_metadata = Metadata(name="second-x", namespace=build.NAMESPACE, labels=labels)
+    endpoints = msgspec.structs.replace(build.endpoints(), metadata=slice_metadata)
+    return {
+        "gateways": (),
+        "virtual_services": (),
+        "api_gateways": (msgspec.structs.replace(gateway, spec=spec),),
+        "http_routes": (build.api_route(),),
+        "services": (build.service(), second),
+        "endpoint_slices": (build.endpoints(), endpoints),
+        **lists,
+    }
+
+
+def test_a_gateway_in_front_of_which_two_services_are_is_asked_through_both() -> None:
+    mesh = build.mesh(**with_services("front.ways.svc.cluster.local", "second"))
+
+    assert {each.request.service for each, _ in mesh.ingress.exchanges()} == {
+        "Service ways/front",
+        "Service ways/second",
+    }
+    assert {
+        (each.request.service, listener.service) for each, listener in mesh.ingress.exchanges()
+    } == {("Service ways/front", "ways/front"), ("Service ways/second", "ways/second")}
+    assert mesh.gateway_rollout.unfinished == []
+    assert mesh.gateway_entrypoints.unserved == []
+    assert mesh.route_answers.unanswered == []
+
+
+@pytest.mark.parametrize(
+    ("names", "lists", "problem"),
+    [
+        (("front", "other"), {}, "Service ways/other, which its addresses name, does not exist"),
+        (("front", "second"), {"endpoint_slices": (build.endpoints(),)}, "has no ready endpoint"),
+        (
+            ("second", "front"),
+            {"services": (build.service(8443), *with_services()["services"][1:])},
+            "no Service exposes port 80 (found: ways/front)",
+        ),
+    ],
+)
+def test_every_service_that_a_gateway_names_must_lead_to_it(
+    names: tuple[str, ...], lists: dict[str, Any], problem: str
+) -> None:
+    mesh = build.mesh(**with_services(*names, **lists))
+
+    found = [*mesh.gateway_rollout.unfinished, *mesh.gateway_entrypoints.unserved]
+    assert [each.seen for each in found if problem in each.seen], found
+
+
+def test_a_route_that_only_one_of_two_services_answers_is_a_finding() -> None:
+    lists = with_services("front", "second")
+    sent = [
+        build.answered(each, status=503, upstream=False)
+        if each.service == "Service ways/second"
+        else build.answered(each)
+        for each in build.requests(**lists)
+    ]
+
+    found = build.mesh(ingress=build.traffic(*sent), **lists).route_answers.unanswered
+    assert [each.subject for each in found] == ["HTTPRoute shop/web"]
+
+
 def test_a_revision_without_istiod_is_the_reason() -> None:
     waiting = build.condition("Accepted", "Unknown", reason="Pending", message="Waiting")
     gateway = build.api_gateway(waiting)

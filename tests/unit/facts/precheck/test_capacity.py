@@ -228,11 +228,134 @@ def test_a_pod_that_may_preempt_others_is_a_warning() -> None:
 
 
 def test_what_is_not_evaluated_is_a_warning_where_there_is_room() -> None:
-    spread = new(constraints=["topologySpreadConstraints"])
+    near = new(constraints=["podAffinity"])
 
-    found = capacity(asked=spread)
+    found = capacity(asked=near)
     assert found.stuck == []
     assert [each.problem for each in found.tight] == ["constraints-not-evaluated"]
-    assert "does not include topologySpreadConstraints" in found.tight[0].seen
-    assert [e.problem for e in capacity(placed("900m"), asked=spread).stuck] == ["no-room"]
-    assert capacity(placed("900m"), asked=spread).tight == []
+    assert "does not include podAffinity" in found.tight[0].seen
+    assert [e.problem for e in capacity(placed("900m"), asked=near).stuck] == ["no-room"]
+    assert capacity(placed("900m"), asked=near).tight == []
+
+
+# --- topology spread constraints ------------------------------------------------------------------
+
+WEB = {"app": "web"}
+ZONES = (
+    node("a-1", labels={"zone": "a", "host": "1"}),
+    node("a-2", labels={"zone": "a", "host": "2"}),
+    node("b-1", labels={"zone": "b", "host": "3"}),
+)
+
+
+def spread(key: str = "zone", labels: dict[str, str] = WEB, **more: Any) -> NewPod:
+    """A pod of web that is spread over the values of a label of the nodes."""
+    constraint = {"topologyKey": key, "labelSelector": {"matchLabels": WEB}, **more}
+    return new(spread=[constraint], labels=labels)
+
+
+def on(*nodes: str, cpu: str = "1m", **more: Any) -> tuple[Pod, ...]:
+    """A pod of web on each of these nodes."""
+    return tuple(
+        placed(cpu, f"web-{number}", on=each, **{"labels": WEB, **more})
+        for number, each in enumerate(nodes)
+    )
+
+
+def full(*names: str) -> tuple[Node, ...]:
+    """The three nodes, some of them without room."""
+    return tuple(
+        node(each.metadata.name, "0", labels=dict(each.metadata.labels))
+        if each.metadata.name in names
+        else each
+        for each in ZONES
+    )
+
+
+def test_a_pod_goes_to_the_zone_with_the_fewest() -> None:
+    assert capacity(*on("a-1"), nodes=ZONES, asked=spread()).stuck == []
+    assert capacity(*on("a-1", "b-1"), nodes=ZONES, asked=spread()).stuck == []
+    (found,) = capacity(*on("a-1"), nodes=full("b-1"), asked=spread()).stuck
+    assert (
+        "no node that its constraints permit has room for it: for example, Node b-1" in found.seen
+    )
+    # the room in zone a counts where the difference may be larger
+    assert capacity(*on("a-1"), nodes=full("b-1"), asked=spread(maxSkew=2)).stuck == []
+    assert capacity(*on("a-1"), nodes=full("b-1"), asked=new()).stuck == []
+
+
+def test_a_zone_whose_nodes_accept_no_pods_counts_as_empty() -> None:
+    cordoned = node("b-1", unschedulable=True, labels={"zone": "b"})
+    nodes = (*ZONES[:2], cordoned)
+
+    (found,) = capacity(*on("a-1"), nodes=nodes, asked=spread()).stuck
+    assert "its topologySpreadConstraints (zone) forbid every node that matches" in found.seen
+    assert capacity(nodes=nodes, asked=spread()).stuck == []
+
+
+@pytest.mark.parametrize(("policy", "stuck"), [("Ignore", True), ("Honor", False)])
+def test_tainted_nodes_are_domains_unless_taints_are_honored(policy: str, stuck: bool) -> None:
+    taint = {"key": "dedicated", "value": "db", "effect": "NoSchedule"}
+    nodes = (*ZONES[:2], node("b-1", taints=[taint], labels={"zone": "b"}))
+
+    found = capacity(*on("a-1"), nodes=nodes, asked=spread(nodeTaintsPolicy=policy)).stuck
+    assert bool(found) is stuck
+
+
+@pytest.mark.parametrize(("policy", "stuck"), [("Ignore", True), ("Honor", False)])
+def test_nodes_that_the_pod_does_not_choose_are_no_domains(policy: str, stuck: bool) -> None:
+    constraint = {
+        "topologyKey": "zone",
+        "labelSelector": {"matchLabels": WEB},
+        "nodeAffinityPolicy": policy,
+    }
+    asked = new(spread=[constraint], labels=WEB, nodeSelector={"zone": "a"})
+
+    assert bool(capacity(*on("a-1"), nodes=ZONES, asked=asked).stuck) is stuck
+
+
+def test_pods_that_the_constraint_does_not_select_do_not_count() -> None:
+    nodes = full("b-1")
+
+    assert capacity(*on("a-1", labels={"app": "api"}), nodes=nodes, asked=spread()).stuck == []
+    assert capacity(*on("a-1", phase="Succeeded"), nodes=nodes, asked=spread()).stuck == []
+    # each ReplicaSet is spread by itself, and the next one has no pods
+    by_hash = spread(matchLabelKeys=["pod-template-hash"])
+    assert capacity(*on("a-1"), nodes=nodes, asked=by_hash).stuck == []
+    # a key that the pod lacks is ignored
+    assert capacity(*on("a-1"), nodes=nodes, asked=spread(matchLabelKeys=["track"])).stuck
+    tracked = spread(matchLabelKeys=["track"], labels={**WEB, "track": "canary"})
+    assert capacity(*on("a-1"), nodes=nodes, asked=tracked).stuck == []
+    # the scheduler counts no pods for an empty selector
+    everything = spread(labelSelector={})
+    assert capacity(*on("a-1"), nodes=nodes, asked=everything).stuck == []
+
+
+def test_with_fewer_domains_than_the_least_the_fewest_is_zero() -> None:
+    pods = on("a-1", "b-1")
+
+    assert capacity(*pods, nodes=ZONES, asked=spread(minDomains=2)).stuck == []
+    (found,) = capacity(*pods, nodes=ZONES, asked=spread(minDomains=3)).stuck
+    assert "topologySpreadConstraints (zone)" in found.seen
+
+
+def test_a_node_without_the_label_is_forbidden() -> None:
+    (found,) = capacity(nodes=ZONES, asked=spread("rack")).stuck
+
+    assert "topologySpreadConstraints (rack)" in found.seen
+
+
+def test_all_constraints_of_a_pod_must_permit_the_node() -> None:
+    selector = {"labelSelector": {"matchLabels": WEB}}
+    both = [{"topologyKey": "zone", **selector}, {"topologyKey": "host", **selector}]
+    asked = new(spread=both, labels=WEB)
+
+    assert capacity(*on("a-1", "b-1"), nodes=ZONES, asked=asked).stuck == []
+    assert capacity(*on("a-1", "b-1"), nodes=full("a-2"), asked=asked).stuck
+
+
+def test_a_spread_that_stops_the_first_pod_is_a_warning_where_one_may_be_missing() -> None:
+    asked = msgspec.structs.replace(spread(), unavailable=1)
+
+    found = capacity(*on("a-1"), nodes=full("b-1"), asked=asked)
+    assert (found.stuck, [each.problem for each in found.tight]) == ([], ["no-room"])

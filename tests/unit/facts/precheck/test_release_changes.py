@@ -44,6 +44,7 @@ from meshgate.snapshot.istio import (
     Gateway,
     HttpRoute,
     JwtRule,
+    Mirrored,
     OutlierDetection,
     PortTraffic,
     Present,
@@ -254,7 +255,7 @@ AFFECTED: dict[str, tuple[str, str, dict[str, Any], str]] = {
         {
             "virtual_services": (
                 VirtualService(
-                    metadata=at(), spec=VirtualServiceSpec(http=(HttpRoute(mirror=Present()),))
+                    metadata=at(), spec=VirtualServiceSpec(http=(HttpRoute(mirror=Mirrored()),))
                 ),
             )
         },

@@ -1,0 +1,473 @@
+"""Messages of analyze that other evidence disproves, and those that it does not disprove."""
+
+from typing import Any
+
+import pytest
+
+from meshgate.snapshot.injector import DefaultExports, InjectorConfig
+from meshgate.snapshot.istio import (
+    ConfigPatch,
+    Destination,
+    DestinationRule,
+    DestinationRuleSpec,
+    EnvoyFilter,
+    EnvoyFilterSpec,
+    Gateway,
+    GatewaySpec,
+    HttpRoute,
+    Mirrored,
+    MirrorPolicy,
+    Patch,
+    Port,
+    RouteDestination,
+    Server,
+    ServerTls,
+    ServiceEntry,
+    ServiceEntrySpec,
+    Subset,
+    TargetRef,
+    TlsRoute,
+    VirtualService,
+    VirtualServiceSpec,
+)
+from meshgate.snapshot.istioctl import Analysis, AnalysisMessage
+from meshgate.snapshot.kubernetes import Metadata, Service
+from meshgate.snapshot.mesh_config import EffectiveConfig, MeshConfig
+from meshgate.snapshot.telemetry import Telemetry, TelemetrySpec
+from tests.support.builders import mesh, message, pod
+
+NO_PODS = message(
+    "IST0173",
+    text="The Subset canary defined in the DestinationRule does not select any pods, which may "
+    "lead to 503 UH (NoHealthyUpstream).",
+    origin="DestinationRule shop/web",
+)
+
+
+def judged(said: AnalysisMessage, **changes: Any) -> tuple[int, int]:
+    """How many errors and how many warnings one message is."""
+    facts = mesh(analysis=Analysis(istioctl_version="1.29.1", messages=(said,)), **changes).analysis
+    return len(facts.errors), len(facts.warnings)
+
+
+def virtual_service(
+    *routes: HttpRoute, name: str = "web", gateways: tuple[str, ...] = ()
+) -> VirtualService:
+    """A VirtualService of shop."""
+    return VirtualService(
+        metadata=Metadata(name=name, namespace="shop"),
+        spec=VirtualServiceSpec(hosts=("web",), gateways=gateways, http=routes),
+    )
+
+
+def split(host: str = "web", mirror: Mirrored | None = None, **weights: int) -> HttpRoute:
+    """A route with a weight for each subset."""
+    return HttpRoute(
+        route=tuple(
+            RouteDestination(Destination(host=host, subset=subset), weight)
+            for subset, weight in weights.items()
+        ),
+        mirror=mirror,
+    )
+
+
+RULE = DestinationRule(
+    metadata=Metadata(name="web", namespace="shop"), spec=DestinationRuleSpec(host="web")
+)
+FULL = "web.shop.svc.cluster.local"
+CANARY = Mirrored(host="web", subset="canary")
+STABLE = Mirrored(host="web", subset="stable")
+
+
+@pytest.mark.parametrize(
+    ("routes", "verdict"),
+    [
+        pytest.param((split(stable=100, canary=0),), (0, 1), id="no traffic"),
+        pytest.param((split(FULL, stable=100, canary=0),), (0, 1), id="full name"),
+        pytest.param((split(stable=50, canary=50),), (1, 0), id="half of it"),
+        pytest.param((split(canary=0),), (1, 0), id="alone: all of it"),
+        pytest.param(
+            (split(stable=100, canary=0), split(stable=99, canary=1)), (1, 0), id="another route"
+        ),
+        pytest.param((split(stable=100),), (0, 1), id="no route to it"),
+        pytest.param((split("api", stable=100, canary=100),), (0, 1), id="another host"),
+        pytest.param((), (0, 1), id="no VirtualService"),
+        pytest.param(
+            (split(stable=100, mirror=CANARY),),
+            (1, 0),
+            id="mirrored",
+        ),
+        pytest.param(
+            (split("api", stable=100, mirror=Mirrored(host=FULL, subset="canary")),),
+            (1, 0),
+            id="mirrored by a route of another host",
+        ),
+        pytest.param(
+            (HttpRoute(mirrors=(MirrorPolicy(destination=CANARY),)),),
+            (1, 0),
+            id="mirrored twice",
+        ),
+        pytest.param(
+            (split(stable=100, mirror=STABLE),),
+            (0, 1),
+            id="another mirror",
+        ),
+        pytest.param((split(stable=100, mirror=Mirrored()),), (1, 0), id="mirror of an old record"),
+    ],
+)
+def test_a_subset_without_pods_needs_none_without_traffic(
+    routes: tuple[HttpRoute, ...], verdict: tuple[int, int]
+) -> None:
+    seen = {"virtual_services": (virtual_service(*routes),), "destination_rules": (RULE,)}
+
+    assert judged(NO_PODS, **seen) == verdict
+
+
+@pytest.mark.parametrize(
+    ("names", "verdict"), [("shop/web,shop/web", (0, 1)), ("shop/web,shop/old", (1, 0))]
+)
+def test_a_virtual_service_does_not_conflict_with_itself(
+    names: str, verdict: tuple[int, int]
+) -> None:
+    conflict = message(
+        "IST0109",
+        text=f"The VirtualServices {names} associated with mesh gateway define the same host * "
+        "which can lead to undefined behavior.",
+    )
+
+    assert judged(conflict) == verdict
+
+
+@pytest.mark.parametrize(
+    ("reference", "verdict"),
+    [
+        ("oldstyle.istio-ingress.svc.cluster.local", (0, 1)),
+        ("oldstyle.istio-ingress", (0, 1)),
+        ("missing.istio-ingress.svc.cluster.local", (1, 0)),
+        ("istio-ingress/oldstyle", (1, 0)),
+    ],
+)
+def test_a_gateway_may_have_its_legacy_name(reference: str, verdict: tuple[int, int]) -> None:
+    gateway = Gateway(metadata=Metadata(name="oldstyle", namespace="istio-ingress"))
+    missing = message("IST0101", text=f'Referenced gateway not found: "{reference}"')
+
+    assert judged(missing, gateways=(gateway,)) == verdict
+
+
+FRONT = Gateway(
+    metadata=Metadata(name="front", namespace="istio-ingress"),
+    spec=GatewaySpec(selector={"istio": "front"}),
+)
+
+
+@pytest.mark.parametrize(
+    ("gateways", "export_to", "pods", "verdict"),
+    [
+        (("istio-ingress/front",), ("istio-ingress",), "istio-ingress", (0, 1)),
+        (("istio-ingress/front",), (".",), "istio-ingress", (0, 1)),
+        (("front.istio-ingress",), (".",), "istio-ingress", (0, 1)),
+        (("istio-ingress/front", "mesh"), ("istio-ingress",), "istio-ingress", (1, 0)),
+        ((), ("istio-ingress",), "istio-ingress", (1, 0)),
+        (("istio-ingress/front",), ("payments",), "istio-ingress", (1, 0)),
+        (("front",), ("istio-ingress",), "istio-ingress", (1, 0)),
+        # where the pods are counts, and not where the Gateway is
+        (("istio-ingress/front",), ("istio-ingress",), "edge", (1, 0)),
+        (("istio-ingress/front",), ("edge",), "edge", (0, 1)),
+        (("istio-ingress/front",), ("istio-ingress",), "", (1, 0)),
+    ],
+)
+def test_a_host_need_only_be_exported_to_the_gateways(
+    gateways: tuple[str, ...], export_to: tuple[str, ...], pods: str, verdict: tuple[int, int]
+) -> None:
+    entry = ServiceEntry(
+        metadata=Metadata(name="api", namespace="istio-ingress"),
+        spec=ServiceEntrySpec(hosts=("api.example.com",), export_to=export_to),
+    )
+    missing = message("IST0101", text='Referenced host not found: "api.example.com"')
+    seen = {
+        "virtual_services": (virtual_service(gateways=gateways),),
+        "service_entries": (entry,),
+        "gateways": (FRONT,),
+        "pods": (pod("front-1", pods, labels={"istio": "front"}),) if pods else (),
+    }
+
+    assert judged(missing, **seen) == verdict
+
+
+def of(name: str, *hosts: str, namespace: str = "shop", **spec: Any) -> VirtualService:
+    """A VirtualService with a route."""
+    given = {"http": (split(stable=100),), **spec}
+    return VirtualService(
+        metadata=Metadata(name=name, namespace=namespace),
+        spec=VirtualServiceSpec(hosts=hosts, **given),
+    )
+
+
+TLS: dict[str, Any] = {"http": (), "tls": (TlsRoute(),)}
+
+
+@pytest.mark.parametrize(
+    ("other", "default", "verdict"),
+    [
+        pytest.param(of("old", "web"), (), (1, 0), id="same host"),
+        pytest.param(of("old", FULL, namespace="other"), (), (1, 0), id="full name"),
+        pytest.param(of("old", "*.example.com"), (), (0, 1), id="a wildcard beside a name"),
+        pytest.param(of("old", "web", **TLS), (), (0, 1), id="TLS beside HTTP"),
+        pytest.param(of("old", "web", gateways=("front",)), (), (0, 1), id="of a gateway"),
+        pytest.param(of("old", FULL, namespace="other"), (".",), (0, 1), id="private by default"),
+        pytest.param(
+            of("old", FULL, namespace="other", export_to=("~",)), (), (0, 1), id="exported nowhere"
+        ),
+    ],
+)
+def test_virtual_services_conflict_if_they_route_the_same(
+    other: VirtualService, default: tuple[str, ...], verdict: tuple[int, int]
+) -> None:
+    names = f"shop/web,{other.metadata.namespace}/old"
+    conflict = message(
+        "IST0109",
+        text=f"The VirtualServices {names} associated with mesh gateway define the same host */web "
+        "which can lead to undefined behavior.",
+    )
+    exports = DefaultExports(virtual_services=default)
+    seen = {
+        "virtual_services": (of("web", "web", "a.example.com"), other),
+        "injector_configs": (InjectorConfig(revision="default", default_exports=exports),),
+    }
+
+    assert judged(conflict, **seen) == verdict
+    # a VirtualService that is not known may conflict
+    assert judged(conflict, **{**seen, "virtual_services": (of("web", "web"),)}) == (1, 0)
+
+
+@pytest.mark.parametrize(
+    ("host", "domain", "verdict"),
+    [
+        ("web.shop.svc.corp.example", "corp.example", (0, 1)),
+        ("missing.shop.svc.corp.example", "corp.example", (1, 0)),
+        ("web.shop.svc.cluster.local", "corp.example", (1, 0)),
+        ("web.shop.svc.cluster.local", "cluster.local", (1, 0)),
+    ],
+)
+@pytest.mark.parametrize("kind", ["host", "mirror host"])
+def test_services_of_another_cluster_domain_exist(
+    host: str, domain: str, verdict: tuple[int, int], kind: str
+) -> None:
+    missing = message("IST0101", text=f'Referenced {kind} not found: "{host}"')
+    seen = {
+        "services": (Service(metadata=Metadata(name="web", namespace="shop")),),
+        "injector_configs": (InjectorConfig(revision="default", cluster_domain=domain),),
+    }
+
+    assert judged(missing, **seen) == verdict
+
+
+def destination_rule(
+    host: str, *subsets: str, namespace: str = "istio-system", **spec: Any
+) -> DestinationRule:
+    return DestinationRule(
+        metadata=Metadata(name="external", namespace=namespace),
+        spec=DestinationRuleSpec(host=host, subsets=tuple(Subset(name=e) for e in subsets), **spec),
+    )
+
+
+API = "api.example.com"
+
+
+@pytest.mark.parametrize(
+    ("rules", "verdict"),
+    [
+        pytest.param((destination_rule(API, "v1"),), (0, 1), id="in the root namespace"),
+        pytest.param((destination_rule("*.example.com", "v1"),), (0, 1), id="a wildcard"),
+        pytest.param((destination_rule(API, "v1", namespace="egress"),), (0, 1), id="of the entry"),
+        pytest.param((destination_rule(API, "v2"),), (1, 0), id="another subset"),
+        pytest.param((destination_rule(API, "v1", namespace="other"),), (1, 0), id="not used"),
+        pytest.param((destination_rule(API, "v1", export_to=(".",)),), (1, 0), id="private"),
+        pytest.param(
+            (destination_rule(API, "v1"), destination_rule(API, namespace="shop")),
+            (1, 0),
+            id="hidden by a nearer one",
+        ),
+        pytest.param((), (1, 0), id="none"),
+    ],
+)
+def test_a_subset_may_be_defined_in_another_namespace(
+    rules: tuple[DestinationRule, ...], verdict: tuple[int, int]
+) -> None:
+    text = f'Referenced host+subset in destinationrule not found: "{API}+v1"'
+    entry = ServiceEntry(
+        metadata=Metadata(name="api", namespace="egress"), spec=ServiceEntrySpec(hosts=(API,))
+    )
+
+    seen = {"destination_rules": rules, "service_entries": (entry,)}
+    assert judged(message("IST0101", text=text), **seen) == verdict
+
+
+@pytest.mark.parametrize(
+    ("kind", "verdict"), [("Sidecar", (0, 1)), ("Telemetry", (0, 1)), ("Gateway", (1, 0))]
+)
+def test_a_sidecar_without_pods_configures_none(kind: str, verdict: tuple[int, int]) -> None:
+    missing = message(
+        "IST0101", text='Referenced selector not found: "app=nightly"', origin=f"{kind} shop/web"
+    )
+
+    assert judged(missing) == verdict
+
+
+@pytest.mark.parametrize(
+    ("gateways", "hosts", "verdict"),
+    [
+        ((), ("web",), (0, 1)),
+        (("mesh",), (FULL,), (0, 1)),
+        (("mesh", "front"), ("web",), (1, 0)),
+        (("front",), ("web",), (1, 0)),
+        ((), ("web", "api"), (1, 0)),
+        ((), ("api",), (1, 0)),
+        ((), (), (1, 0)),
+    ],
+)
+def test_sidecars_keep_the_port_of_their_client(
+    gateways: tuple[str, ...], hosts: tuple[str, ...], verdict: tuple[int, int]
+) -> None:
+    text = (
+        'This VirtualService routes to a service "web" that exposes multiple ports [80 9090]. '
+        "Specifying a port in the destination is required to disambiguate."
+    )
+
+    service = of("web", *hosts, gateways=gateways)
+    assert judged(message("IST0112", text=text), virtual_services=(service,)) == verdict
+
+
+def front(name: str, protocol: str = "HTTP", tls: ServerTls | None = None) -> Gateway:
+    """A Gateway on port 80, with another server that has TLS."""
+    server = Server(port=Port(number=80, protocol=protocol, name="a"), hosts=("*",), tls=tls)
+    port = Port(number=443, protocol="HTTPS", name="b")
+    secure = Server(port=port, hosts=("*",), tls=ServerTls(mode="SIMPLE"))
+    return Gateway(
+        metadata=Metadata(name=name, namespace="shop"),
+        spec=GatewaySpec(selector={"istio": "front"}, servers=(server, secure)),
+    )
+
+
+REDIRECT = ServerTls(https_redirect=True)
+
+
+@pytest.mark.parametrize(
+    ("port", "one", "other", "verdict"),
+    [
+        pytest.param(80, front("web"), front("b"), (0, 1), id="plaintext"),
+        pytest.param(80, front("web"), front("b", "HTTP2"), (0, 1), id="HTTP/2"),
+        pytest.param(
+            80, front("web", tls=REDIRECT), front("b", tls=REDIRECT), (0, 1), id="redirects"
+        ),
+        pytest.param(80, front("web"), front("b", tls=REDIRECT), (1, 0), id="one redirects"),
+        pytest.param(80, front("web"), front("b", "TCP"), (1, 0), id="TCP"),
+        pytest.param(443, front("web"), front("b"), (1, 0), id="TLS"),
+        pytest.param(80, front("web"), front("c"), (1, 0), id="unknown"),
+    ],
+)
+def test_plaintext_servers_of_one_port_are_merged(
+    port: int, one: Gateway, other: Gateway, verdict: tuple[int, int]
+) -> None:
+    conflict = message(
+        "IST0145",
+        text=f"Conflict with gateways shop/b (workload selector istio=front, port {port}, hosts "
+        "*).",
+        origin="Gateway shop/web",
+    )
+
+    assert judged(conflict, gateways=(one, other)) == verdict
+
+
+@pytest.mark.parametrize(
+    ("code", "operation", "places", "verdict"),
+    [
+        ("IST0153", "ADD", ("HTTP_ROUTE",), (0, 1)),
+        ("IST0153", "ADD", ("HTTP_ROUTE", "CLUSTER"), (0, 1)),
+        ("IST0153", "ADD", ("HTTP_ROUTE", "ROUTE_CONFIGURATION"), (1, 0)),
+        ("IST0153", "ADD", (), (1, 0)),
+        ("IST0154", "REMOVE", ("HTTP_ROUTE",), (0, 1)),
+        ("IST0154", "REMOVE", ("ROUTE_CONFIGURATION",), (1, 0)),
+        ("IST0152", "REPLACE", ("VIRTUAL_HOST", "HTTP_FILTER"), (0, 1)),
+        ("IST0152", "REPLACE", ("LISTENER_FILTER",), (0, 1)),
+        ("IST0152", "REPLACE", ("CLUSTER",), (1, 0)),
+    ],
+)
+def test_operations_that_istiod_applies_are_right(
+    code: str, operation: str, places: tuple[str, ...], verdict: tuple[int, int]
+) -> None:
+    text = {
+        "ADD": "The ADD operation will be ignored when applyTo is set to ROUTE_CONFIGURATION, or "
+        "HTTP_ROUTE.",
+        "REMOVE": "The REMOVE operation will be ignored when applyTo is set to "
+        "ROUTE_CONFIGURATION, or HTTP_ROUTE.",
+        "REPLACE": "The REPLACE operation is only valid for HTTP_FILTER and NETWORK_FILTER.",
+    }[operation]
+    patches = tuple(ConfigPatch(apply_to=e, patch=Patch(operation=operation)) for e in places)
+    found = EnvoyFilter(
+        metadata=Metadata(name="web", namespace="shop"),
+        spec=EnvoyFilterSpec(
+            config_patches=(
+                *patches,
+                ConfigPatch(apply_to="ROUTE_CONFIGURATION", patch=Patch(operation="MERGE")),
+            )
+        ),
+    )
+
+    said = message(code, text=text, origin="EnvoyFilter shop/web")
+    assert judged(said, envoy_filters=(found,)) == verdict
+
+
+TARGET = (TargetRef(kind="Gateway", name="waypoint"),)
+
+
+@pytest.mark.parametrize(
+    ("specs", "verdict"),
+    [
+        (({}, {"target_refs": TARGET}), (0, 1)),
+        (({"target_refs": TARGET}, {"target_ref": TARGET[0]}), (0, 1)),
+        (({}, {}), (1, 0)),
+        (({}, {}, {"target_refs": TARGET}), (1, 0)),
+    ],
+)
+def test_telemetries_with_targets_are_not_for_the_whole_namespace(
+    specs: tuple[dict[str, Any], ...], verdict: tuple[int, int]
+) -> None:
+    text = (
+        'The Telemetries [a b] in namespace "shop" have no workload selector, which can lead to '
+        "undefined behavior."
+    )
+    found = tuple(
+        Telemetry(
+            metadata=Metadata(name=f"t{number}", namespace="shop"), spec=TelemetrySpec(**spec)
+        )
+        for number, spec in enumerate(specs)
+    )
+
+    said = message("IST0160", text=text, origin="Telemetry shop/t0")
+    assert judged(said, telemetries=found) == verdict
+
+
+@pytest.mark.parametrize(
+    ("said", "explained"),
+    [
+        (NO_PODS, True),
+        (message("IST0101", text='Referenced host not found: "remote"'), True),
+        (message("IST0101", text='Referenced namespace not found: "remote"'), True),
+        (message("IST0101", text='Referenced gateway not found: "remote"'), False),
+        (message("IST0101", text='Referenced host:port not found: "web:81"'), False),
+        (message("IST0106", text="Schema validation error: no host"), False),
+    ],
+)
+def test_what_one_cluster_lacks_may_be_in_another(said: AnalysisMessage, explained: bool) -> None:
+    def effective(**clusters: str) -> dict[str, Any]:
+        config = EffectiveConfig(pod="istiod-1", clusters=clusters)
+        return {
+            "mesh_configs": (
+                MeshConfig(revision="default", config_map="istio", effective=(config,)),
+            )
+        }
+
+    seen = {"destination_rules": (RULE,), "virtual_services": (virtual_service(split(canary=1)),)}
+    assert judged(said, **seen, **effective()) == (1, 0)
+    assert judged(said, **seen, **effective(west="synced")) == ((0, 1) if explained else (1, 0))
