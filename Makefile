@@ -93,7 +93,8 @@ test-lab-all: setup ## the same, and every stage and upgrade of every older rele
 	$(BIN)/pytest tests/lab -n $(LABS) --dist loadfile
 
 test-argocd: setup ## upgrades in a real Argo CD, in a lab of their own (as test-lab; builds Argo CD the first time)
-	$(BIN)/pytest tests/argocd
+	MESHGATE_LAB_RELEASES=$${MESHGATE_LAB_RELEASES-2} \
+	  $(BIN)/pytest tests/argocd
 
 generate: setup ## write what follows from the code: roles, manifests (Go), schema, the table of stages
 	$(BIN)/python ci/generate.py
