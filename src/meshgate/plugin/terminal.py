@@ -115,8 +115,7 @@ class Terminal:
         """Return whether options request what pytest itself prints."""
         option = self._config.option
         return bool(
-            option.collectonly
-            or self._verbosity > 1
+            self._verbosity > 1
             or option.durations
             or option.tbstyle not in ("auto", "no")
             or set(option.reportchars or "") - set("NfEw")
