@@ -497,6 +497,15 @@ def no_metrics(recording: Recording) -> None:
     numbers(recording).update(denied="istiod shows its metrics to nobody but itself (403)")
 
 
+def metrics_of_another_program(recording: Recording) -> None:
+    """Port 15014 serves metrics of a Go program, and none of istiod."""
+    for reading in ("before", "after"):
+        series = numbers(recording)[reading]
+        own = [each for each in series if not each.startswith(("go_", "process_"))]
+        for each in own:
+            del series[each]
+
+
 def killed_and_silent(recording: Recording) -> None:
     """It cannot give numbers any more: that it was killed is seen all the same."""
     killed_for_its_memory(recording)
@@ -614,6 +623,7 @@ UNKNOWN = [
     (a_module_of_which_nothing_is_known, {"CP023"}),
     (injection_not_known_before, {"CP018", "CP019"}),
     (no_metrics, {"CP013", "CP014", "CP015"}),
+    (metrics_of_another_program, {"CP013", "CP014", "CP015"}),
     (
         pods_not_readable,
         {

@@ -292,7 +292,8 @@ def numbers(
     **seen: Any,
 ) -> IstiodMetrics:
     """What one replica counted: nothing within the window, unless told otherwise."""
-    whole = {"process_start_time_seconds": 1.0, "go_memstats_sys_bytes": 100 * 2.0**20}
+    runtime = {"process_start_time_seconds": 1.0, "go_memstats_sys_bytes": 100 * 2.0**20}
+    whole = {**runtime, "pilot_info": 1.0}
     before = {**whole, **(before or {})}
     said = {"before": before, "after": {**before, **(after or {})}, "conflicts": Conflicts()}
     return IstiodMetrics(pod=replica, seconds=5.0, **{**said, **seen})

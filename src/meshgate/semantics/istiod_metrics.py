@@ -18,6 +18,10 @@ ONLY = {"pilot_xds_pushes": ("_senderr", "_builderr")}
 CONVERGENCE, PUSHED = "pilot_proxy_convergence_time_bucket", "pilot_proxy_convergence_time_count"
 STARTED = "process_start_time_seconds"
 
+# Every istiod has this series, also one that has not counted anything yet
+# (pilot/pkg/bootstrap/monitoring.go).
+INFO = "pilot_info"
+
 # What the Go runtime has obtained from the system, and what it has returned.  The resident size
 # would also count the pages of the program itself, which the kernel can drop at any time.
 OBTAINED, RELEASED = "go_memstats_sys_bytes", "go_memstats_heap_released_bytes"
@@ -37,12 +41,22 @@ SERIES = (
     *ERRORS,
     CONVERGENCE,
     PUSHED,
+    INFO,
     STARTED,
     OBTAINED,
     RELEASED,
     JWKS_FAILURES,
     JWKS_FETCHES,
 )
+
+
+def from_istiod(metrics: IstiodMetrics) -> bool:
+    """Return whether both readings have a series that only istiod has.
+
+    Without one, a counter that is missing does not mean that nothing was counted.
+    """
+    every_program = {STARTED, OBTAINED, RELEASED}
+    return all(reading.keys() - every_program for reading in (metrics.before, metrics.after))
 
 
 def growth(metrics: IstiodMetrics) -> dict[str, float]:

@@ -19,6 +19,7 @@ METRICS = """\
 pilot_total_xds_rejects{{type="lds"}} {rejects}
 pilot_xds_lds_reject{{err="1",node="web-1.shop"}} 1
 pilot_proxy_convergence_time_bucket{{le="10"}} 4
+pilot_info{{version="1.31.0"}} 1
 go_goroutines 900
 process_start_time_seconds 1.7e+09
 """
@@ -68,6 +69,7 @@ def test_only_what_a_claim_reads_is_kept_and_no_proxys_name(replica: Replica) ->
     assert set(replica.read().after) == {
         "pilot_total_xds_rejects|lds",
         "pilot_proxy_convergence_time_bucket|10",
+        "pilot_info",
         "process_start_time_seconds",
     }
 

@@ -20,6 +20,7 @@ from meshgate.semantics.istiod_metrics import (
     PUSHED,
     RELEASED,
     STARTED,
+    from_istiod,
     growth,
 )
 from meshgate.semantics.versions import Version
@@ -70,8 +71,8 @@ class Numbers:
     def _given(pod: Pod, metrics: IstiodMetrics | None) -> IstiodMetrics:
         if metrics and metrics.denied:
             raise CouldNotVerify(f"{pods.name(pod)}: {metrics.denied.rstrip('.')}")
-        if metrics is None or metrics.error or STARTED not in metrics.after:
-            why = (metrics.error if metrics else "") or f"{STARTED} is missing"
+        why = _useless(metrics)
+        if metrics is None or why:
             raise CouldNotVerify(
                 f"cannot read the metrics of {pods.name(pod)}: {why}",
                 f"kubectl -n {pod.metadata.namespace} port-forward pod/{pod.metadata.name} 15014 "
@@ -321,6 +322,15 @@ class Numbers:
             if each.name == "discovery"
         ]
         return any(each is None or each[:2] >= CLEARS_PUSH_STATUS for each in versions)
+
+
+def _useless(metrics: IstiodMetrics | None) -> str:
+    """Return why the metrics of a replica prove nothing; empty if they do."""
+    if metrics and metrics.error:
+        return metrics.error
+    if metrics is None or STARTED not in metrics.after:
+        return f"{STARTED} is missing"
+    return "" if from_istiod(metrics) else "no series of istiod in one of the two readings"
 
 
 def discovery(pod: Pod) -> list[ContainerStatus]:

@@ -147,6 +147,36 @@ def test_pushes_that_take_long_warn_and_then_fail(
     assert (len(taken.slow), len(taken.push_errors)) == (slow, push_errors)
 
 
+RUNTIME = {"process_start_time_seconds": 1.0, "go_memstats_sys_bytes": 100 * 2.0**20}
+COUNTED = {**RUNTIME, "pilot_xds_pushes|cds": 7.0}
+
+
+@pytest.mark.parametrize("fact", ["push_errors", "slow", "failing", "restarted", "conflicting"])
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [(RUNTIME, RUNTIME), (COUNTED, RUNTIME), ({}, COUNTED), (RUNTIME, COUNTED)],
+    ids=["neither reading", "not the second", "an empty first one", "not the first"],
+)
+def test_metrics_without_a_series_of_istiod_prove_nothing(
+    before: dict[str, float], after: dict[str, float], fact: str
+) -> None:
+    given = msgspec.structs.replace(numbers(), before=before, after=after)
+
+    with pytest.raises(CouldNotVerify, match=r"istiod-1: no series of istiod") as raised:
+        getattr(facts(given), fact)
+
+    assert raised.value.transient
+
+
+@pytest.mark.parametrize("series", ["pilot_info", "pilot_xds_pushes|cds"])
+def test_an_istiod_that_counted_no_error_yet_is_healthy(series: str) -> None:
+    said = {**RUNTIME, series: 1.0}
+
+    given = msgspec.structs.replace(numbers(), before=said, after=said)
+
+    assert (facts(given).push_errors, facts(given).slow) == ([], [])
+
+
 # --- itself -------------------------------------------------------------------------------------
 
 
