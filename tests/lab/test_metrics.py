@@ -241,12 +241,12 @@ def test_the_proxies_counters_before_and_after(lab: Lab, verify: Run, tmp_path: 
     few = verify(option, f"--baseline={saved}", "--traffic-requests=1000000")
     assert of_check(few, "DP018").startswith("UNKNOWN "), few.output
 
-    pod = lab.pod("shop", "orders")
-    lab.verb("freeze", f"shop/{pod}")
+    pod = lab.pod("legacy", "counted")
+    lab.verb("freeze", f"legacy/{pod}")
     silent = verify(option, f"--baseline={saved}")
-    lab.verb("thaw", f"shop/{pod}")
+    lab.verb("thaw", f"legacy/{pod}")
     assert silent.exit == 10, silent.output
-    assert f"the proxies of shop/orders (pod {pod}: port 15090: " in silent.output
+    assert f"the proxies of legacy/counted (pod {pod}: port 15090: " in silent.output
 
     counting(lab, 0.5)
     worse = verify(option, f"--baseline={saved}")

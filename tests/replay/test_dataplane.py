@@ -360,8 +360,19 @@ def as_before_in_the_proxies(recording: Recording) -> None:
 
 
 def a_proxy_that_cannot_be_read(recording: Recording) -> None:
+    unread = {"workload": "shop/web", "why": "pod web-1: port 15090: timed out"}
+    counted_by_proxies(recording, 0, unread=[unread])
+
+
+def an_idle_workload_that_cannot_be_read(recording: Recording) -> None:
     unread = {"workload": "shop/orders", "why": "pod orders-1: port 15090: timed out"}
     counted_by_proxies(recording, 0, unread=[unread])
+
+
+def durations_that_are_gone(recording: Recording) -> None:
+    traffic(recording, 0)
+    for name in ("p95", "p99"):
+        del recording["trafficMetrics"]["now"]["workloads"][0][name]
 
 
 def too_few_requests(recording: Recording) -> None:
@@ -409,11 +420,13 @@ UNUSUAL = [
     clients_with_a_rule_instead_of_auto_mtls,
     traffic_as_before,
     as_before_in_the_proxies,
+    an_idle_workload_that_cannot_be_read,
 ]
 
 UNKNOWN = [
     (too_few_requests, {"DP018"}),
     (a_proxy_that_cannot_be_read, {"DP018"}),
+    (durations_that_are_gone, {"DP018"}),
     (a_caller_without_a_certificate, {"DP017"}),
     (the_port_is_silent, {"DP004"}),
     (from_a_laptop, {"DP004", "DP005", "DP007"}),

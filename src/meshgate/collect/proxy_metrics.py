@@ -5,27 +5,46 @@ Their labels name callers and paths of the mesh: only sums for each workload are
 
 import time
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
+
+import msgspec
 
 from meshgate.collect import pod_metrics
 from meshgate.collect.errors import OUT_OF_TIME, ReadError
 from meshgate.collect.istiod import Transport
+from meshgate.collect.kubernetes import Cluster
 from meshgate.deadline import Deadline, concurrently
 from meshgate.semantics import workloads
-from meshgate.semantics.traffic_counters import GATEWAY, SIDECAR, Counters, counters, quantile
+from meshgate.semantics.traffic_counters import (
+    GATEWAY,
+    KEEP_CODE,
+    NO_CODE,
+    SIDECAR,
+    Counters,
+    counters,
+    quantile,
+)
+from meshgate.snapshot.items import KINDS
 from meshgate.snapshot.kubernetes import Pod
 from meshgate.snapshot.traffic_metrics import PROXIES, Unread, Window, WorkloadTraffic
 
-# Envoy's own port, which sidecars do not protect with mTLS; the filter leaves out other statistics
-PORT, METRICS = 15090, "/stats/prometheus?usedonly&filter=istio_request"
+# Envoy's own port, which sidecars do not protect with mTLS; the filter (a regular expression)
+# leaves out other statistics
+PORT, METRICS = 15090, "/stats/prometheus?usedonly&filter=istio_request%7C%5Eserver%5C.uptime%24"
 PODS = 3  # of each workload
 ROUND = 120.0  # seconds for one reading of all pods
 WORKERS = 8
 
 
 def read(
-    transport: Transport, pods: Iterable[Pod], window: float, timeout: float, deadline: Deadline
+    transport: Transport,
+    pods: Iterable[Pod],
+    window: float,
+    timeout: float,
+    deadline: Deadline,
+    *,
+    has_ended: Callable[[Pod], bool],
 ) -> Window:
     """Return the requests that workloads answered within a window that begins now.
 
@@ -35,12 +54,14 @@ def read(
         window: seconds between the two readings.
         timeout: seconds for the counters of one pod.
         deadline: when the run ends.
+        has_ended: whether a pod that was read before has been deleted or is being deleted.
 
     Raises:
         ReadError: if the window ends after the run.
 
     Returns:
-        The window; a workload with a pod that cannot be read is among the unread ones.
+        The window; a workload with a pod that cannot be read is among the unread ones, with what
+        its other pods counted.  A pod that ended in the window is omitted if others were read.
     """
     if deadline.left <= window:
         raise ReadError(*OUT_OF_TIME)
@@ -53,22 +74,20 @@ def read(
 
     counted: defaultdict[str, Counters] = defaultdict(Counters)
     unread: dict[str, Unread] = {}
+    missing: list[tuple[Pod, ReadError]] = []
     for pod in chosen:
-        name, answer = _workload(pod), first[_key(pod)]
+        answer = first[_key(pod)]
         if isinstance(answer, Counters):
             answer = _since(answer, second[_key(pod)])
         if isinstance(answer, Counters):
-            counted[name] += answer
+            counted[_workload(pod)] += answer
         else:
-            unread.setdefault(
-                name,
-                Unread(
-                    workload=name,
-                    why=f"pod {pod.metadata.name}: {answer.why}",
-                    remedy=answer.remedy,
-                    transient=answer.transient,
-                ),
-            )
+            missing.append((pod, answer))
+    for pod, error in missing:
+        name = _workload(pod)
+        ends = isinstance(first[_key(pod)], Counters) and name in counted
+        if name not in unread and not (ends and has_ended(pod)):
+            unread[name] = _unread(name, pod, error)
     return Window(
         end=datetime.now(UTC),
         seconds=window,
@@ -82,9 +101,25 @@ def read(
                 p99=quantile(0.99, each.buckets),
             )
             for name, each in sorted(counted.items())
-            if name not in unread and each.requests
+            if each.requests
         ),
         unread=tuple(unread[name] for name in sorted(unread)),
+    )
+
+
+def has_ended(cluster: Cluster, pod: Pod) -> bool:
+    """Return whether a pod does not exist any more or is being deleted; False if not known."""
+    metadata = pod.metadata
+    only = f"metadata.namespace={metadata.namespace},metadata.name={metadata.name}"
+    try:
+        found = cluster.objects(msgspec.structs.replace(KINDS["pods"], only=only))
+    except ReadError:
+        return False
+    return not any(
+        (each.metadata.namespace, each.metadata.name, each.metadata.uid)
+        == (metadata.namespace, metadata.name, metadata.uid)
+        and workloads.is_active(each)
+        for each in found
     )
 
 
@@ -93,13 +128,26 @@ def gateways(pods: Iterable[Pod]) -> frozenset[str]:
     return frozenset(_workload(pod) for pod in pods if _is_gateway(pod))
 
 
+def _unread(name: str, pod: Pod, error: ReadError) -> Unread:
+    return Unread(
+        workload=name,
+        why=f"pod {pod.metadata.name}: {error.why}",
+        remedy=error.remedy,
+        transient=error.transient,
+    )
+
+
 def _chosen(pods: Iterable[Pod]) -> list[Pod]:
-    """Return a few running pods of each workload with sidecars and of each gateway."""
+    """Return a few running pods of each workload with sidecars and of each gateway.
+
+    A Job's pods send requests and end: there is nothing to compare.
+    """
     by_workload: defaultdict[str, list[Pod]] = defaultdict(list)
     for pod in sorted(pods, key=lambda each: each.metadata.name):
         if (
             pod.status.phase == "Running"
             and workloads.is_active(pod)
+            and not workloads.workload(pod).startswith(("Job ", "CronJob "))
             and (workloads.has_sidecar(pod) or _is_gateway(pod))
         ):
             by_workload[_workload(pod)].append(pod)
@@ -138,7 +186,10 @@ def _all(
         except ReadError as error:
             return error
         except ValueError as error:
-            return ReadError(str(error), "report this with `meshgate --version`")
+            known = str(error) == NO_CODE
+            return ReadError(
+                str(error), KEEP_CODE if known else "report this with `meshgate --version`"
+            )
 
     return dict(zip(map(_key, pods), concurrently(counted_by, pods, WORKERS), strict=True))
 

@@ -5,6 +5,7 @@ the item's value.  It raises ReadError for what it cannot read.
 """
 
 from collections.abc import Callable
+from functools import partial
 from importlib import import_module
 from typing import Any
 
@@ -153,7 +154,14 @@ def read_traffic_metrics(context: Context, found: Items) -> TrafficMetrics:
         gateways = proxy_metrics.gateways(pods)
         return server.read(asked.window, before.taken if before else None, gateways)
     if asked.proxies:
-        window = proxy_metrics.read(context.transport, pods, asked.proxies, timeout, deadline)
+        window = proxy_metrics.read(
+            context.transport,
+            pods,
+            asked.proxies,
+            timeout,
+            deadline,
+            has_ended=partial(proxy_metrics.has_ended, context.cluster),
+        )
         return TrafficMetrics(now=window)
     return TrafficMetrics(
         skipped_reason=f"neither {flag('traffic.prometheus')} nor {flag('traffic.proxies')} is set"

@@ -4,12 +4,14 @@ import math
 import re
 from collections import defaultdict
 from collections.abc import Mapping
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 from prometheus_client.parser import text_string_to_metric_families
 
 REQUESTS = "istio_requests_total"
 DURATIONS = "istio_request_duration_milliseconds_bucket"
+# Seconds since Envoy started.
+UPTIME = "envoy_server_uptime"
 
 # A sidecar counts the requests that its workload answers, a gateway those that it forwards.
 SIDECAR, GATEWAY = "destination", "source"
@@ -17,6 +19,9 @@ SIDECAR, GATEWAY = "destination", "source"
 # Errors of the server: 5xx, no answer, and the states of gRPC that correspond to 5xx.
 ERROR_CODES = "5..|0"
 GRPC_ERRORS = "2|4|12|13|14|15"
+# Without the label, which a Telemetry can remove, no error can be seen.
+NO_CODE = f"its requests have no label response_code ({REQUESTS})"
+KEEP_CODE = "keep the label response_code of Istio's metrics (tagOverrides of Telemetries)"
 _ERROR, _GRPC_ERROR = re.compile(ERROR_CODES), re.compile(GRPC_ERRORS)
 
 
@@ -24,31 +29,55 @@ class Counters(NamedTuple):
     """What one proxy has counted since it started.
 
     `buckets`: upper limit in milliseconds to the number of requests that were not slower.
+    `outcomes`: the requests of each response_code and grpc_response_status, `200|14`.
+    `uptime`: seconds since the proxy started; None if it does not report them.
     """
 
     requests: float = 0.0
     errors: float = 0.0
     buckets: Mapping[float, float] = {}
+    outcomes: Mapping[str, float] = {}
+    uptime: float | None = None
 
     def since(self, earlier: "Counters") -> "Counters":
-        """Return what was counted since an earlier reading; raise ValueError after a restart."""
-        buckets = {
-            limit: value - earlier.buckets.get(limit, 0.0) for limit, value in self.buckets.items()
-        }
-        since = Counters(self.requests - earlier.requests, self.errors - earlier.errors, buckets)
-        if min(since.requests, since.errors, *buckets.values()) < 0:
+        """Return what was counted since an earlier reading; raise ValueError after a restart.
+
+        The sums can grow in spite of a restart: each outcome and the uptime are compared, too.
+        """
+        since = Counters(
+            self.requests - earlier.requests,
+            self.errors - earlier.errors,
+            _difference(self.buckets, earlier.buckets),
+            _difference(self.outcomes, earlier.outcomes),
+            self.uptime,
+        )
+        uptimes = (earlier.uptime or 0.0, math.inf if self.uptime is None else self.uptime)
+        if uptimes[1] < uptimes[0] or min(0, *since.buckets.values(), *since.outcomes.values()) < 0:
             raise ValueError("its counters decreased between the two readings")
         return since
 
     def __add__(self, other: object) -> "Counters":
         if not isinstance(other, Counters):
             return NotImplemented
-        limits = self.buckets.keys() | other.buckets.keys()
         return Counters(
             self.requests + other.requests,
             self.errors + other.errors,
-            {each: self.buckets.get(each, 0.0) + other.buckets.get(each, 0.0) for each in limits},
+            _sum(self.buckets, other.buckets),
+            _sum(self.outcomes, other.outcomes),
         )
+
+
+K = TypeVar("K", str, float)
+
+
+def _difference(later: Mapping[K, float], earlier: Mapping[K, float]) -> Mapping[K, float]:
+    keys = later.keys() | earlier.keys()
+    return {each: later.get(each, 0.0) - earlier.get(each, 0.0) for each in keys}
+
+
+def _sum(first: Mapping[K, float], second: Mapping[K, float]) -> Mapping[K, float]:
+    keys = first.keys() | second.keys()
+    return {each: first.get(each, 0.0) + second.get(each, 0.0) for each in keys}
 
 
 def counters(metrics: str, reporter: str) -> Counters:
@@ -69,10 +98,12 @@ def counters(metrics: str, reporter: str) -> Counters:
     lines = [
         line
         for line in metrics.splitlines()
-        if line.startswith((REQUESTS, DURATIONS)) and wanted in line
+        if line.startswith(UPTIME) or (line.startswith((REQUESTS, DURATIONS)) and wanted in line)
     ]
-    requests = errors = 0.0
+    errors = 0.0
+    uptime: float | None = None
     buckets: defaultdict[float, float] = defaultdict(float)
+    outcomes: defaultdict[str, float] = defaultdict(float)
     try:
         for family in text_string_to_metric_families("\n".join(lines) + "\n"):
             for sample in family.samples:
@@ -80,12 +111,20 @@ def counters(metrics: str, reporter: str) -> Counters:
                     raise ValueError(f"{sample.name} has the value {sample.value}")
                 if sample.name == DURATIONS:
                     buckets[float(sample.labels["le"])] += sample.value
+                elif sample.name == UPTIME:
+                    uptime = sample.value
                 elif sample.name == REQUESTS:
-                    requests += sample.value
+                    if not sample.labels.get("response_code"):
+                        raise ValueError(NO_CODE)
+                    outcomes[_outcome(sample.labels)] += sample.value
                     errors += sample.value if _failed(sample.labels) else 0.0
     except (KeyError, IndexError, RecursionError) as error:
         raise ValueError(f"cannot decode its metrics: {error}") from error
-    return Counters(requests, errors, dict(buckets))
+    return Counters(sum(outcomes.values()), errors, dict(buckets), dict(outcomes), uptime)
+
+
+def _outcome(labels: Mapping[str, str]) -> str:
+    return f"{labels['response_code']}|{labels.get('grpc_response_status', '')}"
 
 
 def _failed(labels: Mapping[str, str]) -> bool:

@@ -52,7 +52,7 @@ class Alert(Base, frozen=True):
 
 
 class Unread(Base, frozen=True):
-    """A workload whose requests are not known, why, and what to do."""
+    """A workload of which some or all requests are not known, why, and what to do."""
 
     workload: str
     why: str
@@ -68,7 +68,8 @@ class Window(Base, frozen=True):
         seconds: its length.
         source: PROMETHEUS or PROXIES.
         workloads: those that received requests.
-        unread: those whose proxies could not be read.
+        unread: those with a proxy that could not be read, or without usable metrics; `workloads`
+            contains what their other proxies counted.
         alerts: those that fired at its end; the proxies know of none.
     """
 

@@ -3,16 +3,18 @@
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
 from meshgate.collect import proxy_metrics
 from meshgate.collect.errors import ReadError
 from meshgate.collect.istiod import Direct
+from meshgate.collect.kubernetes import Cluster
 from meshgate.deadline import Deadline
 from meshgate.snapshot.kubernetes import Owner, Pod
 from meshgate.snapshot.model import Snapshot
+from meshgate.snapshot.sources import Kind
 from meshgate.snapshot.traffic_metrics import PROXIES, Window, WorkloadTraffic
 from tests.conftest import Estate, Gate, Serve
 from tests.support import fakes
@@ -37,12 +39,17 @@ def counts(ok: int, failed: int = 0, reporter: str = "destination") -> str:
     )
 
 
+def uptime(seconds: int) -> str:
+    """How long a proxy has run."""
+    return f"envoy_server_uptime{{}} {seconds}\n"
+
+
 def proxy(serve: Serve, number: int, *answers: Any) -> str:
     """Serve one answer after the other where a proxy serves its metrics; return its address."""
     left = list(answers)
 
     def answer(request: fakes.Request) -> fakes.Answer:
-        assert request.query == {"usedonly": [""], "filter": ["istio_request"]}
+        assert request.query == {"usedonly": [""], "filter": [r"istio_request|^server\.uptime$"]}
         found = left.pop(0)
         return found if isinstance(found, fakes.Answer) else fakes.Answer(200, found.encode())
 
@@ -51,8 +58,12 @@ def proxy(serve: Serve, number: int, *answers: Any) -> str:
     return address
 
 
-def read(*pods: Pod, window: float = 0.05, deadline: float | None = None) -> Window:
-    return proxy_metrics.read(Direct(None, 5.0), pods, window, 5.0, Deadline(deadline))
+def read(
+    *pods: Pod, window: float = 0.05, deadline: float | None = None, ended: bool = False
+) -> Window:
+    return proxy_metrics.read(
+        Direct(None, 5.0), pods, window, 5.0, Deadline(deadline), has_ended=lambda pod: ended
+    )
 
 
 def web(number: int, ip: str, **more: Any) -> Pod:
@@ -96,11 +107,13 @@ def test_a_gateway_counts_what_it_forwards(serve: Serve) -> None:
     [
         (
             [fakes.Answer(403)],
-            "filter=istio_request answered 403",
+            "%24 answered 403",
             False,
         ),
         ([counts(5), fakes.Answer(503)], "answered 503", True),
         ([counts(5), counts(4)], "its counters decreased between the two readings", True),
+        ([counts(5, 1), counts(9, 0)], "its counters decreased between the two readings", True),
+        ([uptime(900) + counts(5), uptime(3) + counts(90)], "its counters decreased", True),
         (['istio_requests_total{reporter="destination"} NaN\n'], "has the value nan", False),
     ],
 )
@@ -111,12 +124,77 @@ def test_a_pod_that_cannot_be_read_makes_its_workload_unread(
 
     window = read(web(1, proxy(serve, 0, *answers)), web(2, readable))
 
-    assert window.workloads == ()
+    # the facts decide what the counters of the other pods prove
+    assert [each.requests for each in window.workloads] == [1000]
     (unread,) = window.unread
     assert unread.workload == "shop/web"
     assert unread.why.startswith("pod web-5f-1: ")
     assert why in unread.why
     assert unread.transient is transient
+
+
+def test_a_workload_is_judged_by_its_other_pods_if_one_ended(serve: Serve) -> None:
+    gone = proxy(serve, 0, counts(5), fakes.Answer(503))
+    readable = proxy(serve, 1, counts(0), counts(1000))
+
+    window = read(web(1, gone), web(2, readable), ended=True)
+
+    assert [each.requests for each in window.workloads] == [1000]
+    assert window.unread == ()
+
+
+def test_a_workload_whose_only_pod_ended_is_unread(serve: Serve) -> None:
+    window = read(web(1, proxy(serve, 0, counts(5), fakes.Answer(503))), ended=True)
+
+    assert [(each.workload, each.transient) for each in window.unread] == [("shop/web", True)]
+
+
+def test_a_pod_that_was_never_read_has_not_ended(serve: Serve) -> None:
+    readable = proxy(serve, 1, counts(0), counts(1000))
+
+    window = read(web(1, proxy(serve, 0, fakes.Answer(503))), web(2, readable), ended=True)
+
+    assert [each.workload for each in window.unread] == ["shop/web"]
+
+
+@pytest.mark.parametrize(
+    ("found", "ended"),
+    [
+        ([web(1, "127.0.0.9")], False),
+        ([], True),
+        ([web(1, "127.0.0.9", deleted=True)], True),
+        ([web(1, "127.0.0.9", phase="Failed")], True),
+        (ReadError("no right to list pods", "grant it"), False),
+    ],
+    ids=["still there", "gone", "terminating", "failed", "not known"],
+)
+def test_whether_a_pod_has_ended(found: list[Pod] | ReadError, ended: bool) -> None:
+    class Api:
+        def objects(self, kind: Kind) -> tuple[Any, ...]:
+            assert kind.only == "metadata.namespace=shop,metadata.name=web-5f-1"
+            if isinstance(found, ReadError):
+                raise found
+            return tuple(found)
+
+    assert proxy_metrics.has_ended(cast(Cluster, Api()), web(1, "127.0.0.9")) is ended
+
+
+@pytest.mark.parametrize("job", ["nightly", "nightly-28999999"])
+def test_pods_of_jobs_are_not_read(job: str) -> None:
+    owner = Owner(kind="Job", name=job, controller=True)
+
+    window = read(sidecar("nightly-abcde", ip="127.0.0.9", owner=owner))
+
+    assert (window.workloads, window.unread) == ((), ())
+
+
+def test_requests_without_a_response_code_are_unread(serve: Serve) -> None:
+    silent = 'istio_requests_total{reporter="destination"} 5\n'
+
+    (unread,) = read(web(1, proxy(serve, 0, silent))).unread
+
+    assert "no label response_code" in unread.why
+    assert "tagOverrides" in unread.remedy
 
 
 def test_a_pod_that_refuses_the_connection(serve: Serve) -> None:

@@ -8,6 +8,8 @@ from meshgate.semantics.traffic_counters import GATEWAY, SIDECAR, Counters, coun
 
 # as Istio's Envoy writes them, with fewer labels
 SERVED = """\
+# TYPE envoy_server_uptime gauge
+envoy_server_uptime{} 70
 # TYPE istio_requests_total counter
 istio_requests_total{reporter="destination",source_workload="client",response_code="200",response_flags="-"} 90
 istio_requests_total{reporter="destination",source_workload="other",response_code="503",response_flags="UF,\\"x\\""} 6
@@ -31,7 +33,9 @@ def test_the_series_of_one_side_are_summed() -> None:
 
     assert (served.requests, served.errors) == (120, 10)
     assert served.buckets == {5.0: 86, math.inf: 96}
-    assert counters(SERVED, GATEWAY) == Counters(1000, 1000, {})
+    assert served.outcomes == {"200|": 90, "503|": 6, "0|": 3, "200|14": 1, "200|5": 10, "404|": 10}
+    assert served.uptime == 70
+    assert counters(SERVED, GATEWAY) == Counters(1000, 1000, {}, {"500|": 1000}, 70)
 
 
 def test_a_proxy_without_these_metrics_has_counted_nothing() -> None:
@@ -44,6 +48,7 @@ def test_a_proxy_without_these_metrics_has_counted_nothing() -> None:
         ('istio_requests_total{reporter="destination",response_code="2', "Invalid value"),
         ('istio_requests_total{reporter="destination"} NaN', "has the value nan"),
         ('istio_requests_total{reporter="destination"} many', "could not convert"),
+        ('istio_requests_total{reporter="destination"} 1', "have no label response_code"),
         ('istio_request_duration_milliseconds_bucket{reporter="destination"} 1', "cannot decode"),
     ],
 )
@@ -59,6 +64,31 @@ def test_what_was_counted_between_two_readings() -> None:
     assert second.since(Counters()) == second
     with pytest.raises(ValueError, match="decreased"):
         first.since(second)
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        # the sums grow
+        (
+            Counters(100, 0, {}, {"200|": 90, "404|": 10}),
+            Counters(120, 0, {}, {"200|": 120}),
+        ),
+        (Counters(0, 0, {5: 3, math.inf: 4}), Counters(0, 0, {math.inf: 5})),
+        (Counters(5, 0, {}, {"200|": 5}, 900), Counters(50, 0, {}, {"200|": 50}, 40)),
+    ],
+    ids=["another outcome", "a bucket that is gone", "uptime"],
+)
+def test_a_restart_is_noticed_although_the_sums_grow(first: Counters, second: Counters) -> None:
+    with pytest.raises(ValueError, match="decreased"):
+        second.since(first)
+
+
+def test_counters_without_the_uptime_are_compared() -> None:
+    first, second = Counters(5, 0, {}, {"200|": 5}), Counters(9, 1, {}, {"200|": 8, "503|": 1}, 40)
+
+    assert second.since(first).requests == 4
+    assert second.since(first._replace(uptime=30)).errors == 1
 
 
 def test_the_pods_of_a_workload_are_summed() -> None:

@@ -78,7 +78,7 @@ class Traffic:
         after = {each.workload: each for each in now.workloads}
         busy = [each for each in before.workloads if each.requests >= least]
         if not busy:
-            self._need_all_read()
+            self._need_read(before, "before the upgrade", {each.workload for each in before.unread})
             raise CouldNotVerify(
                 f"no workload received {least} requests within {before.seconds:.0f} s before "
                 "the upgrade",
@@ -114,24 +114,64 @@ class Traffic:
         """
         found = [finding for each in self.compared for finding in self._worse(each)]
         if not found:
-            self._need_all_read()
+            before, now = self._windows
+            busy = {e.workload for e in before.workloads if e.requests >= self._limits.requests}
+            self._need_read(now, "now", busy)
             if self._silent:
                 raise CouldNotVerify(self._silent, "wait for traffic, and verify again")
             for each in self.compared:
+                self._need_durations(each)
                 self._need_confidence(each)
         return found
 
-    def _need_all_read(self) -> None:
-        """Raise CouldNotVerify if the proxies of a workload could not be read."""
-        for window, when in zip(self._windows, ("before the upgrade", "now"), strict=True):
-            if window.unread:
-                named = [f"{each.workload} ({each.why})" for each in window.unread[:NAMED]]
-                more = len(window.unread) - len(named)
-                others = f" and {more} more workloads" if more else ""
+    @property
+    def not_compared(self) -> list[Finding]:
+        """Workloads that cannot be compared, because they were not read before the upgrade.
+
+        Nothing can read them again: they are warnings, unless no other workload was compared.
+        """
+        before, now = self._windows
+        least = self._limits.requests
+        busy = {each.workload for each in before.workloads if each.requests >= least}
+        relevant = {each.workload for each in now.workloads if each.requests >= least}
+        relevant |= {each.workload for each in now.unread}
+        return [
+            Finding(
+                f"Workload {each.workload}",
+                f"is not compared: its {_what(before)} could not be read before the upgrade "
+                f"({each.why})",
+                remedy="Look at the workload's access log (response_flags) before and after.",
+                problem="not-compared",
+            )
+            for each in before.unread
+            if each.workload in relevant - busy
+        ]
+
+    @staticmethod
+    def _need_read(window: Window, when: str, names: set[str]) -> None:
+        """Raise CouldNotVerify if one of these workloads could not be read."""
+        unread = [each for each in window.unread if each.workload in names]
+        if unread:
+            named = [f"{each.workload} ({each.why})" for each in unread[:NAMED]]
+            more = len(unread) - len(named)
+            others = f" and {more} more workloads" if more else ""
+            raise CouldNotVerify(
+                f"the {_what(window)} of {', '.join(named)}{others} could not be read {when}",
+                unread[0].remedy,
+                transient=when == "now" and all(each.transient for each in unread),
+            )
+
+    @staticmethod
+    def _need_durations(each: _Compared) -> None:
+        """Raise CouldNotVerify if a quantile was recorded before the upgrade and is not now."""
+        for name in ("p95", "p99"):
+            before, now = getattr(each.before, name), getattr(each.now, name)
+            if before is not None and now is None:
                 raise CouldNotVerify(
-                    f"the proxies of {', '.join(named)}{others} could not be read {when}",
-                    window.unread[0].remedy,
-                    transient=when == "now" and all(each.transient for each in window.unread),
+                    f"the {name} of {each.now.workload} was {before:.0f} ms before the upgrade and "
+                    "is not recorded now",
+                    "check that istio_request_duration_milliseconds is still recorded (Telemetries)"
+                    ", or save a new baseline",
                 )
 
     def _rise(self, each: _Compared) -> tuple[float, float, float]:
@@ -168,7 +208,7 @@ class Traffic:
             ("p95", each.before.p95, each.now.p95),
             ("p99", each.before.p99, each.now.p99),
         ):
-            if not before or not now or now - before < NOTICEABLE:
+            if before is None or now is None or now - before < NOTICEABLE:
                 continue
             if now > before * (1 + self._limits.slower):
                 yield Finding(
@@ -216,6 +256,10 @@ class Traffic:
             for each in now.alerts
             if each in before.alerts
         ]
+
+
+def _what(window: Window) -> str:
+    return "metrics" if window.source == PROMETHEUS else "proxies"
 
 
 def _length_option(window: Window) -> str:

@@ -76,7 +76,7 @@ def test_slower_answers_are_a_finding_for_each_quantile() -> None:
     assert "its p95 is 160 ms, and 100 ms before" in found[0].seen
 
 
-@pytest.mark.parametrize(("before", "now"), [(2, 9), (100, 149), (None, 500), (100, None)])
+@pytest.mark.parametrize(("before", "now"), [(2, 9), (100, 149), (None, 500), (None, None)])
 def test_a_difference_within_the_limit_or_unknown_is_none(
     before: float | None, now: float | None
 ) -> None:
@@ -103,6 +103,17 @@ def test_too_little_traffic_is_unknown(
 ) -> None:
     with pytest.raises(CouldNotVerify, match=reason):
         _ = traffic(before, now, **more).worse
+
+
+def test_durations_that_are_not_recorded_any_more_are_unknown() -> None:
+    compared = traffic(web(p95=20, p99=40), web())
+
+    with pytest.raises(CouldNotVerify, match="p95 of shop/web was 20 ms before the upgrade"):
+        _ = compared.worse
+
+
+def test_missing_durations_hide_no_errors() -> None:
+    assert len(traffic(web(p95=20), web(errors=5000)).worse) == 1
 
 
 def test_without_prometheus_or_baseline_there_is_nothing_to_compare() -> None:
@@ -188,13 +199,53 @@ def test_counters_that_cannot_be_compared_are_unknown(
 
 
 def test_an_unread_workload_hides_no_finding() -> None:
-    api = WorkloadTraffic("shop/api", requests=9000)
     failing = WorkloadTraffic("shop/api", requests=9000, errors=9000)
     now = counted(failing, at=600, unread=(BLOCKED,))
 
-    (found,) = by_proxies(counted(web(), api), now).worse
+    (found,) = by_proxies(counted(web(), API), now).worse
 
     assert found.subject == "Workload shop/api"
+
+
+API = WorkloadTraffic("shop/api", requests=9000)
+
+
+def test_a_workload_that_was_not_read_before_the_upgrade_is_a_warning() -> None:
+    facts = by_proxies(counted(API, unread=(BLOCKED,)), counted(API, web(), at=600))
+
+    assert facts.worse == []
+    (warning,) = facts.not_compared
+    assert warning.subject == "Workload shop/web"
+    assert "could not be read before the upgrade (pod web-1: port 15090: refused)" in warning.seen
+
+
+@pytest.mark.parametrize("unread", [(), (BLOCKED,)])
+def test_a_workload_with_one_unread_pod_in_the_baseline_is_judged_by_the_others(
+    unread: tuple[Unread, ...],
+) -> None:
+    before = counted(web(), unread=unread)
+
+    assert by_proxies(before, counted(web(), at=600)).worse == []
+    assert len(by_proxies(before, counted(web(errors=9000), at=600)).worse) == 1
+    assert by_proxies(before, counted(web(), at=600)).not_compared == []
+
+
+def test_an_unread_pod_now_is_unknown_although_others_were_read() -> None:
+    facts = by_proxies(counted(web()), counted(web(), at=600, unread=(BLOCKED,)))
+
+    with pytest.raises(CouldNotVerify, match="the proxies of shop/web"):
+        _ = facts.worse
+
+
+def test_a_workload_that_was_idle_before_the_upgrade_may_be_unread() -> None:
+    assert by_proxies(counted(API), counted(API, at=600, unread=(BLOCKED,))).worse == []
+
+
+def test_a_workload_that_is_unread_in_both_windows_does_not_close_the_gate_for_ever() -> None:
+    facts = by_proxies(counted(API, unread=(BLOCKED,)), counted(API, at=600, unread=(BLOCKED,)))
+
+    assert facts.worse == []
+    assert len(facts.not_compared) == 1
 
 
 # --- alerts -------------------------------------------------------------------------------------
