@@ -12,11 +12,13 @@ entry point (meshgate/autoload.py) loads nothing else.
     worker.py      in every process: the evidence, and outcomes with the reports of pytest
     controller.py  in the process that decides: capture, verdict, exit code
     ending.py      the reports and the last line of a run, however it ends
+    guard.py       around the run: an end without reports, or with another exit code
     terminal.py    what is printed while it runs
     signals.py     SIGTERM and SIGINT: an end with reports
 """
 
 import sys
+from collections.abc import Generator
 
 import pytest
 
@@ -40,15 +42,21 @@ def pytest_addoption(parser: pytest.Parser, pluginmanager: pytest.PytestPluginMa
     add_options(parser, pluginmanager)
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_cmdline_main(config: pytest.Config) -> None:
-    """Reject, in a gate's Job, an option with which pytest verifies nothing and exits with 0."""
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_cmdline_main(config: pytest.Config) -> Generator[None, object, object]:
+    """Let a gate end with its reports, and reject in its Job an option that verifies nothing."""
     option = showing(config)
-    if option and selects_checks(config) and not hasattr(config, "workerinput") and in_job(config):
-        from meshgate.plugin.ending import rejected
+    if not selects_checks(config) or hasattr(config, "workerinput"):
+        return (yield)
+    if option and not in_job(config):
+        return (yield)
+    from meshgate.plugin.ending import rejected
+    from meshgate.plugin.guard import guarded
 
+    if option:
         why = f"{option} verifies nothing, which a gate's Job does not allow: remove it"
         raise rejected(config, why)
+    return (yield from guarded(config))
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -91,7 +99,6 @@ def _select(config: pytest.Config, settings: Settings) -> None:
 def _verify(config: pytest.Config) -> None:
     from meshgate.plugin.controller import Controller
     from meshgate.plugin.ending import prepare, rejected
-    from meshgate.plugin.signals import interrupt_on_termination
 
     try:
         settings = load(config)
@@ -99,7 +106,6 @@ def _verify(config: pytest.Config) -> None:
     except SettingsError as error:
         raise rejected(config, str(error)) from error
     prepare(config, settings)
-    config.add_cleanup(interrupt_on_termination())
     controller = Controller(config, settings)
     config.pluginmanager.register(controller, "meshgate-run")
     controller.terminal.attach()

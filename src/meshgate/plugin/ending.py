@@ -28,6 +28,9 @@ from meshgate.verdict import Gate, Ruling, ruling
 if TYPE_CHECKING:
     from meshgate.snapshot.model import Snapshot
 
+# the exit code that the reports of this run have
+ENDED = pytest.StashKey[int]()
+
 
 class Ending:
     """The last things of a run.
@@ -39,6 +42,7 @@ class Ending:
     """
 
     def __init__(self, config: pytest.Config, settings: Settings, terminal: Terminal) -> None:
+        self._config = config
         self._settings = settings
         self._terminal = terminal
         self._files = report_files(config, settings)
@@ -58,6 +62,7 @@ class Ending:
         last = text.last_line(verdict.sentence, int(verdict.gate))
         self._publish(short(verdict, status, last), snapshot)
         self._terminal.last(f"{last}   {_relative(self._files['index.html'])}", verdict.gate)
+        self._config.stash[ENDED] = status
 
     def early(
         self,
@@ -96,6 +101,7 @@ class Ending:
         self._terminal.release(discard=bool(why))
         if not why:
             self._terminal.last(last, Gate.CLOSED)
+        self._config.stash[ENDED] = status
 
     def _write(
         self, document: json.Report, run: Run, *, sentence: str = "", exit: int | None = None

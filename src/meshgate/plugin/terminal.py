@@ -191,10 +191,12 @@ class Terminal:
         return Layout(verbose=self._verbosity > 0, paint=self._paint)
 
     def _paint(self, text: str, style: str) -> str:
+        if not self._config.pluginmanager.hasplugin("terminalreporter"):
+            return text  # the run ended before pytest created its reporter
         return str(self._config.get_terminal_writer().markup(text, **_STYLES[style]))
 
     def _print(self, line: str) -> None:
-        if not self._config.pluginmanager.hasplugin("terminalreporter"):
+        if not self._config.pluginmanager.hasplugin("terminal"):
             return
         stream = self._output.stream
         encoding = getattr(stream, "encoding", None) or "utf-8"
