@@ -189,7 +189,7 @@ def test_each_revision_is_an_application_that_is_deleted_only_if_unused() -> Non
         assert official["helm"]["valuesObject"]["revisionTags"] == each.get("tags", [])
         assert gates_of(app)["removal"] == {"revision": each["revision"]}
         assert app["metadata"]["annotations"]["argocd.argoproj.io/sync-options"] == "Prune=confirm"
-        # those that Argo CD itself adds too: else the parent is OutOfSync for ever
+        # with those that Argo CD adds, or the parent remains OutOfSync
         hook = "pre-delete-finalizer.argocd.argoproj.io"
         own = ["resources-finalizer.argocd.argoproj.io", hook, f"{hook}/cleanup"]
         assert app["metadata"]["finalizers"] == own

@@ -54,6 +54,7 @@ class Series(NamedTuple):
 def requests(workload: str, before: float, now: float, **labels: str) -> Series:
     side = labels.setdefault("reporter", "destination")
     labels.setdefault("response_code", "200")
+    labels.setdefault(f"{side}_cluster", "east")
     namespace, _, name = workload.partition("/")
     of = {f"{side}_workload_namespace": namespace, f"{side}_workload": name}
     return Series("istio_requests_total", {**of, **labels}, before, now)
@@ -84,6 +85,9 @@ SERIES = (
     requests("istio-ingress/gateway", 10, 10, reporter="source"),
     requests("shop/same", 50, 50, reporter="source", response_code="500"),
     requests("unknown/unknown", 10, 10),
+    # another cluster, whose workload fails
+    requests("shop/same", 0, 50, response_code="503", destination_cluster="west"),
+    requests("shop/without-codes", 10, 10, response_code=""),
 )
 
 
@@ -132,7 +136,7 @@ def metrics(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TrafficMetrics
         process = subprocess.Popen([prometheus, *words], cwd=place, stdout=log, stderr=log)
     try:
         wait(f"{url}/api/v1/query?query=ALERTS", "firing", place / "log")
-        server = Prometheus(url, 30, Deadline())
+        server = Prometheus(url, 30, Deadline(), cluster_id="east")
         yield server.read(WINDOW, now - AGO, GATEWAYS)
     finally:
         process.terminate()
@@ -167,7 +171,9 @@ def judged(metrics: TrafficMetrics, *names: str) -> Traffic:
     """The check on these workloads alone."""
     windows = [
         msgspec.structs.replace(
-            each, workloads=tuple(one for one in each.workloads if one.workload in names)
+            each,
+            workloads=tuple(one for one in each.workloads if one.workload in names),
+            unread=(),
         )
         for each in (metrics.before, metrics.now)
         if each
@@ -189,6 +195,18 @@ def test_every_workload_is_read_once_and_a_gateway_by_what_it_forwards(
     for each in workload(metrics, "istio-ingress/gateway"):
         assert each.requests == pytest.approx(10 * WINDOW, rel=0.05)
         assert each.errors == 0
+
+
+def test_another_cluster_is_not_counted(metrics: TrafficMetrics) -> None:
+    for each in workload(metrics, "shop/same"):
+        assert each.requests == pytest.approx(10 * WINDOW, rel=0.05)
+        assert each.errors < WINDOW
+
+
+def test_requests_without_a_response_code_are_unread(metrics: TrafficMetrics) -> None:
+    for window in (metrics.before, metrics.now):
+        assert window is not None
+        assert [each.workload for each in window.unread] == ["shop/without-codes"]
 
 
 def test_requests_and_errors_of_http_and_grpc_are_counted_once(metrics: TrafficMetrics) -> None:

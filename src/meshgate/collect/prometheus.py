@@ -4,7 +4,8 @@ Only instant queries are sent; labels that name a pod or an instance are not kep
 """
 
 import math
-from collections.abc import Iterable, Iterator
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator
 from datetime import UTC, datetime
 
 import httpx
@@ -17,20 +18,32 @@ from meshgate.semantics.traffic_counters import (
     ERROR_CODES,
     GATEWAY,
     GRPC_ERRORS,
+    KEEP_CODE,
+    NO_CODE,
     REQUESTS,
     SIDECAR,
 )
 from meshgate.settings import flag
 from meshgate.snapshot.base import Base
-from meshgate.snapshot.traffic_metrics import Alert, TrafficMetrics, Window, WorkloadTraffic
+from meshgate.snapshot.traffic_metrics import (
+    Alert,
+    TrafficMetrics,
+    Unread,
+    Window,
+    WorkloadTraffic,
+)
 
+NAMED = 3  # clusters in a message
 LARGEST = 64 * 1024 * 1024  # bytes of one answer
 # an alert that always fires, so that its absence is noticed
 ALWAYS_FIRING = ("Watchdog", "InfoInhibitor")
 # labels of an alert that a restart changes
 CHANGING = frozenset({"__name__", "alertstate", "alertname", "instance", "pod", "container", "uid"})
 
-FIRING = 'ALERTS{alertstate="firing"}'
+# What a series of an unknown cluster has as the label of its cluster's ID.
+NO_CLUSTER = frozenset({"", "unknown"})
+# The beginning of remarks about a query, not about its data.
+REMARK = "PromQL info"
 
 
 class _Series(Base, frozen=True):
@@ -47,6 +60,15 @@ class _Answer(Base, frozen=True):
     status: str = ""
     error: str = ""
     data: _Data = _Data()
+    warnings: tuple[str, ...] | None = None
+    infos: tuple[str, ...] | None = None
+    is_partial: bool = False  # VictoriaMetrics
+
+    @property
+    def partial(self) -> str:
+        """Why data may be missing in the answer; empty for a complete one."""
+        remarks = (each for each in self.infos or () if not each.startswith(REMARK))
+        return "; ".join([*(self.warnings or ()), *remarks]) or "isPartial" * self.is_partial
 
 
 _ANSWER = msgspec.json.Decoder(_Answer)
@@ -58,15 +80,19 @@ class _Queries:
     Args:
         side: SIDECAR or GATEWAY, which is the reporter and the beginning of the workload's labels.
         seconds: the length of the window.
+        matchers: of labels that all series must have.
         names: the names of workloads, if only some are to be read.
     """
 
-    def __init__(self, side: str, seconds: float, names: Iterable[str] = ()) -> None:
+    def __init__(
+        self, side: str, seconds: float, matchers: Iterable[str] = (), names: Iterable[str] = ()
+    ) -> None:
         self.side = side
-        self._by = f"{side}_workload_namespace, {side}_workload"
+        self._by = f"cluster, {side}_cluster, {side}_workload_namespace, {side}_workload"
         # one backslash before a dot: two within a string of PromQL
         only = "|".join(each.replace(".", "\\\\.") for each in names)
-        self._matchers = f'reporter="{side}"' + (f', {side}_workload=~"{only}"' if only else "")
+        named = [f'{side}_workload=~"{only}"'] if only else []
+        self._matchers = ", ".join([f'reporter="{side}"', *named, *matchers])
         self._seconds = round(seconds)
 
     @property
@@ -81,6 +107,12 @@ class _Queries:
             REQUESTS, f'response_code!~"{ERROR_CODES}", grpc_response_status=~"{GRPC_ERRORS}"'
         )
         return f"sum by ({self._by}) ({http} or {grpc})"
+
+    @property
+    def uncoded(self) -> str:
+        """The query of requests of which no series shows whether they are errors."""
+        increase = self._increase(REQUESTS, 'response_code=""')
+        return f"sum by ({self._by}) ({increase})"
 
     def quantile(self, share: str) -> str:
         """Return the query of a quantile of the durations in milliseconds."""
@@ -99,9 +131,21 @@ class Prometheus:
         url: its base URL.
         timeout: seconds for one query.
         deadline: when the run ends.
+        labels: `NAME=VALUE` that all series and alerts must have.
+        cluster_id: istiod's ID of its cluster; empty if it is not known.
     """
 
-    def __init__(self, url: str, timeout: float, deadline: Deadline) -> None:
+    def __init__(
+        self,
+        url: str,
+        timeout: float,
+        deadline: Deadline,
+        *,
+        labels: Iterable[str] = (),
+        cluster_id: str = "",
+    ) -> None:
+        self._matchers = [_matcher(each) for each in labels]
+        self._cluster_id = cluster_id
         self._url = url.rstrip("/")
         self._timeout = timeout
         self._deadline = deadline
@@ -128,47 +172,83 @@ class Prometheus:
         )
 
     def _window(self, end: datetime, seconds: float, gateways: frozenset[str]) -> Window:
-        sides = {SIDECAR: _Queries(SIDECAR, seconds)}
+        sides = {SIDECAR: _Queries(SIDECAR, seconds, self._matchers)}
         if gateways:
             names = sorted({each.partition("/")[2] for each in gateways})
-            sides[GATEWAY] = _Queries(GATEWAY, seconds, names)
-        workloads = [
+            sides[GATEWAY] = _Queries(GATEWAY, seconds, self._matchers, names)
+        found = [
             each
             for side, queries in sides.items()
             for each in self._workloads(queries, end)
             if (each.workload in gateways) == (side == GATEWAY)
         ]
-        alerts = {_alert(each) for each in self._query(FIRING, end)}
+        workloads = [each for each in found if isinstance(each, WorkloadTraffic)]
+        unread = [each for each in found if isinstance(each, Unread)]
+        firing = ", ".join(['alertstate="firing"', *self._matchers])
+        alerts = {_alert(each) for each in self._query(f"ALERTS{{{firing}}}", end)}
         return Window(
             end=end,
             seconds=seconds,
             workloads=tuple(sorted(workloads, key=lambda each: each.workload)),
+            unread=tuple(sorted(unread, key=lambda each: each.workload)),
             alerts=tuple(sorted(_unique(alerts), key=lambda each: (each.name, str(each.labels)))),
         )
 
-    def _workloads(self, queries: "_Queries", end: datetime) -> Iterator[WorkloadTraffic]:
-        failed, p95, p99 = (
-            self._by_workload(each, queries.side, end)
-            for each in (queries.errors, queries.quantile("0.95"), queries.quantile("0.99"))
+    def _workloads(self, queries: "_Queries", end: datetime) -> Iterator[WorkloadTraffic | Unread]:
+        requests, failed, uncoded = (
+            self._by_workload(each, queries.side, end, math.fsum)
+            for each in (queries.requests, queries.errors, queries.uncoded)
         )
-        for name, count in self._by_workload(queries.requests, queries.side, end).items():
-            yield WorkloadTraffic(
-                workload=name,
-                requests=count,
-                errors=failed.get(name, 0.0),
-                p95=p95.get(name),
-                p99=p99.get(name),
-            )
+        p95, p99 = (
+            self._by_workload(queries.quantile(each), queries.side, end, max)
+            for each in ("0.95", "0.99")
+        )
+        for name, count in requests.items():
+            errors = failed.get(name, 0.0)
+            if not math.isfinite(count + errors):
+                which = f"errors are {errors}" if math.isfinite(count) else f"requests are {count}"
+                yield Unread(workload=name, why=f"its {which}", remedy=f"query {REQUESTS}")
+            elif uncoded.get(name, 0.0):
+                yield Unread(workload=name, why=NO_CODE, remedy=KEEP_CODE)
+            else:
+                yield WorkloadTraffic(
+                    workload=name,
+                    requests=count,
+                    errors=errors,
+                    p95=_finite(p95.get(name)),
+                    p99=_finite(p99.get(name)),
+                )
 
-    def _by_workload(self, query: str, side: str, at: datetime) -> dict[str, float]:
-        found = {}
-        for each in self._query(query, at):
+    def _by_workload(
+        self, query: str, side: str, at: datetime, combine: Callable[[list[float]], float]
+    ) -> dict[str, float]:
+        """Return the value of each workload of this cluster."""
+        found: defaultdict[str, list[float]] = defaultdict(list)
+        for each in self._own(self._query(query, at), side):
             namespace = each.metric.get(f"{side}_workload_namespace", "unknown")
             name = each.metric.get(f"{side}_workload", "unknown")
-            value = float(each.value[1])
-            if "unknown" not in (namespace, name) and math.isfinite(value):
-                found[f"{namespace}/{name}"] = value
-        return found
+            if "unknown" not in (namespace, name):
+                found[f"{namespace}/{name}"].append(float(each.value[1]))
+        return {name: combine(values) for name, values in found.items()}
+
+    def _own(self, found: Iterable[_Series], side: str) -> list[_Series]:
+        """Return the series of this cluster; raise ReadError if that is not known."""
+        label, own = f"{side}_cluster", {self._cluster_id} - {""}
+        own = own or {each.metric.get(label, "") for each in found} - NO_CLUSTER
+        kept = [each for each in found if each.metric.get(label, "") in own | NO_CLUSTER]
+        for values, name in (
+            (own, label),
+            ({each.metric.get("cluster", "") for each in kept}, "cluster"),
+        ):
+            if len(values) > 1:
+                listed = ", ".join(sorted(values)[:NAMED])
+                raise ReadError(
+                    f"Prometheus {self._url} has the metrics of several clusters ({name}: "
+                    f"{listed})",
+                    f"name this one, for example with {flag('traffic.labels', 'cluster=NAME')}, "
+                    f"or its own Prometheus with {flag('traffic.prometheus')}",
+                )
+        return kept
 
     def _query(self, query: str, at: datetime) -> tuple[_Series, ...]:
         limit = min(self._timeout, self._deadline.left)
@@ -195,6 +275,8 @@ class Prometheus:
             raise self._failed(str(error) or type(error).__name__, transient=True) from error
         if answer.status != "success" or answer.data.result_type != "vector":
             raise self._failed(answer.error or "its answer is not one of Prometheus")
+        if answer.partial:
+            raise self._failed(f"its answer is partial: {answer.partial}", transient=True)
         return answer.data.result
 
     def _failed(self, why: str, *, transient: bool = False) -> ReadError:
@@ -203,6 +285,15 @@ class Prometheus:
             f"check {flag('traffic.prometheus')}, and that the verifier may connect to it",
             transient=transient,
         )
+
+
+def _matcher(label: str) -> str:
+    name, _, value = label.partition("=")
+    return f"{name}={msgspec.json.encode(value).decode()}"
+
+
+def _finite(value: float | None) -> float | None:
+    return value if value is not None and math.isfinite(value) else None
 
 
 def _alert(series: _Series) -> tuple[str, tuple[tuple[str, str], ...]]:

@@ -148,9 +148,12 @@ def read_traffic_metrics(context: Context, found: Items) -> TrafficMetrics:
     """Return the traffic that Prometheus recorded before the upgrade and now, or proxies now."""
     asked, before = context.settings.traffic, context.expectations.before
     timeout, deadline = context.settings.access.request_timeout, context.cluster.deadline
-    pods = list(own(context, found).own(found.pods))
+    mesh = own(context, found)
+    pods = list(mesh.own(found.pods))
     if asked.prometheus:
-        server = Prometheus(asked.prometheus, timeout, deadline)
+        server = Prometheus(
+            asked.prometheus, timeout, deadline, labels=asked.labels, cluster_id=mesh.cluster_id
+        )
         gateways = proxy_metrics.gateways(pods)
         return server.read(asked.window, before.taken if before else None, gateways)
     if asked.proxies:

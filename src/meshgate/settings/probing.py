@@ -285,6 +285,14 @@ class Traffic:
         metavar="URL",
         parse=values.http_url,
     )
+    labels: tuple[str, ...] = setting(
+        (),
+        "--prometheus-label",
+        "label of the series and alerts to read, for a Prometheus or Thanos of several clusters",
+        metavar="NAME=VALUE",
+        parse=values.label,
+        repeated=True,
+    )
     proxies: float = setting(
         0.0,
         "--proxy-metrics",

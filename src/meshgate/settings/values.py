@@ -6,6 +6,7 @@ from urllib.parse import urlsplit
 from meshgate.settings.reference import ObjectReference
 from meshgate.settings.target import Target
 
+_LABEL = re.compile(r"[a-zA-Z_][a-zA-Z0-9_]*")
 _VERSION = re.compile(r"v?\d+\.\d+(\.\d+)?(-[\w.-]+)?")
 
 
@@ -88,6 +89,14 @@ def service_url(text: str) -> str:
     """Return the URL of a Service in the mesh, `http://SERVICE.NAMESPACE[:PORT]/PATH`."""
     if Target.parse(text).address or urlsplit(text).scheme != "http":
         raise ValueError("the value is not a Service URL: use http://SERVICE.NAMESPACE/PATH")
+    return text
+
+
+def label(text: str) -> str:
+    """Return a label and its value, `NAME=VALUE`."""
+    name, _, value = text.partition("=")
+    if not (_LABEL.fullmatch(name) and value):
+        raise ValueError(f"{text!r} is not a label: use NAME=VALUE")
     return text
 
 
