@@ -42,6 +42,26 @@ def pytest_addoption(parser: pytest.Parser, pluginmanager: pytest.PytestPluginMa
     add_options(parser, pluginmanager)
 
 
+def end_without_conftest(
+    config: pytest.Config, parser: pytest.Parser, args: list[str], error: BaseException
+) -> None:
+    """End a gate with its reports, because a conftest.py cannot be loaded.
+
+    Args:
+        config: pytest's, before it has parsed the options.
+        parser: pytest's.
+        args: the command line, with the options of pytest.ini.
+        error: why it cannot be loaded.
+    """
+    parser.parse_known_args(args, namespace=config.option)
+    if selects_checks(config) and (not showing(config) or in_job(config)):
+        from meshgate.plugin.ending import rejected
+        from meshgate.report.visible import one_line
+
+        why = f"cannot load the conftest files: {type(error).__name__}: {error}"
+        raise rejected(config, one_line(why)) from error
+
+
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_cmdline_main(config: pytest.Config) -> Generator[None, object, object]:
     """Let a gate end with its reports, and reject in its Job an option that verifies nothing."""

@@ -134,3 +134,47 @@ def pytest_cmdline_main(config):
     assert run.code == 10, run.out
     assert run.last.startswith("GATE CLOSED: the run ended early")
     assert json.loads((tmp_path / "reports/verdict.json").read_text())["exit"] == 10
+
+
+BROKEN = {
+    "an import error": "import no_such_module",
+    "an exit": "raise SystemExit(0)",
+    "a plugin that cannot be imported": "pytest_plugins = ['no_such_plugin']",
+}
+
+
+@pytest.mark.parametrize("source", BROKEN.values(), ids=BROKEN)
+@pytest.mark.parametrize("is_project", [True, False], ids=["pytest.ini", "an option"])
+def test_a_broken_conftest_leaves_no_earlier_report(
+    gate: Gate, claims: Claims, tmp_path: Path, source: str, is_project: bool
+) -> None:
+    project = claims(ONE)
+    (project / "conftest.py").write_text(source)
+    if not is_project:
+        (project / "pytest.ini").write_text("[pytest]")
+    reports = tmp_path / "reports"
+    reports.mkdir()
+    for name in ("verdict.json", "index.html", "junit.xml"):
+        (reports / name).write_text("GATE OPEN: of an earlier run")
+
+    run = gate("--snapshot=does-not-matter", cwd=project)
+
+    assert run.code == 4, run.out
+    assert "cannot load the conftest files" in run.out
+    assert run.last == "GATE CLOSED: nothing was verified (exit 4: usage error)"
+    verdict = json.loads((reports / "verdict.json").read_text())
+    assert (verdict["gate"], verdict["exit"]) == ("closed", 4)
+    assert "cannot load the conftest files" in verdict["reason"]
+    assert "GATE OPEN" not in (reports / "index.html").read_text()
+    assert not (reports / "junit.xml").exists()
+
+
+def test_help_is_shown_beside_a_broken_conftest(gate: Gate, claims: Claims, tmp_path: Path) -> None:
+    project = claims(ONE)
+    (project / "conftest.py").write_text("import no_such_module")
+
+    run = gate("--help", cwd=project)
+
+    assert run.code == 0, run.out
+    assert "GATE" not in run.out
+    assert not (tmp_path / "reports").exists()
