@@ -12,11 +12,20 @@ from pluggy import HookimplMarker
 
 
 @HookimplMarker("pytest")(wrapper=True)
-def pytest_load_initial_conftests(early_config: Any) -> Generator[None, object, object]:
+def pytest_load_initial_conftests(
+    early_config: Any, parser: Any, args: list[str]
+) -> Generator[None, object, object]:
     """Load the plugin once all conftest files have added their options.
 
     meshgate's own conftest.py has loaded it by then; it is not loaded twice.
     """
-    result = yield
+    try:
+        result = yield
+    except BaseException as error:  # SystemExit too
+        early_config.pluginmanager.import_plugin("meshgate.plugin")
+        plugin = early_config.pluginmanager.get_plugin("meshgate.plugin")
+        if plugin is not None:
+            plugin.end_without_conftest(early_config, parser, args, error)
+        raise
     early_config.pluginmanager.import_plugin("meshgate.plugin")
     return result

@@ -62,7 +62,7 @@ FOREIGN = {
     *("--show-managed-fields", "--containers", "--skip-confirmation", "--file", "--dry-run"),
     *("--allow-unknown-static-fields", "--concurrency", "--disable-hot-restart", "--domain"),
     *("--from-version", "--image", "--junitxml", "--log", "--port", "--remote", "--replicas"),
-    *("--skip-deprecated-logs",),
+    *("--skip-deprecated-logs", "--cache-show"),
     *("--request", "--head", "--data", "--connect-to", "--max-time", "--tls-max", "--tlsv1"),
     # on the pages: Argo CD, cosign, Docker, gh, helm, pip and typer
     *("--certificate-identity-regexp", "--certificate-oidc-issuer", "--find-links", "--from-file"),

@@ -12,16 +12,24 @@ entry point (meshgate/autoload.py) loads nothing else.
     worker.py      in every process: the evidence, and outcomes with the reports of pytest
     controller.py  in the process that decides: capture, verdict, exit code
     ending.py      the reports and the last line of a run, however it ends
+    guard.py       around the run: an end without reports, or with another exit code
     terminal.py    what is printed while it runs
     signals.py     SIGTERM and SIGINT: an end with reports
 """
 
 import sys
+from collections.abc import Generator
 
 import pytest
 
-from meshgate.plugin.options import add_options, load, reports_alone, selects_checks
-from meshgate.settings import SettingsError
+from meshgate.plugin.options import (
+    add_options,
+    in_job,
+    load,
+    selects_checks,
+    showing,
+)
+from meshgate.settings import Settings, SettingsError
 
 
 def run_alone(file: str) -> int:
@@ -34,6 +42,43 @@ def pytest_addoption(parser: pytest.Parser, pluginmanager: pytest.PytestPluginMa
     add_options(parser, pluginmanager)
 
 
+def end_without_conftest(
+    config: pytest.Config, parser: pytest.Parser, args: list[str], error: BaseException
+) -> None:
+    """End a gate with its reports, because a conftest.py cannot be loaded.
+
+    Args:
+        config: pytest's, before it has parsed the options.
+        parser: pytest's.
+        args: the command line, with the options of pytest.ini.
+        error: why it cannot be loaded.
+    """
+    parser.parse_known_args(args, namespace=config.option)
+    if selects_checks(config) and (not showing(config) or in_job(config)):
+        from meshgate.plugin.ending import rejected
+        from meshgate.report.visible import one_line
+
+        why = f"cannot load the conftest files: {type(error).__name__}: {error}"
+        raise rejected(config, one_line(why)) from error
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_cmdline_main(config: pytest.Config) -> Generator[None, object, object]:
+    """Let a gate end with its reports, and reject in its Job an option that verifies nothing."""
+    option = showing(config)
+    if not selects_checks(config) or hasattr(config, "workerinput"):
+        return (yield)
+    if option and not in_job(config):
+        return (yield)
+    from meshgate.plugin.ending import rejected
+    from meshgate.plugin.guard import guarded
+
+    if option:
+        why = f"{option} verifies nothing, which a gate's Job does not allow: remove it"
+        raise rejected(config, why)
+    return (yield from guarded(config))
+
+
 @pytest.hookimpl(tryfirst=True)
 def pytest_configure(config: pytest.Config) -> None:
     """Check the options, remove the reports of an earlier run, and register the run."""
@@ -42,31 +87,45 @@ def pytest_configure(config: pytest.Config) -> None:
     if not selects_checks(config):
         return
     from meshgate.plugin import fixtures
-    from meshgate.plugin.reporting import usage_error
-    from meshgate.plugin.selection import Selection
-    from meshgate.plugin.worker import Worker
 
     config.pluginmanager.register(fixtures, "meshgate-fixtures")
-    if hasattr(config, "workerinput"):
+    if showing(config):
+        _show(config)
+    elif hasattr(config, "workerinput"):
+        from meshgate.plugin.worker import Worker
+
         settings = load(config)
-        config.pluginmanager.register(Selection(config, settings), "meshgate-selection")
+        _select(config, settings)
         config.pluginmanager.register(Worker(config, settings), "meshgate-run")
-        return
+    else:
+        _verify(config)
+
+
+def _show(config: pytest.Config) -> None:
+    """Let pytest show what was requested; the reports of an earlier run stay as they are."""
+    config.option.xmlpath = None
+    try:
+        _select(config, load(config))
+    except SettingsError as error:
+        raise pytest.UsageError(str(error)) from error
+
+
+def _select(config: pytest.Config, settings: Settings) -> None:
+    from meshgate.plugin.selection import Selection
+
+    config.pluginmanager.register(Selection(config, settings), "meshgate-selection")
+
+
+def _verify(config: pytest.Config) -> None:
     from meshgate.plugin.controller import Controller
-    from meshgate.plugin.ending import prepare, refuse
-    from meshgate.plugin.signals import interrupt_on_termination
+    from meshgate.plugin.ending import prepare, rejected
 
     try:
         settings = load(config)
-        selection = Selection(config, settings)
+        _select(config, settings)
     except SettingsError as error:
-        settings = reports_alone(config)
-        prepare(config, settings)
-        refuse(config, settings, str(error))
-        raise usage_error(f"{error}.") from error
+        raise rejected(config, str(error)) from error
     prepare(config, settings)
-    config.add_cleanup(interrupt_on_termination())
     controller = Controller(config, settings)
-    config.pluginmanager.register(selection, "meshgate-selection")
     config.pluginmanager.register(controller, "meshgate-run")
     controller.terminal.attach()

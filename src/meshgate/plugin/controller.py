@@ -19,7 +19,7 @@ from meshgate.plugin.fixtures import MESH
 from meshgate.plugin.reporting import has_last_line, snapshot_file, usage_error
 from meshgate.plugin.selection import partial_selection
 from meshgate.plugin.settling import Checks, judge
-from meshgate.plugin.signals import uninterrupted
+from meshgate.plugin.signals import ignore_interrupts
 from meshgate.plugin.terminal import Terminal
 from meshgate.plugin.worker import Worker, check_of
 from meshgate.report.causes import NOT_RUN
@@ -43,7 +43,7 @@ class Controller(Worker):
         self._snapshot_file = snapshot_file(settings)
         self._usage_error = ""
         self._foreign_failure = ""
-        self._ended = "the run ended early, see above"
+        self.ended = "the run ended early, see above"
         self.snapshot: Snapshot | None = None
 
     @property
@@ -89,7 +89,7 @@ class Controller(Worker):
         self._selected = {row.id: row for row in selected.values()}
         if self._distributed:
             session.items, session.testscollected = [], 0
-        if selected and not self._config.option.collectonly:
+        if selected:
             self._capture(selected)
         return result
 
@@ -196,31 +196,30 @@ class Controller(Worker):
     def pytest_keyboard_interrupt(self, excinfo: pytest.ExceptionInfo[BaseException]) -> None:
         """Keep why the run ends early: what called pytest.exit says it."""
         if isinstance(excinfo.value, pytest.exit.Exception) and excinfo.value.msg:
-            self._ended = f"the run ended early: {one_line(excinfo.value.msg)}"
+            self.ended = f"the run ended early: {one_line(excinfo.value.msg)}"
+
+    def pytest_internalerror(self, excinfo: pytest.ExceptionInfo[BaseException]) -> None:
+        """Keep why the run ends early: what crashed."""
+        self.ended = f"the run crashed: {one_line(excinfo.exconly())}"
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_sessionfinish(
         self, session: pytest.Session, exitstatus: int
     ) -> Generator[None, object, object]:
         """Set the exit code, and print the last line."""
-        with uninterrupted():
-            try:
-                result = yield
-                self._finish(session, exitstatus)
-            except Exception as error:
-                # of a plugin or of a report: without this there would be no report at all
-                session.exitstatus = int(pytest.ExitCode.INTERNAL_ERROR)
-                why = f"the end of the run crashed: {type(error).__name__}: {error}"
-                self._end_early(session, f"GATE CLOSED: {one_line(why)}")
-                return None
-            return result
+        ignore_interrupts()
+        try:
+            result = yield
+            self._finish(session, exitstatus)
+        except Exception as error:
+            # of a plugin or of a report: without this there would be no report at all
+            session.exitstatus = int(pytest.ExitCode.INTERNAL_ERROR)
+            why = f"the end of the run crashed: {type(error).__name__}: {error}"
+            self.end_early(session.exitstatus, one_line(why))
+            return None
+        return result
 
     def _finish(self, session: pytest.Session, exitstatus: int) -> None:
-        if self._config.option.collectonly:
-            if self._settings.reports.job:
-                session.exitstatus = int(Gate.COULD_NOT_VERIFY)
-                self._end_early(session, "GATE CLOSED: --collect-only verifies nothing")
-            return
         self.terminal.mark("writing the reports")
         if exitstatus in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED):
             if self.ruling.gate is Gate.OPEN and exitstatus != pytest.ExitCode.OK:
@@ -229,17 +228,23 @@ class Controller(Worker):
             session.exitstatus = int(verdict.gate)
             self._ending.complete(verdict, self.snapshot, session.exitstatus)
         elif exitstatus == pytest.ExitCode.NO_TESTS_COLLECTED:
-            self._end_early(session, "GATE CLOSED: no check was selected")
+            self.end_early(exitstatus, "no check was selected")
         else:
-            what = "nothing was verified" if self._usage_error else self._ended
-            self._end_early(session, f"GATE CLOSED: {what}")
+            what = "nothing was verified" if self._usage_error else self.ended
+            self.end_early(int(session.exitstatus), what)
 
-    def _end_early(self, session: pytest.Session, sentence: str) -> None:
+    def end_early(self, status: int, what: str) -> None:
+        """Write, publish and print that the run ended early.
+
+        Args:
+            status: the exit code.
+            what: what ended it.
+        """
         self._ending.early(
             self.ruling,
             self.snapshot,
-            status=int(session.exitstatus),
-            sentence=sentence,
+            status=status,
+            sentence=f"GATE CLOSED: {what}",
             why=self._usage_error,
             stages=self._stages,
         )

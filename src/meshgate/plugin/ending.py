@@ -9,7 +9,14 @@ import pytest
 
 from meshgate.collect.capture import cluster
 from meshgate.pipeline.publish import Targets, publish
-from meshgate.plugin.reporting import inputs, prepare_reports, report_files, snapshot_file
+from meshgate.plugin.options import reports_alone
+from meshgate.plugin.reporting import (
+    inputs,
+    prepare_reports,
+    report_files,
+    snapshot_file,
+    usage_error,
+)
 from meshgate.plugin.terminal import Terminal
 from meshgate.report import html, json, text
 from meshgate.report.run import Run
@@ -20,6 +27,9 @@ from meshgate.verdict import Gate, Ruling, ruling
 
 if TYPE_CHECKING:
     from meshgate.snapshot.model import Snapshot
+
+# the exit code that the reports of this run have
+ENDED = pytest.StashKey[int]()
 
 
 class Ending:
@@ -32,6 +42,7 @@ class Ending:
     """
 
     def __init__(self, config: pytest.Config, settings: Settings, terminal: Terminal) -> None:
+        self._config = config
         self._settings = settings
         self._terminal = terminal
         self._files = report_files(config, settings)
@@ -51,6 +62,7 @@ class Ending:
         last = text.last_line(verdict.sentence, int(verdict.gate))
         self._publish(short(verdict, status, last), snapshot)
         self._terminal.last(f"{last}   {_relative(self._files['index.html'])}", verdict.gate)
+        self._config.stash[ENDED] = status
 
     def early(
         self,
@@ -89,6 +101,7 @@ class Ending:
         self._terminal.release(discard=bool(why))
         if not why:
             self._terminal.last(last, Gate.CLOSED)
+        self._config.stash[ENDED] = status
 
     def _write(
         self, document: json.Report, run: Run, *, sentence: str = "", exit: int | None = None
@@ -137,6 +150,14 @@ def prepare(config: pytest.Config, settings: Settings) -> None:
     except pytest.UsageError as error:
         refuse(config, settings, str(error).partition("\n")[0])
         raise
+
+
+def rejected(config: pytest.Config, why: str) -> pytest.UsageError:
+    """Write and publish that the options of a run cannot be used; return the error that ends it."""
+    settings = reports_alone(config)
+    prepare(config, settings)
+    refuse(config, settings, why)
+    return usage_error(f"{why}.")
 
 
 def refuse(config: pytest.Config, settings: Settings, why: str) -> None:

@@ -12,7 +12,9 @@ WARNINGS = pytest.StashKey[list[Finding]]()
 
 @pytest.fixture(scope="session")
 def mesh(pytestconfig: pytest.Config) -> Mesh:
-    """Return the mesh, as this run's one capture shows it."""
+    """Return the mesh, as this run's one capture shows it; None in a run that only sets up."""
+    if pytestconfig.getoption("setuponly", False):
+        return None  # type: ignore[return-value]
     return pytestconfig.stash[MESH]
 
 

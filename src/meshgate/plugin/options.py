@@ -28,6 +28,17 @@ _HTML = "--html"  # pytest-html's
 # the setting of pytest.ini that makes every run below it a gate
 INI = "meshgate"
 _SETTINGS = "meshgate_settings"
+# pytest's options that show something and run no check, by their names in config.option
+_SHOWING = {
+    "help": "--help",
+    "markers": "--markers",
+    "showfixtures": "--fixtures",
+    "show_fixtures_per_test": "--fixtures-per-test",
+    "setupplan": "--setup-plan",
+    "setuponly": "--setup-only",
+    "cacheshow": "--cache-show",
+    "collectonly": "--collect-only",
+}
 
 
 def add_options(parser: pytest.Parser, pluginmanager: pytest.PytestPluginManager) -> None:
@@ -66,14 +77,12 @@ def _report_errors(parser: pytest.Parser, pluginmanager: pytest.PytestPluginMana
         config = pluginmanager.get_plugin("pytestconfig")
         if config is None or not selects_checks(config):
             fail(message)
+        if showing(config) and not in_job(config):
+            fail(message)
         # only here: a run that is not a gate loads nothing else
-        from meshgate.plugin.ending import prepare, refuse
-        from meshgate.plugin.reporting import usage_error
+        from meshgate.plugin.ending import rejected
 
-        settings, why = reports_alone(config), _without_values(message)
-        prepare(config, settings)
-        refuse(config, settings, why)
-        raise usage_error(f"{why}.")
+        raise rejected(config, _without_values(message))
 
     parser.optparser.error = error  # type: ignore[method-assign]
 
@@ -94,6 +103,18 @@ def _add(group: Any, flag: str, **attributes: Any) -> None:
 def selects_checks(config: pytest.Config) -> bool:
     """Return whether this run is meshgate's: pytest.ini says so, or one of its options is given."""
     return bool(config.getini(INI) or _words(config) or _option(config, _SETTINGS))
+
+
+def showing(config: pytest.Config) -> str:
+    """Return pytest's option that shows something and runs no check, or an empty text."""
+    if (_option(config, "version") or 0) > 1:
+        return "--version"  # once is answered before any plugin, or has no effect
+    return next((flag for name, flag in _SHOWING.items() if _option(config, name)), "")
+
+
+def in_job(config: pytest.Config) -> bool:
+    """Return whether this run is a gate's Job, also where its settings cannot be used."""
+    return bool(reports_alone(config).reports.job)
 
 
 def _has_pytest_html(pluginmanager: pytest.PytestPluginManager) -> bool:
@@ -134,10 +155,15 @@ def load(config: pytest.Config) -> Settings:
 
 def reports_alone(config: pytest.Config) -> Settings:
     """Return the settings of the reports and of the cluster, where others cannot be used."""
-    page = _page(config)
+    page, file = _page(config), {}
+    with suppress(SettingsError):
+        file = _file(config)
+    # pytest parses no option after --help
+    config.option.xmlpath = _last(config, "--junitxml") or _option(config, "xmlpath")
+    html = {"html": page} if page else {}
     return Settings(
-        reports=Reports(**{**({"html": page} if page else {}), **_usable(config, "reports")}),
-        access=Access(**_usable(config, "access")),
+        reports=Reports(**{**file.get("reports", {}), **html, **_usable(config, "reports")}),
+        access=Access(**{**file.get("access", {}), **_usable(config, "access")}),
     )
 
 

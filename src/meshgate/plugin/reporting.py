@@ -22,8 +22,6 @@ def prepare_reports(config: pytest.Config, settings: Settings) -> None:
     if settings.reports.reports:
         folder = Path(settings.reports.reports)
         config.option.xmlpath = str(folder / _JUNIT)
-    if config.option.collectonly:
-        return
     _keep_inputs(config, settings)
     for file in report_files(config, settings).values():
         if file.exists() and is_device(file):
@@ -94,7 +92,7 @@ def report_files(config: pytest.Config, settings: Settings) -> dict[str, Path]:
     """Return the reports of a run by the name under which they are published."""
     folder = Path(settings.reports.reports or "reports")
     return {
-        _JUNIT: Path(config.option.xmlpath or folder / _JUNIT),
+        _JUNIT: Path(config.getoption("xmlpath", None) or folder / _JUNIT),
         _PAGE: Path(settings.reports.html or folder / _PAGE),
         "verdict.json": Path(settings.reports.json or folder / "verdict.json"),
     }

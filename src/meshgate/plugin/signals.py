@@ -2,10 +2,8 @@
 
 import signal
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from types import FrameType
-from typing import Any
 
 ENDING = (signal.SIGINT, signal.SIGTERM)
 
@@ -22,23 +20,21 @@ def interrupt_on_termination() -> Callable[[], None]:
         raise KeyboardInterrupt
 
     before = signal.signal(signal.SIGTERM, interrupt)
-    return lambda: _restore(signal.SIGTERM, before)
+
+    def undo() -> None:
+        if signal.getsignal(signal.SIGTERM) is interrupt:
+            # None: it was not set from Python
+            signal.signal(signal.SIGTERM, signal.SIG_DFL if before is None else before)
+
+    return undo
 
 
-@contextmanager
-def uninterrupted() -> Iterator[None]:
-    """Ignore SIGINT and SIGTERM while the block runs: the verdict is written and published."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = {each: signal.signal(each, signal.SIG_IGN) for each in ENDING}
-    try:
-        yield
-    finally:
-        for each, handler in before.items():
-            _restore(each, handler)
+def ignore_interrupts() -> None:
+    """Ignore SIGINT and SIGTERM until the process ends.
 
-
-def _restore(number: signal.Signals, handler: Any) -> None:
-    # None: it was not set from Python
-    signal.signal(number, signal.SIG_DFL if handler is None else handler)
+    The verdict is written, published and printed next.  A signal after that would change the exit
+    code only, and the reports would say something else.
+    """
+    if threading.current_thread() is threading.main_thread():
+        for each in ENDING:
+            signal.signal(each, signal.SIG_IGN)

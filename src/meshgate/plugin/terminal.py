@@ -115,8 +115,7 @@ class Terminal:
         """Return whether options request what pytest itself prints."""
         option = self._config.option
         return bool(
-            option.collectonly
-            or self._verbosity > 1
+            self._verbosity > 1
             or option.durations
             or option.tbstyle not in ("auto", "no")
             or set(option.reportchars or "") - set("NfEw")
@@ -192,10 +191,12 @@ class Terminal:
         return Layout(verbose=self._verbosity > 0, paint=self._paint)
 
     def _paint(self, text: str, style: str) -> str:
+        if not self._config.pluginmanager.hasplugin("terminalreporter"):
+            return text  # the run ended before pytest created its reporter
         return str(self._config.get_terminal_writer().markup(text, **_STYLES[style]))
 
     def _print(self, line: str) -> None:
-        if not self._config.pluginmanager.hasplugin("terminalreporter"):
+        if not self._config.pluginmanager.hasplugin("terminal"):
             return
         stream = self._output.stream
         encoding = getattr(stream, "encoding", None) or "utf-8"

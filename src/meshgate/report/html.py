@@ -52,7 +52,7 @@ def page(
         heading=heading,
         commands=COMMANDS,
         gate="open" if not sentence and run.ruling.gate is Gate.OPEN else "closed",
-        words=sentence.partition(": ")[2] or run.ruling.reason or run.ruling.counts,
+        words=sentence.removeprefix("GATE CLOSED: ") or run.ruling.reason or run.ruling.counts,
         exit=int(run.ruling.gate) if exit is None else exit,
         stages=[(stage, _worst(each), run.counts(each)) for stage, each in run.stages.items()],
         others=sorted({row.stage for row in checks().values()} - run.stages.keys()),

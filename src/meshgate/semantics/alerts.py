@@ -4,7 +4,6 @@ import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from ipaddress import ip_address
-from urllib.parse import urlsplit
 
 from meshgate.semantics import workloads
 from meshgate.snapshot.kubernetes import Pod
@@ -23,6 +22,8 @@ _PODS = {
 }
 # Labels that say nothing about the object, or that a restart changes.
 _DROPPED = frozenset({"__name__", "alertstate", "alertname", "uid", "pod_template_hash"})
+
+_HOST = re.compile(r"(?:\[([^\]]+)\]|([^/:\[\]]+))(?::\d+)?")
 
 # The letters of the hashes and random suffixes that Kubernetes generates.
 _RANDOM = "[bcdfghjklmnpqrstvwxz2456789]"
@@ -95,11 +96,8 @@ def _may_own(workload: str, pod: str) -> bool:
 
 def _host(instance: str) -> str:
     """Return the host of `HOST[:PORT]`, or the instance if it is something else."""
-    try:
-        parts = urlsplit(f"//{instance}")
-        return instance if parts.path or not parts.hostname else parts.hostname
-    except ValueError:
-        return instance
+    found = _HOST.fullmatch(instance)
+    return found[1] or found[2] if found else instance
 
 
 def _is_address(host: str) -> bool:

@@ -103,7 +103,7 @@ ENDINGS = {
     "an unknown stage": (HEALTHY, "", ("-m", "no_such_stage"), 4),
     "an empty selection by --check": (HEALTHY, "", (*ONE, "--skip=CP*"), 4),
     "nothing to collect": (HEALTHY, "nothing = True", (), 5),
-    "only collected": (HEALTHY, "", (*ONE, "--collect-only"), 10),
+    "only collected": (HEALTHY, "", (*ONE, "--collect-only"), 4),
     "a file that does not exist": (HEALTHY, "", ("no/such/file.py",), 4),
     "an unknown option": (HEALTHY, "", ("--istiod-tokn=c4n4ry",), 4),
     "an option without its value": (HEALTHY, "", ("--waivers",), 4),
@@ -195,13 +195,6 @@ def test_a_usage_error_says_what_to_change(
     assert run.code == 4, run.out
     assert words in run.out
     assert "GATE OPEN" not in run.out
-
-
-def test_collecting_opens_no_gate_in_a_job(gate: Gate, recorded: Recorded) -> None:
-    run = gate(f"--snapshot={recorded(HEALTHY)}", "--collect-only", "--job=a/b")
-
-    assert run.code == 10, run.out
-    assert run.last.startswith("GATE CLOSED")
 
 
 def test_the_environment_deselects_nothing_in_a_job(gate: Gate, recorded: Recorded) -> None:
