@@ -261,7 +261,10 @@ class Prometheus:
             namespace = each.metric.get(f"{side}_workload_namespace", "unknown")
             name = each.metric.get(f"{side}_workload", "unknown")
             if "unknown" not in (namespace, name):
-                found[f"{namespace}/{name}"].append(float(each.value[1]))
+                try:
+                    found[f"{namespace}/{name}"].append(float(each.value[1]))
+                except ValueError as error:
+                    raise self._failed(str(error)) from error
         return {name: combine(values) for name, values in found.items()}
 
     def _own(self, found: Iterable[_Series], side: str) -> list[_Series]:

@@ -144,6 +144,7 @@ def test_a_quantile_that_is_no_number_is_unknown(serve: Serve) -> None:
         ({"errors": "NaN"}, "its errors are nan"),
         ({"errors": "+Inf"}, "its errors are inf"),
         ({"requests": "NaN"}, "its requests are nan"),
+        ({"requests": "-Inf", "errors": "+Inf"}, "its requests are -inf"),
         ({"uncoded": "3"}, "its requests have no label response_code"),
     ],
 )
@@ -340,6 +341,7 @@ def test_the_alerting_rules_are_counted_where_they_are_listed(
         {"status": "error", "error": "parse error"},
         {"status": "success", "data": {"resultType": "matrix", "result": []}},
         "<html>",
+        vector((WEB, "many")),
     ],
 )
 def test_an_answer_that_is_none_is_a_gap(serve: Serve, answer: Any) -> None:
