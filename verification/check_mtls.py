@@ -195,6 +195,7 @@ def test_no_alert_is_new(mesh: Mesh, warn: Warn, basis: Basis) -> None:
     """An alert that fired before says nothing of the upgrade; a new one does."""
     new_alerts = mesh.traffic.new_alerts
     warn(mesh.traffic.old_alerts)
+    warn(mesh.traffic.unproven_rules)
     alerts, workloads = mesh.traffic.observed
     basis(alerts, "alert")
     basis(workloads, "workload")

@@ -18,9 +18,10 @@ from meshgate.collect.prometheus import Prometheus
 from meshgate.deadline import Deadline
 from meshgate.facts.dataplane.traffic_metrics import Traffic
 from meshgate.semantics.traffic_counters import quantile
+from meshgate.snapshot.kubernetes import Owner
 from meshgate.snapshot.traffic_metrics import TrafficLimits, TrafficMetrics, WorkloadTraffic
 from meshgate.verdict import CouldNotVerify
-from tests.support.builders import expecting, mesh
+from tests.support.builders import expecting, mesh, pod
 from tests.support.go_programs import built
 
 MODULE, TAGS = "ci/lab/go/prometheus", "remove_all_sd,enable_kubernetes_sd"
@@ -32,13 +33,19 @@ groups:
   - name: test
     interval: 1s
     rules:
-      - {alert: Known, expr: vector(1), labels: {namespace: shop}}
-      - {alert: New, expr: vector(1), labels: {namespace: shop, pod: web-2}}
+      - {alert: Known, expr: vector(1), labels: {namespace: shop, pod: web-6d8f9c5b4-x2v5k}}
+      - {alert: New, expr: vector(1), labels: {namespace: shop, pod: api-2}}
       - {alert: Pending, expr: vector(1), for: 1h}
       - {alert: Watchdog, expr: vector(1)}
 """
 
 
+OLD_POD = "web-5c4d9b7f8-z9m4l"
+POD = pod(
+    "web-6d8f9c5b4-x2v5k",
+    labels={"pod-template-hash": "6d8f9c5b4"},
+    owner=Owner(kind="ReplicaSet", name="web-6d8f9c5b4", controller=True),
+)
 Histogram = Mapping[float, float]  # milliseconds to requests per second that were not slower
 
 
@@ -109,7 +116,8 @@ def openmetrics(end: float) -> Iterable[str]:
                 at += EVERY
     yield "# TYPE ALERTS unknown"
     for at in range(int(baseline) - 60, int(baseline) + 60, EVERY):
-        yield f'ALERTS{{alertname="Known",alertstate="firing",namespace="shop",pod="web-1"}} 1 {at}'
+        labels = f'alertname="Known",alertstate="firing",namespace="shop",pod="{OLD_POD}"'
+        yield f"ALERTS{{{labels}}} 1 {at}"
     yield "# EOF"
 
 
@@ -137,7 +145,7 @@ def metrics(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TrafficMetrics
     try:
         wait(f"{url}/api/v1/query?query=ALERTS", "firing", place / "log")
         server = Prometheus(url, 30, Deadline(), cluster_id="east")
-        yield server.read(WINDOW, now - AGO, GATEWAYS)
+        yield server.read(WINDOW, now - AGO, GATEWAYS, [POD])
     finally:
         process.terminate()
         process.wait()
@@ -244,3 +252,10 @@ def test_alerts_are_new_or_fired_before(metrics: TrafficMetrics) -> None:
 
     assert [each.subject for each in found.new_alerts] == ["Alert New"]
     assert [each.subject for each in found.old_alerts] == ["Alert Known"]
+
+
+def test_rules_are_counted_and_the_watchdog_is_seen(metrics: TrafficMetrics) -> None:
+    assert metrics.now is not None
+    assert metrics.now.rules == 4
+    assert metrics.now.failing_rules == ()
+    assert metrics.now.heartbeats == ("Watchdog",)

@@ -333,6 +333,24 @@ def an_alert_that_is_new(recording: Recording) -> None:
     traffic(recording, 0, ("HighErrorRate",))
 
 
+def an_alert_of_another_workload(recording: Recording) -> None:
+    """It fired for shop/orders, and now fires for shop/web."""
+    traffic(recording, 0)
+    for when, workload in (("before", "orders"), ("now", "web")):
+        about = {"namespace": "shop", "pod": f"Deployment {workload}"}
+        recording["trafficMetrics"][when]["alerts"] = [{"name": "Restarts", "labels": about}]
+
+
+def a_watchdog_that_is_gone(recording: Recording) -> None:
+    traffic(recording, 0)
+    recording["trafficMetrics"]["before"]["heartbeats"] = ["Watchdog"]
+
+
+def fewer_pods_with_an_old_alert(recording: Recording) -> None:
+    traffic(recording, 0)
+    recording["trafficMetrics"]["before"]["alerts"][0]["count"] = 3
+
+
 def traffic_as_before(recording: Recording) -> None:
     traffic(recording, 10)
 
@@ -409,6 +427,7 @@ FAILED = [
     (more_errors_than_before, "DP018", "Workload shop/web: answers 5.00% of 100000 requests"),
     (more_errors_in_the_proxies, "DP018", "Workload shop/web: answers 5.00% of 100000 requests"),
     (an_alert_that_is_new, "DP019", "Alert HighErrorRate: fires, and did not fire before"),
+    (an_alert_of_another_workload, "DP019", "Alert Restarts: fires, and did not fire before"),
     (no_sidecar_for_a_new_pod, "DP008", "Probe istio-verification-probes/a: has no sidecar"),
     (a_call_that_does_not_arrive, "DP009", "Probe istio-verification-probes/a: its call to b is"),
     (a_call_without_mtls, "DP009", "Probe istio-verification-probes/a: its call to b arrives"),
@@ -419,6 +438,7 @@ UNUSUAL = [
     a_denial_that_is_declared,
     clients_with_a_rule_instead_of_auto_mtls,
     traffic_as_before,
+    fewer_pods_with_an_old_alert,
     as_before_in_the_proxies,
     an_idle_workload_that_cannot_be_read,
 ]
@@ -427,6 +447,7 @@ UNKNOWN = [
     (too_few_requests, {"DP018"}),
     (a_proxy_that_cannot_be_read, {"DP018"}),
     (durations_that_are_gone, {"DP018"}),
+    (a_watchdog_that_is_gone, {"DP019"}),
     (a_caller_without_a_certificate, {"DP017"}),
     (the_port_is_silent, {"DP004"}),
     (from_a_laptop, {"DP004", "DP005", "DP007"}),

@@ -1,11 +1,11 @@
 """Istio's standard metrics and alerts, from Prometheus.
 
-Only instant queries are sent; labels that name a pod or an instance are not kept.
+Only instant queries are sent, and one for the alerting rules.
 """
 
 import math
-from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 
 import httpx
@@ -13,6 +13,7 @@ import msgspec
 
 from meshgate.collect.errors import ReadError
 from meshgate.deadline import Deadline, bounded
+from meshgate.semantics.alerts import HEARTBEATS, INHIBITORS, AlertLabels
 from meshgate.semantics.traffic_counters import (
     DURATIONS,
     ERROR_CODES,
@@ -25,6 +26,7 @@ from meshgate.semantics.traffic_counters import (
 )
 from meshgate.settings import flag
 from meshgate.snapshot.base import Base
+from meshgate.snapshot.kubernetes import Pod
 from meshgate.snapshot.traffic_metrics import (
     Alert,
     TrafficMetrics,
@@ -35,11 +37,6 @@ from meshgate.snapshot.traffic_metrics import (
 
 NAMED = 3  # clusters in a message
 LARGEST = 64 * 1024 * 1024  # bytes of one answer
-# an alert that always fires, so that its absence is noticed
-ALWAYS_FIRING = ("Watchdog", "InfoInhibitor")
-# labels of an alert that a restart changes
-CHANGING = frozenset({"__name__", "alertstate", "alertname", "instance", "pod", "container", "uid"})
-
 # What a series of an unknown cluster has as the label of its cluster's ID.
 NO_CLUSTER = frozenset({"", "unknown"})
 # The beginning of remarks about a query, not about its data.
@@ -69,6 +66,23 @@ class _Answer(Base, frozen=True):
         """Why data may be missing in the answer; empty for a complete one."""
         remarks = (each for each in self.infos or () if not each.startswith(REMARK))
         return "; ".join([*(self.warnings or ()), *remarks]) or "isPartial" * self.is_partial
+
+
+class _Rule(Base, frozen=True):
+    name: str = ""
+    health: str = ""
+
+
+class _Group(Base, frozen=True):
+    rules: tuple[_Rule, ...] = ()
+
+
+class _Groups(Base, frozen=True):
+    groups: tuple[_Group, ...] = ()
+
+
+class _Rules(Base, frozen=True):
+    data: _Groups
 
 
 _ANSWER = msgspec.json.Decoder(_Answer)
@@ -146,12 +160,18 @@ class Prometheus:
     ) -> None:
         self._matchers = [_matcher(each) for each in labels]
         self._cluster_id = cluster_id
+        # values of the label `cluster` that only series of other clusters have
+        self._other_clusters: set[str] = set()
         self._url = url.rstrip("/")
         self._timeout = timeout
         self._deadline = deadline
 
     def read(
-        self, window: float, before: datetime | None, gateways: frozenset[str]
+        self,
+        window: float,
+        before: datetime | None,
+        gateways: frozenset[str],
+        pods: Iterable[Pod] = (),
     ) -> TrafficMetrics:
         """Return the window that ends now, and the one that ended at `before`.
 
@@ -159,6 +179,7 @@ class Prometheus:
             window: the length of both in seconds.
             before: when the first one ended; None to read only the second one.
             gateways: the workloads that are gateways, as `namespace/name`.
+            pods: the cluster's pods, which alerts name.
 
         Raises:
             ReadError: if Prometheus does not answer.
@@ -166,12 +187,18 @@ class Prometheus:
         Returns:
             Both windows.
         """
+        labels = AlertLabels(pods)
+        now = self._window(datetime.now(UTC), window, gateways, labels)
+        rules, failing = self._rules()
         return TrafficMetrics(
-            before=self._window(before, window, gateways) if before else None,
-            now=self._window(datetime.now(UTC), window, gateways),
+            before=self._window(before, window, gateways, labels) if before else None,
+            now=msgspec.structs.replace(now, rules=rules, failing_rules=failing),
         )
 
-    def _window(self, end: datetime, seconds: float, gateways: frozenset[str]) -> Window:
+    def _window(
+        self, end: datetime, seconds: float, gateways: frozenset[str], labels: AlertLabels
+    ) -> Window:
+        self._other_clusters.clear()
         sides = {SIDECAR: _Queries(SIDECAR, seconds, self._matchers)}
         if gateways:
             names = sorted({each.partition("/")[2] for each in gateways})
@@ -185,13 +212,19 @@ class Prometheus:
         workloads = [each for each in found if isinstance(each, WorkloadTraffic)]
         unread = [each for each in found if isinstance(each, Unread)]
         firing = ", ".join(['alertstate="firing"', *self._matchers])
-        alerts = {_alert(each) for each in self._query(f"ALERTS{{{firing}}}", end)}
+        alerts = [
+            each.metric
+            for each in self._query(f"ALERTS{{{firing}}}", end)
+            if each.metric.get("cluster", "") not in self._other_clusters
+        ]
+        always = HEARTBEATS & {each.get("alertname", "") for each in alerts}
         return Window(
             end=end,
             seconds=seconds,
             workloads=tuple(sorted(workloads, key=lambda each: each.workload)),
             unread=tuple(sorted(unread, key=lambda each: each.workload)),
-            alerts=tuple(sorted(_unique(alerts), key=lambda each: (each.name, str(each.labels)))),
+            alerts=_grouped(alerts, labels),
+            heartbeats=tuple(sorted(always)),
         )
 
     def _workloads(self, queries: "_Queries", end: datetime) -> Iterator[WorkloadTraffic | Unread]:
@@ -248,20 +281,46 @@ class Prometheus:
                     f"name this one, for example with {flag('traffic.labels', 'cluster=NAME')}, "
                     f"or its own Prometheus with {flag('traffic.prometheus')}",
                 )
+        names = {each.metric.get("cluster", "") for each in found}
+        self._other_clusters |= names - {each.metric.get("cluster", "") for each in kept} - {""}
         return kept
 
+    def _rules(self) -> tuple[int | None, tuple[str, ...]]:
+        """Return how many alerting rules there are, and which fail; None if that is not known.
+
+        Not every server with this API knows the rules.
+        """
+        try:
+            body = self._ask("GET", "rules", {"type": "alert"})
+            groups = msgspec.json.decode(body, type=_Rules).data.groups
+        except (ReadError, ValueError):
+            return None, ()
+        rules = [each for group in groups for each in group.rules]
+        return len(rules), tuple(sorted({each.name for each in rules if each.health == "err"}))
+
     def _query(self, query: str, at: datetime) -> tuple[_Series, ...]:
+        body = self._ask("POST", "query", {"query": query, "time": f"{at.timestamp():.3f}"})
+        try:
+            answer = _ANSWER.decode(body)
+        except ValueError as error:
+            raise self._failed(str(error), transient=True) from error
+        if answer.status != "success" or answer.data.result_type != "vector":
+            raise self._failed(answer.error or "its answer is not one of Prometheus")
+        if answer.partial:
+            raise self._failed(f"its answer is partial: {answer.partial}", transient=True)
+        return answer.data.result
+
+    def _ask(self, method: str, path: str, words: dict[str, str]) -> bytes:
+        """Return the body of an answer; raise ReadError without one."""
         limit = min(self._timeout, self._deadline.left)
+        params, data = (words, None) if method == "GET" else (None, words)
 
         def ask() -> bytes:
             body = bytearray()
+            url = f"{self._url}/api/v1/{path}"
             with (
                 httpx.Client(timeout=limit, trust_env=False) as client,
-                client.stream(
-                    "POST",
-                    f"{self._url}/api/v1/query",
-                    data={"query": query, "time": f"{at.timestamp():.3f}"},
-                ) as response,
+                client.stream(method, url, params=params, data=data) as response,
             ):
                 for part in response.iter_bytes():
                     body += part
@@ -270,14 +329,9 @@ class Prometheus:
             return bytes(body)
 
         try:
-            answer = _ANSWER.decode(bounded(ask, limit, "query Prometheus"))
+            return bounded(ask, limit, "query Prometheus")
         except (httpx.HTTPError, TimeoutError, ValueError) as error:
             raise self._failed(str(error) or type(error).__name__, transient=True) from error
-        if answer.status != "success" or answer.data.result_type != "vector":
-            raise self._failed(answer.error or "its answer is not one of Prometheus")
-        if answer.partial:
-            raise self._failed(f"its answer is partial: {answer.partial}", transient=True)
-        return answer.data.result
 
     def _failed(self, why: str, *, transient: bool = False) -> ReadError:
         return ReadError(
@@ -296,14 +350,14 @@ def _finite(value: float | None) -> float | None:
     return value if value is not None and math.isfinite(value) else None
 
 
-def _alert(series: _Series) -> tuple[str, tuple[tuple[str, str], ...]]:
-    labels = {name: each for name, each in series.metric.items() if name not in CHANGING}
-    return series.metric.get("alertname", ""), tuple(sorted(labels.items()))
-
-
-def _unique(alerts: Iterable[tuple[str, tuple[tuple[str, str], ...]]]) -> Iterable[Alert]:
-    return (
-        Alert(name=name, labels=dict(labels))
-        for name, labels in alerts
-        if name and name not in ALWAYS_FIRING
+def _grouped(alerts: Iterable[Mapping[str, str]], labels: AlertLabels) -> tuple[Alert, ...]:
+    """Return the alerts, each once, with the number of its series."""
+    counts: Counter[tuple[str, tuple[tuple[str, str], ...]]] = Counter()
+    for each in alerts:
+        name = each.get("alertname", "")
+        if name and name not in HEARTBEATS | INHIBITORS:
+            counts[name, tuple(sorted(labels.lasting(each).items()))] += 1
+    return tuple(
+        Alert(name=name, labels=dict(lasting), count=count)
+        for (name, lasting), count in sorted(counts.items())
     )

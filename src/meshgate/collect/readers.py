@@ -155,7 +155,8 @@ def read_traffic_metrics(context: Context, found: Items) -> TrafficMetrics:
             asked.prometheus, timeout, deadline, labels=asked.labels, cluster_id=mesh.cluster_id
         )
         gateways = proxy_metrics.gateways(pods)
-        return server.read(asked.window, before.taken if before else None, gateways)
+        end = before.taken if before else None
+        return server.read(asked.window, end, gateways, found.pods)
     if asked.proxies:
         window = proxy_metrics.read(
             context.transport,

@@ -45,10 +45,17 @@ class WorkloadTraffic(Base, frozen=True):
 
 
 class Alert(Base, frozen=True):
-    """A firing alert: its name and what it is about, without labels that change with a pod."""
+    """A firing alert.
+
+    Attributes:
+        name: its name.
+        labels: what it is about, with workloads in place of pods (semantics/alerts.py).
+        count: how many of its series have these labels, for example of the pods of a workload.
+    """
 
     name: str
     labels: dict[str, str] = {}
+    count: int = 1
 
 
 class Unread(Base, frozen=True):
@@ -71,6 +78,10 @@ class Window(Base, frozen=True):
         unread: those with a proxy that could not be read, or without usable metrics; `workloads`
             contains what their other proxies counted.
         alerts: those that fired at its end; the proxies know of none.
+        heartbeats: the names of alerts that always fire and did.
+        rules: how many alerting rules Prometheus has; None if it does not list them, or if the
+            window ended long ago.
+        failing_rules: the names of those that it could not evaluate.
     """
 
     end: datetime
@@ -79,6 +90,9 @@ class Window(Base, frozen=True):
     workloads: tuple[WorkloadTraffic, ...] = ()
     unread: tuple[Unread, ...] = ()
     alerts: tuple[Alert, ...] = ()
+    heartbeats: tuple[str, ...] = ()
+    rules: int | None = None
+    failing_rules: tuple[str, ...] = ()
 
 
 class TrafficMetrics(Base, frozen=True):

@@ -10,9 +10,11 @@ import pytest
 from meshgate.collect.errors import ReadError
 from meshgate.collect.prometheus import Prometheus
 from meshgate.deadline import Deadline
+from meshgate.snapshot.kubernetes import Owner
 from meshgate.snapshot.traffic_metrics import Alert, Window, WorkloadTraffic
 from tests.conftest import Serve
 from tests.support import fakes
+from tests.support.builders import pod
 
 BEFORE = datetime(2026, 1, 1, tzinfo=UTC)
 GATEWAYS = frozenset({"istio-ingress/my.gateway"})
@@ -92,7 +94,8 @@ def test_both_windows_are_read_at_their_ends(serve: Serve) -> None:
         assert window.workloads == (
             WorkloadTraffic(workload="shop/web", requests=1000, errors=7, p95=20, p99=40),
         )
-        assert window.alerts == (Alert(name="High", labels={"namespace": "shop"}),)
+        assert window.alerts == (Alert(name="High", labels={"namespace": "shop", "pod": "web-1"}),)
+        assert window.heartbeats == ("Watchdog",)
     assert len(asked) == 22
     assert {at == BEFORE.timestamp() for _, at in asked} == {True, False}
     assert all("[900s]" in query for query, _ in asked if "istio_" in query)
@@ -256,6 +259,76 @@ def test_labels_are_part_of_every_query(serve: Serve) -> None:
 
     matchers = 'cluster="prod-1", team="a\\"b"'
     assert all(query.count(matchers) == query.count("{") for query in asked)
+
+
+# --- alerts -------------------------------------------------------------------------------------
+
+REPLICA_SET = Owner(kind="ReplicaSet", name="web-6d8f9c5b4", controller=True)
+PODS = [
+    pod(f"web-6d8f9c5b4-{suffix}", labels={"pod-template-hash": "6d8f9c5b4"}, owner=REPLICA_SET)
+    for suffix in ("x2v5k", "z9m4l")
+]
+
+
+def firing(*alerts: dict[str, str]) -> Callable[[str, float], Any]:
+    def answer(query: str, at: float) -> Any:
+        return vector(*((each, "1") for each in alerts)) if "ALERTS" in query else vector()
+
+    return answer
+
+
+def test_alerts_of_the_pods_of_a_workload_are_counted(serve: Serve) -> None:
+    alerts = [
+        {"alertname": "High", "namespace": "shop", "container": "app", "pod": name}
+        for name in ("web-6d8f9c5b4-x2v5k", "web-6d8f9c5b4-z9m4l", "other-1")
+    ]
+
+    found = answering(serve, firing(*alerts)).read(900, None, GATEWAYS, PODS).now
+
+    assert found is not None
+    about = {"namespace": "shop", "container": "app"}
+    assert set(map(repr, found.alerts)) == {
+        repr(Alert(name="High", labels=dict(sorted({**about, "pod": each}.items())), count=count))
+        for each, count in (("Deployment web", 2), ("other-1", 1))
+    }
+
+
+def test_alerts_of_other_clusters_are_omitted(serve: Serve) -> None:
+    series = per_cluster({**EAST, "cluster": "prod-1"}, {**WEST, "cluster": "prod-2"})
+    alerts = firing(*({"alertname": each, "cluster": each} for each in ("prod-1", "prod-2", "x")))
+
+    def answer(query: str, at: float) -> Any:
+        return alerts(query, at) if "ALERTS" in query else series(query, at)
+
+    found = counted(answering(serve, answer, cluster_id="east"))
+
+    assert [each.name for each in found.alerts] == ["prod-1", "x"]
+
+
+def listing(*rules: dict[str, str]) -> Any:
+    return {"status": "success", "data": {"groups": [{"rules": list(rules)}]}}
+
+
+@pytest.mark.parametrize(
+    ("answer", "rules", "failing"),
+    [
+        (listing(), 0, ()),
+        (listing({"name": "High", "health": "ok"}, {"name": "Low", "health": "err"}), 2, ("Low",)),
+        ({"status": "error"}, None, ()),
+        ("<html>", None, ()),
+        (None, None, ()),
+    ],
+)
+def test_the_alerting_rules_are_counted_where_they_are_listed(
+    serve: Serve, answer: Any, rules: int | None, failing: tuple[str, ...]
+) -> None:
+    answers = {"/api/v1/query": fakes.answer(vector())}
+    if answer is not None:
+        answers["/api/v1/rules"] = fakes.answer(answer)
+
+    found = counted(Prometheus(serve(answers).url, 5, Deadline()))
+
+    assert (found.rules, found.failing_rules) == (rules, failing)
 
 
 # --- no answer ----------------------------------------------------------------------------------

@@ -239,23 +239,87 @@ class Traffic:
 
     @property
     def new_alerts(self) -> list[Finding]:
-        """Alerts that fire now and did not fire before the upgrade."""
-        before, now = self._prometheus
-        return [
-            _finding(each, "fires, and did not fire before the upgrade", "new-alert")
-            for each in now.alerts
-            if each not in before.alerts
+        """Alerts that fire now and did not fire before the upgrade, or for fewer pods.
+
+        Raises CouldNotVerify or NotApplicable if there is none, and no rules are evaluated.
+        """
+        found = [
+            _finding(
+                each,
+                f"fires for {each.count} series, and for {count} before the upgrade"
+                if (count := self._count_before(each))
+                else "fires, and did not fire before the upgrade",
+                "new-alert",
+                # the alert of a pod that was replaced resolves after some time
+                transient=count > 0,
+            )
+            for each in self._prometheus[1].alerts
+            if each.count > self._count_before(each)
         ]
+        if not found:
+            self._need_rules()
+        return found
 
     @property
     def old_alerts(self) -> list[Finding]:
         """Alerts that fire now and fired before the upgrade too."""
-        before, now = self._prometheus
         return [
             _finding(each, "fires, and fired before the upgrade too", "old-alert")
-            for each in now.alerts
-            if each in before.alerts
+            for each in self._prometheus[1].alerts
+            if each.count <= self._count_before(each)
         ]
+
+    def _count_before(self, alert: Alert) -> int:
+        before = self._prometheus[0].alerts
+        same = (e for e in before if (e.name, e.labels) == (alert.name, alert.labels))
+        return sum(each.count for each in same)
+
+    def _need_rules(self) -> None:
+        """Raise CouldNotVerify or NotApplicable if no alert can fire."""
+        before, now = self._prometheus
+        lost = set(before.heartbeats) - set(now.heartbeats)
+        if lost:
+            raise CouldNotVerify(
+                f"the alert {min(lost)} always fires, fired before the upgrade and does not now",
+                "check that Prometheus evaluates its rules (page Rule health)",
+                transient=True,
+            )
+        if now.rules != 0 or now.alerts or now.heartbeats:
+            return
+        baseline = self._evidence.expectations.before
+        if baseline and baseline.traffic and baseline.traffic.rules:
+            raise CouldNotVerify(
+                f"Prometheus has no alerting rules, and {baseline.traffic.rules} before the "
+                "upgrade",
+                "check its configuration (rule_files, or the PrometheusRules)",
+                transient=True,
+            )
+        if not before.alerts:
+            raise NotApplicable("Prometheus has no alerting rules, and no alert fired")
+
+    @property
+    def unproven_rules(self) -> list[Finding]:
+        """Rules that fail, and the lack of any sign that rules are evaluated."""
+        now = self._prometheus[1]
+        found = [
+            Finding(
+                f"Alert {each}",
+                "cannot fire: Prometheus cannot evaluate its rule",
+                remedy="Look at the page of the rules in Prometheus.",
+                problem="rule-fails",
+            )
+            for each in now.failing_rules
+        ]
+        if not now.rules and not now.alerts and not now.heartbeats:
+            found.append(
+                Finding(
+                    "Prometheus",
+                    "no alert fires now, and nothing shows that it evaluates alerting rules",
+                    remedy="Add an alert that always fires, such as Watchdog.",
+                    problem="no-rules",
+                )
+            )
+        return found
 
 
 def _what(window: Window) -> str:
@@ -266,11 +330,16 @@ def _length_option(window: Window) -> str:
     return flag("traffic.window") if window.source == PROMETHEUS else flag("traffic.proxies")
 
 
-def _finding(alert: Alert, seen: str, problem: str) -> Finding:
-    namespace = alert.labels.get("namespace", "")
+def _finding(alert: Alert, seen: str, problem: str, *, transient: bool = False) -> Finding:
+    about = ", ".join(
+        f"{label} {alert.labels[label]}"
+        for label in ("namespace", "pod", "container", "instance")
+        if alert.labels.get(label)
+    )
     return Finding(
         f"Alert {alert.name}",
-        seen + (f" (namespace {namespace})" if namespace else ""),
+        seen + (f" ({about})" if about else ""),
+        transient=transient,
         remedy="Follow the runbook of the alert.",
         problem=problem,
         about=tuple(sorted(alert.labels.items())),

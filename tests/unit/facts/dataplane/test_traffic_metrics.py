@@ -3,6 +3,7 @@
 from datetime import timedelta
 from typing import Any
 
+import msgspec
 import pytest
 
 from meshgate.facts.dataplane.traffic_metrics import Traffic
@@ -260,3 +261,111 @@ def test_only_alerts_that_did_not_fire_before_are_findings() -> None:
     assert [each.about for each in facts.new_alerts] == [(("namespace", "payments"),)]
     assert [each.about for each in facts.old_alerts] == [(("namespace", "shop"),)]
     assert traffic(web(), web(), alerts=((old,), ())).new_alerts == []
+
+
+def alert(count: int = 1, **labels: str) -> Alert:
+    return Alert(name="CrashLooping", labels=labels, count=count)
+
+
+def test_an_old_alert_excuses_neither_another_workload_nor_another_container() -> None:
+    before = alert(pod="Deployment web", container="app")
+    now = (
+        before,
+        alert(pod="Deployment api", container="app"),
+        alert(pod="Deployment web", container="istio-proxy"),
+    )
+
+    facts = traffic(web(), web(), alerts=((before,), now))
+
+    assert [dict(each.about)["pod"] for each in facts.new_alerts] == [
+        "Deployment api",
+        "Deployment web",
+    ]
+    assert "(pod Deployment api, container app)" in facts.new_alerts[0].seen
+    assert len(facts.old_alerts) == 1
+
+
+@pytest.mark.parametrize(("before", "now", "new"), [(1, 3, 1), (3, 3, 0), (3, 1, 0)])
+def test_an_alert_is_old_up_to_its_number_before_the_upgrade(
+    before: int, now: int, new: int
+) -> None:
+    alerts = ((alert(before, pod="Deployment web"),), (alert(now, pod="Deployment web"),))
+
+    facts = traffic(web(), web(), alerts=alerts)
+
+    assert (len(facts.new_alerts), len(facts.old_alerts)) == (new, 1 - new)
+    assert all(each.transient for each in facts.new_alerts)
+    assert all("fires for 3 series, and for 1 before" in each.seen for each in facts.new_alerts)
+
+
+def alerting(
+    before: dict[str, Any], now: dict[str, Any], baseline: Window | None = None
+) -> Traffic:
+    """What Prometheus says of its rules in both windows, and said when the baseline was saved."""
+    windows = (Window(end=AT + timedelta(hours=at), seconds=900) for at in (0, 1))
+    first, second = (
+        msgspec.structs.replace(window, **given)
+        for window, given in zip(windows, (before, now), strict=True)
+    )
+    asked = TrafficLimits(requested=True)
+    given = Before(taken=AT, traffic=baseline)
+    metrics = TrafficMetrics(before=first, now=second)
+    return mesh(traffic_metrics=metrics, **expecting(traffic=asked, before=given)).traffic
+
+
+WATCHDOG = {"heartbeats": ("Watchdog",)}
+
+
+@pytest.mark.parametrize(
+    ("before", "now", "baseline", "reason"),
+    [
+        (WATCHDOG, {}, None, "the alert Watchdog always fires"),
+        (WATCHDOG, {"rules": 30}, None, "the alert Watchdog always fires"),
+        ({}, {"rules": 0}, Window(end=AT, seconds=900, rules=30), "no alerting rules, and 30"),
+    ],
+)
+def test_alerts_that_cannot_fire_any_more_are_unknown(
+    before: dict[str, Any], now: dict[str, Any], baseline: Window | None, reason: str
+) -> None:
+    with pytest.raises(CouldNotVerify, match=reason):
+        _ = alerting(before, now, baseline).new_alerts
+
+
+def test_a_prometheus_without_rules_has_nothing_to_compare() -> None:
+    with pytest.raises(NotApplicable, match="no alerting rules"):
+        _ = alerting({}, {"rules": 0}).new_alerts
+
+
+def test_a_new_alert_is_found_although_the_watchdog_is_gone() -> None:
+    assert len(alerting(WATCHDOG, {"alerts": (alert(),)}).new_alerts) == 1
+
+
+@pytest.mark.parametrize(
+    ("before", "now"),
+    [
+        ({}, {"rules": 30}),
+        (WATCHDOG, WATCHDOG),
+        # Thanos lists no rules, and evaluates them elsewhere
+        (WATCHDOG, {**WATCHDOG, "rules": 0}),
+        ({}, WATCHDOG),
+    ],
+)
+def test_no_alert_is_healthy_where_rules_are_evaluated(
+    before: dict[str, Any], now: dict[str, Any]
+) -> None:
+    facts = alerting(before, now)
+
+    assert (facts.new_alerts, facts.unproven_rules) == ([], [])
+
+
+def test_the_lack_of_any_sign_of_rules_is_a_warning() -> None:
+    facts = alerting({}, {})
+
+    assert facts.new_alerts == []
+    assert [each.problem for each in facts.unproven_rules] == ["no-rules"]
+
+
+def test_a_rule_that_cannot_be_evaluated_is_a_warning() -> None:
+    (warning,) = alerting({}, {"rules": 2, "failing_rules": ("High",)}).unproven_rules
+
+    assert warning.subject == "Alert High"
