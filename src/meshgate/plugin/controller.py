@@ -214,6 +214,8 @@ class Controller(Worker):
         except Exception as error:
             # of a plugin or of a report: without this there would be no report at all
             session.exitstatus = int(pytest.ExitCode.INTERNAL_ERROR)
+            if isinstance(error, OSError):
+                self._ending.discard("junit.xml")  # pytest could not write all of it
             why = f"the end of the run crashed: {type(error).__name__}: {error}"
             self.end_early(session.exitstatus, one_line(why))
             return None
@@ -234,12 +236,7 @@ class Controller(Worker):
             self.end_early(int(session.exitstatus), what)
 
     def end_early(self, status: int, what: str) -> None:
-        """Write, publish and print that the run ended early.
-
-        Args:
-            status: the exit code.
-            what: what ended it.
-        """
+        """Write, publish and print with this exit code what ended the run early."""
         self._ending.early(
             self.ruling,
             self.snapshot,

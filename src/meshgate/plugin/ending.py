@@ -1,6 +1,7 @@
 """The reports and the last line of a run, the same verdict in all of them however it ends."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,6 +13,7 @@ from meshgate.pipeline.publish import Targets, publish
 from meshgate.plugin.options import reports_alone
 from meshgate.plugin.reporting import (
     inputs,
+    is_device,
     prepare_reports,
     report_files,
     snapshot_file,
@@ -61,7 +63,9 @@ class Ending:
         self._terminal.result(run)
         last = text.last_line(verdict.sentence, int(verdict.gate))
         self._publish(short(verdict, status, last), snapshot)
-        self._terminal.last(f"{last}   {_relative(self._files['index.html'])}", verdict.gate)
+        page = self._files["index.html"]
+        place = f"   {_relative(page)}" if page.exists() else ""
+        self._terminal.last(f"{last}{place}", verdict.gate)
         self._config.stash[ENDED] = status
 
     def early(
@@ -109,15 +113,27 @@ class Ending:
         """Write the reports; a report that cannot be written changes no verdict."""
         if inputs(self._settings).keys() & {each.resolve() for each in self._files.values()}:
             return  # the run was refused, because it would replace what it reads
-        try:
-            json.write(document, self._files["verdict.json"])
-        except OSError as error:
-            self._terminal.say(f"note could not write verdict.json: {error}")
-        try:
-            events = self._terminal.events
-            html.write(self._files["index.html"], run, events, sentence=sentence, exit=exit)
-        except Exception as error:
-            self._terminal.say(f"note could not write the page: {type(error).__name__}: {error}")
+        events = self._terminal.events
+        writers: dict[str, Callable[[Path], None]] = {
+            "verdict.json": lambda file: json.write(document, file),
+            "index.html": lambda file: html.write(file, run, events, sentence=sentence, exit=exit),
+        }
+        for name, write in writers.items():
+            try:
+                write(self._files[name])
+            except Exception as error:
+                self.discard(name)
+                self._terminal.say(f"note could not write {name}: {type(error).__name__}: {error}")
+        evidence = snapshot_file(self._settings)
+        if run.snapshot and not self._settings.run.snapshot and not evidence.exists():
+            self._terminal.say(f"note the evidence was removed during the run: {evidence}")
+
+    def discard(self, name: str) -> None:
+        """Remove a report that may be incomplete."""
+        file = self._files[name]
+        with suppress(OSError):
+            if not is_device(file):
+                file.unlink(missing_ok=True)
 
     def _publish(self, verdict: Short, snapshot: "Snapshot | None") -> None:
         reports = self._settings.reports

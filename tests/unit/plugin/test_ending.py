@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from meshgate.snapshot.model import Snapshot
-from tests.conftest import Claims, Gate, Serve
+from tests.conftest import Claims, Estate, Gate, Serve
 from tests.support import fakes
 from tests.support.builders import pushed, reading, snapshot, sync, without
 from tests.support.fakes import answer
@@ -202,6 +202,70 @@ def test_the_environment_deselects_nothing_in_a_job(gate: Gate, recorded: Record
 
     assert run.code == 4, run.out
     assert "PYTEST_ADDOPTS" in run.out
+
+
+# the largest file of the process from the first check on, as a full disk would have it
+FULL = """
+import resource
+
+@pytest.mark.check("CP001")
+def test_fills_the_disk(mesh):
+    resource.setrlimit(resource.RLIMIT_FSIZE, ({size}, resource.RLIM_INFINITY))
+"""
+REMOVED = """
+import pathlib, shutil
+
+@pytest.mark.check("CP001")
+def test_removes_the_reports(mesh):
+    shutil.rmtree(pathlib.Path({folder!r}))
+"""
+
+
+@pytest.mark.parametrize(
+    ("size", "code", "missing"),
+    [
+        (0, 3, {"junit.xml", "verdict.json", "index.html"}),
+        (300, 3, {"junit.xml", "verdict.json", "index.html"}),
+        (5000, 0, {"index.html"}),
+    ],
+)
+def test_a_full_disk_leaves_no_partial_report(
+    gate: Gate,
+    recorded: Recorded,
+    claims: Claims,
+    tmp_path: Path,
+    size: int,
+    code: int,
+    missing: set[str],
+) -> None:
+    run = gate(f"--snapshot={recorded(HEALTHY)}", cwd=claims(FULL.format(size=size)))
+
+    assert run.code == code, run.out
+    assert run.last.startswith("GATE CLOSED" if code else "GATE OPEN")
+    assert "index.html" not in run.last
+    for name in ("junit.xml", "verdict.json", "index.html"):
+        assert (tmp_path / "reports" / name).exists() is (name not in missing)
+        if name in missing - {"junit.xml"}:
+            assert f"note could not write {name}" in run.out
+
+
+@pytest.mark.parametrize("is_live", [False, True], ids=["recorded", "live"])
+def test_reports_that_are_removed_during_the_run_are_written_or_named(
+    gate: Gate,
+    recorded: Recorded,
+    estate: Callable[[Snapshot], Estate],
+    claims: Claims,
+    tmp_path: Path,
+    is_live: bool,
+) -> None:
+    reports = tmp_path / "reports"
+    seen = estate(HEALTHY).options if is_live else (f"--snapshot={recorded(HEALTHY)}",)
+
+    run = gate(*seen, cwd=claims(REMOVED.format(folder=str(reports))))
+
+    assert run.code == 0, run.out
+    assert {each.name for each in reports.iterdir()} == {"junit.xml", "verdict.json", "index.html"}
+    assert ("note the evidence was removed during the run" in " ".join(run.out.split())) is is_live
 
 
 @pytest.mark.parametrize("option", ["--fail-on-baseline-findings", "--old-findings-fail"])
