@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from tests.argocd.argo import Object
-from tests.lab.harness import OLD, ROOT, Lab, until
+from tests.lab.harness import ROOT, Lab, until
 from tests.lab.rights import NAMESPACE, grant
 
 VERIFY, VERDICT = yaml.safe_load_all((ROOT / "hooks/adapters/analysis-templates.yaml").read_text())
@@ -66,9 +66,12 @@ def phase(lab: Lab, name: str, template: Object, **args: str) -> str:
 
 
 def test_a_stage_runs_as_a_job_of_an_analysis(rollouts: Lab, images: dict[str, str]) -> None:
-    args = {"stage": "controlplane", "image": images[OLD]}
+    istiod = rollouts.get("deployment/istiod", "-n", "istio-system")["spec"]["template"]["spec"]
+    # the tests of the pipeline leave the new version in the lab
+    version = istiod["containers"][0]["image"].rpartition(":")[2]
+    args = {"stage": "controlplane", "image": images[version]}
 
-    assert phase(rollouts, "open", VERIFY, target_version=OLD, **args) == "Successful"
+    assert phase(rollouts, "open", VERIFY, target_version=version, **args) == "Successful"
     # 9.9.9 is a target that no istiod has, and that the image has no istioctl of
     assert phase(rollouts, "closed", VERIFY, target_version="9.9.9", **args) == "Failed"
 
