@@ -280,7 +280,11 @@ def test_the_verdict_of_an_upgrade_that_broke_something_leads_to_a_rollback(
     before = f"configmap://{REPORTS}/before"
     good = pipeline.values(argo, OLD, images[OLD])
     previous = {"version": OLD, "manifests": pipeline.istiod_manifests(argo, OLD, good)}
-    arguments = {"controlplane": [f"--baseline={before}"]}
+    # the filter that denies everything for the lack of the provider, which a rollback restores
+    denial = (
+        "listener virtualInbound /filterChains[virtualInbound]/filters[envoy.filters.network.rbac]"
+    )
+    arguments = {"controlplane": [f"--baseline={before}", f"--allow-removal={denial}"]}
     lost = pipeline.values(
         argo,
         NEW,
