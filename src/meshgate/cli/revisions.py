@@ -9,10 +9,11 @@ from meshgate.cli.options import ISTIOD, app, errors, say, show, with_settings
 from meshgate.collect.snapshot_location import SnapshotLocation
 from meshgate.facts.mesh import Mesh
 from meshgate.settings import Settings
+from meshgate.snapshot.items import expand
 from meshgate.snapshot.model import Snapshot
 from meshgate.verdict import CouldNotVerify, Gate
 
-READS = frozenset({"deployments", "istiod", "mutating_webhooks", "namespaces", "pods"})
+READS = frozenset(expand(("@mesh", "deployments", "istiod", "mutating_webhooks")))
 
 
 @app.command()

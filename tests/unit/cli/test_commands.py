@@ -9,6 +9,7 @@ import msgspec
 import pytest
 
 from meshgate.catalogue import checks
+from meshgate.cli.revisions import READS
 from meshgate.collect.rights import (
     cluster_role,
     probes_namespace,
@@ -209,6 +210,16 @@ def test_pairs_proposes_what_the_policies_of_a_baseline_decide(
     assert '{ from: shop/default, to: "shop/web:80 GET /", expect: denied }' in run.out
     assert "pairs: 1; callers (pairs.accounts of the chart): shop/default" in run.out
     assert unread.code == 10, unread.out
+
+
+def test_revisions_reads_all_that_it_needs(
+    meshgate: Meshgate, recorded: Callable[[Snapshot], Path]
+) -> None:
+    captured = msgspec.structs.replace(snapshot(), read=tuple(sorted(READS)))
+
+    run = meshgate("revisions", recorded(captured), "--unused=default")
+
+    assert run.code == 1, run.out
 
 
 def test_a_revision_is_unused_only_if_every_reader_agrees(

@@ -153,7 +153,7 @@ def gone(shadow: Shadow, different: Difference, accepted: tuple[str, ...]) -> It
     for change, firsts in different.partial:
         words = broken(change)
         where = f"{change.type} {change.resource} {change.path}".rstrip()
-        if words and not any(fnmatchcase(where, pattern) for pattern in accepted):
+        if words and not any(_matches(where, pattern) for pattern in accepted):
             key = change.brought_by or f"Proxy {firsts[0]}", words
             places[key].append(where)
             reached[key] |= {proxy for first in firsts for proxy in members[first]}
@@ -169,6 +169,11 @@ def gone(shadow: Shadow, different: Difference, accepted: tuple[str, ...]) -> It
             problem="removed-from-proxy",
             about=(("change", words),),
         )
+
+
+def _matches(where: str, pattern: str) -> bool:
+    """Whether a glob matches a place; the brackets of its path are no set of characters."""
+    return fnmatchcase(where, pattern.replace("[", "[[]"))
 
 
 def _proxies(proxies: Iterable[str]) -> str:

@@ -79,6 +79,13 @@ def test_a_loss_that_somebody_accepts_is_none() -> None:
     assert findings(seen, ["listener a */filters*lua*"]) == []
 
 
+def test_the_value_that_the_remedy_names_accepts_the_loss() -> None:
+    seen = shadow(proxies("x", changes=(change(**GONE),)))
+
+    assert findings(seen, [f"listener a {GONE['path']}"]) == []
+    assert findings(seen, ["listener a /filterChains[y]/filters[lua]"])
+
+
 @pytest.mark.parametrize(
     ("kind", "type", "path", "words"),
     [
