@@ -31,3 +31,27 @@ def broken(root: Path, recorded: Callable[[Snapshot], Path]) -> Broken:
         return recorded(msgspec.convert(recording, Snapshot))
 
     return write
+
+
+def tunnel_probes(recording: Recording, account: str, authority: str, mesh: Recording) -> Recording:
+    """Return what connections to one pod of library showed, as ambient or waypoint probes.
+
+    Args:
+        recording: whose time the certificates have.
+        account: the pod's ServiceAccount; the pod is ACCOUNT-1.
+        authority: the address and port that were connected to.
+        mesh: what a caller of the mesh got.
+    """
+    refused = {"end": "refused", "error": "certificate required"}
+    name, taken = f"spiffe://cluster.local/ns/library/sa/{account}", recording["taken"]
+    chain = [{"subject": "", "notBefore": taken, "notAfter": taken, "sans": [name]}]
+    probe = {
+        "chain": chain,
+        "pod": f"library/{account}-1",
+        "authority": authority,
+        "port": int(authority.rpartition(":")[2]),
+    }
+    return {
+        "identity": "spiffe://cluster.local/ns/istio-system/sa/verifier",
+        "probes": [{**probe, "anonymous": refused, "foreign": refused, "mesh": mesh}],
+    }

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from tests.conftest import Gate
-from tests.replay.conftest import Break, Broken, Recording, named
+from tests.replay.conftest import Break, Broken, Recording, named, tunnel_probes
 
 
 def web(recording: Recording) -> Recording:
@@ -225,19 +225,7 @@ def in_ambient_mode(recording: Recording, *, mesh: Recording, plain: str = "refu
             },
         }
     )
-    refused = {"end": "refused", "error": "certificate required"}
-    name, taken = "spiffe://cluster.local/ns/library/sa/catalog", recording["taken"]
-    chain = [{"subject": "", "notBefore": taken, "notAfter": taken, "sans": [name]}]
-    probe = {
-        "chain": chain,
-        "pod": "library/catalog-1",
-        "authority": "10.244.0.98:8080",
-        "port": 8080,
-    }
-    recording["ambientProbes"] = {
-        "identity": "spiffe://cluster.local/ns/istio-system/sa/verifier",
-        "probes": [{**probe, "anonymous": refused, "foreign": refused, "mesh": mesh}],
-    }
+    recording["ambientProbes"] = tunnel_probes(recording, "catalog", "10.244.0.98:8080", mesh)
     recording["read"].append("ambient_probes")
     call = {"peer": "outside-0", "kind": "plaintext", "target": "library/catalog-1:8080"}
     recording["pair"].update(outside=[{"name": "outside-0"}])

@@ -8,9 +8,7 @@ from typing import Any
 import pytest
 
 from tests.conftest import Gate
-
-Recording = dict[str, Any]
-Break = Callable[[Recording], None]
+from tests.replay.conftest import Break, Recording, tunnel_probes
 
 
 def exchange(recording: Recording, kind: str, tls: str = "SIMPLE") -> Recording:
@@ -191,19 +189,7 @@ def with_a_waypoint(recording: Recording, mesh: Recording, image: str = "") -> N
             },
         }
     )
-    refused = {"end": "refused", "error": "certificate required"}
-    name, taken = "spiffe://cluster.local/ns/library/sa/waypoint", recording["taken"]
-    chain = [{"subject": "", "notBefore": taken, "notAfter": taken, "sans": [name]}]
-    probe = {
-        "chain": chain,
-        "pod": "library/waypoint-1",
-        "authority": "10.244.0.99:15008",
-        "port": 15008,
-    }
-    recording["waypointProbes"] = {
-        "identity": "spiffe://cluster.local/ns/istio-system/sa/verifier",
-        "probes": [{**probe, "anonymous": refused, "foreign": refused, "mesh": mesh}],
-    }
+    recording["waypointProbes"] = tunnel_probes(recording, "waypoint", "10.244.0.99:15008", mesh)
     recording["read"].append("waypoint_probes")
 
 
