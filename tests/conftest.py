@@ -108,17 +108,21 @@ def recorded(tmp_path: Path) -> Callable[[Snapshot], Path]:
 
 @pytest.fixture
 def started(tmp_path: Path) -> Gate:
-    """Runs this Python in a process of its own, as on a machine without any cluster."""
+    """Runs this Python in a process of its own, as on a machine without any cluster.
 
-    def run(*arguments: object, cwd: Path, **environment: str) -> Run:
+    A variable that is None is not in its environment.
+    """
+
+    def run(*arguments: object, cwd: Path, **environment: str | None) -> Run:
         kept = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
         kept |= {"HOME": str(tmp_path), "KUBECONFIG": str(tmp_path / "no-kubeconfig")}
         # what only our own tests have is not loaded, as in the image
         kept |= {"PYTEST_ADDOPTS": "-p no:hypothesispytest -p no:anyio"}
+        env = {name: value for name, value in {**kept, **environment}.items() if value is not None}
         done = subprocess.run(
             [sys.executable, *map(str, arguments)],
             cwd=cwd,
-            env={**kept, **environment},
+            env=env,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
@@ -134,7 +138,7 @@ def started(tmp_path: Path) -> Gate:
 def gate(started: Gate, tmp_path: Path) -> Gate:
     """Runs pytest as a person does, from the project's folder or from `cwd`; reports go aside."""
 
-    def run(*arguments: object, cwd: Path = ROOT, **environment: str) -> Run:
+    def run(*arguments: object, cwd: Path = ROOT, **environment: str | None) -> Run:
         reports = tmp_path / "reports"
         return started(
             "-m",
