@@ -121,8 +121,9 @@ def test_every_namespace_trusts_the_same_roots(mesh: Mesh, warn: Warn, basis: Ba
 def test_every_revision_in_use_has_an_istiod(mesh: Mesh, warn: Warn, basis: Basis) -> None:
     """A label or tag of a removed revision fails when the next pod is created."""
     warn(mesh.revisions.lagging + mesh.revisions.contradicting)
-    dangling = mesh.revisions.dangling
-    basis(mesh.revisions.selecting, "object")
+    warn(mesh.revision_labels.unread_patches)
+    dangling = mesh.revision_labels.unread + mesh.revisions.dangling
+    basis(mesh.revisions.selecting + len(mesh.revision_labels.objects), "object")
 
     assert not dangling, listed(dangling)
 
