@@ -34,8 +34,9 @@ def test_every_replica_is_ready_and_answers(mesh: Mesh, basis: Basis) -> None:
 
 
 @pytest.mark.check("CP003")
-def test_every_proxy_is_connected(mesh: Mesh, basis: Basis) -> None:
+def test_every_proxy_is_connected(mesh: Mesh, warn: Warn, basis: Basis) -> None:
     """A proxy without istiod keeps its last configuration until its certificate expires."""
+    warn(mesh.proxies.on_lost_nodes)
     disconnected = mesh.proxies.disconnected
     basis(len(mesh.proxies.promised), "proxy")
 
