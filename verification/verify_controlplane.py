@@ -122,9 +122,9 @@ def test_every_namespace_trusts_the_same_roots(mesh: Mesh, warn: Warn, basis: Ba
 def test_every_revision_in_use_has_an_istiod(mesh: Mesh, warn: Warn, basis: Basis) -> None:
     """A label or tag of a removed revision fails when the next pod is created."""
     warn(mesh.revisions.lagging + mesh.revisions.contradicting)
-    warn(mesh.revision_labels.unread_patches)
-    dangling = mesh.revision_labels.unread + mesh.revisions.dangling
-    basis(mesh.revisions.selecting + len(mesh.revision_labels.objects), "object")
+    warn(mesh.revisions.labels.unread_patches)
+    dangling = mesh.revisions.labels.unread + mesh.revisions.dangling
+    basis(mesh.revisions.selecting + len(mesh.revisions.labels.objects), "object")
 
     assert not dangling, listed(dangling)
 

@@ -19,7 +19,6 @@ from meshgate.facts.controlplane.metrics import Numbers
 from meshgate.facts.controlplane.new_pods import NewPods
 from meshgate.facts.controlplane.node_agents import NodeAgents
 from meshgate.facts.controlplane.proxies import Proxies
-from meshgate.facts.controlplane.revision_labels import RevisionLabels
 from meshgate.facts.controlplane.revisions import Revisions
 from meshgate.facts.controlplane.wasm import WasmModules
 from meshgate.facts.dataplane.ambient import AmbientPorts
@@ -98,11 +97,6 @@ class Mesh:
     def istio_crds(self) -> IstioCrds:
         """Istio's own CRDs."""
         return IstioCrds(self.evidence)
-
-    @cached_property
-    def revision_labels(self) -> RevisionLabels:
-        """The configuration that only one revision of istiod reads."""
-        return RevisionLabels(self.evidence)
 
     @cached_property
     def wasm_modules(self) -> WasmModules:

@@ -5,13 +5,13 @@ The label is compared with the revision's name: a revision tag selects no istiod
 """
 
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import cached_property
 from typing import NamedTuple
 
 from meshgate.facts.controlplane.control_plane import ControlPlane
-from meshgate.facts.controlplane.revisions import Revisions
 from meshgate.facts.evidence import Evidence
+from meshgate.semantics.webhooks import Hook
 from meshgate.snapshot.kubernetes import Metadata
 from meshgate.verdict import Finding
 
@@ -39,6 +39,9 @@ class _Labeled(NamedTuple):
             problem: the code of the kind of problem.
             seen: what is wrong, after the label.
             expected: what was expected instead.
+
+        Returns:
+            The finding, with a command that removes the label.
         """
         return Finding(
             self.subject,
@@ -52,12 +55,21 @@ class _Labeled(NamedTuple):
 
 
 class RevisionLabels:
-    """The objects that only one revision of istiod reads."""
+    """The objects that only one revision of istiod reads.
 
-    def __init__(self, evidence: Evidence) -> None:
+    Args:
+        evidence: what was captured.
+        active: the revisions that have an istiod.
+        tags: the webhooks of revision tags, by their configuration.
+    """
+
+    def __init__(
+        self, evidence: Evidence, active: frozenset[str], tags: Mapping[str, Hook]
+    ) -> None:
         self._evidence = evidence
         self._control_plane = ControlPlane(evidence)
-        self._revisions = Revisions(evidence)
+        self._active = active
+        self._tags = {hook.tag: hook.revision for hook in tags.values()}
 
     @cached_property
     def objects(self) -> list[_Labeled]:
@@ -96,7 +108,7 @@ class RevisionLabels:
     @cached_property
     def _findings(self) -> list[tuple[Finding, bool]]:
         self._control_plane.need_own()
-        active = self._revisions.is_active
+        active = self._active
         found = []
         for each in self.objects:
             if each.revision not in active:
@@ -111,9 +123,8 @@ class RevisionLabels:
         return [(finding, each.kind in _PATCHES) for finding, each in found]
 
     def _words(self, value: str) -> str:
-        tags = {hook.tag: hook.revision for hook in self._revisions.tags.values()}
-        if value in tags:
-            return f"no revision: {value} is a tag (of revision {tags[value]})"
+        if value in self._tags:
+            return f"no revision: {value} is a tag (of revision {self._tags[value]})"
         return f"revision {value}, which has no istiod"
 
     @cached_property
@@ -124,7 +135,7 @@ class RevisionLabels:
     def _lacking(self, labeled: _Labeled) -> list[str]:
         """Return the revisions that replace an old one and have no object in place of this one."""
         own = self._by_kind[labeled.kind, labeled.metadata.namespace]
-        return sorted(self._revisions.is_active - self._kept - own)
+        return sorted(self._active - self._kept - own)
 
     @cached_property
     def _by_kind(self) -> dict[tuple[str, str], set[str]]:

@@ -5,6 +5,7 @@ from functools import cached_property
 
 from meshgate.facts.controlplane.control_plane import ControlPlane
 from meshgate.facts.controlplane.proxies import Proxies
+from meshgate.facts.controlplane.revision_labels import RevisionLabels
 from meshgate.facts.evidence import Evidence
 from meshgate.semantics import meshes, pods, workloads
 from meshgate.semantics.webhooks import Hook, Webhooks
@@ -27,6 +28,11 @@ class Revisions:
         return frozenset(
             meshes.revision(each.metadata.labels) for each in self._control_plane.deployments
         )
+
+    @cached_property
+    def labels(self) -> RevisionLabels:
+        """The configuration that only one revision reads."""
+        return RevisionLabels(self._evidence, self.is_active, self.tags)
 
     @property
     def known(self) -> frozenset[str]:

@@ -29,7 +29,7 @@ def labeled(
 
 
 def labels(**items: Any) -> RevisionLabels:
-    return builders.mesh(**{**build.HEALTHY, **items}).revision_labels
+    return builders.mesh(**{**build.HEALTHY, **items}).revisions.labels
 
 
 def upgrading(*policies: PeerAuthentication, **items: Any) -> RevisionLabels:
