@@ -69,6 +69,10 @@ class Evidence(_Typed):  # type: ignore[misc] # frozen, as far as mypy knows
             if each.spec.node_name in self.lost_nodes and is_active(each)
         ]
 
+    def was_read(self, item: str) -> bool:
+        """Return whether the snapshot contains an item, or the reason why it does not."""
+        return item in self.snapshot.read or item in self._gaps
+
     def need(self, item: str) -> None:
         """Raise CouldNotVerify, with the gap's reason, unless this item was read.
 

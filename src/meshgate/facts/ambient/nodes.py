@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from functools import cached_property
 
 from meshgate.facts.ambient.membership import AmbientMesh
+from meshgate.facts.cni_failures import sandbox_error
 from meshgate.facts.dataplane.pod_findings import pod_finding
 from meshgate.facts.evidence import Evidence
 from meshgate.facts.tunnels import is_closed
@@ -13,12 +14,6 @@ from meshgate.semantics.node_agents import DAEMON_SETS, ZTUNNEL, kind_of
 from meshgate.snapshot.ambient import ZtunnelReading
 from meshgate.snapshot.kubernetes import Pod
 from meshgate.verdict import CouldNotVerify, Finding, NotApplicable, counted
-
-# How an event of the kubelet begins the reason of the plugin that failed.
-_PLUGIN = "plugin type="
-
-# The condition of a pod whose network namespace exists, which the CNI plugins have set up.
-_SANDBOX = "PodReadyToStartContainers"
 
 
 class AmbientNodes:
@@ -110,7 +105,7 @@ class AmbientNodes:
                 problem="not-captured",
                 transient=True,
             )
-        elif pod.status.phase == "Pending" and node and (why := self._sandbox_error(pod)):
+        elif pod.status.phase == "Pending" and node and (why := sandbox_error(self._evidence, pod)):
             yield pod_finding(
                 pod,
                 f"cannot start on node {node}: {why}",
@@ -119,23 +114,6 @@ class AmbientNodes:
                 problem="no-sandbox",
                 transient=True,
             )
-
-    def _sandbox_error(self, pod: Pod) -> str:
-        """Return why the kubelet could not set up the pod's network; empty if it could."""
-        if _has_sandbox(pod):
-            return ""
-        oldest = self._evidence.snapshot.taken.replace(year=1970)
-        events = [
-            each
-            for each in self._evidence.sandbox_events
-            if each.involved_object.namespace == pod.metadata.namespace
-            and each.involved_object.name == pod.metadata.name
-        ]
-        if not events:
-            return ""
-        message = max(events, key=lambda each: each.last_timestamp or oldest).message
-        before, plugin, reason = message.partition(_PLUGIN)
-        return " ".join((plugin + reason if plugin else before).split())
 
     # --- what ztunnels serve --------------------------------------------------------------------
 
@@ -209,10 +187,4 @@ def _differing(agent: Pod, reading: ZtunnelReading, captured: int) -> Finding:
         problem="pods-not-served",
         transient=True,
         node=agent.spec.node_name,
-    )
-
-
-def _has_sandbox(pod: Pod) -> bool:
-    return bool(pod.status.pod_ip) or any(
-        each.type == _SANDBOX and each.status == "True" for each in pod.status.conditions
     )

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from functools import cached_property
 
+from meshgate.facts.cni_failures import cni_failures
 from meshgate.facts.controlplane.control_plane import ControlPlane
 from meshgate.facts.controlplane.proxies import Proxies
 from meshgate.facts.dataplane.pod_findings import target
@@ -42,11 +43,15 @@ class NodeAgents:
 
     @property
     def broken(self) -> list[Finding]:
-        """DaemonSets that are not rolled out, or whose version istiod does not support."""
-        if not self.daemon_sets and not self.ztunnels:
+        """DaemonSets that are not rolled out or not supported, and pods for which the plugin fails.
+
+        A plugin that is still configured on the nodes fails without its DaemonSet, too.
+        """
+        stuck = list(cni_failures(self._evidence, self._evidence.pods))
+        if not self.daemon_sets and not self.ztunnels and not stuck:
             raise NotApplicable("there is no istio-cni or ztunnel DaemonSet")
         wrong = [finding for finding, supported in self._other_versions if not supported]
-        return self.unfinished + wrong
+        return self.unfinished + wrong + stuck
 
     @property
     def behind(self) -> list[Finding]:

@@ -6,6 +6,7 @@ from datetime import timedelta
 from functools import cached_property
 from typing import NamedTuple
 
+from meshgate.facts.cni_failures import cni_failures
 from meshgate.facts.dataplane.pod_findings import pod_finding
 from meshgate.facts.evidence import Evidence
 from meshgate.semantics import injector, pods, workloads
@@ -87,7 +88,9 @@ class WorkloadPods:
                     found += self._of_controller(workload, status)
                 case Job():
                     found += self._of_job(workload, status)
-        return [*found, *self._killed()]
+        proxied = [each for each in self._evidence.pods if workloads.proxy(each)]
+        stuck = cni_failures(self._evidence, self._evidence.own_mesh.own(proxied))
+        return [*found, *stuck, *self._killed()]
 
     @property
     def count(self) -> int:
