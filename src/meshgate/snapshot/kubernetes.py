@@ -14,6 +14,7 @@ class Annotations(Base, frozen=True):
     revision: str | None = msgspec.field(default=None, name="istio.io/rev")
     injection_status: str | None = msgspec.field(default=None, name="sidecar.istio.io/status")
     inject: str | None = msgspec.field(default=None, name="sidecar.istio.io/inject")
+    templates: str | None = msgspec.field(default=None, name="inject.istio.io/templates")
     proxy_image: str | None = msgspec.field(default=None, name="sidecar.istio.io/proxyImage")
     interception: str | None = msgspec.field(default=None, name="sidecar.istio.io/interceptionMode")
     captured_ports: str | None = msgspec.field(
