@@ -1,8 +1,8 @@
 """Access to a Snapshot that never takes *not read* for *nothing there*."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from meshgate.semantics import nodes
 from meshgate.semantics.meshes import OwnMesh, own_mesh
@@ -11,6 +11,8 @@ from meshgate.snapshot.items import AMBIENT, ITEMS, KINDS, Items
 from meshgate.snapshot.kubernetes import Pod
 from meshgate.snapshot.model import Expectations, Gap, Snapshot
 from meshgate.verdict import CouldNotVerify, Finding
+
+Facts = TypeVar("Facts")
 
 # Every item is an attribute with its own type (snapshot/items.py).  They are looked up when they
 # are used, so that a missing one raises.
@@ -37,6 +39,13 @@ class Evidence(_Typed):  # type: ignore[misc] # frozen, as far as mypy knows
     def __init__(self, snapshot: Snapshot) -> None:
         self.snapshot = snapshot
         self._gaps: dict[str, Gap] = {gap.item: gap for gap in snapshot.gaps}
+        self._facts: dict[Callable[[Evidence], Any], Any] = {}
+
+    def facts(self, kind: "Callable[[Evidence], Facts]") -> Facts:
+        """Return the facts of this class about the evidence: one object for all that use it."""
+        if kind not in self._facts:
+            self._facts[kind] = kind(self)
+        return self._facts[kind]  # type: ignore[no-any-return]
 
     @property
     def expectations(self) -> Expectations:

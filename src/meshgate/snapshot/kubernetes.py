@@ -5,7 +5,7 @@ from typing import Literal
 
 import msgspec
 
-from meshgate.snapshot.base import Base
+from meshgate.snapshot.base import Base, Present
 
 
 class Annotations(Base, frozen=True):
@@ -99,7 +99,7 @@ class Terminated(Base, frozen=True):
 
 class ContainerState(Base, frozen=True):
     waiting: Waiting | None = None
-    running: dict[str, str] | None = None
+    running: Present | None = None
     terminated: Terminated | None = None
 
 

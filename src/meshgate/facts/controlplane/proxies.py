@@ -20,7 +20,7 @@ class Proxies:
 
     def __init__(self, evidence: Evidence) -> None:
         self._evidence = evidence
-        self._control_plane = ControlPlane(evidence)
+        self._control_plane = evidence.facts(ControlPlane)
 
     @cached_property
     def promised(self) -> dict[str, Pod]:

@@ -19,8 +19,8 @@ class Revisions:
 
     def __init__(self, evidence: Evidence) -> None:
         self._evidence = evidence
-        self._control_plane = ControlPlane(evidence)
-        self._proxies = Proxies(evidence)
+        self._control_plane = evidence.facts(ControlPlane)
+        self._proxies = evidence.facts(Proxies)
 
     @cached_property
     def is_active(self) -> frozenset[str]:
