@@ -36,8 +36,9 @@ def test_every_listener_is_served(mesh: Mesh, warn: Warn, basis: Basis) -> None:
 
 
 @pytest.mark.check("IG003")
-def test_every_gateway_and_route_is_in_effect(mesh: Mesh, basis: Basis) -> None:
+def test_every_gateway_and_route_is_in_effect(mesh: Mesh, warn: Warn, basis: Basis) -> None:
     """A route that is not accepted answers 404; only its status says why."""
+    warn(mesh.gateway_conditions.addressless + mesh.gateway_conditions.without_class)
     unaccepted = mesh.gateway_conditions.unaccepted
     basis(len(mesh.gateway_conditions.gateways), "Gateway")
 

@@ -43,6 +43,7 @@ from meshgate.facts.ingress.connections import GatewayConnections
 from meshgate.facts.ingress.declared_requests import DeclaredAnswers
 from meshgate.facts.ingress.entrypoints import GatewayEntrypoints
 from meshgate.facts.ingress.gateways import IngressGateways
+from meshgate.facts.ingress.other_gateways import OtherGateways
 from meshgate.facts.ingress.rollout import GatewayRollout
 from meshgate.facts.ingress.routes import RouteAnswers
 from meshgate.facts.ingress.tls_versions import TlsVersions
@@ -380,6 +381,9 @@ def notes_about(mesh: Mesh, reads: Iterable[str]) -> tuple[str, ...]:
             found += [getattr(mesh, item).left_out] if item in seen else []
     with suppress(CouldNotVerify):
         found.append(Unverified(mesh.evidence).note)
+    if {"api_gateways", "gateway_classes", "ingress"} <= seen:
+        with suppress(CouldNotVerify):
+            found.append(OtherGateways(mesh.ingress).note)
     sent = summary(snapshot.ingress) if "ingress" in reads else ()
     watch = snapshot.expectations.watch
     return (*(each for each in found if each), *sent, *((watch.words,) if watch else ()))

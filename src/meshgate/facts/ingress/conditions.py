@@ -4,10 +4,12 @@ from collections.abc import Iterator
 from functools import cached_property
 
 from meshgate.facts.ingress.gateways import IngressGateways
+from meshgate.facts.ingress.other_gateways import OtherGateways
 from meshgate.semantics.gateway_api_routes import attached
 from meshgate.semantics.gateway_classes import is_istios, parent_of
 from meshgate.semantics.listener_sets import accepted, permitted
 from meshgate.semantics.listeners import tls_mode
+from meshgate.settings import flag
 from meshgate.snapshot.gateway_api import (
     ApiGateway,
     ListenerSet,
@@ -18,7 +20,12 @@ from meshgate.snapshot.gateway_api import (
 from meshgate.verdict import Finding, NotApplicable
 
 TLS_ROUTES = "tlsroutes.gateway.networking.k8s.io"
-PENDING = ("Pending", "AddressNotAssigned")
+UNASSIGNED = "AddressNotAssigned"
+PENDING = ("Pending", UNASSIGNED)
+
+# What istiod's message contains for each Service that only lacks an address (in Istio,
+# ResolveGatewayInstances); it lists other problems with the same reason.
+_ADDRESS_PENDING = "address pending for hostname"
 
 
 class GatewayConditions:
@@ -34,7 +41,26 @@ class GatewayConditions:
         listeners = self._ingress.topology.listeners
         found = frozenset((own.namespace, own.name) for own in listeners if own.api)
         if not found:
-            raise NotApplicable("the Gateway API has no Gateway that Istio serves")
+            without_class = "".join(f"; {each.subject} {each.seen}" for each in self.without_class)
+            raise NotApplicable(f"the Gateway API has no Gateway that Istio serves{without_class}")
+        return found
+
+    @property
+    def without_class(self) -> list[Finding]:
+        """Gateways whose GatewayClass does not exist."""
+        return OtherGateways(self._ingress).without_class
+
+    @property
+    def addressless(self) -> list[Finding]:
+        """Gateways and ListenerSets without an address that requests from outside reached."""
+        ours = self.gateways
+        found: list[Finding] = []
+        for gateway in self._evidence.api_gateways:
+            if (gateway.metadata.namespace, gateway.metadata.name) in ours:
+                found += self._without_address("Gateway", gateway)
+        for each in self._evidence.listener_sets:
+            if parent_of(each) in ours:
+                found += self._without_address("ListenerSet", each)
         return found
 
     @property
@@ -49,7 +75,7 @@ class GatewayConditions:
         for each in self._evidence.listener_sets:
             if parent_of(each) in ours:
                 parents.add(("ListenerSet", each.metadata.namespace, each.metadata.name))
-                found += self._not_permitted(each) or _listener_set(each)
+                found += self._not_permitted(each) or self._listener_set(each)
         for kind, routes in (
             ("HTTPRoute", self._evidence.http_routes),
             ("GRPCRoute", self._evidence.grpc_routes),
@@ -65,7 +91,8 @@ class GatewayConditions:
         subject = f"Gateway {metadata.namespace}/{metadata.name}"
         wanted = ("Accepted", "Programmed")
         hint = self._no_istiod(gateway)
-        for each in _conditions(subject, status.conditions, wanted, metadata.generation):
+        own = self._own_conditions(gateway)
+        for each in _conditions(subject, status.conditions, own, metadata.generation):
             yield _because(each, hint)
         reported = {each.name: each for each in status.listeners}
         for listener in gateway.spec.listeners:
@@ -103,6 +130,37 @@ class GatewayConditions:
                     transient=True,
                     problem="fewer-routes",
                 )
+
+    # --- addresses ------------------------------------------------------------------------------
+
+    def _own_conditions(self, each: ApiGateway | ListenerSet) -> tuple[str, ...]:
+        """Return the conditions that must be True of an object itself, not of its listeners."""
+        unneeded = _lacks_only_an_address(each) and self._is_reached(each)
+        return ("Accepted",) if unneeded else ("Accepted", "Programmed")
+
+    def _is_reached(self, each: ApiGateway | ListenerSet) -> bool:
+        """Return whether requests from outside reached all Services without an address."""
+        own, topology = each.metadata, self._ingress.topology
+        gateway = parent_of(each) if isinstance(each, ListenerSet) else (own.namespace, own.name)
+        waiting = {
+            f"Service {service.metadata.namespace}/{service.metadata.name}"
+            for listener in topology.listeners
+            if listener.api and (listener.namespace, listener.name) == gateway
+            for service in topology.services_of(listener)
+            if service.spec.type == "LoadBalancer" and not service.status.load_balancer.ingress
+        }
+        return bool(waiting) and waiting <= self._ingress.reached_from_outside
+
+    def _without_address(self, kind: str, each: ApiGateway | ListenerSet) -> Iterator[Finding]:
+        if "Programmed" not in self._own_conditions(each):
+            yield Finding(
+                f"{kind} {each.metadata.namespace}/{each.metadata.name}",
+                f"Programmed=False ({UNASSIGNED}): its LoadBalancer has no external address, but "
+                "requests from outside reached it",
+                "an address",
+                "Accept this if clients do not use the LoadBalancer.",
+                problem="no-address",
+            )
 
     def _attach_tls_route(self, where: str) -> str:
         """Return how to attach a TLSRoute, by the versions that the installed CRD serves."""
@@ -155,6 +213,30 @@ class GatewayConditions:
             if (gateway.metadata.namespace, gateway.metadata.name) == (namespace, name)
             and not permitted(gateway, added, self._evidence.namespaces)
         ]
+
+    def _listener_set(self, listeners: ListenerSet) -> Iterator[Finding]:
+        """Yield what a ListenerSet's own conditions, and those of its listeners, say."""
+        metadata, status = listeners.metadata, listeners.status
+        subject = f"ListenerSet {metadata.namespace}/{metadata.name}"
+        wanted = ("Accepted", "Programmed")
+        own = self._own_conditions(listeners)
+        yield from _conditions(subject, status.conditions, own, metadata.generation)
+        reported = {each.name: each for each in status.listeners}
+        condition = accepted(listeners)
+        for listener in listeners.spec.listeners:
+            where = f"{subject} listener {listener.name}"
+            if seen := reported.get(listener.name):
+                resolved = (*wanted, "ResolvedRefs")
+                yield from _conditions(where, seen.conditions, resolved, metadata.generation)
+            elif condition and condition.status == "True":
+                yield Finding(
+                    where,
+                    "has no status, although its ListenerSet is accepted",
+                    "a status from istiod",
+                    "look at istiod's log",
+                    transient=True,
+                    problem="no-status",
+                )
 
     def _route(self, kind: str, route: Route, ours: set[tuple[str, str, str]]) -> Iterator[Finding]:
         metadata = route.metadata
@@ -221,28 +303,15 @@ def _because(finding: Finding, hint: str) -> Finding:
     )
 
 
-def _listener_set(listeners: ListenerSet) -> Iterator[Finding]:
-    """Yield what a ListenerSet's own conditions, and those of its listeners, say."""
-    metadata, status = listeners.metadata, listeners.status
-    subject = f"ListenerSet {metadata.namespace}/{metadata.name}"
-    wanted = ("Accepted", "Programmed")
-    yield from _conditions(subject, status.conditions, wanted, metadata.generation)
-    reported = {each.name: each for each in status.listeners}
-    condition = accepted(listeners)
-    for listener in listeners.spec.listeners:
-        where = f"{subject} listener {listener.name}"
-        if seen := reported.get(listener.name):
-            resolved = (*wanted, "ResolvedRefs")
-            yield from _conditions(where, seen.conditions, resolved, metadata.generation)
-        elif condition and condition.status == "True":
-            yield Finding(
-                where,
-                "has no status, although its ListenerSet is accepted",
-                "a status from istiod",
-                "look at istiod's log",
-                transient=True,
-                problem="no-status",
-            )
+def _lacks_only_an_address(each: ApiGateway | ListenerSet) -> bool:
+    """Return whether istiod reports that an object is programmed but for pending addresses."""
+    seen = next((one for one in each.status.conditions if one.type == "Programmed"), None)
+    return (
+        seen is not None
+        and (seen.status, seen.reason) == ("False", UNASSIGNED)
+        and seen.observed_generation >= each.metadata.generation
+        and all(_ADDRESS_PENDING in problem for problem in seen.message.split("; "))
+    )
 
 
 def _place(parent: ParentStatus, namespace: str) -> tuple[str, str, str]:
@@ -265,6 +334,8 @@ def _conditions(
     for name in wanted:
         seen = by_type.get(name)
         remedy = f"kubectl get {_resource(where)} -o yaml, and look at its status"
+        if seen and seen.reason == UNASSIGNED:
+            remedy = f"pass {flag('ingress.urls')} if it is reachable otherwise"
         if seen is None:
             yield Finding(
                 where,

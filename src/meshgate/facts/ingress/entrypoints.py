@@ -6,7 +6,6 @@ from meshgate.facts.ingress.gateways import IngressGateways
 from meshgate.semantics.listeners import Listener
 from meshgate.semantics.topology import Entrypoint
 from meshgate.settings import flag
-from meshgate.snapshot.ingress import OUTSIDE
 from meshgate.verdict import Finding
 
 
@@ -36,8 +35,6 @@ class GatewayEntrypoints:
     @property
     def addressless(self) -> list[Finding]:
         """LoadBalancers without an address that were not reached from outside another way."""
-        sent = self._ingress.evidence.ingress.exchanges
-        reached = {each.request.service for each in sent if each.request.vantage == OUTSIDE}
         topology = self._ingress.topology
         services = {
             f"Service {each.metadata.namespace}/{each.metadata.name}": each
@@ -55,7 +52,7 @@ class GatewayEntrypoints:
             for subject, each in services.items()
             if each.spec.type == "LoadBalancer"
             and not each.status.load_balancer.ingress
-            and subject not in reached
+            and subject not in self._ingress.reached_from_outside
         ]
 
 

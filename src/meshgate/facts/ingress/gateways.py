@@ -8,7 +8,7 @@ from meshgate.semantics import pods, workloads
 from meshgate.semantics.hosts import covers
 from meshgate.semantics.topology import GatewayTopology, Listener, RoutingConfig
 from meshgate.settings import flag
-from meshgate.snapshot.ingress import Exchange, Ingress, Request
+from meshgate.snapshot.ingress import OUTSIDE, Exchange, Ingress, Request
 from meshgate.snapshot.kubernetes import Pod
 from meshgate.verdict import CouldNotVerify, NotApplicable
 
@@ -93,6 +93,15 @@ class IngressGateways:
     def exchanges(self) -> Iterator[tuple[Exchange, Listener]]:
         """Return all that was sent, each with the listener that its host belongs to."""
         yield from self._exchanges
+
+    @cached_property
+    def reached_from_outside(self) -> frozenset[str]:
+        """The Services (`Service namespace/name`) that answered a request from outside."""
+        return frozenset(
+            each.request.service
+            for each in self.evidence.ingress.exchanges
+            if each.request.vantage == OUTSIDE and (each.alert or not each.error)
+        )
 
     @cached_property
     def anonymous(self) -> frozenset[str]:

@@ -6,8 +6,10 @@ import msgspec
 import pytest
 
 from meshgate.facts.ingress.conditions import TLS_ROUTES, GatewayConditions
+from meshgate.facts.mesh import notes_about
 from meshgate.snapshot.gateway_api import (
     AllowedListeners,
+    ApiGateway,
     GatewayClass,
     GatewayClassSpec,
     GatewayStatus,
@@ -17,9 +19,11 @@ from meshgate.snapshot.gateway_api import (
     ListenerSetParent,
     ListenerSetSpec,
     ListenerStatus,
+    ObservedCondition,
     Route,
 )
 from meshgate.snapshot.injector import InjectorConfig
+from meshgate.snapshot.items import ITEMS
 from meshgate.snapshot.kubernetes import Metadata
 from meshgate.snapshot.model import Before
 from meshgate.verdict import Finding, NotApplicable
@@ -273,3 +277,147 @@ def test_an_istiod_may_have_another_controller_name() -> None:
     assert conditions(**classes(own)).gateways == {("ways", "api")}
     with pytest.raises(NotApplicable, match="no Gateway that Istio serves"):
         _ = conditions(**classes("istio.io/gateway-controller")).unaccepted
+
+
+# --- no address ---------------------------------------------------------------------------------
+
+PENDING = (
+    "Assigned to service(s) front.ways.svc.cluster.local:80, but failed to assign to all requested "
+    'addresses: address pending for hostname "front.ways.svc.cluster.local"'
+)
+
+
+def unassigned(message: str = PENDING, **more: Any) -> ApiGateway:
+    """A Gateway whose LoadBalancer has no address."""
+    reason = {"reason": "AddressNotAssigned", "message": message, **more}
+    return build.api_gateway(
+        build.condition("Accepted"), build.condition("Programmed", "False", **reason)
+    )
+
+
+def without_load_balancer(*gateways: ApiGateway, **sent: Any) -> dict[str, Any]:
+    """A LoadBalancer without an address, and what a request from outside returned; {}: none."""
+    labels = {**build.LABELS, **build.API_LABELS}
+    lists = {
+        **API,
+        "pods": (builders.istiod(), build.gateway_pod(labels=labels)),
+        "services": (build.service(type="LoadBalancer", selector=labels),),
+        "api_gateways": gateways or (unassigned(),),
+        "gateways": (),
+        "virtual_services": (),
+    }
+    if not sent:
+        return lists
+    requests = [
+        msgspec.structs.replace(each, vantage="outside") for each in build.requests(**lists)
+    ]
+    exchanges = [build.answered(each, **sent) for each in requests]
+    return {**lists, "ingress": build.traffic(*exchanges)}
+
+
+def test_a_gateway_without_an_address_that_was_reached_is_a_warning() -> None:
+    found = conditions(**without_load_balancer(status=200))
+
+    assert found.unaccepted == []
+    assert told(found.addressless).startswith("Gateway ways/api: Programmed=False (AddressNotAss")
+
+
+def test_the_listener_set_of_such_a_gateway_has_no_address_either() -> None:
+    lists = without_load_balancer(status=200)
+    added = listener_set(*unassigned().status.conditions)
+    added = msgspec.structs.replace(
+        added, metadata=msgspec.structs.replace(added.metadata, generation=1)
+    )
+
+    found = conditions(**lists | {"listener_sets": (added,)})
+
+    assert found.unaccepted == []
+    assert "ListenerSet ways/more: Programmed=False" in told(found.addressless)
+
+
+@pytest.mark.parametrize(
+    "lists",
+    [
+        without_load_balancer(),
+        without_load_balancer(stage="connect", error="timed out"),
+        without_load_balancer(
+            unassigned(
+                PENDING + '; no instances found for hostname "other.ways.svc.cluster.local"'
+            ),
+            status=200,
+        ),
+        without_load_balancer(unassigned(reason="Invalid"), status=200),
+        without_load_balancer(unassigned(observed_generation=0), status=200),
+        {
+            **without_load_balancer(status=200),
+            "ingress": build.traffic(*(map(build.answered, build.requests(**API)))),
+        },
+    ],
+    ids=[
+        "nothing was sent",
+        "nothing answered",
+        "another problem too",
+        "another reason",
+        "an older generation",
+        "answered from inside only",
+    ],
+)
+def test_a_gateway_without_an_address_that_was_not_reached_is_not_in_effect(
+    lists: dict[str, Any],
+) -> None:
+    found = conditions(**lists)
+
+    assert "Gateway ways/api: Programmed=False" in told(found.unaccepted)
+    assert found.addressless == []
+
+
+# --- classes ------------------------------------------------------------------------------------
+
+
+def of_class(name: str, *conditions: ObservedCondition) -> ApiGateway:
+    """The Gateway `other`, of this class."""
+    made = build.api_gateway(*conditions)
+    return msgspec.structs.replace(
+        made,
+        metadata=msgspec.structs.replace(made.metadata, name="other"),
+        spec=msgspec.structs.replace(made.spec, gateway_class_name=name),
+    )
+
+
+NGINX = GatewayClass(
+    metadata=Metadata(name="nginx"), spec=GatewayClassSpec(controller_name="example.com/nginx")
+)
+
+
+def test_a_gateway_of_a_class_that_does_not_exist() -> None:
+    both = {**API, "api_gateways": (build.api_gateway(), of_class("isito"))}
+
+    found = conditions(**both)
+
+    assert found.unaccepted == []
+    assert told(found.without_class).startswith(
+        "Gateway ways/other: its GatewayClass isito does not exist: istiod ignores the Gateway"
+    )
+    with pytest.raises(NotApplicable, match="GatewayClass isito does not exist"):
+        _ = conditions(api_gateways=(of_class("isito"),)).unaccepted
+
+
+def test_a_class_that_istiod_creates_needs_no_object() -> None:
+    waits = build.condition("Accepted", "Unknown", reason="Pending")
+
+    found = conditions(**API | {"api_gateways": (of_class("istio", waits),)})
+
+    assert found.without_class == []
+    assert "Gateway ways/other: Accepted=Unknown (Pending)" in told(found.unaccepted)
+
+
+def test_a_gateway_of_another_controller_is_only_noted() -> None:
+    both = (build.api_gateway(), of_class("nginx", build.condition("Accepted", "False")))
+    lists = {**API, "api_gateways": both, "gateway_classes": (NGINX,)}
+
+    found = conditions(**lists)
+
+    assert (found.unaccepted, found.without_class) == ([], [])
+    (note,) = [each for each in notes_about(build.mesh(**lists), ITEMS) if "controllers" in each]
+    assert note == "not verified: 1 Gateway of other controllers: ways/other (class nginx)"
+    assert not [each for each in notes_about(build.mesh(**API), ITEMS) if "controllers" in each]
