@@ -120,7 +120,7 @@ def test_a_pod_whose_traffic_the_plugin_does_not_redirect(init: ContainerStatus)
             (seen(ISTIO_FAILED),),
         ),
         (starting(validation(terminated=Terminated()), pod_ip="10.0.0.7"), ()),
-        (starting(phase="Running", pod_ip="10.0.0.7"), (seen(ISTIO_FAILED),)),
+        (starting(terminated("istio-validation", 126), phase="Running"), (seen(ISTIO_FAILED),)),
         (starting(terminated("istio-validation", 126), phase="Failed"), (seen(ISTIO_FAILED),)),
     ],
     ids=[

@@ -80,6 +80,23 @@ def test_a_rule_without_a_backend_blocks_its_paths(backends: list[dict[str, Any]
     assert [each.subject for each in found.skipped] == ["HTTPRoute shop/a rule 0"]
 
 
+def test_a_rule_that_redirects_needs_no_backend() -> None:
+    redirects = {"type": "RequestRedirect", "requestRedirect": {"statusCode": 301}}
+    topology = build.topology(
+        gateways=(),
+        virtual_services=(),
+        api_gateways=(GATEWAY,),
+        http_routes=(route("a", rules=[{"matches": [CART], "filters": [redirects]}]),),
+    )
+
+    found = requests(topology, topology.listeners[0])
+
+    assert [(each.route, each.expected) for each in found.planned] == [
+        ("HTTPRoute shop/a rule 0", 301)
+    ]
+    assert not found.skipped
+
+
 NAMESPACES = (
     Namespace(metadata=Metadata(name="shop", labels={"team": "a"})),
     Namespace(metadata=Metadata(name="ways")),

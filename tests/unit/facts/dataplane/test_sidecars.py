@@ -259,8 +259,16 @@ def test_a_gateway_with_a_second_container_has_no_sidecar(known_by: dict[str, An
     assert "edge-1.shop" not in found.with_sidecar
 
 
-def test_a_template_beside_the_gateways_is_one_of_sidecars() -> None:
-    web = sidecar(annotations=Annotations(templates="sidecar,company"))
+@pytest.mark.parametrize(
+    "known_by",
+    [
+        {"annotations": Annotations(templates="sidecar,company")},
+        # a label of the application's own: its traffic is redirected
+        {"labels": {"istio": "web"}},
+    ],
+)
+def test_a_sidecar_that_resembles_a_gateway(known_by: dict[str, Any]) -> None:
+    web = sidecar(**known_by)
 
     assert "web-1.shop" in mesh(**seen(web)).sidecars.with_sidecar
 
