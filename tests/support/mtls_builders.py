@@ -2,7 +2,9 @@
 
 from collections.abc import Iterable
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, TypeVar
+
+import msgspec
 
 from meshgate.snapshot.declared_pairs import DeclaredPair
 from meshgate.snapshot.istio import (
@@ -22,6 +24,8 @@ from meshgate.snapshot.kubernetes import Metadata, Service, ServicePort, Service
 from meshgate.snapshot.mtls import Attempt, PortProbe, PortProbes
 from meshgate.snapshot.wire import Certificate
 from tests.support.webhook_builders import AT
+
+Config = TypeVar("Config", AuthorizationPolicy, DestinationRule, PeerAuthentication)
 
 US = "spiffe://cluster.local/ns/istio-system/sa/verifier"
 WEB = "spiffe://cluster.local/ns/shop/sa/default"
@@ -88,6 +92,12 @@ def peer(
             port_level_mtls={port: MutualTls(mode=each) for port, each in (ports or {}).items()},
         ),
     )
+
+
+def labeled(config: Config, revision: str) -> Config:
+    """Configuration that only the istiod of this revision reads."""
+    metadata = msgspec.structs.replace(config.metadata, labels={"istio.io/rev": revision})
+    return msgspec.structs.replace(config, metadata=metadata)
 
 
 def authorization(

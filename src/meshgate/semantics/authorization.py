@@ -7,6 +7,7 @@ JWT, another header.
 from collections.abc import Iterable
 from typing import NamedTuple
 
+from meshgate.semantics.config_revisions import applies_to
 from meshgate.snapshot.conditions import AuthorizationCondition
 from meshgate.snapshot.istio import (
     AuthorizationOperation,
@@ -86,7 +87,7 @@ def selects(policy: AuthorizationPolicy, pod: Pod, root_namespace: str) -> bool:
         root_namespace: the mesh's root namespace, whose policies apply everywhere.
 
     Returns:
-        True if its namespace and selector select the pod.
+        True if its namespace and selector select the pod, whose istiod reads it.
     """
     spec, namespace = policy.spec, policy.metadata.namespace
     if spec.target_ref or spec.target_refs:
@@ -95,6 +96,7 @@ def selects(policy: AuthorizationPolicy, pod: Pod, root_namespace: str) -> bool:
     return (
         namespace in (pod.metadata.namespace, root_namespace)
         and labels.items() <= pod.metadata.labels.items()
+        and applies_to(policy.metadata, pod)
     )
 
 

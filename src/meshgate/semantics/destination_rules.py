@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 import msgspec
 
+from meshgate.semantics.config_revisions import applies_to
 from meshgate.semantics.hosts import DEFAULT_DOMAIN
 from meshgate.semantics.listeners import age
 from meshgate.snapshot.istio import DestinationRule, TrafficPolicy
@@ -70,20 +71,24 @@ class DestinationRules:
             without what another of them replaces.
         """
         home, there = client.metadata.namespace, service.metadata.namespace
-        own = [rule for rule in self._by_namespace[home] if _in_own_namespace(rule)]
+        own = [rule for rule in self._of(home, client) if _in_own_namespace(rule)]
         if home == self._root:
             # all others in the root namespace come last
             own = [rule for rule in own if self._is_private(rule)]
         if found := _most_specific(own, service, self._domain):
             return _for_client(found, client)
         for namespace in (there, self._root):
-            exported = [
-                rule for rule in self._by_namespace.get(namespace, ()) if not self._is_private(rule)
-            ]
+            rules = self._of(namespace, client)
+            exported = [rule for rule in rules if not self._is_private(rule)]
             found = _most_specific(exported, service, self._domain)
             if visible := [rule for rule in found if _exported_to(rule, home)]:
                 return _for_client(visible, client)
         return []
+
+    def _of(self, namespace: str, client: Pod) -> list[DestinationRule]:
+        """Return the rules in a namespace that the client's istiod reads."""
+        rules = self._by_namespace.get(namespace, ())
+        return [rule for rule in rules if applies_to(rule.metadata, client)]
 
     def _is_private(self, rule: DestinationRule) -> bool:
         """Return whether only its own namespace sees a rule."""

@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import NamedTuple
 
+from meshgate.semantics.config_revisions import LABEL, applies_to
 from meshgate.snapshot.istio import MutualTls, PeerAuthentication
 from meshgate.snapshot.kubernetes import Pod
 
@@ -31,7 +32,26 @@ DEFAULT = Mode(PERMISSIVE, "no PeerAuthentication says otherwise")
 
 
 class Policies:
-    """All PeerAuthentications of the mesh."""
+    """All PeerAuthentications of the mesh, of which a pod's revision may read some."""
+
+    def __init__(self, policies: Iterable[PeerAuthentication], root: str) -> None:
+        self._policies = list(policies)
+        self._root = root
+        self._labeled = [each for each in self._policies if LABEL in each.metadata.labels]
+        # a few sets of policies for all pods: each is ordered once
+        self._merged: dict[tuple[bool, ...], _Merged] = {}
+
+    def mode(self, pod: Pod, port: int) -> Mode:
+        """Return what counts for a port of a pod."""
+        key = tuple(applies_to(each.metadata, pod) for each in self._labeled)
+        if key not in self._merged:
+            read = [each for each in self._policies if applies_to(each.metadata, pod)]
+            self._merged[key] = _Merged(read, self._root)
+        return self._merged[key].mode(pod, port)
+
+
+class _Merged:
+    """The PeerAuthentications that one istiod reads."""
 
     def __init__(self, policies: Iterable[PeerAuthentication], root: str) -> None:
         # oldest first; istiod settles a tie by the names

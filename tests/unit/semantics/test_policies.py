@@ -4,8 +4,9 @@ import pytest
 
 from meshgate.semantics.policies import DEFAULT, Mode, Policies
 from meshgate.snapshot.istio import PeerAuthentication
+from meshgate.snapshot.kubernetes import Annotations
 from tests.support.builders import after, pod
-from tests.support.mtls_builders import peer
+from tests.support.mtls_builders import labeled, peer
 
 WEB = {"app": "web"}
 
@@ -84,3 +85,16 @@ def test_a_port_that_is_unset_inherits_the_workloads_mode() -> None:
     own = peer("DISABLE", "shop", "own", selects=WEB, ports={8080: "UNSET"})
 
     assert mode(peer("STRICT"), own).mode == "DISABLE"
+
+
+def test_a_policy_counts_only_for_pods_of_the_revision_that_reads_it() -> None:
+    old = labeled(peer("PERMISSIVE", "shop", "old", created=after(-60)), "1-30")
+    new = labeled(peer("STRICT", "shop", "new", created=after(0)), "1-31")
+    policies = Policies([old, new, peer("DISABLE")], "istio-system")
+
+    def of(revision: str) -> str:
+        return policies.mode(pod("web-1", annotations=Annotations(revision=revision)), 8080).mode
+
+    assert [of("1-30"), of("1-31"), of("1-32")] == ["PERMISSIVE", "STRICT", "DISABLE"]
+    # nothing says which revision it belongs to
+    assert policies.mode(pod("web-1"), 8080).mode == "PERMISSIVE"

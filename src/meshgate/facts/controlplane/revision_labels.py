@@ -1,8 +1,4 @@
-"""Configuration with the label istio.io/rev, which only the istiod of that revision reads.
-
-The label is compared with the revision's name: a revision tag selects no istiod here
-(LabelsInRevision, pkg/config in Istio).
-"""
+"""Configuration with the label istio.io/rev, which only the istiod of that revision reads."""
 
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
@@ -11,11 +7,10 @@ from typing import NamedTuple
 
 from meshgate.facts.controlplane.control_plane import ControlPlane
 from meshgate.facts.evidence import Evidence
+from meshgate.semantics.config_revisions import LABEL
 from meshgate.semantics.webhooks import Hook
 from meshgate.snapshot.kubernetes import Metadata
 from meshgate.verdict import Finding
-
-LABEL = "istio.io/rev"
 
 # Kinds that change a proxy's configuration for one release: a new one may not need them.
 _PATCHES = ("EnvoyFilter", "WasmPlugin")

@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 from meshgate.facts.evidence import Evidence
 from meshgate.semantics import workloads
+from meshgate.semantics.config_revisions import LABEL, applies_to
 from meshgate.semantics.destination_rules import Clause, clauses, sets_tls
 from meshgate.semantics.destination_rules import DestinationRules as EffectiveRules
 from meshgate.semantics.policies import DISABLE, STRICT, Mode, Policies
@@ -92,17 +93,20 @@ class DestinationRules:
 
     @cached_property
     def _clients(self) -> list[Pod]:
-        """One pod with a proxy for each namespace and each set of labels that a rule selects by."""
+        """One pod with a proxy for each namespace, revision and set of labels that rules select."""
         selectors = [
             rule.spec.workload_selector.match_labels
             for rule in self._evidence.destination_rules
             if rule.spec.workload_selector
         ]
+        rules = self._evidence.destination_rules
+        labeled = [rule.metadata for rule in rules if LABEL in rule.metadata.labels]
         found: dict[tuple[str, bool, tuple[bool, ...]], Pod] = {}
         for pod in self._evidence.own_mesh.own(self._evidence.pods):
             if workloads.is_active(pod) and workloads.proxy(pod) is not None:
                 labels = pod.metadata.labels.items()
-                selected = tuple(each.items() <= labels for each in selectors)
+                read = tuple(applies_to(each, pod) for each in labeled)
+                selected = (*read, *(each.items() <= labels for each in selectors))
                 automatic = self._evidence.own_mesh.has_auto_mtls(pod)
                 found.setdefault((pod.metadata.namespace, automatic, selected), pod)
         return list(found.values())

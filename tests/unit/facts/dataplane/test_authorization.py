@@ -21,8 +21,15 @@ from meshgate.snapshot.istio import (
 )
 from meshgate.snapshot.kubernetes import Annotations, ContainerPort, ServicePort
 from meshgate.verdict import Finding, NotApplicable
-from tests.support.builders import istiod, mesh, sidecar
-from tests.support.mtls_builders import authorization, port_probe, port_probes, service, shown
+from tests.support.builders import HTTP, istiod, mesh, sidecar
+from tests.support.mtls_builders import (
+    authorization,
+    labeled,
+    port_probe,
+    port_probes,
+    service,
+    shown,
+)
 
 DENIED = shown("answered", status=403, denied=True)
 LET_IN = shown("answered", status=200)
@@ -354,3 +361,18 @@ def test_several_providers_of_a_workload_deny_what_they_match() -> None:
     assert found(custom("a"), custom("b")) == ["several-providers"]
     assert found(custom("a"), custom("b"), several_providers=True) == []
     assert found(custom("a")) == []
+
+
+@pytest.mark.parametrize(("revision", "denied"), [("1-30", False), ("1-31", True)])
+def test_a_policy_counts_only_for_pods_of_the_revision_that_reads_it(
+    revision: str, denied: bool
+) -> None:
+    policy = labeled(authorization(US, action="DENY"), "1-31")
+    seen = port_probes(port_probe(mesh=DENIED if denied else LET_IN))
+    web = sidecar(ip="10.0.0.1", ports=(HTTP,), annotations=Annotations(revision=revision))
+
+    facts = mesh(
+        pods=(istiod(), web), authorization_policies=(policy,), port_probes=seen
+    ).authorization
+
+    assert facts.policy_violations == []

@@ -18,12 +18,18 @@ from meshgate.snapshot.istio import (
 from meshgate.snapshot.kubernetes import Annotations, Metadata
 from meshgate.verdict import Finding, NotApplicable
 from tests.support.builders import HTTP, istiod, mesh, pod, running, sidecar
-from tests.support.mtls_builders import destination_rule, peer, service
+from tests.support.mtls_builders import destination_rule, labeled, peer, service
 
 STRICT = "STRICT"
 DISABLE = ClientTls(mode="DISABLE")
 WEB = sidecar(ip="10.0.0.1", ports=(HTTP,), labels={"app": "web", "version": "v1"})
 CLIENT = sidecar("client-1", labels={"app": "client"})
+SERVER = sidecar(
+    ip="10.0.0.1",
+    ports=(HTTP,),
+    labels={"app": "web"},
+    annotations=Annotations(revision="1-30"),
+)
 BARE = pod("bare", containers=[running("app")], ports=(HTTP,), labels={"app": "web"})
 
 
@@ -368,3 +374,15 @@ def test_a_mesh_wide_rule_may_meet_services_that_applications_do_not_call() -> N
         host="dns.kube-system.svc.cluster.local", namespace="shop", mode="ISTIO_MUTUAL"
     )
     assert manual(own, pods=(istiod(), WEB, dns), services=(service_of_dns,)).breaking
+
+
+def test_a_rule_counts_only_for_clients_of_the_revision_that_reads_it() -> None:
+    def found(*revisions: str) -> list[Finding]:
+        clients = [
+            sidecar(f"client-{each}", annotations=Annotations(revision=each)) for each in revisions
+        ]
+        return breaking(labeled(destination_rule(), "1-31"), pods=(istiod(), *clients, SERVER))
+
+    assert found("1-30") == []
+    assert found("1-31")
+    assert found("1-30", "1-31")
