@@ -226,7 +226,7 @@ def in_ambient_mode(recording: Recording, *, mesh: Recording, plain: str = "refu
         }
     )
     recording["ambientProbes"] = tunnel_probes(recording, "catalog", "10.244.0.98:8080", mesh)
-    recording["read"].append("ambient_probes")
+    recording["read"] += ["ambient_probes", "sandbox_events"]
     call = {"peer": "outside-0", "kind": "plaintext", "target": "library/catalog-1:8080"}
     recording["pair"].update(outside=[{"name": "outside-0"}])
     recording["pair"]["calls"].append({**call, "end": plain})

@@ -1,6 +1,7 @@
 """Pods that cannot start because Istio's CNI plugin failed, or did not redirect their traffic."""
 
 from collections.abc import Iterable, Iterator
+from datetime import UTC, datetime
 
 from meshgate.facts.dataplane.pod_findings import pod_finding
 from meshgate.facts.evidence import Evidence
@@ -20,16 +21,18 @@ _SANDBOX = "PodReadyToStartContainers"
 # The init container that ends with an error in a pod whose traffic the plugin did not redirect.
 _VALIDATION = "istio-validation"
 
+_OLDEST = datetime.min.replace(tzinfo=UTC)
 
-def sandbox_error(evidence: Evidence, pod: Pod) -> str:
-    """Return why the kubelet could not set up a pod's network; empty if it could."""
-    if _has_sandbox(pod):
+
+def sandbox_error(events: Iterable[Event], pod: Pod) -> str:
+    """Return why the kubelet could not set up a pod's network; empty if it could.
+
+    `events` are those of all pods.
+    """
+    found = [] if _has_sandbox(pod) else [each for each in events if _is_about(each, pod)]
+    if not found:
         return ""
-    events = [each for each in evidence.sandbox_events if _is_about(each, pod)]
-    if not events:
-        return ""
-    oldest = evidence.snapshot.taken.replace(year=1970)
-    message = max(events, key=lambda each: each.last_timestamp or oldest).message
+    message = max(found, key=lambda each: each.last_timestamp or _OLDEST).message
     before, plugin, reason = message.partition(_PLUGIN)
     return " ".join((plugin + reason if plugin else before).split())
 
@@ -40,14 +43,14 @@ def cni_failures(evidence: Evidence, pods: Iterable[Pod]) -> Iterator[Finding]:
     Earlier releases did not record the events of a mesh without ambient mode.
     """
     namespaces = {each.metadata.name: each for each in evidence.namespaces}
-    recorded = evidence.was_read("sandbox_events")
+    events = evidence.sandbox_events if evidence.was_read("sandbox_events") else ()
     for pod in pods:
         node = pod.spec.node_name
         if pod.status.phase != "Pending" or not node or not workloads.is_active(pod):
             continue
         if workloads.ambient(pod, namespaces):
             continue
-        error = sandbox_error(evidence, pod) if recorded else ""
+        error = sandbox_error(events, pod)
         if _ISTIO in error:
             yield _failure(pod, error, "no-sandbox")
         elif code := _validation_error(pod):

@@ -105,7 +105,11 @@ class AmbientNodes:
                 problem="not-captured",
                 transient=True,
             )
-        elif pod.status.phase == "Pending" and node and (why := sandbox_error(self._evidence, pod)):
+        elif (
+            pod.status.phase == "Pending"
+            and node
+            and (why := sandbox_error(self._evidence.sandbox_events, pod))
+        ):
             yield pod_finding(
                 pod,
                 f"cannot start on node {node}: {why}",

@@ -54,6 +54,7 @@ class GatewayConditions:
     def addressless(self) -> list[Finding]:
         """Gateways and ListenerSets without an address that requests from outside reached."""
         ours = self.gateways
+        _ = self._ingress.reached_from_outside  # must be known, also if all have an address
         found: list[Finding] = []
         for gateway in self._evidence.api_gateways:
             if (gateway.metadata.namespace, gateway.metadata.name) in ours:

@@ -35,7 +35,7 @@ class GatewayEntrypoints:
     @property
     def addressless(self) -> list[Finding]:
         """LoadBalancers without an address that were not reached from outside another way."""
-        topology = self._ingress.topology
+        topology, reached = self._ingress.topology, self._ingress.reached_from_outside
         services = {
             f"Service {each.metadata.namespace}/{each.metadata.name}": each
             for listener in topology.listeners
@@ -52,7 +52,7 @@ class GatewayEntrypoints:
             for subject, each in services.items()
             if each.spec.type == "LoadBalancer"
             and not each.status.load_balancer.ingress
-            and subject not in self._ingress.reached_from_outside
+            and subject not in reached
         ]
 
 
