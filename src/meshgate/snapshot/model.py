@@ -53,7 +53,7 @@ class Gap(Base, frozen=True):
 class Waiver(Base, frozen=True):
     """A known finding that is accepted with a reason until a date.
 
-    `subject`, `problem`, `seen` and the values of `about` are globs over the finding's own;
+    `subject`, `problem`, `seen` and the values of `about` are globs (globs.py) over the finding's;
     `subject` is held against both the object and the workload that owns it.
     """
 
