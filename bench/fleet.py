@@ -191,7 +191,8 @@ def evaluate(place: Path, folder: Path, cache: Path) -> tuple[float, float, int,
         output, _ = run.communicate()
     seconds = time.perf_counter() - begun
     after = os.times()
-    print(output.splitlines()[-1] if output else "", file=sys.stderr)
+    if run.returncode != 0:
+        raise SystemExit(f"not measured, exit {run.returncode}:\n{output}")
     used = after.children_user + after.children_system
     used -= before.children_user + before.children_system
     distinct = sum(1 for _ in (cache / "accepted").glob("*/*"))

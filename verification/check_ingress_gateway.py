@@ -13,8 +13,11 @@ pytestmark = pytest.mark.ingress
 
 
 @pytest.mark.check("IG001")
-def test_every_gateway_is_complete_and_of_the_expected_version(mesh: Mesh, basis: Basis) -> None:
+def test_every_gateway_is_complete_and_of_the_expected_version(
+    mesh: Mesh, warn: Warn, basis: Basis
+) -> None:
     """A gateway that was not restarted keeps its old proxy, until support for that ends."""
+    warn(mesh.proxies.on_lost_nodes)
     unfinished = mesh.gateway_rollout.unfinished
     basis(len(mesh.ingress.all.listeners), "listener")
     basis(len(mesh.ingress.unselected), "other gateway pod")

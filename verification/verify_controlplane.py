@@ -34,8 +34,9 @@ def test_every_replica_is_ready_and_answers(mesh: Mesh, basis: Basis) -> None:
 
 
 @pytest.mark.check("CP003")
-def test_every_proxy_is_connected(mesh: Mesh, basis: Basis) -> None:
+def test_every_proxy_is_connected(mesh: Mesh, warn: Warn, basis: Basis) -> None:
     """A proxy without istiod keeps its last configuration until its certificate expires."""
+    warn(mesh.proxies.on_lost_nodes)
     disconnected = mesh.proxies.disconnected
     basis(len(mesh.proxies.promised), "proxy")
 
@@ -121,8 +122,9 @@ def test_every_namespace_trusts_the_same_roots(mesh: Mesh, warn: Warn, basis: Ba
 def test_every_revision_in_use_has_an_istiod(mesh: Mesh, warn: Warn, basis: Basis) -> None:
     """A label or tag of a removed revision fails when the next pod is created."""
     warn(mesh.revisions.lagging + mesh.revisions.contradicting)
-    dangling = mesh.revisions.dangling
-    basis(mesh.revisions.selecting, "object")
+    warn(mesh.revisions.labels.unread_patches)
+    dangling = mesh.revisions.labels.unread + mesh.revisions.dangling
+    basis(mesh.revisions.selecting + len(mesh.revisions.labels.objects), "object")
 
     assert not dangling, listed(dangling)
 

@@ -448,6 +448,11 @@ def one_namespace_has_no_root(recording: Recording) -> None:
     roots.remove(next(each for each in roots if each["metadata"]["namespace"] == "shop"))
 
 
+def a_policy_for_a_revision_that_is_gone(recording: Recording) -> None:
+    metadata = {"name": "strict", "namespace": "shop", "labels": {"istio.io/rev": "1-28-2"}}
+    recording["peerAuthentications"] = [{"metadata": metadata, "spec": {}}]
+
+
 def a_pod_of_a_revision_that_is_gone(recording: Recording) -> None:
     named(recording["pods"], "web-")["metadata"]["annotations"]["istio.io/rev"] = "gone"
 
@@ -582,6 +587,11 @@ FAILED = [
     (nothing_is_signed, "CP010", "Pod istio-system/istiod-"),
     (one_namespace_has_no_root, "CP011", "ConfigMap shop/istio-ca-root-cert: "),
     (a_pod_of_a_revision_that_is_gone, "CP012", "Pod shop/web-"),
+    (
+        a_policy_for_a_revision_that_is_gone,
+        "CP012",
+        "PeerAuthentication shop/strict: its label istio.io/rev=1-28-2 selects revision 1-28-2",
+    ),
     (pushes_are_rejected, "CP013", "Pod istio-system/istiod-"),
     (pushes_take_a_minute, "CP013", "Pod istio-system/istiod-"),
     (keys_cannot_be_fetched, "CP013", "Pod istio-system/istiod-"),

@@ -11,6 +11,7 @@ from typing import Any
 import msgspec
 
 from meshgate.facts.mesh import Mesh
+from meshgate.snapshot.base import Present
 from meshgate.snapshot.declared_pairs import PairAnswers
 from meshgate.snapshot.hbone import TunnelProbes
 from meshgate.snapshot.image_pulls import ImagePulls
@@ -72,7 +73,7 @@ def after(seconds: float) -> datetime:
 
 def running(name: str) -> ContainerStatus:
     """A container that runs and is ready."""
-    state = ContainerState(running={"startedAt": "2026-01-02T11:00:00Z"})
+    state = ContainerState(running=Present())
     return ContainerStatus(name=name, ready=True, state=state)
 
 

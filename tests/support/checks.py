@@ -23,15 +23,21 @@ from tests.support.fuzzing import ROOT
 class Judgment:
     """The result of every check.
 
+    Args:
+        snapshot: the evidence.
+        mesh: the facts about it, if another judgment has used them.
+
     Attributes:
+        mesh: the facts.
         ruling: the verdict.
         crashes: the check's id and the exception of each check that crashed.
         document: verdict.json, the lines and the page, as text.
     """
 
-    def __init__(self, snapshot: Snapshot) -> None:
+    def __init__(self, snapshot: Snapshot, mesh: Mesh | None = None) -> None:
         self.crashes: list[tuple[str, Exception]] = []
-        mesh, rows = Mesh(snapshot), checks()
+        self.mesh = mesh = mesh or Mesh(snapshot)
+        rows = checks()
         outcomes = tuple(self._outcome(id, mesh) for id in _functions())
         notes = notes_about(mesh, {item for row in rows.values() for item in row.reads})
         self.ruling: Ruling = ruling(outcomes, {id: row.stage for id, row in rows.items()}, notes)

@@ -11,6 +11,7 @@ from meshgate.collect import istiod
 from meshgate.collect.errors import ReadError
 from meshgate.collect.readers import Context, replicas
 from meshgate.semantics import mesh_config, meshes
+from meshgate.semantics.mesh_config_values import faults
 from meshgate.snapshot.base import Base
 from meshgate.snapshot.items import Items
 from meshgate.snapshot.kubernetes import Pod
@@ -65,7 +66,7 @@ def _of(context: Context, revision: str, pods: list[Pod]) -> MeshConfig | None:
     return MeshConfig(
         revision=revision,
         config_map=subject,
-        unparsable=tuple(mesh_config.unparsable(config)),
+        unparsable=tuple(faults(config)),
         effective=istiod.ask_each(pods, context.transport, EffectiveConfig, ask),
     )
 

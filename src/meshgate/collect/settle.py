@@ -100,5 +100,7 @@ def settle(
 
 
 def _with_unconfirmed(snapshot: Snapshot, new: frozenset[KnownProblem]) -> Snapshot:
+    if not new:
+        return snapshot  # the same object: what was computed from it is used again
     ordered = sorted(new, key=lambda each: (each.check, each.subject, each.problem, each.about))
     return msgspec.structs.replace(snapshot, unconfirmed=tuple(ordered))

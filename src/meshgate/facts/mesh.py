@@ -81,7 +81,7 @@ class Mesh:
     @cached_property
     def control_plane(self) -> ControlPlane:
         """Istiod's Deployments and replicas."""
-        return ControlPlane(self.evidence)
+        return self.evidence.facts(ControlPlane)
 
     @cached_property
     def numbers(self) -> Numbers:
@@ -141,7 +141,7 @@ class Mesh:
     @cached_property
     def proxies(self) -> Proxies:
         """Every proxy, by its pod and by what istiod reports."""
-        return Proxies(self.evidence)
+        return self.evidence.facts(Proxies)
 
     @cached_property
     def analysis(self) -> AnalyzeMessages:
@@ -236,7 +236,7 @@ class Mesh:
     @cached_property
     def revisions(self) -> Revisions:
         """Revisions and tags, and what uses them."""
-        return Revisions(self.evidence)
+        return self.evidence.facts(Revisions)
 
     @cached_property
     def sidecars(self) -> Sidecars:

@@ -46,11 +46,11 @@ class ControlPlaneSummary(NamedTuple):
 def control_plane_summary(evidence: Evidence) -> ControlPlaneSummary:
     """Return the versions and revisions of the control plane; empty where they are unknown."""
     try:
-        versions = {_version(each.version) for each in ControlPlane(evidence).answers}
+        versions = {_version(each.version) for each in evidence.facts(ControlPlane).answers}
     except (CouldNotVerify, NotApplicable):
         versions = set()
     try:
-        revisions = Revisions(evidence).is_active
+        revisions = evidence.facts(Revisions).is_active
     except (CouldNotVerify, NotApplicable):
         revisions = frozenset()
     return ControlPlaneSummary(", ".join(sorted(versions)), ", ".join(sorted(revisions)))
@@ -59,10 +59,10 @@ def control_plane_summary(evidence: Evidence) -> ControlPlaneSummary:
 def overview(evidence: Evidence) -> Overview | None:
     """Return the summary; None if istiod or the pods could not be read."""
     try:
-        plane = ControlPlane(evidence)
+        plane = evidence.facts(ControlPlane)
         answers = {each.pod: each for each in plane.answers}
         replicas = [_replica(pod, answers.get(pod.metadata.name)) for pod in plane.replicas]
-        proxies = Proxies(evidence)
+        proxies = evidence.facts(Proxies)
         connected, promised = proxies.connected, proxies.promised
     except (CouldNotVerify, NotApplicable):
         return None

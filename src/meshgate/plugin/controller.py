@@ -12,10 +12,10 @@ from meshgate.collect.capture import Live, Source
 from meshgate.collect.errors import NoCluster, ReadError
 from meshgate.collect.settle import settle
 from meshgate.collect.snapshot_location import SnapshotLocation
-from meshgate.facts.mesh import Mesh, notes_about
+from meshgate.facts.mesh import notes_about
 from meshgate.plugin import evidence
 from meshgate.plugin.ending import Ending
-from meshgate.plugin.fixtures import MESH
+from meshgate.plugin.fixtures import mesh_of
 from meshgate.plugin.reporting import has_last_line, snapshot_file, usage_error
 from meshgate.plugin.selection import partial_selection
 from meshgate.plugin.settling import Checks, judge
@@ -108,7 +108,7 @@ class Controller(Worker):
                 snapshot = settle(
                     source,
                     {item for row in rows for item in row.reads},
-                    lambda snapshot: judge(selected, snapshot),
+                    lambda snapshot: judge(selected, mesh_of(self._config, snapshot)),
                     deadline=run.settle,
                     watcher=self.terminal.waiting,
                     run_ends=source.deadline if isinstance(source, Live) else None,
@@ -132,7 +132,7 @@ class Controller(Worker):
             ) from error
         self.terminal.mark("running the checks")
         self.snapshot = snapshot
-        self._config.stash[MESH] = Mesh(snapshot)
+        mesh_of(self._config, snapshot)
 
     def _save(self, source: Source, snapshot: Snapshot) -> None:
         if isinstance(source, Live):
@@ -185,7 +185,7 @@ class Controller(Worker):
             waivers = self.snapshot.expectations.waivers
             notes += waiver_notes(waivers, outcomes, self.snapshot.taken.date())
             reads = {item for row in self._selected.values() for item in row.reads}
-            notes += notes_about(Mesh(self.snapshot), reads)
+            notes += notes_about(mesh_of(self._config, self.snapshot), reads)
         stage_of = {id: row.stage for id, row in checks().items()}
         verdict = ruling(outcomes, stage_of, notes, OPTIONAL)
         if self._foreign_failure and verdict.gate is Gate.OPEN:

@@ -2,12 +2,27 @@
 
 import pytest
 
+from meshgate.catalogue import checks
 from meshgate.facts.mesh import Mesh
+from meshgate.snapshot.model import Snapshot
 from meshgate.verdict import Basis, Finding, Warn
 
 MESH = pytest.StashKey[Mesh]()
 BASIS = pytest.StashKey[Basis]()
 WARNINGS = pytest.StashKey[list[Finding]]()
+
+
+def mesh_of(config: pytest.Config, snapshot: Snapshot) -> Mesh:
+    """Return the facts about a capture; settling and the run compute them once.
+
+    Custom checks may change what they receive, so with them the run does not use what settling
+    computed.
+    """
+    known = config.stash.get(MESH, None)
+    custom = any(row.folder for row in checks().values())
+    if custom or known is None or known.evidence.snapshot is not snapshot:
+        config.stash[MESH] = Mesh(snapshot)
+    return config.stash[MESH]
 
 
 @pytest.fixture(scope="session")

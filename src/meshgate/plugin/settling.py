@@ -12,7 +12,7 @@ from meshgate.catalogue import Check
 from meshgate.collect.settle import Unsettled
 from meshgate.facts.mesh import Mesh
 from meshgate.report.visible import visible_outcome
-from meshgate.snapshot.model import KnownProblem, Snapshot
+from meshgate.snapshot.model import KnownProblem
 from meshgate.suppressions import known_problems, sighting, suppress, uids
 from meshgate.verdict import (
     Basis,
@@ -30,14 +30,13 @@ ARGUMENTS = frozenset({"mesh", "warn", "basis"})
 Checks = Mapping[pytest.Item, Check]
 
 
-def judge(selected: Checks, snapshot: Snapshot) -> Unsettled:
+def judge(selected: Checks, mesh: Mesh) -> Unsettled:
     """Run every check on this capture, and return what of its result may resolve by itself."""
-    mesh = Mesh(snapshot)
     waits_for: list[str] = []
     reads: set[str] = set()
     sightings: set[KnownProblem] = set()
     final = blocked = False
-    uid_of = uids(snapshot)
+    uid_of = uids(mesh.evidence.snapshot)
     for item, row in selected.items():
         result = run_check(item, row, mesh)
         transient = [finding for finding in result.findings if finding.transient]

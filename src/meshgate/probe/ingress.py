@@ -90,13 +90,14 @@ def plan(topology: GatewayTopology, traffic: Traffic, enter: Enter) -> Plan:
             if listener in serving
         ]
         for entrypoint in topology.entrypoints(listener):
+            proxied = _expects_proxy_protocol(entrypoint, traffic)
             for way in _ways(entrypoint, listener, traffic, enter):
                 planned += [
                     Planned(
                         each.request(listener, way.vantage, way.service),
                         way.words,
                         partial(way.dial, each.host),
-                        traffic.proxy_protocol and way.vantage == INSIDE,
+                        proxied and way.vantage == INSIDE,
                         answer.expect if answer else Expected(),
                     )
                     for each, answer in sent
@@ -108,6 +109,12 @@ def plan(topology: GatewayTopology, traffic: Traffic, enter: Enter) -> Plan:
     if traffic.prober:
         vantages.append(Vantage(name=PROBER))
     return Plan(list(unique.values()), vantages, list(dict.fromkeys(skipped)))
+
+
+def _expects_proxy_protocol(entrypoint: Entrypoint, traffic: Traffic) -> bool:
+    """Return whether each connection to an entrypoint begins with the PROXY protocol header."""
+    name = entrypoint.subject.partition(" ")[2]
+    return traffic.proxy_protocol or name in traffic.proxy_protocol_services
 
 
 def _goes(planned: PlannedRequest, way: _Way) -> bool:

@@ -75,9 +75,13 @@ class Run:
         return causes(self.ruling, self.target)
 
     @cached_property
+    def _evidence(self) -> Evidence | None:
+        return Evidence(self.snapshot) if self.snapshot else None
+
+    @cached_property
     def overview(self) -> Overview | None:
         """Return istiod's replicas and the states of the proxies; None if they are not known."""
-        return overview(Evidence(self.snapshot)) if self.snapshot else None
+        return overview(self._evidence) if self._evidence else None
 
     @cached_property
     def cluster(self) -> str:
@@ -88,8 +92,8 @@ class Run:
     def versions(self) -> str:
         """Return `1.30.4 → 1.31.0`: the oldest version that runs and the target, if they differ."""
         running: set[Version] = set()
-        if self.snapshot:
-            known = control_plane_summary(Evidence(self.snapshot)).versions.split(", ")
+        if self._evidence:
+            known = control_plane_summary(self._evidence).versions.split(", ")
             seen = (*known, *(self.overview.proxies if self.overview else ()))
             running = {each for text in seen if (each := Version.parse(text))}
         if not running:

@@ -160,6 +160,9 @@ def _of_rule(rule: RouteRule) -> PlannedRequest | str:
     """Return a request that is certain to match, or why there is none."""
     redirects = [each.request_redirect for each in rule.filters if each.request_redirect]
     planned = PlannedRequest("", "request", expected=redirects[0].status_code if redirects else 0)
+    if not redirects and not any(each.weight for each in rule.backend_refs):
+        # 500 or 404, by release
+        return "no backend: the gateway itself answers with an error"
     if not rule.matches:
         return planned
     reasons = [_not_derivable(each) for each in rule.matches]

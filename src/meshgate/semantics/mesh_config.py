@@ -162,7 +162,7 @@ def _normal(kind: str, value: Any) -> Any:
     """Return a value such that equal values are equal; a missing one is the zero value."""
     name, *values = kind.split()
     if name == "duration":
-        return round(_seconds(str(value or "0")), 9)
+        return round(seconds(str(value or "0")), 9)
     if name in ("int", "number"):
         try:
             return float(value or 0)
@@ -174,6 +174,7 @@ def _normal(kind: str, value: Any) -> Any:
     return value or ("" if name == "string" else False)
 
 
-def _seconds(duration: str) -> float:
+def seconds(duration: str) -> float:
+    """Return the seconds of a duration that istiod can parse."""
     sign = -1 if duration.startswith("-") else 1
     return sign * sum(float(count) * _SECONDS[unit] for count, unit in _PART.findall(duration))

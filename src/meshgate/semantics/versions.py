@@ -1,6 +1,7 @@
 """Versions as Istio prints them."""
 
 import re
+from functools import lru_cache
 from typing import NamedTuple
 
 _VERSION = re.compile(r"(?<![\d.])(\d+)\.(\d+)(?:\.(\d+))?(?:-(alpha|beta|rc)\.?(\d+))?")
@@ -27,6 +28,7 @@ class Version(NamedTuple):
     number: int = 0
 
     @classmethod
+    @lru_cache(maxsize=1024)  # thousands of proxies have the same one
     def parse(cls, text: str) -> "Version | None":
         """Return the version in `1.29.1-6991a379-Clean`, `v1.34.4` or `1.29`; None without one."""
         found = _VERSION.search(text)
@@ -72,6 +74,7 @@ class Target(NamedTuple):
     any_patch: bool = False
 
     @classmethod
+    @lru_cache(maxsize=1024)  # thousands of proxies have the same one
     def parse(cls, text: str) -> "Target | None":
         """Return the target that `1.29.1` or `1.29` names; None for anything else."""
         found = _VERSION.match(text.removeprefix("v"))

@@ -101,15 +101,21 @@ MESH_CONTROLLER = "istio.io-mesh-controller"
 def is_gateway(pod: Pod) -> bool:
     """Return whether a pod with a proxy is a gateway, which may have other containers as well.
 
-    A gateway that istiod deploys has the name of its Gateway as a label; one of a chart has the
-    label `istio` and no init container that redirects its traffic.
+    A gateway that istiod deploys has the name of its Gateway as a label.  No other one has an init
+    container that redirects its traffic; it has the injection template `gateway`, the label
+    `istio`, or no container but the proxy.
     """
     labels = pod.metadata.labels
     if GATEWAY_NAME in labels:
         return True
-    return "istio" in labels and not any(
-        each.name in _REDIRECTING for each in pod.spec.init_containers
-    )
+    if labels.get("app") == "ztunnel":
+        return False
+    if any(each.name in _REDIRECTING for each in pod.spec.init_containers):
+        return False
+    templates = (pod.metadata.annotations.templates or "").split(",")
+    if "istio" in labels or "gateway" in (each.strip() for each in templates):
+        return True
+    return [each.name for each in pod.spec.containers] == [PROXY]
 
 
 def is_ambient_proxy(pod: Pod) -> bool:

@@ -173,6 +173,13 @@ class Ingress:
     proxy_protocol: bool = setting(
         False, "--ingress-proxy-protocol", "send the PROXY protocol header to the gateways"
     )
+    proxy_protocol_services: tuple[str, ...] = setting(
+        (),
+        "--ingress-proxy-protocol-service",
+        "Service whose gateway expects the PROXY protocol header, where others do not",
+        metavar="NS/SERVICE",
+        repeated=True,
+    )
     rate: float = setting(
         200.0, "--ingress-rate", "requests per second", metavar="N", parse=values.rate
     )

@@ -8,3 +8,7 @@ class Base(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defau
 
     A tree that is decoded or built once holds no cycles: the garbage collector need not look at it.
     """
+
+
+class Present(Base, frozen=True):
+    """An object of which only the presence is used."""

@@ -5,7 +5,7 @@ from typing import Literal
 
 import msgspec
 
-from meshgate.snapshot.base import Base
+from meshgate.snapshot.base import Base, Present
 
 
 class Annotations(Base, frozen=True):
@@ -14,6 +14,7 @@ class Annotations(Base, frozen=True):
     revision: str | None = msgspec.field(default=None, name="istio.io/rev")
     injection_status: str | None = msgspec.field(default=None, name="sidecar.istio.io/status")
     inject: str | None = msgspec.field(default=None, name="sidecar.istio.io/inject")
+    templates: str | None = msgspec.field(default=None, name="inject.istio.io/templates")
     proxy_image: str | None = msgspec.field(default=None, name="sidecar.istio.io/proxyImage")
     interception: str | None = msgspec.field(default=None, name="sidecar.istio.io/interceptionMode")
     captured_ports: str | None = msgspec.field(
@@ -99,7 +100,7 @@ class Terminated(Base, frozen=True):
 
 class ContainerState(Base, frozen=True):
     waiting: Waiting | None = None
-    running: dict[str, str] | None = None
+    running: Present | None = None
     terminated: Terminated | None = None
 
 

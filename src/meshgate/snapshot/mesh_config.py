@@ -28,7 +28,7 @@ class MeshConfig(Base, frozen=True):
     Attributes:
         revision: the revision whose istiod uses it.
         config_map: `ConfigMap namespace/name`.
-        unparsable: the fields that istiod cannot parse, each with the reason.
+        unparsable: the fields that istiod cannot parse or rejects, each with the reason.
         effective: what each replica uses.
     """
 

@@ -10,8 +10,10 @@ every text that leaves the process, also for what comes from options and not fro
 import operator
 import re
 from collections.abc import Callable, Iterator
+from datetime import date, datetime
 from functools import cache, lru_cache
-from typing import Any, TypeVar, get_args
+from types import UnionType
+from typing import Any, Literal, TypeVar, Union, get_args, get_origin
 
 import msgspec
 
@@ -155,6 +157,10 @@ def redacted(value: T) -> T:
 
 def _walk(value: Any) -> Any:
     # a large mesh is not built twice: what does not change stays the same object
+    if isinstance(value, msgspec.Struct):
+        replace = _known_replacement if _is_hashable(type(value)) else _replacement
+        replaced = replace(value)
+        return value if replaced is None else replaced
     if isinstance(value, str):
         return shaped(value)
     if isinstance(value, tuple):
@@ -164,10 +170,17 @@ def _walk(value: Any) -> Any:
         return list(map(_walk, value))
     if isinstance(value, dict):
         return _form(value)
-    if isinstance(value, msgspec.Struct):
-        changed = dict(_changed(value))
-        return msgspec.structs.replace(value, **changed) if changed else value
     return value
+
+
+def _replacement(struct: msgspec.Struct) -> msgspec.Struct | None:
+    """Return the struct without its credentials; None if it has none."""
+    changed = dict(_changed(struct))
+    return msgspec.structs.replace(struct, **changed) if changed else None
+
+
+# the containers, conditions and owners of a workload's pods are equal
+_known_replacement = lru_cache(maxsize=4096)(_replacement)
 
 
 def _entries(value: dict[Any, Any], change: Callable[[Any], Any]) -> dict[Any, Any]:
@@ -176,15 +189,15 @@ def _entries(value: dict[Any, Any], change: Callable[[Any], Any]) -> dict[Any, A
 
 
 def _changed(struct: msgspec.Struct) -> Iterator[tuple[str, Any]]:
-    secret = _is_named_secret(struct)
+    secret = _has_name(type(struct)) and _is_named_secret(struct)
     for name in _speaking(type(struct)):
         before = getattr(struct, name)
         if not before:
             continue
-        if name in FREE_TEXT and isinstance(before, str):
-            after: Any = text(before)
-        elif secret and name in ("value", "values"):
-            after = _emptied(before)
+        if secret and name in ("value", "values"):
+            after: Any = _emptied(before)
+        elif isinstance(before, str):
+            after = text(before) if name in FREE_TEXT else shaped(before)
         elif name in _BY_NAME and isinstance(before, dict):
             after = _headers(before)
         elif name in _LABELS and isinstance(before, dict):
@@ -223,6 +236,11 @@ def _emptied(value: Any) -> Any:
         }
         return msgspec.structs.replace(value, **strings)
     return value
+
+
+@cache
+def _has_name(kind: type[msgspec.Struct]) -> bool:
+    return not {"name", "key"}.isdisjoint(kind.__struct_fields__)
 
 
 def _is_named_secret(struct: msgspec.Struct) -> bool:
@@ -271,3 +289,21 @@ def _holds_strings(kind: Any) -> bool:
     if isinstance(kind, type) and issubclass(kind, msgspec.Struct):
         return bool(_speaking(kind))
     return kind in (Any, str) or any(map(_holds_strings, get_args(kind)))
+
+
+@cache
+def _is_hashable(struct: type[msgspec.Struct]) -> bool:
+    """Return whether each value of the type has a hash: it contains no mapping and no list."""
+    fields = msgspec.structs.fields(struct)
+    return struct.__struct_config__.frozen and all(_has_hash(field.type) for field in fields)
+
+
+_SCALARS = (str, int, float, bool, type(None), date, datetime, ...)
+
+
+def _has_hash(kind: Any) -> bool:
+    if isinstance(kind, type) and issubclass(kind, msgspec.Struct):
+        return _is_hashable(kind)
+    if get_origin(kind) in (tuple, Union, UnionType):
+        return all(map(_has_hash, get_args(kind)))
+    return get_origin(kind) is Literal or kind in _SCALARS

@@ -11,7 +11,6 @@ import os
 import tempfile
 import zlib
 from collections.abc import Iterator
-from itertools import chain
 from pathlib import Path
 
 import msgspec
@@ -36,14 +35,25 @@ class UnusableSnapshot(Exception):
 
 
 def pack(snapshot: Snapshot) -> bytes:
-    """Return the bytes of the file: equal for equal snapshots."""
+    """Return the bytes of the file: equal for equal snapshots.
+
+    The header contains the digest of the body, which is encoded and compressed before it: a gzip
+    file can consist of several parts, which are decompressed as one.
+    """
     digest = hashlib.sha256()
+    packer = _packer()
+    packed = []
     for part in _body(snapshot):
         digest.update(part)
+        packed.append(packer.compress(part))
+    packed += packer.compress(b"\n"), packer.flush()
+    head = _packer()
     header = msgspec.json.encode(Header(FORMAT, SCHEMA, digest.hexdigest()))
-    packer = zlib.compressobj(zlib.Z_BEST_COMPRESSION, wbits=31)  # gzip, without a time
-    lines = chain((header, b"\n"), _body(snapshot), (b"\n",))
-    return b"".join([*map(packer.compress, lines), packer.flush()])
+    return b"".join([head.compress(header + b"\n"), head.flush(), *packed])
+
+
+def _packer() -> "zlib._Compress":
+    return zlib.compressobj(wbits=31)  # gzip, without a time
 
 
 # a byte that no JSON contains

@@ -11,7 +11,9 @@ from meshgate.catalogue import checks
 from meshgate.report.json import read
 from meshgate.snapshot.model import Snapshot
 from meshgate.snapshot.store import load
-from tests.conftest import ROOT, Gate, Run
+from tests.conftest import ROOT, Estate, Gate, Run
+from tests.support import fakes
+from tests.support.builders import istiod, sidecar, snapshot
 
 HEALTHY = ROOT / "demo/healthy.json.gz"
 EXAMPLE = ROOT / "examples/checks"
@@ -157,6 +159,27 @@ def test_a_crash_names_the_file_and_the_line(replay: Replay, pack: Pack) -> None
     (line,) = run.of("PAY-001")
     assert f"{folder}/verify_pay.py:7: the check crashed: ZeroDivisionError" in line
     assert "fix: correct the check PAY-001" in line
+
+
+def test_a_custom_check_that_changes_what_it_receives_does_not_change_its_result(
+    gate: Gate, estate: Callable[[Snapshot], Estate], pack: Pack
+) -> None:
+    emptied = """
+    found = mesh.control_plane.replicas
+    names = [pod.metadata.name for pod in found]
+    found.clear()
+    assert not names, str(names)
+"""
+    folder = pack(
+        precheck=ROW.replace("namespaces", "pods"),
+        verify_pay=TEST.replace("    assert mesh.evidence.namespaces\n", emptied.lstrip("\n")),
+    )
+    there = estate(snapshot(pods=(istiod(ip=fakes.address()), sidecar())))
+
+    run = gate(*there.options, "--settle=0", f"--checks={folder}", "--check=PAY-001")
+
+    assert run.code == 1, run.out
+    assert "istiod-1" in run.of("PAY-001")[0]
 
 
 def test_files_beside_the_checks_can_be_imported(replay: Replay, pack: Pack) -> None:

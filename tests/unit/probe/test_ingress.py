@@ -338,6 +338,23 @@ def test_a_plan_is_sent_from_inside_alone_where_nothing_leads_in() -> None:
     assert "no Service has a LoadBalancer address" in outside.unused
 
 
+@pytest.mark.parametrize(
+    ("traffic", "proxied"),
+    [
+        ({}, {False}),
+        ({"proxy_protocol": True}, {True}),
+        ({"proxy_protocol_services": ("ways/front",)}, {True}),
+        ({"proxy_protocol_services": ("ways/internal",)}, {False}),
+    ],
+)
+def test_each_gateway_may_expect_the_proxy_protocol_or_not(
+    traffic: dict[str, Any], proxied: set[bool]
+) -> None:
+    planned, *_ = plan(build.topology(), Traffic(**traffic), never)
+
+    assert {each.proxied for each in planned} == proxied
+
+
 def test_public_names_are_asked_for_where_a_resolver_is_given() -> None:
     wild = build.server(80, "HTTP", "*.example.com")
     there = build.topology(gateways=(build.gateway(build.server(), wild),))

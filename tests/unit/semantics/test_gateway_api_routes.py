@@ -13,6 +13,7 @@ from tests.support import ingress_builders as build
 GATEWAY = build.api_gateway()
 CART = {"path": {"type": "PathPrefix", "value": "/cart"}}
 EXACT = {"path": {"type": "Exact", "value": "/cart"}}
+WEB = {"name": "web", "port": 80}
 
 
 def route(name: str, *rules: list[dict[str, Any]], day: int = 1, **spec: Any) -> Route:
@@ -26,7 +27,7 @@ def route(name: str, *rules: list[dict[str, Any]], day: int = 1, **spec: Any) ->
         "spec": {
             "parentRefs": [{"name": "api", "namespace": "ways"}],
             "hostnames": [build.HOST],
-            "rules": [{"matches": matches} for matches in rules],
+            "rules": [{"matches": matches, "backendRefs": [WEB]} for matches in rules],
             **spec,
         },
     }
@@ -61,6 +62,22 @@ def test_a_rule_with_a_match_of_its_own_is_used() -> None:
 
 def test_a_route_does_not_hide_itself() -> None:
     assert hidden(route("a", [CART], [CART])) == {}
+
+
+@pytest.mark.parametrize("backends", [[], [{**WEB, "weight": 0}]])
+def test_a_rule_without_a_backend_blocks_its_paths(backends: list[dict[str, Any]]) -> None:
+    rules = [{"matches": [CART], "backendRefs": backends}, {"backendRefs": [WEB]}]
+    topology = build.topology(
+        gateways=(),
+        virtual_services=(),
+        api_gateways=(GATEWAY,),
+        http_routes=(route("a", rules=rules),),
+    )
+
+    found = requests(topology, topology.listeners[0])
+
+    assert [each.route for each in found.planned] == ["HTTPRoute shop/a rule 1"]
+    assert [each.subject for each in found.skipped] == ["HTTPRoute shop/a rule 0"]
 
 
 NAMESPACES = (

@@ -2,9 +2,12 @@
 
 import time
 
+import msgspec
 import pytest
 
-from meshgate.snapshot.redact import shaped, shown, text
+from meshgate.snapshot.kubernetes import Condition, Container, Pod
+from meshgate.snapshot.redact import REDACTED, redacted, shaped, shown, text
+from tests.support.builders import sidecar
 
 CANARY = "c4n4ry"
 # in texts of others, and in our own
@@ -94,3 +97,43 @@ def test_the_time_is_proportional_to_the_length(unit: str) -> None:
 
     # quadratic, it would be a hundredfold
     assert seconds(100_000) < 40 * max(seconds(10_000), 0.002)
+
+
+def test_equal_objects_are_all_redacted() -> None:
+    def condition(words: str) -> Condition:
+        return Condition(type="Ready", status="False", message=words)
+
+    given = tuple(condition(f"password={CANARY}") for _ in range(3))
+
+    assert redacted(given) == (condition(REDACTED),) * 3
+    assert redacted(given) == (condition(REDACTED),) * 3
+    assert redacted((condition("is ready"), given[0])) == (
+        condition("is ready"),
+        condition(REDACTED),
+    )
+
+
+def test_an_object_without_credentials_stays_the_same_object() -> None:
+    first, second = sidecar(), sidecar()
+
+    pods = redacted((first, second))
+
+    assert first == second
+    assert pods[0] is first
+    assert pods[1] is second
+
+
+def test_a_credential_deep_in_a_pod_is_redacted_there_alone() -> None:
+    def pod(image: str) -> Pod:
+        spec = msgspec.structs.replace(
+            sidecar().spec, containers=(Container(name="app", image=image),)
+        )
+        return msgspec.structs.replace(sidecar(), spec=spec)
+
+    clean, dirty = pod("registry/app:1"), pod(f"https://u:{CANARY}@registry/app:1")
+
+    assert redacted((clean, dirty, clean)) == (
+        clean,
+        pod(f"https://{REDACTED}@registry/app:1"),
+        clean,
+    )

@@ -22,7 +22,7 @@ class IstiodIndex:
 
     def __init__(self, evidence: Evidence) -> None:
         self._evidence = evidence
-        self._control_plane = ControlPlane(evidence)
+        self._control_plane = evidence.facts(ControlPlane)
         self._ambient = AmbientMesh(evidence)
         self._bindings = WaypointBindings(evidence)
 

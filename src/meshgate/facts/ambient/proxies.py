@@ -20,8 +20,8 @@ class AmbientProxies:
 
     def __init__(self, evidence: Evidence) -> None:
         self._evidence = evidence
-        self._control_plane = ControlPlane(evidence)
-        self._proxies = Proxies(evidence)
+        self._control_plane = evidence.facts(ControlPlane)
+        self._proxies = evidence.facts(Proxies)
 
     @cached_property
     def all(self) -> dict[str, Pod]:

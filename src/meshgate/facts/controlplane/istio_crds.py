@@ -18,7 +18,7 @@ class IstioCrds:
 
     def __init__(self, evidence: Evidence) -> None:
         self._evidence = evidence
-        self._control_plane = ControlPlane(evidence)
+        self._control_plane = evidence.facts(ControlPlane)
 
     @cached_property
     def _newest(self) -> Version:

@@ -51,7 +51,7 @@ class Numbers:
 
     def __init__(self, evidence: Evidence) -> None:
         self._evidence = evidence
-        self._control_plane = ControlPlane(evidence)
+        self._control_plane = evidence.facts(ControlPlane)
 
     @property
     def _replicas(self) -> list[tuple[Pod, IstiodMetrics]]:

@@ -19,8 +19,8 @@ class NodeAgents:
 
     def __init__(self, evidence: Evidence) -> None:
         self._evidence = evidence
-        self._control_plane = ControlPlane(evidence)
-        self._proxies = Proxies(evidence)
+        self._control_plane = evidence.facts(ControlPlane)
+        self._proxies = evidence.facts(Proxies)
 
     @cached_property
     def daemon_sets(self) -> list[Controller]:
@@ -99,13 +99,12 @@ class NodeAgents:
             if workloads.owner(pod) == subject and pods.fails_permanently(pod)
         ]
         current = status.observed_generation >= each.metadata.generation
-        wanted = status.desired_number_scheduled
-        if not current or not (
-            wanted == status.updated_number_scheduled == status.number_available
-        ):
+        wanted, updated = status.desired_number_scheduled, status.updated_number_scheduled
+        least = wanted - self._on_lost_nodes(subject)
+        if not (current and least <= updated <= wanted and least <= status.number_available):
             yield Finding(
                 subject,
-                f"is not rolled out: {status.updated_number_scheduled} of {wanted} pods updated, "
+                f"is not rolled out: {updated} of {wanted} pods updated, "
                 f"{status.number_available} available"
                 + "".join(
                     f"; {pods.name(pod)}: {pods.reason_not_ready(pod)}" for pod in failing[:1]
@@ -115,6 +114,11 @@ class NodeAgents:
                 transient=not failing and each.spec.update_strategy.type != "OnDelete",
                 problem="not-rolled-out",
             )
+
+    def _on_lost_nodes(self, subject: str) -> int:
+        """Return how many pods of a DaemonSet are on nodes whose kubelet does not report."""
+        found = self._evidence.on_lost_nodes()
+        return sum(workloads.owner(pod) == subject for pod in found)
 
     # --- versions -------------------------------------------------------------------------------
 

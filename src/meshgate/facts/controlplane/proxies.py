@@ -1,5 +1,6 @@
 """Proxies: the pods that contain one, compared with what istiod's replicas report."""
 
+from collections import Counter
 from collections.abc import Iterator
 from datetime import datetime
 from functools import cached_property
@@ -11,7 +12,7 @@ from meshgate.semantics.workloads import PROXY
 from meshgate.snapshot.istio import EnvoyFilter
 from meshgate.snapshot.istiod import ProxySync
 from meshgate.snapshot.kubernetes import ContainerStatus, Pod
-from meshgate.verdict import CouldNotVerify, Finding, NotApplicable
+from meshgate.verdict import CouldNotVerify, Finding, NotApplicable, counted
 
 
 class Proxies:
@@ -19,7 +20,7 @@ class Proxies:
 
     def __init__(self, evidence: Evidence) -> None:
         self._evidence = evidence
-        self._control_plane = ControlPlane(evidence)
+        self._control_plane = evidence.facts(ControlPlane)
 
     @cached_property
     def promised(self) -> dict[str, Pod]:
@@ -66,6 +67,24 @@ class Proxies:
             for identity, pod in self.promised.items()
             if identity not in connected
             for finding in _disconnected(pod)
+        ]
+
+    @property
+    def on_lost_nodes(self) -> list[Finding]:
+        """The nodes whose kubelet does not report: nothing is known of the proxies there."""
+        by_node: Counter[str] = Counter(
+            pod.spec.node_name for pod in self._evidence.on_lost_nodes() if workloads.proxy(pod)
+        )
+        return [
+            Finding(
+                f"Node {node}",
+                f"its kubelet does not report: {counted(number, 'pod')} with a proxy there "
+                f"{'was' if number == 1 else 'were'} not verified",
+                "a node that is Ready",
+                f"kubectl describe node {node}",
+                problem="node-lost",
+            )
+            for node, number in sorted(by_node.items())
         ]
 
     @property

@@ -5,6 +5,7 @@ from functools import cached_property
 
 from meshgate.facts.controlplane.control_plane import ControlPlane
 from meshgate.facts.controlplane.proxies import Proxies
+from meshgate.facts.controlplane.revision_labels import RevisionLabels
 from meshgate.facts.evidence import Evidence
 from meshgate.semantics import meshes, pods, workloads
 from meshgate.semantics.webhooks import Hook, Webhooks
@@ -18,8 +19,8 @@ class Revisions:
 
     def __init__(self, evidence: Evidence) -> None:
         self._evidence = evidence
-        self._control_plane = ControlPlane(evidence)
-        self._proxies = Proxies(evidence)
+        self._control_plane = evidence.facts(ControlPlane)
+        self._proxies = evidence.facts(Proxies)
 
     @cached_property
     def is_active(self) -> frozenset[str]:
@@ -27,6 +28,11 @@ class Revisions:
         return frozenset(
             meshes.revision(each.metadata.labels) for each in self._control_plane.deployments
         )
+
+    @cached_property
+    def labels(self) -> RevisionLabels:
+        """The configuration that only one revision reads."""
+        return RevisionLabels(self._evidence, self.is_active, self.tags)
 
     @property
     def known(self) -> frozenset[str]:
@@ -54,7 +60,7 @@ class Revisions:
     @property
     def selecting(self) -> int:
         """How many pods, namespaces and tags select a revision."""
-        return len(self._running) + len(self._enabled) + len(self._tags)
+        return len(self._running) + len(self._enabled) + len(self.tags)
 
     @property
     def users(self) -> dict[str, list[str]]:
@@ -62,7 +68,7 @@ class Revisions:
         found: defaultdict[str, list[str]] = defaultdict(list)
         for pod, revision in self._running:
             found[revision].append(pods.name(pod))
-        for subject, hook in self._tags.items():
+        for subject, hook in self.tags.items():
             found[hook.revision].append(f"{subject} (tag {hook.tag})")
         for namespace in self._enabled:
             for hook in self._webhooks.selecting(namespace):
@@ -99,12 +105,13 @@ class Revisions:
     def dangling(self) -> list[Finding]:
         """Tags, namespaces and pods of a revision that has no istiod."""
         self._control_plane.need_own()
-        if not self._enabled and not self._running and not self._tags:
+        if not self._enabled and not self._running and not self.tags:
             raise NotApplicable("no namespace enables injection, and no pod contains a proxy")
         return [*self._dangling_tags(), *self._dangling_namespaces(), *self._orphans()]
 
     @property
-    def _tags(self) -> dict[str, Hook]:
+    def tags(self) -> dict[str, Hook]:
+        """The webhooks of revision tags, by their configuration."""
         return {hook.subject: hook for hook in self._webhooks.injectors if hook.tag}
 
     def _dangling_tags(self) -> list[Finding]:
@@ -117,7 +124,7 @@ class Revisions:
                 problem="tag-without-istiod",
                 about=(("revision", hook.revision), ("tag", hook.tag)),
             )
-            for subject, hook in self._tags.items()
+            for subject, hook in self.tags.items()
             if hook.revision not in self.is_active
         ]
 

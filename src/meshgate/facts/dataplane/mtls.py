@@ -259,7 +259,9 @@ def _contradiction(port_probe: PortProbe, expected: Mode) -> tuple[str, str]:
         return "accepts-anonymous", "accepts a client without a certificate"
     if port_probe.foreign.identity and port_probe.foreign.end in ACCEPTED:
         return "accepts-foreign", "accepts a client certificate of an unknown CA"
-    if seen in (STRICT, PERMISSIVE) and mesh and mesh.end == "refused":
+    # a TCP port on which nothing listens, and a denial, are closed without an alert
+    refuses = mesh and mesh.end == "refused" and (mesh.error or plain is not None)
+    if seen in (STRICT, PERMISSIVE) and mesh and refuses:
         return (
             "refuses-mesh",
             f"refuses a certificate that istiod signed ({mesh.error or 'closed'})",

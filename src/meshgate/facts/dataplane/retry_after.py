@@ -78,7 +78,7 @@ class RetryAfter:
 
     def __init__(self, evidence: Evidence) -> None:
         self._evidence = evidence
-        self._proxies = Proxies(evidence)
+        self._proxies = evidence.facts(Proxies)
 
     @cached_property
     def filters(self) -> tuple[RetryFilter, ...]:

@@ -22,8 +22,8 @@ class Sidecars:
 
     def __init__(self, evidence: Evidence) -> None:
         self._evidence = evidence
-        self._control_plane = ControlPlane(evidence)
-        self._proxies = Proxies(evidence)
+        self._control_plane = evidence.facts(ControlPlane)
+        self._proxies = evidence.facts(Proxies)
         self._obstacles = RestartObstacles(evidence)
 
     @cached_property

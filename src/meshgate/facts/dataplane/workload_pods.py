@@ -2,9 +2,11 @@
 
 from collections import defaultdict
 from collections.abc import Iterator
+from datetime import timedelta
 from functools import cached_property
 from typing import NamedTuple
 
+from meshgate.facts.dataplane.pod_findings import pod_finding
 from meshgate.facts.evidence import Evidence
 from meshgate.semantics import injector, pods, workloads
 from meshgate.semantics.webhooks import IGNORED, Webhooks
@@ -16,8 +18,14 @@ from meshgate.snapshot.kubernetes import (
     Namespace,
     Pod,
     PodTemplate,
+    Terminated,
 )
-from meshgate.verdict import CouldNotVerify, Finding, NotApplicable
+from meshgate.verdict import CouldNotVerify, Finding, NotApplicable, counted
+
+OOM_KILLED = "OOMKilled"
+# An older end of a proxy says nothing about the upgrade.
+RECENT = timedelta(hours=1)
+MANY_RESTARTS = 3
 
 # A refusal that no retry resolves; a quota may be free a moment later.
 _REFUSED = ("denied the request", "violates PodSecurity", "is invalid:")
@@ -65,7 +73,7 @@ class WorkloadPods:
 
     @property
     def missing(self) -> list[Finding]:
-        """Workloads whose pods cannot be created, or of which none is available.
+        """Workloads whose pods cannot be created, are not available, or whose proxies are killed.
 
         Raises NotApplicable if no workload is in the mesh, CouldNotVerify if a workload has no
         pods and its status is not in the snapshot.
@@ -79,7 +87,7 @@ class WorkloadPods:
                     found += self._of_controller(workload, status)
                 case Job():
                     found += self._of_job(workload, status)
-        return found
+        return [*found, *self._killed()]
 
     @property
     def count(self) -> int:
@@ -238,6 +246,22 @@ class WorkloadPods:
         events.sort(key=lambda each: each.last_timestamp or oldest)
         return events[-1].message if events else ""
 
+    # --- proxies that are killed ----------------------------------------------------------------
+
+    def _killed(self) -> Iterator[Finding]:
+        """Yield the proxies that were killed for their memory lately, or that keep restarting."""
+        for pod in self._evidence.own_mesh.own(self._evidence.pods):
+            if not workloads.is_active(pod):
+                continue
+            for status in pods.statuses(pod):
+                ended = status.last_state.terminated
+                if status.name == workloads.PROXY and ended and self._is_recent(ended):
+                    yield from _restarts(pod, status.restart_count, ended)
+
+    def _is_recent(self, ended: Terminated) -> bool:
+        age = self._evidence.snapshot.taken - ended.finished_at if ended.finished_at else None
+        return age is not None and age <= RECENT
+
     def _unavailable(self, workload: _Workload, desired: int, *, transient: bool) -> Finding:
         permanent = any(pods.fails_permanently(pod) for pod in self._pods.get(workload.name, ()))
         return workload.finding(
@@ -253,6 +277,37 @@ class WorkloadPods:
         if waiting:
             return f"{pods.name(waiting[0])} {pods.reason_not_ready(waiting[0])}"
         return "its pods are Ready, but not available yet" if found else "no pod exists"
+
+
+def _restarts(pod: Pod, count: int, ended: Terminated) -> Iterator[Finding]:
+    """Yield what the last end of a pod's proxy means.
+
+    Args:
+        pod: the pod.
+        count: how often its proxy restarted.
+        ended: how the proxy ended last.
+    """
+    if ended.reason == OOM_KILLED:
+        kind, _, name = workloads.lasting(pod).partition(" ")
+        yield pod_finding(
+            pod,
+            f"its proxy was killed because it reached its memory limit ({OOM_KILLED}, "
+            f"{counted(count, 'restart')})",
+            "a proxy that keeps running",
+            f"raise the annotation sidecar.istio.io/proxyMemoryLimit in the template of {kind} "
+            f"{name}",
+            problem="proxy-out-of-memory",
+        )
+    elif count >= MANY_RESTARTS:
+        yield pod_finding(
+            pod,
+            f"its proxy keeps restarting: {count} times, the last time with exit code "
+            f"{ended.exit_code}",
+            "a proxy that keeps running",
+            f"kubectl -n {pod.metadata.namespace} logs {pod.metadata.name} -c {workloads.PROXY} "
+            "--previous",
+            problem="proxy-restarts",
+        )
 
 
 def _is_permanent(message: str) -> bool:

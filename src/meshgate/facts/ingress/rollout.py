@@ -21,7 +21,7 @@ class GatewayRollout:
     def __init__(self, ingress: IngressGateways) -> None:
         self._ingress = ingress
         self._evidence = ingress.evidence
-        self._control_plane = ControlPlane(ingress.evidence)
+        self._control_plane = ingress.evidence.facts(ControlPlane)
 
     @property
     def unfinished(self) -> list[Finding]:

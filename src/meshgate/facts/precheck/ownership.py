@@ -17,7 +17,7 @@ class Ownership:
 
     def __init__(self, evidence: Evidence) -> None:
         self._evidence = evidence
-        self._control_plane = ControlPlane(evidence)
+        self._control_plane = evidence.facts(ControlPlane)
 
     @cached_property
     def webhooks(self) -> Webhooks:

@@ -23,7 +23,8 @@ class ProxySkew:
     @cached_property
     def versions(self) -> dict[str, Version | None]:
         """The version of every proxy by `Pod namespace/name`: reported, else that of its image."""
-        proxies, replicas = Proxies(self._evidence), ControlPlane(self._evidence).replicas
+        proxies = self._evidence.facts(Proxies)
+        replicas = self._evidence.facts(ControlPlane).replicas
         connected = proxies.connected if replicas else {}
         found = {pods.name(pod): _image(pod) for identity, pod in proxies.promised.items()}
         for identity, sync in connected.items():

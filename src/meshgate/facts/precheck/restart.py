@@ -27,7 +27,7 @@ class Restart:
         """Pods whose proxy neither istiod nor a separate chart updates; NotApplicable without."""
         found = [
             pod
-            for pod in Proxies(self._evidence).promised.values()
+            for pod in self._evidence.facts(Proxies).promised.values()
             if "gateway.istio.io/managed" not in pod.metadata.labels
             and pod.metadata.labels.get("app") != "ztunnel"
         ]

@@ -114,7 +114,7 @@ class Rollback:
             return
         several = False
         with suppress(CouldNotVerify):  # other checks report that they cannot be read
-            several = len(ControlPlane(self._evidence).deployments) > 1
+            several = len(self._evidence.facts(ControlPlane).deployments) > 1
         if not several:
             raise NotApplicable(
                 f"only a baseline shows which release ran before ({flag('run.baseline')})"

@@ -25,7 +25,7 @@ class Upgrade:
 
     def __init__(self, evidence: Evidence) -> None:
         self._evidence = evidence
-        self._control_plane = ControlPlane(evidence)
+        self._control_plane = evidence.facts(ControlPlane)
 
     # --- to ---------------------------------------------------------------------------------------
 

@@ -2,10 +2,12 @@
 
 from typing import Any
 
+import msgspec
 import pytest
 
 from meshgate.facts.mesh import Mesh
 from meshgate.snapshot.kubernetes import (
+    Condition,
     Container,
     Controller,
     ControllerSpec,
@@ -16,6 +18,7 @@ from meshgate.snapshot.kubernetes import (
     PodTemplate,
     UpdateStrategy,
 )
+from meshgate.snapshot.upgrade import Node, NodeStatus
 from meshgate.verdict import CouldNotVerify, NotApplicable
 from tests.support.builders import istiod, mesh, pod, reading, running, sidecar, sync, waiting
 
@@ -89,6 +92,45 @@ def test_one_that_is_not_rolled_out(changes: Any, transient: bool) -> None:
     assert found.subject == "DaemonSet istio-system/istio-cni-node"
     assert found.seen.startswith("is not rolled out")
     assert found.transient is transient
+
+
+def on_lost_node(of_daemon_set: str = "istio-cni-node", lost: int = 1) -> dict[str, Any]:
+    """Three nodes of which some are lost, and a pod of a DaemonSet on the first of them."""
+    nodes = tuple(ready_node(f"node-{n}", "Unknown" if n < lost else "True") for n in range(3))
+    owner = Owner(kind="DaemonSet", name=of_daemon_set, controller=True)
+    agent = pod("agent-x", "istio-system", containers=[running("install-cni")], owner=owner)
+    spec = msgspec.structs.replace(agent.spec, node_name="node-0")
+    return {
+        "nodes": nodes,
+        "pods": (istiod(), sidecar(), msgspec.structs.replace(agent, spec=spec)),
+    }
+
+
+def ready_node(name: str, status: str) -> Node:
+    conditions = (Condition(type="Ready", status=status),)
+    return Node(metadata=Metadata(name=name), status=NodeStatus(conditions=conditions))
+
+
+def test_a_pod_on_a_lost_node_is_not_waited_for() -> None:
+    two_of_three = daemon_set(nodes=3, updated=2, available=2)
+
+    assert facts(two_of_three, **on_lost_node()).node_agents.broken == []
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        on_lost_node(lost=0),  # the pod fails on a node that works
+        on_lost_node(lost=2),  # an outage
+        on_lost_node("node-exporter"),
+    ],
+)
+def test_a_lost_node_explains_only_its_own_pods(changes: dict[str, Any]) -> None:
+    two_of_three = daemon_set(nodes=3, updated=2, available=2)
+
+    (found,) = facts(two_of_three, **changes).node_agents.broken
+
+    assert found.seen.startswith("is not rolled out: 2 of 3 pods updated, 2 available")
 
 
 def test_an_image_that_cannot_be_pulled_is_permanent() -> None:

@@ -9,7 +9,8 @@ import pytest
 from meshgate.facts.mesh import Mesh
 from meshgate.snapshot.istio import EnvoyFilter
 from meshgate.snapshot.istiod import ProxySync, SyncState
-from meshgate.snapshot.kubernetes import Annotations, Owner, Pod
+from meshgate.snapshot.kubernetes import Annotations, Condition, Metadata, Owner, Pod
+from meshgate.snapshot.upgrade import Node, NodeStatus
 from meshgate.verdict import CouldNotVerify, Finding, NotApplicable
 from tests.support.builders import (
     CLUSTER,
@@ -450,3 +451,39 @@ def test_with_one_silent_replica_nothing_is_said_of_any_proxy(fact: str) -> None
 
     with pytest.raises(CouldNotVerify, match="istiod-2"):
         FACTS[fact](half)
+
+
+# --- lost nodes ---------------------------------------------------------------------------------
+
+
+def on_nodes(status: str) -> dict[str, Any]:
+    """A sidecar that is not connected, on a node whose condition Ready has this status."""
+    spec = msgspec.structs.replace(sidecar("log-1").spec, node_name="spot")
+    agent = msgspec.structs.replace(sidecar("log-1", ready=False), spec=spec)
+    nodes = tuple(
+        Node(
+            metadata=Metadata(name=name),
+            status=NodeStatus(conditions=(Condition(type="Ready", status=seen),)),
+        )
+        for name, seen in (("spot", status), ("a", "True"), ("b", "True"))
+    )
+    return {"pods": (istiod(), sidecar(), agent), "nodes": nodes}
+
+
+def test_a_proxy_on_a_lost_node_is_a_warning() -> None:
+    proxies = mesh(**on_nodes("Unknown")).proxies
+
+    assert proxies.disconnected == []
+    (warning,) = proxies.on_lost_nodes
+    assert warning.subject == "Node spot"
+    assert warning.seen == (
+        "its kubelet does not report: 1 pod with a proxy there was not verified"
+    )
+
+
+@pytest.mark.parametrize("status", ["True", "False"])
+def test_a_node_that_reports_explains_no_proxy(status: str) -> None:
+    proxies = mesh(**on_nodes(status)).proxies
+
+    assert [each.subject for each in proxies.disconnected] == ["Pod shop/log-1"]
+    assert proxies.on_lost_nodes == []

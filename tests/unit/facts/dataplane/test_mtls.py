@@ -74,6 +74,19 @@ def test_a_port_that_does_what_its_policy_says(seen: PortProbe, policy: str) -> 
 
 
 @pytest.mark.parametrize(
+    ("seen", "wrong"),
+    [
+        (port_probe(plain=None, mesh=shown("refused")), 0),
+        (port_probe(plain=None, mesh=shown("refused", error="alert unknown ca")), 1),
+        # a port of HTTP answers
+        (port_probe(mesh=shown("refused")), 1),
+    ],
+)
+def test_a_tcp_port_may_close_an_accepted_connection(seen: PortProbe, wrong: int) -> None:
+    assert len(wire(seen).disagreements) == wrong
+
+
+@pytest.mark.parametrize(
     ("seen", "policy", "words"),
     [
         (port_probe(**PERMISSIVE), "STRICT", "answers plaintext HTTP (200)"),

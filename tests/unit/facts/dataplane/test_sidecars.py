@@ -244,19 +244,31 @@ def test_a_target_that_is_not_a_version() -> None:
         _ = mesh(**expecting(target_version="latest")).sidecars.outdated
 
 
-def test_a_gateway_with_a_second_container_has_no_sidecar() -> None:
-    edge = pod(
-        "edge-1", containers=[running("agent"), running("istio-proxy")], labels={"istio": "edge"}
-    )
+@pytest.mark.parametrize(
+    "known_by",
+    [{"labels": {"istio": "edge"}}, {"annotations": Annotations(templates="gateway,company")}],
+)
+def test_a_gateway_with_a_second_container_has_no_sidecar(known_by: dict[str, Any]) -> None:
+    edge = pod("edge-1", containers=[running("agent"), running("istio-proxy")], **known_by)
 
     known = {"istiod": (reading(proxies=[sync(), sync("edge-1.shop")]),)}
 
-    assert mesh(**seen(sidecar(), edge, **known)).sidecars.outdated == []
+    found = mesh(**seen(sidecar(), edge, **known)).sidecars
+
+    assert found.outdated == []
+    assert "edge-1.shop" not in found.with_sidecar
 
 
-def test_a_gateway_that_nobody_restarted_is_found_after_stage_c_too() -> None:
+def test_a_template_beside_the_gateways_is_one_of_sidecars() -> None:
+    web = sidecar(annotations=Annotations(templates="sidecar,company"))
+
+    assert "web-1.shop" in mesh(**seen(web)).sidecars.with_sidecar
+
+
+@pytest.mark.parametrize("label", ["istio", "app"])
+def test_a_gateway_that_nobody_restarted_is_found_after_stage_c_too(label: str) -> None:
     proxy = Container(name="istio-proxy", image="x/proxyv2:1.26.0")
-    egress = pod("egress-1", containers=[running("istio-proxy")], labels={"istio": "egress"})
+    egress = pod("egress-1", containers=[running("istio-proxy")], labels={label: "egress"})
     egress = replace(egress, spec=replace(egress.spec, containers=(proxy,)))
 
     (finding,) = mesh(**seen(sidecar(), egress)).sidecars.outdated

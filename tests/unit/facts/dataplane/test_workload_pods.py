@@ -1,5 +1,6 @@
 """Workloads whose pods do not exist or are not available."""
 
+from datetime import timedelta
 from typing import Any
 
 import msgspec
@@ -8,6 +9,7 @@ import pytest
 from meshgate.snapshot.kubernetes import (
     Annotations,
     Condition,
+    ContainerState,
     Controller,
     ControllerSpec,
     ControllerStatus,
@@ -20,9 +22,19 @@ from meshgate.snapshot.kubernetes import (
     Metadata,
     Owner,
     TemplateMetadata,
+    Terminated,
 )
 from meshgate.verdict import CouldNotVerify, Finding, NotApplicable
-from tests.support.builders import AT, deployment, istiod, mesh, pod, waiting
+from tests.support.builders import (
+    AT,
+    deployment,
+    istiod,
+    mesh,
+    pod,
+    running,
+    sidecar,
+    waiting,
+)
 from tests.support.webhook_builders import namespace
 
 REFUSAL = (
@@ -241,3 +253,49 @@ def test_a_job_whose_pod_is_refused() -> None:
     for other in (job("Complete"), job("Failed"), job(suspend=True), job(active=1)):
         assert missing(jobs=(other,), creation_events=refused) == []
     assert missing(jobs=(job(),)) == []
+
+
+# --- proxies that are killed --------------------------------------------------------------------
+
+
+def with_ended_proxy(reason: str, *, count: int = 1, minutes: int = 10, **of: Any) -> list[Finding]:
+    """Findings about a sidecar that runs again after it ended."""
+    ended = Terminated(reason=reason, exit_code=137, finished_at=AT - timedelta(minutes=minutes))
+    proxy = msgspec.structs.replace(
+        running("istio-proxy"), restart_count=count, last_state=ContainerState(terminated=ended)
+    )
+    owner = Owner(kind="ReplicaSet", name="web-5d4f", controller=True)
+    labels = {"pod-template-hash": "5d4f"}
+    made = sidecar("web-5d4f-x", proxy=proxy, owner=owner, labels=labels, **of)
+    return missing(web(), pods=(istiod(), made))
+
+
+@pytest.mark.parametrize("native", [False, True])
+def test_a_proxy_that_was_killed_for_its_memory(native: bool) -> None:
+    (found,) = with_ended_proxy("OOMKilled", native=native)
+
+    assert (found.subject, found.owner) == ("Pod shop/web-5d4f-x", "Deployment shop/web")
+    assert found.seen == (
+        "its proxy was killed because it reached its memory limit (OOMKilled, 1 restart)"
+    )
+    assert found.remedy.endswith("proxyMemoryLimit in the template of Deployment shop/web")
+    assert not found.transient
+
+
+def test_a_proxy_that_keeps_restarting() -> None:
+    (found,) = with_ended_proxy("Error", count=3)
+
+    assert found.seen == ("its proxy keeps restarting: 3 times, the last time with exit code 137")
+
+
+@pytest.mark.parametrize(
+    "ended",
+    [
+        {"reason": "OOMKilled", "minutes": 90},
+        {"reason": "Error", "count": 2},
+        {"reason": "Error", "count": 9, "minutes": 90},
+        {"reason": "OOMKilled", "deleted": True},
+    ],
+)
+def test_an_old_or_single_restart_says_nothing_about_the_upgrade(ended: dict[str, Any]) -> None:
+    assert with_ended_proxy(**ended) == []
