@@ -369,7 +369,7 @@ class ShadowUpgrade:
         """Return the workloads whose pod template the target's injector rejects."""
         shadow = self._shadow
         if shadow.templates is None:
-            why = "this simulation is of a meshgate that sent no pod templates to the injector"
+            why = "an older meshgate simulated this, and sent no pod templates to the injector"
             if self._evidence.expectations.require_shadow:
                 raise CouldNotVerify(why, "repeat the simulation of the upgrade")
             raise NotApplicable(why)
