@@ -8,12 +8,12 @@ import tomllib
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from datetime import date
-from fnmatch import fnmatchcase
 from pathlib import Path
 
 import msgspec
 
 from meshgate.catalogue import check, checks
+from meshgate.globs import matches
 from meshgate.snapshot.model import KnownProblem, Snapshot, Waiver
 from meshgate.verdict import Finding, Outcome, Verdict
 
@@ -115,7 +115,7 @@ def suppress(outcome: Outcome, snapshot: Snapshot) -> Outcome:
     allowed = {
         (each.check, each.subject, each.problem, tuple(sorted(each.about))): each.count
         for each in expectations.known_problems or ()
-        if check(each.check).baseline
+        if each.check == outcome.check and check(each.check).baseline
     }
     kept: list[Finding] = []
     suppressed: list[Finding] = []
@@ -155,12 +155,12 @@ def _waiver(id: str, finding: Finding, waivers: Sequence[Waiver], running: date)
             waiver.check == id
             and running <= waiver.until
             and (
-                fnmatchcase(finding.subject, waiver.subject)
-                or bool(finding.owner and fnmatchcase(finding.owner, waiver.subject))
+                matches(finding.subject, waiver.subject)
+                or bool(finding.owner and matches(finding.owner, waiver.subject))
             )
-            and fnmatchcase(finding.problem, waiver.problem)
-            and fnmatchcase(finding.seen, waiver.seen)
-            and all(fnmatchcase(about.get(name, ""), glob) for name, glob in waiver.about.items())
+            and matches(finding.problem, waiver.problem)
+            and matches(finding.seen, waiver.seen)
+            and all(matches(about.get(name, ""), glob) for name, glob in waiver.about.items())
         ):
             return number
     return None

@@ -12,7 +12,13 @@ from meshgate.collect.rights import REPORTS
 from tests.argocd import pipeline
 from tests.argocd.argo import Application, Argo, Object
 from tests.argocd.pipeline import BASE, INGRESS, ISTIOD, PARENT, RESTART
-from tests.argocd.upgrade import SYSTEM, WORKLOADS, all_went_through, log
+from tests.argocd.upgrade import (
+    CONTROL_PLANE_STEPS,
+    SYSTEM,
+    WORKLOADS,
+    all_went_through,
+    log,
+)
 from tests.lab.harness import NEW, OLD, ROOT, Lab, until
 from tests.lab.rights import VERIFIER
 
@@ -313,7 +319,7 @@ def test_the_verdict_of_an_upgrade_that_broke_something_leads_to_a_rollback(
         assert simulated["verdict"] in ("pass", "warn"), simulated
 
         commit(argo, OLD, images[OLD], stageArguments={"precheck": ["--allow-rollback"]})
-        all_went_through(lab, argo, OLD)
+        all_went_through(lab, argo, OLD, steps=CONTROL_PLANE_STEPS)
         verdict = published(lab, tmp_path / "open")
         assert verdict["decision"] == "proceed", verdict["reasons"]
 

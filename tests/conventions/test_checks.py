@@ -30,6 +30,7 @@ from meshgate.snapshot.istio import (
     AuthorizationRule,
     ExtensionProvider,
 )
+from meshgate.snapshot.istioctl import Analysis
 from meshgate.snapshot.items import ITEMS
 from meshgate.snapshot.kubernetes import (
     Condition,
@@ -58,6 +59,7 @@ from tests.support.builders import (
     HTTP,
     expecting,
     istiod,
+    message,
     pod,
     pushed,
     reading,
@@ -380,6 +382,10 @@ MESHES = {
     ),
     "that was upgraded to the version of istioctl": snapshot(
         **expecting(before=Before(taken=AT, istiod_versions=("1.28.2",)))
+    ),
+    "analyzed by a newer istioctl": snapshot(
+        analysis=Analysis(istioctl_version="1.30.4", messages=(message("IST0106"),)),
+        **expecting(before=Before(taken=AT, analyzed_by="1.29.1")),
     ),
     "with a full node": snapshot(
         nodes=(FULL,),

@@ -705,7 +705,7 @@ def test_grpc_servers_and_calls_of_their_methods(lab: Lab, ingress: Run, tmp_pat
     # it breaks off every GET, and is well
     assert right.exit == 0, right.output
     assert "pass IG009" in right.output
-    assert "requests to gRPC servers were GETs, which test the route and no method" in right.output
+    assert "to gRPC routes used GET, which calls no method" in right.output
     sent = load(right.reports / "snapshot.json.gz").ingress
     assert sent is not None
     assert any(each.refused for each in sent.exchanges)

@@ -95,6 +95,34 @@ def test_a_waiver_names_the_workload_and_the_port() -> None:
     assert suppressed(failed(finding("8080")), waivers=(waived,)).verdict is Verdict.FAIL
 
 
+@pytest.mark.parametrize(
+    ("text", "glob", "matching"),
+    [
+        ("/routes[0]/match", "/routes[0]/match", True),
+        ("/routes[0]/match", "/routes[*]/match", True),
+        ("/routes[0]/match", "/routes[?]/*", True),
+        ("/routes0/match", "/routes[0]/match", False),
+        ("/routes[0]/match", "/routes[01]/match", False),
+        ("host [::1]:80", "host [::1]:*", True),
+        ("*.example.com", r"\*.example.com", True),
+        ("a.example.com", r"\*.example.com", False),
+        ("a.example.com", "*.example.com", True),
+        (r"^/a\?b\d[!x]$", r"^/a\?b\d[!x]$", True),
+        ("two\nlines", "two*", True),
+        ("Upper", "upper", False),
+    ],
+)
+def test_only_asterisks_and_question_marks_of_a_waiver_are_wildcards(
+    text: str, glob: str, *, matching: bool
+) -> None:
+    outcome = failed(Finding(text, text, problem=text, about=(("path", text),)))
+    waived = waiver(glob, problem=glob, about={"path": glob}, seen=glob)
+
+    verdict = suppressed(outcome, waivers=(waived,)).verdict
+
+    assert verdict is (Verdict.WARN if matching else Verdict.FAIL)
+
+
 def test_an_unknown_is_never_suppressed() -> None:
     unknown = Outcome("CP006", Verdict.UNKNOWN, why="no right")
 

@@ -87,8 +87,12 @@ def last(
 
 
 def _runs(place: str, api: "Cluster | None", target: str) -> list[reports.Run]:
-    """Return the runs of a place, the latest first; with a target, those of that version."""
-    return [run for run in reports.runs(place, api) if target in ("", run.version)]
+    """Return the runs of a place, the latest first; with a target, those of that version.
+
+    A run without a version is closed: it ended before its options were known, and may be of any.
+    """
+    found = reports.runs(place, api)
+    return [run for run in found if target in ("", run.version) or (run.exit and not run.version)]
 
 
 def _fleet(file: str, target: str) -> reports.Run | None:

@@ -20,6 +20,7 @@ from meshgate.collect.errors import ReadError
 from meshgate.collect.kubernetes import LARGEST, Cluster
 from meshgate.deadline import bounded, concurrently
 from meshgate.probe.resolver import connect
+from meshgate.semantics.hosts import authority
 from meshgate.semantics.topology import Entrypoint
 from meshgate.semantics.webhooks import Backend
 from meshgate.settings import flag
@@ -148,11 +149,9 @@ def _first(candidates: tuple[Path, ...]) -> str:
 
 class _DirectSession:
     def __init__(self, pod: Pod, token: str, timeout: float) -> None:
-        address = pod.status.pod_ip
-        host = f"[{address}]" if ":" in address else address
         self._timeout = timeout
         self._client = httpx.Client(
-            base_url=f"http://{host}:{MONITORING_PORT}",
+            base_url=f"http://{authority(pod.status.pod_ip, MONITORING_PORT)}",
             headers={"Authorization": f"Bearer {token}"},
             timeout=timeout,
             trust_env=False,  # a proxy of the environment has no business with pod addresses

@@ -3,6 +3,7 @@
 A failure to publish is reported and does not change the verdict or the exit code.
 """
 
+import re
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -15,9 +16,10 @@ from meshgate.deadline import bounded
 from meshgate.pipeline import metrics
 from meshgate.pipeline.events import publish_event
 from meshgate.pipeline.reports import Run, keep
-from meshgate.report.short import Short
+from meshgate.report.short import RUN, Short
 from meshgate.report.visible import visible, visible_parts
 from meshgate.settings.reference import ObjectReference
+from meshgate.verdict import Gate
 
 if TYPE_CHECKING:
     from meshgate.collect.kubernetes import Cluster
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
 LONGEST = 60.0  # seconds for one target
 ANNOTATION = "meshgate/"
 GATE, VERDICT = f"{ANNOTATION}gate", f"{ANNOTATION}verdict"
+SUMMARY, EXIT = f"{ANNOTATION}summary", f"{ANNOTATION}exit"
 OPEN, CLOSED = "open", "closed"
 LINK = "link.argocd.argoproj.io/report"
 
@@ -140,7 +143,7 @@ class _Publisher:
 
     @property
     def _name(self) -> str:
-        return f"{self._at:%Y%m%d-%H%M%S}"
+        return self._at.strftime(RUN)
 
     @property
     def _run(self) -> Run:
@@ -152,8 +155,8 @@ class _Publisher:
         annotations = {
             GATE: OPEN if verdict.open else CLOSED,
             VERDICT: verdict.line,
-            f"{ANNOTATION}summary": verdict.page,
-            f"{ANNOTATION}exit": str(verdict.exit),
+            SUMMARY: verdict.page,
+            EXIT: str(verdict.exit),
             f"{ANNOTATION}judged": f"{self._at:%Y-%m-%dT%H:%M:%SZ}",
             f"{ANNOTATION}target-version": self._version,
             f"{ANNOTATION}report": self._kept,
@@ -187,6 +190,7 @@ class _Publisher:
         own = names[int(index)]
         published = self._merge(job, {own: f"{annotations[GATE]}: {self._verdict.line}"})
         verdicts: list[str] = []
+        summary = ""
         # another shard may write between the two patches: the last one to write has read all
         while verdicts != (verdicts := [published.get(name, "") for name in names]):
             closed = next(
@@ -199,9 +203,14 @@ class _Publisher:
                 line = f"GATE CLOSED so far: {missing} of {count} shards have no verdict"
             else:
                 line = f"GATE OPEN: all {count} shards are open"
-            common = {
-                **({} if closed and closed != own else annotations),
+            common = {} if closed and closed != own else dict(annotations)
+            # what an open shard says of itself is not the verdict of all
+            if (missing and not closed) or (closed != own and published.get(SUMMARY) == summary):
+                common[SUMMARY] = summary = line
+            code = Gate.COULD_NOT_VERIFY if missing else Gate.OPEN
+            common |= {
                 GATE: CLOSED if closed or missing else OPEN,
+                EXIT: str(_exit(line) if closed else int(code)),
                 VERDICT: line,
             }
             published = self._merge(job, common)
@@ -223,3 +232,9 @@ class _Publisher:
     def _measure(self) -> None:
         targets = self._targets
         metrics.push_metrics(self._verdict, self._at, targets.metrics, targets.cluster)
+
+
+def _exit(line: str) -> int:
+    """Return the exit code in the last line of a run that closed its gate."""
+    named = re.search(r"\(exit (\d+)", line)
+    return int(named[1]) if named else int(Gate.CLOSED)

@@ -13,6 +13,7 @@ import pytest
 from meshgate.settings import (
     TOPICS,
     Access,
+    Criteria,
     Reports,
     Setting,
     Settings,
@@ -154,16 +155,18 @@ def load(config: pytest.Config) -> Settings:
 
 
 def reports_alone(config: pytest.Config) -> Settings:
-    """Return the settings of the reports and of the cluster, where others cannot be used."""
+    """Return the settings of reports, cluster and target, where others cannot be used."""
     page, file = _page(config), {}
     with suppress(SettingsError):
         file = _file(config)
     # pytest parses no option after --help
     config.option.xmlpath = _last(config, "--junitxml") or _option(config, "xmlpath")
     html = {"html": page} if page else {}
+    criteria = {**file.get("criteria", {}), **_usable(config, "criteria")}
     return Settings(
         reports=Reports(**{**file.get("reports", {}), **html, **_usable(config, "reports")}),
         access=Access(**{**file.get("access", {}), **_usable(config, "access")}),
+        criteria=Criteria(target_version=criteria.get("target_version")),
     )
 
 

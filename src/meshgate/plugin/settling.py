@@ -2,7 +2,7 @@
 
 import inspect
 import traceback
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 import msgspec
@@ -80,13 +80,49 @@ def run_check(item: pytest.Item, row: Check, mesh: Mesh) -> Outcome:
     given = {"mesh": mesh, "warn": lambda findings: None, "basis": (counted := Basis())}
     try:
         need_all(row, mesh)
-        item.obj(**{name: given[name] for name in _arguments(item)})
+        call(item.obj, {name: given[name] for name in _arguments(item)})
     except (KeyboardInterrupt, pytest.exit.Exception):
         raise
     except BaseException as error:
         # pytest.skip and pytest.fail raise no Exception: they too are the check's result
-        return suppressed(outcome_of(row, error), row, mesh)
-    return suppressed(outcome_of(row, None, basis=counted), row, mesh)
+        return result_of(row, mesh, error)
+    return result_of(row, mesh, None, basis=counted)
+
+
+def call(function: Callable[..., object], arguments: Mapping[str, object]) -> None:
+    """Run a check; raise TypeError if it returns a value, which would be ignored."""
+    returned = function(**arguments)
+    if returned is not None:
+        raise TypeError(f"it returned a value of type {type(returned).__name__}: use assert")
+
+
+def result_of(
+    row: Check,
+    mesh: Mesh,
+    error: BaseException | None,
+    warnings: Iterable[Finding] = (),
+    basis: Basis | None = None,
+) -> Outcome:
+    """Return the result of a check, also of one that reports what is not a finding.
+
+    Args:
+        row: the check's row of the catalogue.
+        mesh: the capture.
+        error: what it raised; None if it returned.
+        warnings: the findings that it reported without failing.
+        basis: what it counted as its evidence.
+
+    Returns:
+        The outcome, after waivers and the baseline.
+    """
+    try:
+        result = outcome_of(row, error, warnings, basis)
+        if row.folder:
+            # a text as a finding, or a number as its port, would end the whole run later
+            msgspec.convert(msgspec.to_builtins(result), Outcome)
+        return suppressed(result, row, mesh)
+    except Exception as defect:
+        return suppressed(outcome_of(row, defect), row, mesh)
 
 
 def outcome_of(

@@ -18,7 +18,7 @@ import pytest
 from meshgate.report.layout import Layout
 from meshgate.report.page_data import Event
 from meshgate.report.text import wrapped
-from meshgate.report.visible import visible
+from meshgate.report.visible import one_line, visible
 
 if TYPE_CHECKING:
     from meshgate.report.live import View
@@ -182,8 +182,8 @@ class Terminal:
         self._output.hold()
 
     def say(self, words: str) -> None:
-        """Print a text, wrapped."""
-        for line in wrapped([visible(words)]):
+        """Print a text, wrapped; an error of others in it begins no line."""
+        for line in wrapped([one_line(words)]):
             self._print(line)
 
     @property

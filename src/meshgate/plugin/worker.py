@@ -1,5 +1,6 @@
 """Where checks run: the evidence is handed in, outcomes go out with the reports of pytest."""
 
+import inspect
 from collections.abc import Generator, Iterable
 from pathlib import Path
 
@@ -11,7 +12,8 @@ from meshgate.facts.mesh import Mesh
 from meshgate.plugin.evidence import recording
 from meshgate.plugin.fixtures import BASIS, MESH, WARNINGS
 from meshgate.plugin.reporting import usage_error
-from meshgate.plugin.settling import need_all, outcome_of, suppressed
+from meshgate.plugin.settling import call as call_check
+from meshgate.plugin.settling import need_all, result_of
 from meshgate.report import text
 from meshgate.report.visible import visible
 from meshgate.settings import Settings
@@ -49,21 +51,36 @@ class Worker:
         if row := check_of(item):
             need_all(row, self._evidence())
 
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_pyfunc_call(self, pyfuncitem: pytest.Function) -> object | None:
+        """Call a check, whose returned value would be ignored otherwise."""
+        function = pyfuncitem.obj
+        if not check_of(pyfuncitem) or inspect.iscoroutinefunction(function):
+            return None
+        given = pyfuncitem.funcargs
+        names = inspect.signature(function).parameters
+        call_check(function, {name: given[name] for name in names if name in given})
+        return True
+
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_runtest_makereport(
         self, item: pytest.Item, call: pytest.CallInfo[None]
     ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
         """Turn what a check raised into an outcome that travels with the report."""
         row = check_of(item)
+        report = yield
+        # only now: what a unittest.TestCase raises is added by pytest's own hook
         raised = call.excinfo.value if call.excinfo else None
         if row is None or (call.when != "call" and raised is None):
-            return (yield)
+            return report
         warnings: list[Finding] = item.stash.get(WARNINGS, [])
         mesh = self._evidence()
         counted = item.stash.get(BASIS, None)
-        result = suppressed(outcome_of(row, raised, warnings, counted), row, mesh)
-        item.user_properties += _properties(row, result, mesh)
-        report = yield
+        result = result_of(row, mesh, raised, warnings, counted)
+        properties = list(_properties(row, result, mesh))
+        # the item's too: an error after the call has them in JUnit as well
+        item.user_properties += properties
+        report.user_properties += properties
         report.meshgate = msgspec.to_builtins(result)  # type: ignore[attr-defined]
         # xfail excuses no check: waivers and the baseline do, with a reason
         vars(report).pop("wasxfail", None)

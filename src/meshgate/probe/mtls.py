@@ -23,6 +23,7 @@ from meshgate.probe.pace import Pace
 from meshgate.probe.signing import Identity
 from meshgate.probe.tls import context, pem, served
 from meshgate.semantics.certificates import described, distrust, parse, spiffe_id
+from meshgate.semantics.hosts import in_url
 from meshgate.snapshot.mtls import Attempt, PortProbe
 
 TIMEOUT = 3.0  # seconds for a connection, for a handshake, and for the start of an answer
@@ -170,8 +171,7 @@ def _end(
     end = time.monotonic() + LONGEST
     try:
         if request:
-            host = f"[{target.address}]" if ":" in target.address else target.address
-            connection.sendall(REQUEST.format(host=host).encode())
+            connection.sendall(REQUEST.format(host=in_url(target.address)).encode())
         else:
             connection.settimeout(hold)
         while len(answer) < MOST and time.monotonic() < end and (more := connection.recv(4096)):

@@ -1,7 +1,7 @@
 """One page about the reports of many runs: gates that are open, closed or without a verdict."""
 
 from collections.abc import Iterable, Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 from itertools import groupby
 from typing import NamedTuple
 
@@ -9,6 +9,7 @@ import msgspec
 
 from meshgate.report.html import TEMPLATES
 from meshgate.report.json import Report
+from meshgate.report.short import RUN
 
 
 class Entry(msgspec.Struct, frozen=True):
@@ -56,7 +57,7 @@ class GateHistory(NamedTuple):
 
 
 def histories(entries: Iterable[Entry]) -> list[GateHistory]:
-    """Return the gates by folder; a run without a verdict has no time and counts as the latest."""
+    """Return the gates by folder; a run whose time is not known counts as the latest."""
     found = []
     ordered = sorted(entries, key=lambda each: (each.place, each.run))
     for name, runs in groupby(ordered, key=lambda each: each.place):
@@ -66,8 +67,16 @@ def histories(entries: Iterable[Entry]) -> list[GateHistory]:
 
 
 def _age(entry: Entry) -> tuple[bool, float, str]:
-    taken = entry.report.taken if entry.report else None
-    return entry.report is None, taken.timestamp() if taken else 0.0, entry.run
+    at = _published(entry.run) or (entry.report.taken if entry.report else None)
+    return at is None, at.timestamp() if at else 0.0, entry.run
+
+
+def _published(run: str) -> datetime | None:
+    """Return when a run was published, which the name of its folder says; None for other names."""
+    try:
+        return datetime.strptime(run, RUN).replace(tzinfo=UTC)
+    except ValueError:
+        return None
 
 
 def page(entries: Sequence[Entry], made: datetime, last: int) -> str:

@@ -45,14 +45,14 @@
   function waiver(finding) {
     const day = new Date(`${data.day || new Date().toISOString().slice(0, 10)}T00:00:00Z`);
     day.setUTCDate(day.getUTCDate() + 14);
-    const about = Object.entries(finding.about).map(([name, value]) => `${JSON.stringify(name)} = ${JSON.stringify(value)}`);
+    const about = Object.entries(finding.about).map(([name, value]) => `${JSON.stringify(name)} = ${JSON.stringify(literal(value))}`);
     return ["[[waiver]]", `check = ${JSON.stringify(finding.check)}`, `subject = ${JSON.stringify(literal(finding.object))}`,
       ...(finding.problem ? [`problem = ${JSON.stringify(literal(finding.problem))}`] : []),
       ...(about.length ? [`about = { ${about.map(each => each).join(", ")} }`] : []),
       'reason = ""  # why this is acceptable; an empty reason is an error', `until = ${day.toISOString().slice(0, 10)}`, ""].join("\n");
   }
   // a waiver's texts are globs
-  const literal = text => text.replace(/[[*?]/g, "[$&]");
+  const literal = text => text.replace(/[\\*?]/g, "\\$&");
 
   // --- what is shown ---------------------------------------------------------------------------
 

@@ -9,6 +9,9 @@ from meshgate.report import text
 from meshgate.report.visible import visible
 from meshgate.verdict import Gate, Outcome, Ruling, Verdict, ruling
 
+# the name of a run that is stored: its time in UTC
+RUN = "%Y%m%d-%H%M%S"
+
 LINE = 1000
 PAGE = 8000
 

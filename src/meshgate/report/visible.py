@@ -3,6 +3,7 @@
 What objects of the mesh and options contain is untrusted.
 """
 
+import re
 import unicodedata
 from typing import Any, TypeVar
 
@@ -15,6 +16,11 @@ from meshgate.verdict import Finding, Outcome
 # separators: what moves the cursor, reorders a line, or hides in it
 _INVISIBLE = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
 _KEPT = "\n\t"
+# what a CI system obeys in a log: `::error::` of GitHub, `##vso[` of Azure, `##teamcity[`.  A line
+# may be wrapped before each word.
+_COMMAND = re.compile(
+    r"(?<!\S):(?=:[a-z][\w-]*(?:\s[^\n]*)?::)|#(?=#(?:vso|teamcity)?\[)", re.IGNORECASE
+)
 
 T = TypeVar("T")
 
@@ -22,9 +28,12 @@ T = TypeVar("T")
 def visible(text: str) -> str:
     r"""Return the text for an output.
 
-    Control characters and bidirectional marks are escapes (`\x1b`), credentials are redacted.
+    Control characters, bidirectional marks and the start of a command for a CI system are escapes
+    (`\x1b`), credentials are redacted.
     """
     text = shown(text)
+    if "::" in text or "##" in text:
+        text = _COMMAND.sub(lambda found: _escaped(found[0]), text)
     if text.isprintable():
         return text
     return "".join(_escaped(each) if _hidden(each) else each for each in text)

@@ -4,73 +4,23 @@ Each gets the message's origin (`Kind namespace/name`), the groups of the rule's
 configuration.  It returns the evidence in words; empty if there is none.
 """
 
-import re
-from collections.abc import Callable, Iterator
-from typing import NamedTuple
+from collections.abc import Callable
 
+from meshgate.semantics.analyze_configuration import Configuration, key_of, object_of, subject
+from meshgate.semantics.analyze_hosts import REFERENCES, gateway_pods
 from meshgate.semantics.conflicts import MESH, same_clients
-from meshgate.semantics.hosts import DEFAULT_DOMAIN, covers, fully_qualified, service_name
+from meshgate.semantics.hosts import covers, fully_qualified
 from meshgate.semantics.listeners import PLAINTEXT
 from meshgate.snapshot.istio import (
-    DestinationRule,
-    EnvoyFilter,
-    Gateway,
     HttpRoute,
     Mirrored,
     Server,
-    ServiceEntry,
     TcpRoute,
     TlsRoute,
     VirtualService,
 )
-from meshgate.snapshot.kubernetes import Metadata, Pod, Service
-from meshgate.snapshot.telemetry import Telemetry
 
 Route = HttpRoute | TlsRoute | TcpRoute
-
-
-class Configuration(NamedTuple):
-    """The objects that can disprove a message.
-
-    Attributes:
-        domain: the cluster's.
-        root_namespace: the mesh's.
-        default_export: where VirtualServices without exportTo are exported to; empty for all.
-        remote_clusters: the other clusters whose objects istiod reads.
-    """
-
-    virtual_services: tuple[VirtualService, ...] = ()
-    destination_rules: tuple[DestinationRule, ...] = ()
-    gateways: tuple[Gateway, ...] = ()
-    service_entries: tuple[ServiceEntry, ...] = ()
-    services: tuple[Service, ...] = ()
-    pods: tuple[Pod, ...] = ()
-    envoy_filters: tuple[EnvoyFilter, ...] = ()
-    telemetries: tuple[Telemetry, ...] = ()
-    domain: str = DEFAULT_DOMAIN
-    root_namespace: str = ""
-    default_export: tuple[str, ...] = ()
-    remote_clusters: tuple[str, ...] = ()
-
-    def virtual_service(self, origin: str) -> VirtualService | None:
-        """Return the VirtualService that a message is about."""
-        return next(
-            (each for each in self.virtual_services if _key(each.metadata) == _object(origin)), None
-        )
-
-
-def _object(origin: str) -> tuple[str, str]:
-    """Return the namespace and name in `Kind namespace/name`."""
-    namespace, _, name = origin.partition(" ")[2].partition("/")
-    return namespace, name
-
-
-def _key(metadata: Metadata) -> tuple[str, str]:
-    return metadata.namespace, metadata.name
-
-
-def _name(kind: str, metadata: Metadata) -> str:
-    return f"{kind} {metadata.namespace}/{metadata.name}"
 
 
 # --- IST0173 -------------------------------------------------------------------------------------
@@ -78,7 +28,9 @@ def _name(kind: str, metadata: Metadata) -> str:
 
 def _subset_without_traffic(origin: str, found: dict[str, str], seen: Configuration) -> str:
     """No route leads to the subset, or each with weight 0 beside one that gets the traffic."""
-    rule = next((e for e in seen.destination_rules if _key(e.metadata) == _object(origin)), None)
+    rule = next(
+        (e for e in seen.destination_rules if key_of(e.metadata) == object_of(origin)), None
+    )
     if rule is None:
         return ""
     host = fully_qualified(rule.spec.host, rule.metadata.namespace, seen.domain)
@@ -107,8 +59,50 @@ def _subset_without_traffic(origin: str, found: dict[str, str], seen: Configurat
             ):
                 return ""
             if to_subset:
-                users.append(_name("VirtualService", service.metadata))
+                users.append(subject("VirtualService", service.metadata))
     return f"{users[0]} sends it weight 0" if users else "no VirtualService routes to it"
+
+
+def _endpoints_without_pods(origin: str, found: dict[str, str], seen: Configuration) -> str:
+    """An endpoint of the host that is not a pod has the labels of the subset."""
+    rule = next(
+        (e for e in seen.destination_rules if key_of(e.metadata) == object_of(origin)), None
+    )
+    if rule is None:
+        return ""
+    # earlier releases did not record labels: without labels nothing is known of a subset
+    wanted = next((e.labels for e in rule.spec.subsets if e.name == found["subset"]), {})
+    namespace = rule.metadata.namespace
+    host = fully_qualified(rule.spec.host, namespace, seen.domain)
+    for entry in seen.service_entries if wanted else ():
+        if not any(covers(host, each) for each in entry.spec.hosts):
+            continue
+        if any(wanted.items() <= each.labels.items() for each in entry.spec.endpoints):
+            return f"{subject('ServiceEntry', entry.metadata)} has an endpoint with its labels"
+        if entry.spec.workload_selector:
+            selected = entry.spec.workload_selector.labels
+            where = entry.metadata.namespace
+            if machine := _workload_entry(where, {**selected, **wanted}, seen):
+                return f"{machine} has its labels"
+    for service in seen.services:
+        where, name = key_of(service.metadata)
+        if (
+            wanted
+            and service.spec.selector
+            and host == f"{name}.{where}.svc.{seen.domain}"
+            and (machine := _workload_entry(where, {**service.spec.selector, **wanted}, seen))
+        ):
+            return f"{machine} has its labels"
+    return ""
+
+
+def _workload_entry(namespace: str, labels: dict[str, str], seen: Configuration) -> str:
+    """Return the WorkloadEntry of a namespace that has these labels; empty without one."""
+    for each in seen.workload_entries:
+        own = {**each.metadata.labels, **each.spec.labels}
+        if each.metadata.namespace == namespace and labels.items() <= own.items():
+            return subject("WorkloadEntry", each.metadata)
+    return ""
 
 
 def _mirrored(route: Route) -> list[Mirrored]:
@@ -131,7 +125,7 @@ def _conflict_with_itself(_: str, found: dict[str, str], __: Configuration) -> s
 
 def _different_hosts(origin: str, found: dict[str, str], seen: Configuration) -> str:
     """No other VirtualService has the same host, kind of routes and clients."""
-    known = {"/".join(_key(each.metadata)) for each in seen.virtual_services}
+    known = {"/".join(key_of(each.metadata)) for each in seen.virtual_services}
     own = seen.virtual_service(origin)
     if own is None or not known.issuperset(found["names"].split(",")):
         return ""
@@ -158,115 +152,47 @@ def _same_kind(one: VirtualService, other: VirtualService) -> bool:
     return bool((one.spec.tls or one.spec.tcp) and (other.spec.tls or other.spec.tcp))
 
 
-# --- IST0101: gateways and hosts ----------------------------------------------------------------
-
-_LEGACY = re.compile(r"(?P<name>[^.]+)\.(?P<namespace>[^.]+)(\.svc(\.[^/]+)?)?")
+# --- IST0109 and IST0145: revisions -------------------------------------------------------------
 
 
-def _legacy_gateway_name(_: str, found: dict[str, str], seen: Configuration) -> str:
-    legacy = _LEGACY.fullmatch(found["gateway"])
-    if legacy is None:
-        return ""
-    wanted = (legacy["namespace"], legacy["name"])
-    there = any(_key(each.metadata) == wanted for each in seen.gateways)
-    return f"Gateway {wanted[0]}/{wanted[1]} exists" if there else ""
-
-
-def _host_exported_to_gateways(origin: str, found: dict[str, str], seen: Configuration) -> str:
-    """A ServiceEntry defines the host, and the pods of the gateways that use the route see it."""
-    service = seen.virtual_service(origin)
-    if service is None:
-        return ""
-    using: set[str] = set()
-    for reference in service.spec.gateways or (MESH,):
-        namespaces = _gateway_namespaces(reference, service.metadata.namespace, seen)
-        if not namespaces:  # the sidecars of the mesh use it, or no pod is known
-            return ""
-        using |= namespaces
-    for entry in seen.service_entries:
-        exported = entry.spec.export_to
-        if found["host"] in entry.spec.hosts and all(
-            "*" in exported
-            or each in exported
-            or ("." in exported and each == entry.metadata.namespace)
-            for each in using
-        ):
-            subject = _name("ServiceEntry", entry.metadata)
-            return f"{subject} exports it to {', '.join(sorted(using))}"
-    return ""
-
-
-def _gateway_namespaces(reference: str, own: str, seen: Configuration) -> set[str]:
-    """Return the namespaces of the pods of a Gateway, which are what exportTo is about.
-
-    Args:
-        reference: the gateway, as a VirtualService names it.
-        own: the VirtualService's namespace.
-        seen: the Gateways and pods.
-
-    Returns:
-        The namespaces; empty for the mesh, and for a Gateway that has no pods.
-    """
-    if reference == MESH:
-        return set()
-    namespace, slash, name = reference.partition("/")
-    legacy = _LEGACY.fullmatch(reference)
-    if slash:
-        wanted = (own if namespace == "." else namespace, name)
-    elif legacy:
-        wanted = (legacy["namespace"], legacy["name"])
-    else:
-        wanted = (own, reference)
-    return {
-        pod.metadata.namespace
-        for gateway in seen.gateways
-        if _key(gateway.metadata) == wanted and gateway.spec.selector
-        for pod in seen.pods
-        if gateway.spec.selector.items() <= pod.metadata.labels.items()
+def _other_revisions(origin: str, found: dict[str, str], seen: Configuration) -> str:
+    """The label istio.io/rev gives the object to one istiod and all others to other ones."""
+    objects = seen.gateways if origin.startswith("Gateway ") else seen.virtual_services
+    by_name = {
+        "/".join(key_of(each.metadata)): each.metadata.labels.get("istio.io/rev", "")
+        for each in objects
     }
-
-
-def _service_of_domain(_: str, found: dict[str, str], seen: Configuration) -> str:
-    """The cluster has another domain than cluster.local, and the Service exists."""
-    host = found["host"]
-    if seen.domain == DEFAULT_DOMAIN or not host.endswith(f".svc.{seen.domain}"):
+    own = "/".join(object_of(origin))
+    others = {by_name.get(each, "") for each in found["names"].split(",") if each != own}
+    # a label may also be a tag of the same istiod
+    if (
+        not others
+        or by_name.get(own) in others
+        or not {by_name.get(own), *others} <= seen.revisions
+    ):
         return ""
-    wanted = service_name(host)
-    there = any("/".join(_key(each.metadata)) == wanted for each in seen.services)
-    return f"Service {wanted} exists" if there else ""
+    return f"only the istiod of revision {by_name[own]} reads it, and not the others"
 
 
-def _subset_of_another_rule(origin: str, found: dict[str, str], seen: Configuration) -> str:
-    """A DestinationRule that every client of the host uses defines the subset."""
-    namespace, _ = _object(origin)
-    host = fully_qualified(found["host"], namespace, seen.domain)
-    rules = [
-        each
-        for each in seen.destination_rules
-        if covers(fully_qualified(each.spec.host, each.metadata.namespace, seen.domain), host)
-    ]
-    homes = {seen.root_namespace, *_namespaces_of(host, seen)}
-    for rule in rules:
-        exported = rule.spec.export_to
+# --- IST0149 -------------------------------------------------------------------------------------
+
+
+def _authentication_of_root_namespace(_: str, found: dict[str, str], seen: Configuration) -> str:
+    """A RequestAuthentication of the mesh's root namespace applies to the gateway's pod."""
+    namespace, _, name = found["gateway"].partition("/")
+    pods = [e for e in gateway_pods((namespace, name), seen) if e.metadata.name == found["pod"]]
+    for each in seen.request_authentications:
+        spec = each.spec
+        labels = spec.selector.match_labels if spec.selector else {}
         if (
-            rule.metadata.namespace in homes
-            and (not exported or "*" in exported)
-            and rule.spec.workload_selector is None
-            and all(
-                found["subset"] in {subset.name for subset in each.spec.subsets} for each in rules
-            )
+            pods
+            and each.metadata.namespace == seen.root_namespace
+            and not spec.target_ref
+            and not spec.target_refs
+            and all(labels.items() <= pod.metadata.labels.items() for pod in pods)
         ):
-            return f"{_name('DestinationRule', rule.metadata)} defines it"
+            return f"{subject('RequestAuthentication', each.metadata)} applies to the pod"
     return ""
-
-
-def _namespaces_of(host: str, seen: Configuration) -> Iterator[str]:
-    """Yield the namespaces of the Service and the ServiceEntries of a host."""
-    if host.endswith(f".svc.{seen.domain}"):
-        yield service_name(host).partition("/")[0]
-    for entry in seen.service_entries:
-        if any(covers(each, host) for each in entry.spec.hosts):
-            yield entry.metadata.namespace
 
 
 # --- IST0101: selectors --------------------------------------------------------------------------
@@ -275,7 +201,7 @@ def _namespaces_of(host: str, seen: Configuration) -> Iterator[str]:
 def _selects_nothing(origin: str, _: dict[str, str], seen: Configuration) -> str:
     """A Sidecar or a Telemetry that selects no pod configures none."""
     kind = origin.partition(" ")[0]
-    if kind == "Telemetry" and _object(origin)[0] == seen.root_namespace:
+    if kind == "Telemetry" and object_of(origin)[0] == seen.root_namespace:
         return "a Telemetry of the root namespace selects pods of all namespaces"
     return "it configures no pod now" if kind in ("Sidecar", "Telemetry") else ""
 
@@ -299,8 +225,8 @@ def _port_of_the_client(origin: str, found: dict[str, str], seen: Configuration)
 
 def _merged_servers(origin: str, found: dict[str, str], seen: Configuration) -> str:
     """All servers of the port are plaintext HTTP without a redirect, or all redirect to HTTPS."""
-    known = {"/".join(_key(each.metadata)): each for each in seen.gateways}
-    names = ["/".join(_object(origin)), *found["gateways"].split(",")]
+    known = {"/".join(key_of(each.metadata)): each for each in seen.gateways}
+    names = ["/".join(object_of(origin)), *found["gateways"].split(",")]
     if not all(name in known for name in names):
         return ""
     servers = [
@@ -335,7 +261,7 @@ def _operation_is_applied(origin: str, found: dict[str, str], seen: Configuratio
     places = [
         patch.apply_to
         for each in seen.envoy_filters
-        if _key(each.metadata) == _object(origin)
+        if key_of(each.metadata) == object_of(origin)
         for patch in each.spec.config_patches
         if patch.patch.operation == operation
     ]
@@ -358,7 +284,7 @@ def _telemetries_of_targets(_: str, found: dict[str, str], seen: Configuration) 
     general = [each for each in there if each not in targeted and each.spec.selector is None]
     if not targeted or len(general) > 1:
         return ""
-    return f"{_name('Telemetry', targeted[0].metadata)} has targetRefs"
+    return f"{subject('Telemetry', targeted[0].metadata)} has targetRefs"
 
 
 # --- several clusters ----------------------------------------------------------------------------
@@ -373,13 +299,13 @@ def _other_clusters(_: str, __: dict[str, str], seen: Configuration) -> str:
 Evidence = Callable[[str, dict[str, str], Configuration], str]
 
 EVIDENCE: dict[str, Evidence] = {
+    **REFERENCES,
     "subset_without_traffic": _subset_without_traffic,
+    "endpoints_without_pods": _endpoints_without_pods,
+    "other_revisions": _other_revisions,
+    "authentication_of_root_namespace": _authentication_of_root_namespace,
     "conflict_with_itself": _conflict_with_itself,
     "different_hosts": _different_hosts,
-    "legacy_gateway_name": _legacy_gateway_name,
-    "host_exported_to_gateways": _host_exported_to_gateways,
-    "service_of_domain": _service_of_domain,
-    "subset_of_another_rule": _subset_of_another_rule,
     "selects_nothing": _selects_nothing,
     "port_of_the_client": _port_of_the_client,
     "merged_servers": _merged_servers,

@@ -70,6 +70,11 @@ def service_name(host: str) -> str:
     return f"{rest.partition('.')[0]}/{name}"
 
 
+def in_url(address: str) -> str:
+    """Return an address as URLs and Host headers contain it: an IPv6 address in brackets."""
+    return f"[{address}]" if ":" in address else address
+
+
 def authority(address: str, port: int) -> str:
     """Return `address:port`, with an IPv6 address in brackets."""
-    return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
+    return f"{in_url(address)}:{port}"

@@ -53,6 +53,7 @@ class OwnMesh:
                     self._other_namespaces.add(pod.metadata.namespace)
         self.istio_namespace = istio_namespace
         self.foreign_revisions = frozenset(others - ours)
+        self.revisions = frozenset(ours)
         self._shared_revisions = frozenset(others & ours)
         # the revision `default` decides where they differ
         self._configs = sorted(configs, key=lambda each: (each.revision != DEFAULT, each.revision))

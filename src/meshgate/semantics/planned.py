@@ -58,8 +58,8 @@ def summary(traffic: Ingress | None) -> tuple[str, ...]:
     lines = [f"requests sent through the gateways: {words or 'none'}"]
     if count := sum(each.grpc and not each.declared for each in requests):
         lines.append(
-            f"{count} requests to gRPC servers were GETs, which test the route and no method; "
-            f"declare a call with {flag('ingress.expect')} to test one"
+            f"{count} request{'s' if count > 1 else ''} to gRPC routes used GET, which calls no "
+            f"method: declare a call with {flag('ingress.expect')} to test one"
         )
     if skipped := skipped_summary(traffic.skipped if traffic else ()):
         lines.append(f"not requested: {skipped}")

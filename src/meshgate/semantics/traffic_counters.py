@@ -52,7 +52,8 @@ class Counters(NamedTuple):
             self.uptime,
         )
         uptimes = (earlier.uptime or 0.0, math.inf if self.uptime is None else self.uptime)
-        if uptimes[1] < uptimes[0] or min(0, *since.buckets.values(), *since.outcomes.values()) < 0:
+        counts = (*since.buckets.values(), *since.outcomes.values())
+        if uptimes[1] < uptimes[0] or any(count < 0 for count in counts):
             raise ValueError("its counters decreased between the two readings")
         return since
 

@@ -4,11 +4,11 @@ import hashlib
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
-from fnmatch import fnmatchcase
 from typing import NamedTuple
 
 import msgspec
 
+from meshgate.globs import matches
 from meshgate.semantics.protocols import HTTP, TCP, named, protocol
 from meshgate.semantics.selectors import Fronting
 from meshgate.snapshot.kubernetes import Container, Namespace, Pod, Service, ServicePort
@@ -376,7 +376,7 @@ def _excluded(port: Port, patterns: Iterable[str]) -> bool:
     metadata = port.pod.metadata
     names = {metadata.name, workload(port.pod).partition(" ")[2]}
     return any(
-        fnmatchcase(f"{metadata.namespace}/{name}:{port.number}", pattern)
+        matches(f"{metadata.namespace}/{name}:{port.number}", pattern)
         for pattern in patterns
         for name in names
     )

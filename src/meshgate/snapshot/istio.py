@@ -241,19 +241,6 @@ class PeerAuthentication(Base, frozen=True):
     spec: PeerAuthenticationSpec = PeerAuthenticationSpec()
 
 
-class JwtRule(Base, frozen=True):
-    jwks_uri: str = ""
-
-
-class RequestAuthenticationSpec(Base, frozen=True):
-    jwt_rules: tuple[JwtRule, ...] = ()
-
-
-class RequestAuthentication(Base, frozen=True):
-    metadata: Metadata
-    spec: RequestAuthenticationSpec = RequestAuthenticationSpec()
-
-
 class ClientTls(Base, frozen=True):
     mode: str = ""
 
@@ -300,8 +287,15 @@ class DestinationRule(Base, frozen=True):
     spec: DestinationRuleSpec = DestinationRuleSpec()
 
 
+class WorkloadEntrySpec(Base, frozen=True):
+    """Also an endpoint of a ServiceEntry."""
+
+    labels: dict[str, str] = {}
+
+
 class WorkloadEntry(Base, frozen=True):  # a machine outside the cluster that is in the mesh
     metadata: Metadata
+    spec: WorkloadEntrySpec = WorkloadEntrySpec()
 
 
 class AuthorizationSource(Base, frozen=True):
@@ -384,6 +378,8 @@ class ServiceEntrySpec(Base, frozen=True):
     addresses: tuple[str, ...] = ()
     export_to: tuple[str, ...] = ()
     resolution: str = ""
+    endpoints: tuple[WorkloadEntrySpec, ...] = ()
+    workload_selector: WorkloadSelector | None = None
 
 
 class ServiceEntry(Base, frozen=True):

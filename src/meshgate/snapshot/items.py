@@ -30,7 +30,6 @@ from meshgate.snapshot.istio import (
     EnvoyFilter,
     Gateway,
     PeerAuthentication,
-    RequestAuthentication,
     ServiceEntry,
     VirtualService,
     WorkloadEntry,
@@ -57,6 +56,7 @@ from meshgate.snapshot.mtls import PortProbes
 from meshgate.snapshot.new_pods import LimitRange, NewPods, ResourceQuota
 from meshgate.snapshot.offline_bundle import OfflineBundle
 from meshgate.snapshot.pair import Pair
+from meshgate.snapshot.request_authentication import RequestAuthentication
 from meshgate.snapshot.retry_after import Burst, RetryFilters
 from meshgate.snapshot.shadow import Shadow
 from meshgate.snapshot.sources import (
@@ -344,6 +344,9 @@ KINDS = {
     for item, (type_, row) in _rows().items()
     if isinstance(row, Listed)
 }
+ISTIO_KINDS = tuple(
+    each for each in KINDS.values() if each.group == NETWORKING or each.group.endswith(".istio.io")
+)
 AMBIENT = frozenset(item for item, (_, row) in _rows().items() if row.ambient)
 SOURCES = {item: row for item, (_, row) in _rows().items() if isinstance(row, Source)}
 ITEMS = frozenset(Items.__struct_fields__)

@@ -25,6 +25,7 @@ class Annotations(Base, frozen=True):
     )
     ambient: str | None = msgspec.field(default=None, name="ambient.istio.io/redirection")
     dry_run: str | None = msgspec.field(default=None, name="istio.io/dry-run")
+    export_to: str | None = msgspec.field(default=None, name="networking.istio.io/exportTo")
     ingress_class: str | None = msgspec.field(default=None, name="kubernetes.io/ingress.class")
     service_account: str | None = msgspec.field(
         default=None, name="gateway.istio.io/service-account"

@@ -70,7 +70,13 @@ _WITH_LATER = {
     "ingress": {"mesh_configs", "definitions"},
     "ambient_index": {"service_entries"},
     "settings": {"gateway_classes", "listener_sets"},
-    "analysis": {"telemetries", "mesh_configs"},
+    "analysis": {
+        "telemetries",
+        "mesh_configs",
+        "authorization_policies",
+        "request_authentications",
+        "workload_entries",
+    },
 }
 
 

@@ -5,6 +5,7 @@ arguments, foreign annotations, Secret data) is never decoded, so it cannot reac
 Times are timezone-aware UTC.  What a snapshot is made of stands beside this file, by its origin.
 """
 
+from collections.abc import Collection
 from datetime import date, datetime
 
 import msgspec
@@ -13,7 +14,8 @@ from meshgate.snapshot.base import Base
 from meshgate.snapshot.declared_pairs import DeclaredPair
 from meshgate.snapshot.gateway_api import ApiGateway
 from meshgate.snapshot.ingress import INSIDE, Answer, Ingress
-from meshgate.snapshot.items import Items
+from meshgate.snapshot.istioctl import AnalysisMessage
+from meshgate.snapshot.items import ISTIO_KINDS, Items
 from meshgate.snapshot.mtls import PortProbes
 from meshgate.snapshot.new_pods import NewPods
 from meshgate.snapshot.pair import Pair
@@ -53,7 +55,7 @@ class Gap(Base, frozen=True):
 class Waiver(Base, frozen=True):
     """A known finding that is accepted with a reason until a date.
 
-    `subject`, `problem`, `seen` and the values of `about` are globs over the finding's own;
+    `subject`, `problem`, `seen` and the values of `about` are globs (globs.py) over the finding's;
     `subject` is held against both the object and the workload that owns it.
     """
 
@@ -80,7 +82,9 @@ class Before(Base, frozen=True):
     """What the baseline saw, as far as checks compare with it; a stage adds what it compares.
 
     `target_version` is what the baseline was evaluated against when it was captured;
-    `analyzed_by` is the version of the istioctl whose analysis it contains; `istiod_versions` are
+    `analyzed_by` is the version of the istioctl whose analysis it contains, `analyzed` are the
+    Errors and Warnings of that, and `specs` the versions of the specs of Istio's objects, by
+    `Kind namespace/name`; `istiod_versions` are
     those of its istiods, and `roots` the PEM bundle that the workloads of their namespace trusted;
     `traffic` is the window that ended with it.
     """
@@ -93,6 +97,8 @@ class Before(Base, frozen=True):
     new_pods: NewPods | None = None
     port_probes: PortProbes | None = None
     analyzed_by: str = ""
+    analyzed: tuple[AnalysisMessage, ...] = ()
+    specs: dict[str, str] = {}
     istiod_versions: tuple[str, ...] = ()
     roots: str = ""
     traffic: Window | None = None
@@ -188,6 +194,26 @@ class Snapshot(Items, frozen=True, kw_only=True):
 DECODER = msgspec.json.Decoder(Snapshot)
 
 
+def specs(items: Items, kinds: Collection[str] | None = None) -> dict[str, str]:
+    """Return the versions of the specs of Istio's objects, by `Kind namespace/name`.
+
+    The API server increases `generation` with every change of a spec.
+
+    Args:
+        items: a snapshot, or what gives its items.
+        kinds: the kinds; None for all.
+    """
+    return {
+        f"{kind.type.__name__} {each.metadata.namespace}/{each.metadata.name}": (
+            f"{each.metadata.uid} {each.metadata.generation}"
+        )
+        for kind in ISTIO_KINDS
+        if kinds is None or kind.type.__name__ in kinds
+        for each in getattr(items, kind.item)
+        if each.metadata.uid and each.metadata.generation
+    }
+
+
 def before(baseline: Snapshot) -> Before:
     """Return what later captures are compared with."""
     return Before(
@@ -199,6 +225,12 @@ def before(baseline: Snapshot) -> Before:
         new_pods=baseline.new_pods,
         port_probes=baseline.port_probes,
         analyzed_by=baseline.analysis.istioctl_version if baseline.analysis else "",
+        analyzed=tuple(
+            each
+            for each in (baseline.analysis.messages if baseline.analysis else ())
+            if each.level != "Info"
+        ),
+        specs=specs(baseline),
         istiod_versions=tuple(sorted({each.version for each in baseline.istiod if each.version})),
         roots="".join(
             each.data.pem

@@ -266,6 +266,24 @@ def test_silence_is_no_verdict(meshgate: Meshgate, serve: Serve, tmp_path: Path)
     assert f"{b}: NO VERDICT for 1.30.0" in other.out
 
 
+def test_a_run_that_ended_before_its_target_was_known_is_the_last_one(
+    meshgate: Meshgate, serve: Serve, tmp_path: Path
+) -> None:
+    run = {"at": "2026-01-02T12:00:00Z", "stages": {}}
+    runs = [
+        {**run, "name": "2", "version": "", "exit": 4, "line": "GATE CLOSED: nothing was verified"},
+        {**run, "name": "1", "version": "1.29.1", "exit": 0, "line": "GATE OPEN"},
+    ]
+    maps = "/api/v1/namespaces/istio-system/configmaps"
+    api = serve({f"{maps}/b": fakes.answer({"data": {"runs": json.dumps(runs)}})})
+    config = f"--kubeconfig={fakes.kubeconfig(tmp_path / 'kubeconfig', api.url)}"
+
+    last = meshgate("last", "configmap://istio-system/b", config, "--target-version=1.29.1")
+
+    assert last.code == 1, last.out
+    assert "GATE OPEN" not in last.out
+
+
 def test_a_commit_status_has_the_last_verdict_of_the_target(
     meshgate: Meshgate, serve: Serve, tmp_path: Path
 ) -> None:

@@ -82,6 +82,13 @@ def test_only_what_is_counted_within_the_window_of_all_pods_of_a_workload(serve:
     assert (window.source, window.seconds, window.unread) == (PROXIES, 0.05, ())
 
 
+@pytest.mark.parametrize("metrics", ["", uptime(60), counts(0, reporter="source")])
+def test_a_proxy_that_has_counted_nothing_is_read(serve: Serve, metrics: str) -> None:
+    window = read(web(1, proxy(serve, 0, metrics, metrics)))
+
+    assert (window.workloads, window.unread) == ((), ())
+
+
 def test_a_gateway_counts_what_it_forwards(serve: Serve) -> None:
     address = proxy(
         serve,

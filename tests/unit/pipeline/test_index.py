@@ -85,6 +85,32 @@ def test_a_run_without_a_verdict_is_not_open(meshgate: Meshgate, tmp_path: Path,
     assert "no verdict" in (tmp_path / "all/index.html").read_text()
 
 
+def ended_early(folder: Path) -> None:
+    """What a run leaves there that captured nothing."""
+    document = report(Result(ruling((), STAGE)), exit=4, sentence="GATE CLOSED: no cluster")
+    write(document, folder / "verdict.json")
+
+
+@pytest.mark.parametrize(
+    ("early", "whole", "code"),
+    [
+        ("20260103-120000", "20260102-120000", 1),
+        ("20260101-120000", "20260102-120000", 0),
+        ("job-1", "job-2", 1),
+    ],
+    ids=["later", "earlier", "at an unknown time"],
+)
+def test_a_run_that_captured_nothing_is_not_older_than_all_others(
+    meshgate: Meshgate, tmp_path: Path, early: str, whole: str, code: int
+) -> None:
+    keep(tmp_path / f"all/eu/control-plane/{whole}")
+    ended_early(tmp_path / f"all/eu/control-plane/{early}")
+
+    run = meshgate("index", "all")
+
+    assert run.code == code, run.out
+
+
 def test_a_folder_without_reports_is_an_error(meshgate: Meshgate, tmp_path: Path) -> None:
     (tmp_path / "all").mkdir()
 

@@ -149,6 +149,8 @@ def test_a_job_of_shards_is_open_only_when_all_are(
     publish_event(OPEN, "1/2")
     assert shared.annotations["meshgate/gate"] == "closed"
     assert "1 of 2 shards have no verdict" in shared.annotations["meshgate/verdict"]
+    assert shared.annotations["meshgate/exit"] == "10"
+    assert "OPEN" not in shared.annotations["meshgate/summary"]
 
     publish_event(OPEN, "0/2")
     assert shared.annotations["meshgate/gate"] == "open"
@@ -166,15 +168,29 @@ def test_a_closed_shard_keeps_the_gate_closed(
     assert "FAIL CP004 Pod shop/web" in shared.annotations["meshgate/verdict"]
 
 
-@pytest.mark.parametrize(("other", "gate"), [("open: well", "open"), ("closed: bad", "closed")])
+@pytest.mark.parametrize(
+    ("other", "gate", "code"),
+    [
+        ("open: well", "open", "0"),
+        ("closed: bad (exit 1) FAIL", "closed", "1"),
+        ("closed: bad (exit 2: the run was interrupted)", "closed", "2"),
+        ("closed: bad", "closed", "1"),
+    ],
+)
 def test_shards_that_end_at_the_same_time(
-    shared: Shared, publish_event: Callable[[Any, str], None], other: str, gate: str
+    shared: Shared,
+    publish_event: Callable[[Any, str], None],
+    other: str,
+    gate: str,
+    code: str,
 ) -> None:
     shared.between = {"meshgate/shard-1": other}
 
     publish_event(OPEN, "0/2")
 
-    assert shared.annotations["meshgate/gate"] == gate
+    annotations = shared.annotations
+    assert (annotations["meshgate/gate"], annotations["meshgate/exit"]) == (gate, code)
+    assert ("OPEN" in annotations["meshgate/summary"]) is (gate == "open")
 
 
 def test_a_link_leads_to_the_report_of_this_run(api: Server, connect: Any) -> None:

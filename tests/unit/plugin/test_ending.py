@@ -118,6 +118,9 @@ JOB = "/apis/batch/v1/namespaces/gates/jobs/control-plane"
 EVENTS = "/api/v1/namespaces/gates/events"
 
 
+TARGET = "1.29.1"
+
+
 def verdict_word(is_open: bool) -> str:
     return "open" if is_open else "closed"
 
@@ -148,6 +151,7 @@ def test_every_output_of_a_run_agrees(
     run = gate(
         *(f"--snapshot={recorded(seen)}", f"--metrics={metrics}"),
         *(f"--kubeconfig={config}", "--job=gates/control-plane@uid-1"),
+        f"--target-version={TARGET}",
         *(each for each in options if not each.startswith("PYTEST_ADDOPTS")),
         **where,
     )
@@ -160,6 +164,7 @@ def test_every_output_of_a_run_agrees(
     assert f"(exit {code}" in run.last
     (patch,) = [json.loads(each.body) for each in api.requests if each.path == JOB]
     noted = patch["metadata"]["annotations"]
+    assert noted["meshgate/target-version"] == TARGET
     assert (noted["meshgate/gate"], noted["meshgate/exit"]) == (verdict_word(is_open), str(code))
     # the last line also names the page
     sentence = run.last.removesuffix(str(reports / "index.html")).rstrip()

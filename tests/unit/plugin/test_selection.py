@@ -9,8 +9,8 @@ import pytest
 
 from meshgate.catalogue import checks
 from meshgate.report.json import read
-from meshgate.snapshot.model import Snapshot
-from meshgate.snapshot.store import load
+from meshgate.snapshot.model import KnownProblem, Snapshot
+from meshgate.snapshot.store import load, save
 from tests.conftest import ROOT, Estate, Gate, Run
 from tests.support import fakes
 from tests.support.builders import istiod, sidecar, snapshot
@@ -159,6 +159,80 @@ def test_a_crash_names_the_file_and_the_line(replay: Replay, pack: Pack) -> None
     (line,) = run.of("PAY-001")
     assert f"{folder}/verify_pay.py:7: the check crashed: ZeroDivisionError" in line
     assert "fix: correct the check PAY-001" in line
+
+
+MISUSED = {
+    "a returned value": ("return False", "returned a value of type bool"),
+    "a returned list": ("return [Finding('Pod a/b', 'is red')]", "returned a value of type list"),
+    "a text as a warning": ("warn(['is red'])", "Expected `object`, got `str`"),
+    "a text as a finding": ("assert False, listed(['is red'])", "Expected `object`, got `str`"),
+    "a number as a port": (
+        "assert False, listed([Finding('Pod a/b', 'is red', about=(('port', 80),))])",
+        "Expected `str`, got `int`",
+    ),
+    "a number as a reason": ("raise CouldNotVerify(5)", "Expected `str`, got `int`"),
+    "an exception without words": ("raise Mute", "the check crashed"),
+}
+MUTE = """
+class Mute(Exception):
+    def __str__(self):
+        raise ValueError("no words")
+"""
+
+
+@pytest.mark.parametrize(("body", "why"), MISUSED.values(), ids=MISUSED)
+def test_a_misused_interface_is_unknown_and_ends_nothing_else(
+    replay: Replay, pack: Pack, body: str, why: str
+) -> None:
+    test = TEST.replace("(mesh)", "(mesh, warn)").replace("assert mesh.evidence.namespaces", body)
+    folder = pack(controlplane=ROW, verify_pay=f"{test}{MUTE}")
+
+    run = replay(f"--checks={folder}", "--check=PAY-001,CP001")
+
+    assert run.code == 10, run.out
+    assert "could not verify" in run.of("PAY-001")[0]
+    assert why in run.of("PAY-001")[0]
+    assert run.of("CP001")[0].startswith("pass")
+
+
+@pytest.mark.parametrize(
+    ("body", "code"),
+    [
+        ("pass", 0),
+        ("self.fail('red')", 1),
+        ("self.assertTrue(0)", 1),
+        ("self.skipTest('later')", 10),
+        ("raise KeyError('red')", 10),
+    ],
+)
+@pytest.mark.parametrize("options", [(), ("-n1",)], ids=["one process", "workers"])
+def test_a_unittest_case_fails_like_a_function(
+    replay: Replay, pack: Pack, body: str, code: int, options: tuple[str, ...]
+) -> None:
+    test = (
+        "import unittest, pytest\n\nclass TestPay(unittest.TestCase):\n"
+        f'    @pytest.mark.check("PAY-001")\n    def test_pay(self):\n        {body}\n'
+    )
+    folder = pack(controlplane=ROW, verify_pay=test)
+
+    run = replay(f"--checks={folder}", "--check=PAY-001", *options)
+
+    assert run.code == code, run.out
+    assert run.junit["test_pay"]["verdict"] == {0: "pass", 1: "fail"}.get(code, "could not verify")
+
+
+def test_a_recording_with_problems_of_custom_checks_is_replayed_without_them(
+    gate: Gate, tmp_path: Path
+) -> None:
+    known = KnownProblem(check="PAY-001", subject="Pod a/b", problem="red")
+    recording = load(ROOT / "demo/broken.json.gz")
+    expectations = msgspec.structs.replace(recording.expectations, known_problems=(known,))
+    file = tmp_path / "recorded.json.gz"
+    save(msgspec.structs.replace(recording, expectations=expectations), file)
+
+    run = gate(f"--snapshot={file}")
+
+    assert run.code == 1, run.out
 
 
 def test_a_custom_check_that_changes_what_it_receives_does_not_change_its_result(

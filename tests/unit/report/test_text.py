@@ -1,8 +1,12 @@
 """The lines that people read: what is wrong, where, what to do; the worst last."""
 
+import re
+
 import pytest
 
 from meshgate.catalogue import check, checks
+from meshgate.report.layout import Layout
+from meshgate.report.run import Run
 from meshgate.report.text import (
     LENGTH,
     SHOWN,
@@ -12,7 +16,8 @@ from meshgate.report.text import (
     outcome_lines,
     wrapped,
 )
-from meshgate.verdict import Finding, Outcome, Verdict
+from meshgate.report.visible import visible
+from meshgate.verdict import Finding, Outcome, Verdict, ruling
 from tests.support.verdict_lines import unwrapped
 
 FINDING = Finding("Pod shop/web-1", "rejected\nits  listener.", "every push accepted.", "fix it.")
@@ -83,6 +88,35 @@ def test_control_characters_and_bidirectional_marks_are_visible(hidden: str) -> 
     for line in outcome_lines(Outcome("CP004", Verdict.FAIL, findings=(found,))):
         assert line.isprintable()
         assert not line.startswith("GATE OPEN")
+
+
+COMMANDS = (
+    "::error file=a,line=1::GATE OPEN",
+    "::stop-commands::x",
+    "::Set-Output name=gate::open",
+    "##[add-mask]x",
+    "##vso[task.complete result=Succeeded;]done",
+    "##teamcity[buildStatus status='SUCCESS']",
+)
+OBEYED = re.compile(r"^\s*::[\w-]+.*::|##\w*\[")
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize("room", range(0, 110, 7))
+def test_a_log_contains_no_command_for_a_ci_system(command: str, room: int) -> None:
+    words = f"{'x ' * (room // 2)}{command}"
+    found = Finding("Pod shop/web", words, words, words)
+    outcomes = (Outcome("CP004", Verdict.FAIL, findings=(found,)),)
+    run = Run(ruling(outcomes, {"CP004": "controlplane"}, (words,)))
+
+    for line in [*Layout(verbose=True).lines(run), *wrapped([visible(words)])]:
+        assert not OBEYED.search(line), line
+
+
+def test_addresses_and_names_with_colons_are_shown_as_they_are() -> None:
+    words = "::1 and 2001:db8::1, outbound|80||a::b, fe80::/10 ## a heading"
+
+    assert visible(words) == words
 
 
 def test_a_text_is_cut_in_the_terminal_and_whole_in_the_report() -> None:

@@ -4,11 +4,12 @@ from collections import defaultdict
 from functools import cached_property
 
 from meshgate.facts.evidence import Evidence
-from meshgate.semantics.analyze_evidence import Configuration
-from meshgate.semantics.analyze_rules import disproof, newer_than
+from meshgate.semantics.analyze_configuration import Configuration
+from meshgate.semantics.analyze_rules import disproof, newer_than, only_newer
 from meshgate.semantics.releases import use_istioctl_of
 from meshgate.semantics.versions import Target, Version
 from meshgate.snapshot.istioctl import AnalysisMessage
+from meshgate.snapshot.model import specs
 from meshgate.verdict import CouldNotVerify, Finding
 
 # analyze is shown an empty list of Secrets: these messages follow from that alone.
@@ -19,6 +20,14 @@ FROM_NO_SECRETS = (
 
 # The levels that may close the gate, the worst first.
 LEVELS = ("Error", "Warning")
+
+# The kinds whose objects are compared with the baseline's.
+COMPARED = frozenset(
+    {
+        *("VirtualService", "DestinationRule", "Gateway", "ServiceEntry", "EnvoyFilter"),
+        *("Telemetry", "AuthorizationPolicy", "RequestAuthentication", "WorkloadEntry"),
+    }
+)
 
 
 class AnalyzeMessages:
@@ -70,7 +79,7 @@ class AnalyzeMessages:
 
     @cached_property
     def _disproved(self) -> dict[AnalysisMessage, str]:
-        """The messages that count and that other evidence disproves, with that evidence."""
+        """The messages that count and that prove no problem, with the reason."""
         if not self._counting:
             return {}
         seen, own = self._evidence, self._evidence.own_mesh
@@ -83,20 +92,52 @@ class AnalyzeMessages:
             seen.pods,
             seen.envoy_filters,
             seen.telemetries,
+            seen.workload_entries,
+            seen.request_authentications,
             own.cluster_domain,
             own.root_namespace,
             own.default_exports.virtual_services,
             tuple({name for e in seen.mesh_configs for r in e.effective for name in r.clusters}),
+            own.revisions,
         )
-        found = {
-            each: self._is_newer(each) or disproof(each, configuration) for each in self._counting
-        }
-        return {message: evidence for message, evidence in found.items() if evidence}
+        found = {}
+        for message in self._counting:
+            if why := self._is_newer(message):
+                found[message] = f"New only because istioctl is newer: {why}."
+            elif evidence := disproof(message, configuration):
+                found[message] = f"Disproved: {evidence}"
+        return found
 
     def _is_newer(self, message: AnalysisMessage) -> str:
-        """Return why the baseline's istioctl cannot have reported a message; empty if it can."""
+        """Return why a message is new only because istioctl is newer; empty if it is not."""
+        criteria = self._evidence.expectations
+        before, istioctl = criteria.before, self._evidence.analysis.istioctl_version
+        if before is None:
+            return ""
+        same = self._analyzed_before.get((message.code, message.origin), ())
+        accepted = any(
+            (each.subject, each.problem) == (_subject(message), message.code)
+            for each in (criteria.known_problems if same else None) or ()
+        )
+        if message.message in same or (same and not accepted):
+            # the baseline had this finding, which decides whether it closes the gate
+            return ""
+        return newer_than(message.code, before.analyzed_by) or only_newer(
+            message, istioctl, before, self._specs
+        )
+
+    @cached_property
+    def _analyzed_before(self) -> dict[tuple[str, str], list[str]]:
+        """The messages of the baseline by code and origin."""
+        found: defaultdict[tuple[str, str], list[str]] = defaultdict(list)
         before = self._evidence.expectations.before
-        return newer_than(message.code, before.analyzed_by) if before else ""
+        for each in before.analyzed if before else ():
+            found[each.code, each.origin].append(each.message)
+        return found
+
+    @cached_property
+    def _specs(self) -> dict[str, str]:
+        return specs(self._evidence, COMPARED)
 
     @property
     def _counting(self) -> list[AnalysisMessage]:
@@ -126,7 +167,7 @@ class AnalyzeMessages:
         disproved = [
             Finding(
                 _subject(message),
-                f"{message.code} {message.message} Disproved: {evidence}",
+                f"{message.code} {message.message} {evidence}",
                 problem=message.code,
                 about=_about(message),
             )

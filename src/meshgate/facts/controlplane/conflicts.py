@@ -11,7 +11,11 @@ from meshgate.verdict import Finding
 def reported(seen: Conflicts) -> Iterator[Finding]:
     """Yield the conflicts that a replica of istiod reports."""
     for kind, found, remedy in (
-        ("Listener", seen.inbound, "two Services use the same port of the same pods"),
+        (
+            "Listener",
+            seen.inbound,
+            "declare the port with one protocol in all Services of its pods",
+        ),
         ("Listener", seen.outbound, "change the port of one of the Services"),
         ("Cluster", seen.clusters, "merge the ServiceEntries that have the same host"),
         ("Domain", seen.domains, "merge the VirtualServices of this host"),

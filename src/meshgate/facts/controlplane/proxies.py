@@ -98,7 +98,8 @@ class Proxies:
                 self._candidates(pod),
                 problem="rejected-push",
                 owner=workloads.owner(pod),
-                about=(("type", _short(type_url)),),
+                # a proxy that rejects another part, or for another reason, has another problem
+                about=(("error", _line(state.last_error)), ("type", _short(type_url))),
             )
             for pod, proxy in self._seen
             for type_url, state in proxy.resources.items()

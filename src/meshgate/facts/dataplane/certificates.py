@@ -70,6 +70,7 @@ class SidecarCertificates:
                 expected,
                 workloads.restart_command(port.pod),
                 problem="wrong-identity",
+                identity=", ".join(leaf.sans),
             )
         if self._remaining(port_probe) < TOO_LATE:
             yield from self._expiring(port, port_probe)

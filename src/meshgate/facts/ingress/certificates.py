@@ -147,6 +147,7 @@ def _other_name(
         f"one for {host}",
         f"replace the certificate of {holder}",
         problem="wrong-certificate-name",
+        about=(("names", names),),
     )
 
 

@@ -111,7 +111,8 @@ def _drift(then: Exchange, now: Exchange) -> tuple[str, str]:
     if then.server != now.server:
         return (
             "other-server",
-            f"names server {now.server or 'none'}, {then.server or 'none'} before the upgrade",
+            f"sends the header Server {now.server or 'none'}, and {then.server or 'none'} before "
+            "the upgrade",
         )
     if now.milliseconds > max(LATE, SLOWER * then.milliseconds):
         return (

@@ -46,7 +46,7 @@ class Precheck:
         """Return a note about messages that are left out; empty if there are none."""
         count = sum(each.code == OWN_RIGHTS for each in self._evidence.precheck.messages)
         return (
-            f"{count} findings of istioctl x precheck ({OWN_RIGHTS}) were left out: they only say "
+            f"{count} findings of istioctl x precheck ({OWN_RIGHTS}) are omitted: they only say "
             "that meshgate itself has no right to install Istio"
             if count
             else ""

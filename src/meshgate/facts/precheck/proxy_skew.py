@@ -55,7 +55,7 @@ class ProxySkew:
                 f"the version of the proxy of {unknown[0]}"
                 + (f" and of {len(unknown) - 1} others" if len(unknown) > 1 else "")
                 + " is unknown: it is not connected, and its image tag names no version",
-                f"bring {unknown[0]} up, or give its proxy an image tag with a version",
+                f"connect {unknown[0]} to istiod, or give its proxy an image tag with a version",
                 transient=True,
             )
         return [

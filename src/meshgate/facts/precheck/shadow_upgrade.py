@@ -3,13 +3,13 @@
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
-from fnmatch import fnmatchcase
 from functools import cached_property
 
 import msgspec
 
 from meshgate.facts.evidence import Evidence
 from meshgate.facts.precheck.upgrade_path import Upgrade
+from meshgate.globs import matches
 from meshgate.semantics.versions import Version
 from meshgate.semantics.workloads import owner
 from meshgate.settings import SHADOW_OPTIONS, flag
@@ -24,15 +24,15 @@ BREAKS = (
     ("removed", "route", "", "removes a route configuration"),
     ("removed", "cluster", "", "removes a cluster"),
     ("removed", "extension", "", "removes an extension"),
-    ("removed", "listener", "*/filterChains[[]]", "removes a filter chain"),
-    ("removed", "*", "*/filters[[]]", "removes a filter"),
-    ("removed", "*", "*/httpFilters[[]]", "removes a filter"),
-    ("removed", "*", "*/listenerFilters[[]]", "removes a filter"),
-    ("removed", "route", "*/virtualHosts[[]]", "removes a virtual host"),
-    ("removed", "route", "*/routes[[]]", "removes a route"),
+    ("removed", "listener", "*/filterChains[]", "removes a filter chain"),
+    ("removed", "*", "*/filters[]", "removes a filter"),
+    ("removed", "*", "*/httpFilters[]", "removes a filter"),
+    ("removed", "*", "*/listenerFilters[]", "removes a filter"),
+    ("removed", "route", "*/virtualHosts[]", "removes a virtual host"),
+    ("removed", "route", "*/routes[]", "removes a route"),
     ("removed", "*", "*/transportSocket", "removes a TLS context"),
     ("removed", "*", "*/typedPerFilterConfig/*", "removes the setting of a filter"),
-    ("removed", "*", "*HeadersToAdd[[]]", "no longer sets a header"),
+    ("removed", "*", "*HeadersToAdd[]", "no longer sets a header"),
     ("removed", "*", "*HeadersToAdd", "no longer sets any header"),
     ("reordered", "listener", "*/filters", "reorders filters"),
     ("reordered", "listener", "*/httpFilters", "reorders filters"),
@@ -94,8 +94,8 @@ def without_names(path: str) -> str:
 def broken(change: Change) -> str:
     """Return what the target does if the change fails a check (see BREAKS); else empty."""
     for kind, type, path, words in BREAKS:
-        fits = fnmatchcase(without_names(change.path), path)
-        if fnmatchcase(change.kind, kind) and fnmatchcase(change.type, type) and fits:
+        fits = matches(without_names(change.path), path)
+        if matches(change.kind, kind) and matches(change.type, type) and fits:
             return words
     return ""
 
@@ -153,7 +153,7 @@ def gone(shadow: Shadow, different: Difference, accepted: tuple[str, ...]) -> It
     for change, firsts in different.partial:
         words = broken(change)
         where = f"{change.type} {change.resource} {change.path}".rstrip()
-        if words and not any(_matches(where, pattern) for pattern in accepted):
+        if words and not any(matches(where, pattern) for pattern in accepted):
             key = change.brought_by or f"Proxy {firsts[0]}", words
             places[key].append(where)
             reached[key] |= {proxy for first in firsts for proxy in members[first]}
@@ -169,11 +169,6 @@ def gone(shadow: Shadow, different: Difference, accepted: tuple[str, ...]) -> It
             problem="removed-from-proxy",
             about=(("change", words),),
         )
-
-
-def _matches(where: str, pattern: str) -> bool:
-    """Whether a glob matches a place; the brackets of its path are no set of characters."""
-    return fnmatchcase(where, pattern.replace("[", "[[]"))
 
 
 def _proxies(proxies: Iterable[str]) -> str:
@@ -374,7 +369,7 @@ class ShadowUpgrade:
         """Return the workloads whose pod template the target's injector rejects."""
         shadow = self._shadow
         if shadow.templates is None:
-            why = "this simulation is of a meshgate that sent no pod templates to the injector"
+            why = "an older meshgate simulated this, and sent no pod templates to the injector"
             if self._evidence.expectations.require_shadow:
                 raise CouldNotVerify(why, "repeat the simulation of the upgrade")
             raise NotApplicable(why)

@@ -3,11 +3,11 @@
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from datetime import datetime, timedelta
-from fnmatch import fnmatchcase
 from functools import cached_property
 
 from meshgate.facts.evidence import Evidence
 from meshgate.facts.ingress.gateways import IngressGateways
+from meshgate.globs import matches
 from meshgate.semantics import workloads
 from meshgate.semantics.losses import Cause, cause, is_restart_of_server
 from meshgate.settings import flag
@@ -176,7 +176,7 @@ class Watched:
         name = flow.subject.partition(" ")[2]
         for each in self._evidence.expectations.loss_budgets:
             pattern, _, count = each.rpartition("=")
-            if fnmatchcase(name, pattern):
+            if matches(name, pattern):
                 return int(count)
         return 0
 

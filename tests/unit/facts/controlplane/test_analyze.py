@@ -1,12 +1,17 @@
 """What analyze says: errors one by one, warnings by code, and nothing of what it could not see."""
 
+from typing import Any
+
 import msgspec
 import pytest
 
 from meshgate.facts.controlplane.analyze import AnalyzeMessages
 from meshgate.facts.mesh import Mesh
+from meshgate.snapshot import model
+from meshgate.snapshot.istio import HttpRoute, VirtualService, VirtualServiceSpec
 from meshgate.snapshot.istioctl import Analysis, AnalysisMessage
-from meshgate.snapshot.model import Before
+from meshgate.snapshot.kubernetes import Metadata
+from meshgate.snapshot.model import Before, KnownProblem
 from meshgate.verdict import CouldNotVerify
 from tests.support.builders import AT, expecting, mesh, message, without
 
@@ -136,3 +141,106 @@ def test_a_code_that_the_baselines_istioctl_did_not_have_is_a_warning(
 
     assert bool(facts.errors) is closes
     assert ["1.29.1" in each.seen for each in facts.warnings] == ([] if closes else [True])
+
+
+def now_and_before(
+    message: AnalysisMessage,
+    *,
+    uid: str = "a",
+    generation: int = 4,
+    analyzed_by: str = "1.29.1",
+    reported: tuple[AnalysisMessage, ...] = (),
+    known: tuple[KnownProblem, ...] = (),
+    others: tuple[VirtualService, ...] = (),
+) -> AnalyzeMessages:
+    """The same mesh, analyzed by istioctl 1.30.4, and its baseline by another version."""
+    said = Analysis(istioctl_version="1.30.4", messages=(message,))
+    baseline = mesh(
+        analysis=Analysis(istioctl_version=analyzed_by, messages=reported),
+        virtual_services=(virtual_service(uid, generation),),
+    )
+    criteria = expecting(before=model.before(baseline.evidence.snapshot), known_problems=known)
+    services = (virtual_service("a", 4), *others)
+    return mesh(analysis=said, virtual_services=services, **criteria).analysis
+
+
+def virtual_service(uid: str, generation: int, name: str = "web") -> VirtualService:
+    metadata = Metadata(name=name, namespace="shop", uid=uid, generation=generation)
+    spec = VirtualServiceSpec(hosts=("web",), http=(HttpRoute(),))
+    return VirtualService(metadata=metadata, spec=spec)
+
+
+INVALID = message("IST0106", text="Schema validation error: a route needs a destination")
+CONFLICT = message("IST0109", text="The VirtualServices shop/web,shop/old define the same host")
+OLD = virtual_service("b", 1, "old")
+
+
+def test_a_validation_error_of_a_newer_istioctl_about_an_unchanged_object_is_a_warning() -> None:
+    found = now_and_before(INVALID)
+
+    assert found.errors == []
+    (finding,) = found.warnings
+    assert finding.subject == "VirtualService shop/web"
+    assert "a route needs a destination New only because istioctl is newer" in finding.seen
+    assert "istioctl 1.29.1, which analyzed the baseline, did not report it" in finding.seen
+    assert "the object has not changed since (validation reads only the object)" in finding.seen
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        pytest.param({"generation": 3}, id="changed"),
+        pytest.param({"uid": "c"}, id="created again"),
+        pytest.param({"uid": ""}, id="without an identity"),
+        pytest.param({"analyzed_by": "1.30.4"}, id="same istioctl"),
+        pytest.param({"analyzed_by": "1.31.0"}, id="older istioctl"),
+        pytest.param({"analyzed_by": ""}, id="version not known"),
+        pytest.param({"reported": (INVALID,)}, id="reported before"),
+        pytest.param(
+            {"reported": (message("IST0106", text="another sentence"),)}, id="worded otherwise"
+        ),
+        pytest.param({"message": ERROR}, id="a code that depends on other kinds"),
+        pytest.param(
+            {"message": message("IST0106", origin="VirtualService shop/new")}, id="a new object"
+        ),
+        pytest.param(
+            {"message": message("IST0106", origin="Sidecar shop/web")}, id="a kind that is not read"
+        ),
+        pytest.param({"message": CONFLICT, "others": (OLD,)}, id="conflict with a new object"),
+    ],
+)
+def test_other_messages_of_a_newer_istioctl_close_the_gate(changes: dict[str, Any]) -> None:
+    assert len(now_and_before(**{"message": INVALID, **changes}).errors) == 1
+
+
+@pytest.mark.parametrize(
+    ("message", "changes"),
+    [
+        pytest.param(CONFLICT, {}, id="no object of the kind has changed"),
+        pytest.param(INVALID, {"others": (OLD,)}, id="another object has changed"),
+        pytest.param(
+            INVALID,
+            {
+                "reported": (message("IST0106", text="another sentence"),),
+                "known": (KnownProblem("CP006", "VirtualService shop/web", "IST0106"),),
+            },
+            id="accepted, and worded otherwise",
+        ),
+    ],
+)
+def test_what_a_message_depends_on_has_not_changed(
+    message: AnalysisMessage, changes: dict[str, Any]
+) -> None:
+    found = now_and_before(message, **changes)
+
+    assert (len(found.errors), len(found.warnings)) == (0, 1)
+
+
+def test_a_baseline_of_an_earlier_release_proves_no_object_unchanged() -> None:
+    before = Before(taken=AT, analyzed_by="1.29.1")
+    said = Analysis(istioctl_version="1.30.4", messages=(INVALID,))
+    services = (virtual_service("a", 4),)
+
+    facts = mesh(analysis=said, virtual_services=services, **expecting(before=before)).analysis
+
+    assert len(facts.errors) == 1

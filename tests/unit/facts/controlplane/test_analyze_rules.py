@@ -18,6 +18,7 @@ from meshgate.snapshot.istio import (
     Mirrored,
     MirrorPolicy,
     Patch,
+    PeerSelector,
     Port,
     RouteDestination,
     Server,
@@ -29,10 +30,17 @@ from meshgate.snapshot.istio import (
     TlsRoute,
     VirtualService,
     VirtualServiceSpec,
+    WorkloadEntry,
+    WorkloadEntrySpec,
+    WorkloadSelector,
 )
 from meshgate.snapshot.istioctl import Analysis, AnalysisMessage
-from meshgate.snapshot.kubernetes import Metadata, Service
+from meshgate.snapshot.kubernetes import Annotations, Metadata, Service, ServiceSpec
 from meshgate.snapshot.mesh_config import EffectiveConfig, MeshConfig
+from meshgate.snapshot.request_authentication import (
+    RequestAuthentication,
+    RequestAuthenticationSpec,
+)
 from meshgate.snapshot.telemetry import Telemetry, TelemetrySpec
 from tests.support.builders import mesh, message, pod
 
@@ -446,6 +454,189 @@ def test_telemetries_with_targets_are_not_for_the_whole_namespace(
 
     said = message("IST0160", text=text, origin="Telemetry shop/t0")
     assert judged(said, telemetries=found) == verdict
+
+
+@pytest.mark.parametrize(
+    ("annotation", "verdict"),
+    [
+        ("istio-ingress", (0, 1)),
+        ("payments,istio-ingress", (0, 1)),
+        (".", (1, 0)),
+        ("payments", (1, 0)),
+        (None, (1, 0)),
+    ],
+)
+def test_a_service_need_only_be_exported_to_the_gateways(
+    annotation: str | None, verdict: tuple[int, int]
+) -> None:
+    metadata = Metadata(name="api", namespace="shop", annotations=Annotations(export_to=annotation))
+    seen = {
+        "virtual_services": (virtual_service(gateways=("istio-ingress/front",)),),
+        "services": (Service(metadata=metadata),),
+        "gateways": (FRONT,),
+        "pods": (pod("front-1", "istio-ingress", labels={"istio": "front"}),),
+    }
+
+    assert judged(message("IST0101", text='Referenced host not found: "api"'), **seen) == verdict
+    # another Service
+    assert judged(message("IST0101", text='Referenced host not found: "web"'), **seen) == (1, 0)
+
+
+V2 = {"version": "v2"}
+VM = {"app": "vm"}
+
+
+def machine(spec: dict[str, str], namespace: str = "shop", **labels: str) -> WorkloadEntry:
+    """A WorkloadEntry, whose labels are its own and those of its spec."""
+    return WorkloadEntry(
+        metadata=Metadata(name="vm-1", namespace=namespace, labels=labels),
+        spec=WorkloadEntrySpec(labels=spec),
+    )
+
+
+@pytest.mark.parametrize(
+    ("subset", "entry", "machines", "verdict"),
+    [
+        pytest.param(V2, {"endpoints": (WorkloadEntrySpec(labels=V2),)}, (), (0, 1), id="endpoint"),
+        pytest.param(V2, {"endpoints": (WorkloadEntrySpec(),)}, (), (1, 0), id="other labels"),
+        pytest.param({}, {"endpoints": (WorkloadEntrySpec(),)}, (), (1, 0), id="no labels"),
+        pytest.param(V2, {}, (machine({**VM, **V2}),), (0, 1), id="labels of the spec"),
+        pytest.param(V2, {}, (machine(V2, app="vm"),), (0, 1), id="labels of both"),
+        pytest.param(V2, {}, (machine(VM),), (1, 0), id="another version"),
+        pytest.param(V2, {}, (machine(V2),), (1, 0), id="not selected"),
+        pytest.param(V2, {}, (machine({**VM, **V2}, "other"),), (1, 0), id="another namespace"),
+        pytest.param(
+            V2, {"hosts": ("x.example.com",)}, (machine({**VM, **V2}),), (1, 0), id="another host"
+        ),
+    ],
+)
+def test_endpoints_of_a_subset_need_not_be_pods(
+    subset: dict[str, str],
+    entry: dict[str, Any],
+    machines: tuple[WorkloadEntry, ...],
+    verdict: tuple[int, int],
+) -> None:
+    spec = {"hosts": (API,), "workload_selector": WorkloadSelector(labels=VM), **entry}
+    found = ServiceEntry(
+        metadata=Metadata(name="api", namespace="shop"), spec=ServiceEntrySpec(**spec)
+    )
+    seen = {"service_entries": (found,), "workload_entries": machines}
+
+    assert judged(NO_PODS, **seen, **used_subset(API, subset)) == verdict
+
+
+@pytest.mark.parametrize(("labels", "verdict"), [({**VM, **V2}, (0, 1)), (V2, (1, 0))])
+def test_a_service_may_select_machines(labels: dict[str, str], verdict: tuple[int, int]) -> None:
+    service = Service(
+        metadata=Metadata(name="vms", namespace="shop"), spec=ServiceSpec(selector=VM)
+    )
+    seen = {"services": (service,), "workload_entries": (machine(labels),)}
+
+    assert judged(NO_PODS, **seen, **used_subset("vms", V2)) == verdict
+
+
+def used_subset(host: str, labels: dict[str, str]) -> dict[str, Any]:
+    """The subset that NO_PODS is about, with traffic."""
+    spec = DestinationRuleSpec(host=host, subsets=(Subset("canary", labels),))
+    rule = DestinationRule(metadata=Metadata(name="web", namespace="shop"), spec=spec)
+    routes = virtual_service(split(host, stable=50, canary=50))
+    return {"destination_rules": (rule,), "virtual_services": (routes,)}
+
+
+def labeled(name: str, revision: str) -> dict[str, Any]:
+    labels = {"istio.io/rev": revision} if revision else {}
+    return {"metadata": Metadata(name=name, namespace="shop", labels=labels)}
+
+
+@pytest.mark.parametrize(
+    ("own", "other", "verdict"),
+    [
+        pytest.param("1-29", "1-30", (0, 1), id="each of its own istiod"),
+        pytest.param("1-29", "1-29", (1, 0), id="the same"),
+        pytest.param("1-29", "", (1, 0), id="one of all"),
+        pytest.param("", "1-30", (1, 0), id="the other of all"),
+        pytest.param("1-29", "stable", (1, 0), id="a tag, perhaps of the same istiod"),
+    ],
+)
+@pytest.mark.parametrize("code", ["IST0109", "IST0145"])
+def test_objects_of_different_revisions_do_not_conflict(
+    own: str, other: str, verdict: tuple[int, int], code: str
+) -> None:
+    host = VirtualServiceSpec(hosts=("web",), http=(split(stable=100),))
+    texts = {
+        "IST0109": "The VirtualServices shop/web,shop/old associated with mesh gateway define the "
+        "same host */web which can lead to undefined behavior.",
+        "IST0145": "Conflict with gateways shop/old (workload selector istio=front, port 443, "
+        "hosts *).",
+    }
+    kind = "VirtualService" if code == "IST0109" else "Gateway"
+    said = message(code, text=texts[code], origin=f"{kind} shop/web")
+    secure = front("web").spec
+    seen = {
+        "virtual_services": (
+            VirtualService(**labeled("web", own), spec=host),
+            VirtualService(**labeled("old", other), spec=host),
+        ),
+        "gateways": (
+            Gateway(**labeled("web", own), spec=secure),
+            Gateway(**labeled("old", other), spec=secure),
+        ),
+        "pods": tuple(
+            pod(f"istiod-{each}", "istio-system", labels={"app": "istiod", "istio.io/rev": each})
+            for each in ("1-29", "1-30")
+        ),
+    }
+
+    assert judged(said, **seen) == verdict
+
+
+GATEWAY_POD = pod("front-1", "istio-ingress", labels={"istio": "front"})
+SELECTED = PeerSelector(match_labels={"istio": "front"})
+
+
+@pytest.mark.parametrize(
+    ("root", "namespace", "spec", "verdict"),
+    [
+        pytest.param("mesh-config", "mesh-config", {}, (0, 1), id="all pods"),
+        pytest.param("mesh-config", "mesh-config", {"selector": SELECTED}, (0, 1), id="selected"),
+        pytest.param("mesh-config", "shop", {}, (1, 0), id="another namespace"),
+        pytest.param(
+            "mesh-config",
+            "mesh-config",
+            {"selector": PeerSelector(match_labels={"istio": "other"})},
+            (1, 0),
+            id="other pods",
+        ),
+        pytest.param(
+            "mesh-config",
+            "mesh-config",
+            {"target_refs": (TargetRef(kind="Gateway", name="waypoint"),)},
+            (1, 0),
+            id="another target",
+        ),
+    ],
+)
+def test_an_authentication_of_the_root_namespace_applies_to_gateways(
+    root: str, namespace: str, spec: dict[str, Any], verdict: tuple[int, int]
+) -> None:
+    text = (
+        "The virtual service uses the JWT claim based routing (key: @request.auth.claims.sub) but "
+        "found no request authentication for the gateway (istio-ingress/front) pod (front-1). The "
+        "request authentication must first be applied."
+    )
+    found = RequestAuthentication(
+        metadata=Metadata(name="all", namespace=namespace), spec=RequestAuthenticationSpec(**spec)
+    )
+    seen = {
+        "request_authentications": (found,),
+        "gateways": (FRONT,),
+        "pods": (GATEWAY_POD,),
+        "injector_configs": (InjectorConfig(revision="default", root_namespace=root),),
+    }
+
+    assert judged(message("IST0149", text=text), **seen) == verdict
+    # a pod that is not known
+    assert judged(message("IST0149", text=text), **{**seen, "pods": ()}) == (1, 0)
 
 
 @pytest.mark.parametrize(

@@ -10,9 +10,6 @@ from meshgate.facts.controlplane.metrics import Numbers, quantity
 from meshgate.snapshot.istio import (
     DestinationRule,
     DestinationRuleSpec,
-    JwtRule,
-    RequestAuthentication,
-    RequestAuthenticationSpec,
     ServiceEntry,
     ServiceEntryPort,
     ServiceEntrySpec,
@@ -28,6 +25,11 @@ from meshgate.snapshot.kubernetes import (
     Pod,
     Resources,
     Terminated,
+)
+from meshgate.snapshot.request_authentication import (
+    JwtRule,
+    RequestAuthentication,
+    RequestAuthenticationSpec,
 )
 from meshgate.verdict import CouldNotVerify, Finding
 from tests.support.builders import AT, istiod, mesh, numbers, running

@@ -200,6 +200,18 @@ def test_a_rejection_is_a_finding_with_envoys_own_words_on_one_line() -> None:
     assert not finding.transient
 
 
+def test_a_rejection_for_another_reason_is_another_problem() -> None:
+    def identity(pod: str, error: str) -> object:
+        sent = sync(f"{pod}.shop", listener=pushed(answered=False, error=error))
+        held = mesh(pods=(istiod(), sidecar(pod)), istiod=(reading(proxies=[sent]),))
+        (finding,) = held.proxies.rejections
+        return finding.identity[1:]
+
+    metrics, api = "0.0.0.0_9090: no filter", "0.0.0.0_8080: no filter"
+    assert identity("web-1", metrics) == identity("web-2", metrics)
+    assert identity("web-1", metrics) != identity("web-1", api)
+
+
 def test_every_type_that_was_rejected_is_told() -> None:
     both = sync(listener=pushed(error="no"), cluster=pushed(error="no"))
 

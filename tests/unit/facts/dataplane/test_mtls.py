@@ -351,6 +351,7 @@ def test_a_certificate_of_somebody_else(name: str) -> None:
     finding = certificate(chain=(leaf(name),))
 
     assert f"certificate is for {name}" in finding.seen
+    assert finding.about == (("identity", name),)
     assert finding.expected == "spiffe://cluster.local/ns/shop/sa/default"
 
 

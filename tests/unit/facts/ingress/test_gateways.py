@@ -148,7 +148,7 @@ def test_what_is_answered_in_another_way(which: str, seen: dict[str, Any], words
         (
             {"server": "envoy"},
             {"server": "istio-envoy"},
-            "names server istio-envoy, envoy before the upgrade",
+            "sends the header Server istio-envoy, and envoy before the upgrade",
         ),
         ({"milliseconds": 90}, {"milliseconds": 800}, "took 800 ms, 90 ms before the upgrade"),
         ({"milliseconds": 400}, {"milliseconds": 800}, ""),

@@ -356,6 +356,7 @@ def test_a_wildcard_certificate_covers_one_label() -> None:
     (finding,) = build.mesh(**lists, ingress=sent).served_certificates.bad
 
     assert (finding.problem, finding.expected) == ("wrong-certificate-name", f"one for {host}")
+    assert finding.about == (("names", "*.example.com"),)
 
 
 def test_a_certificate_that_cannot_be_decoded_is_a_finding() -> None:

@@ -43,13 +43,10 @@ from meshgate.snapshot.istio import (
     DestinationRuleSpec,
     Gateway,
     HttpRoute,
-    JwtRule,
     Mirrored,
     OutlierDetection,
     PortTraffic,
     Present,
-    RequestAuthentication,
-    RequestAuthenticationSpec,
     RetryBudget,
     Server,
     ServerTls,
@@ -68,6 +65,11 @@ from meshgate.snapshot.kubernetes import (
     Owner,
     WebhookConfiguration,
     WebhookMetadata,
+)
+from meshgate.snapshot.request_authentication import (
+    JwtRule,
+    RequestAuthentication,
+    RequestAuthenticationSpec,
 )
 from meshgate.verdict import CouldNotVerify, Finding
 from tests.support.builders import expecting, istiod, mesh, pod, reading, running, sidecar, sync
