@@ -441,7 +441,7 @@ UNKNOWN = [
     (from_a_laptop, {"DP004", "DP005", "DP007"}),
     (a_pair_that_could_not_be_run, {"DP008", "DP009"}),
     (not_signed, {"DP004", "DP005", "DP007"}),
-    (a_pod_in_ambient_mode, {"DP012", "DP013", "DP014"}),
+    (a_pod_in_ambient_mode, {"DP010", "DP012", "DP013", "DP014"}),
     (nothing_connected_in_plaintext, {"DP013"}),
     (a_set_without_pods, {"DP010"}),
 ]
