@@ -14,6 +14,7 @@ import msgspec
 
 from meshgate.catalogue import check, checks
 from meshgate.globs import matches
+from meshgate.semantics.baselines import objection
 from meshgate.snapshot.model import KnownProblem, Snapshot, Waiver
 from meshgate.verdict import Finding, Outcome, Verdict
 
@@ -77,6 +78,14 @@ def known_problems(found: Iterable[tuple[str, Finding]]) -> tuple[KnownProblem, 
     )
 
 
+def excused(snapshot: Snapshot) -> tuple[KnownProblem, ...] | None:
+    """Return the problems that do not count, for the baseline has them; None without one.
+
+    A baseline that excuses nothing (semantics/baselines.py) is treated like none.
+    """
+    return None if objection(snapshot) else snapshot.expectations.known_problems
+
+
 def sighting(id: str, finding: Finding, uid: str = "") -> KnownProblem:
     """Return what identifies a transient finding of this very object from capture to capture.
 
@@ -114,7 +123,7 @@ def suppress(outcome: Outcome, snapshot: Snapshot) -> Outcome:
     running = snapshot.taken.date()
     allowed = {
         (each.check, each.subject, each.problem, tuple(sorted(each.about))): each.count
-        for each in expectations.known_problems or ()
+        for each in excused(snapshot) or ()
         if each.check == outcome.check and check(each.check).baseline
     }
     kept: list[Finding] = []

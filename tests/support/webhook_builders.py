@@ -29,6 +29,8 @@ from meshgate.snapshot.kubernetes import (
     ServiceReference,
     ServiceSpec,
     TargetReference,
+)
+from meshgate.snapshot.webhooks import (
     Webhook,
     WebhookClientConfig,
     WebhookConfiguration,

@@ -65,6 +65,7 @@ from meshgate.facts.precheck.upgrade_path import Upgrade
 from meshgate.facts.unverified import Unverified
 from meshgate.facts.watch.interop import Interoperation
 from meshgate.facts.watch.losses import Watched
+from meshgate.semantics import baselines
 from meshgate.semantics.planned import summary
 from meshgate.snapshot.model import Snapshot
 from meshgate.verdict import CouldNotVerify, NotApplicable
@@ -374,7 +375,7 @@ def notes_about(mesh: Mesh, reads: Iterable[str]) -> tuple[str, ...]:
     """Return remarks about the evidence of these checks that are not findings."""
     snapshot = mesh.evidence.snapshot
     seen = frozenset(reads) & frozenset(snapshot.read)
-    found: list[str] = []
+    found = [baselines.note(snapshot)]
     for item in ("precheck", "analysis", "new_pods"):
         # what is missing is the result of the check that reads it
         with suppress(CouldNotVerify, NotApplicable):

@@ -11,7 +11,6 @@ from meshgate.catalogue import OPTIONAL, Check, checks
 from meshgate.collect.capture import Live, Source
 from meshgate.collect.errors import NoCluster, ReadError
 from meshgate.collect.settle import settle
-from meshgate.collect.snapshot_location import SnapshotLocation
 from meshgate.facts.mesh import notes_about
 from meshgate.plugin import evidence
 from meshgate.plugin.ending import Ending
@@ -24,6 +23,7 @@ from meshgate.plugin.terminal import Terminal
 from meshgate.plugin.worker import Worker, check_of
 from meshgate.report.causes import NOT_RUN
 from meshgate.report.visible import one_line
+from meshgate.semantics import baselines
 from meshgate.settings import CLUSTER_OPTIONS, Settings, flag
 from meshgate.snapshot.model import Snapshot
 from meshgate.snapshot.store import UnusableSnapshot, save
@@ -104,10 +104,12 @@ class Controller(Worker):
             source = evidence.source(self._settings, known, self.terminal.reading)
             if isinstance(source, Live) and run.dry_run:
                 self._print_requests(source)
+            compared = baselines.ITEMS if run.baseline else frozenset()
+            evidence.need_same_mesh(self._settings, source, compared)
             with self.terminal.viewed(self._stages):
                 snapshot = settle(
                     source,
-                    {item for row in rows for item in row.reads},
+                    {*compared, *(item for row in rows for item in row.reads)},
                     lambda snapshot: judge(selected, mesh_of(self._config, snapshot)),
                     deadline=run.settle,
                     watcher=self.terminal.waiting,
@@ -138,7 +140,7 @@ class Controller(Worker):
         if isinstance(source, Live):
             save(snapshot, self._snapshot_file)
             if place := self._settings.run.save_baseline:
-                SnapshotLocation(place).save(snapshot, source.cluster)
+                evidence.save_baseline(place, snapshot, source.cluster, self.terminal.say)
 
     def _print_requests(self, source: Live) -> None:
         """Print what would be sent, and end the run: nothing is verified, the gate stays closed."""

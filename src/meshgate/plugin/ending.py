@@ -111,7 +111,8 @@ class Ending:
         self, document: json.Report, run: Run, *, sentence: str = "", exit: int | None = None
     ) -> None:
         """Write the reports; a report that cannot be written changes no verdict."""
-        if inputs(self._settings).keys() & {each.resolve() for each in self._files.values()}:
+        written = {each.resolve() for each in self._files.values()}
+        if inputs(self._config, self._settings).keys() & written:
             return  # the run was refused, because it would replace what it reads
         events = self._terminal.events
         writers: dict[str, Callable[[Path], None]] = {

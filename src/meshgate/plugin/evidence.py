@@ -1,10 +1,11 @@
 """From the settings to a source of evidence, and to what the evidence is judged by."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Collection
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 
@@ -14,6 +15,7 @@ from meshgate.collect.snapshot_location import SnapshotLocation
 from meshgate.deadline import Deadline
 from meshgate.facts.mesh import Mesh
 from meshgate.plugin.settling import Checks, problems
+from meshgate.semantics.baselines import belongs_elsewhere, objection
 from meshgate.semantics.declared_answers import missing, read_answers
 from meshgate.semantics.declared_pairs import read_pairs
 from meshgate.semantics.releases import read_support
@@ -27,6 +29,9 @@ from meshgate.snapshot.traffic_metrics import TrafficLimits
 from meshgate.snapshot.upgrade import Support
 from meshgate.snapshot.watch import Watch
 from meshgate.suppressions import read_waivers
+
+if TYPE_CHECKING:
+    from meshgate.collect.kubernetes import Cluster
 
 
 class Past(NamedTuple):
@@ -48,6 +53,54 @@ def past(settings: Settings, selected: Checks) -> Past:
     same = msgspec.structs.replace(same, waivers=(), known_problems=None, before=None)
     baseline = Mesh(msgspec.structs.replace(snapshot, expectations=same, unconfirmed=()))
     return Past(problems(selected, baseline), before(snapshot), watch)
+
+
+def need_same_mesh(settings: Settings, source: Source, items: Collection[str]) -> None:
+    """Raise UnusableSnapshot if the baseline is not of the mesh that is verified.
+
+    Args:
+        settings: the run's.
+        source: where the evidence comes from.
+        items: what shows it; empty without a baseline.
+    """
+    if not items:
+        return
+    snapshot = source.capture(items)
+    compared = snapshot.expectations.before
+    if compared and (why := belongs_elsewhere(compared, snapshot)):
+        raise UnusableSnapshot(
+            f"cannot use the baseline {settings.run.baseline}: {why}. Name one that was captured "
+            "of this mesh before the upgrade"
+        )
+
+
+def save_baseline(
+    address: str, snapshot: Snapshot, cluster: "Cluster | None", say: Callable[[str], None]
+) -> None:
+    """Save a capture as the baseline, except in place of one that is of more use.
+
+    A gate that runs again after istiod was upgraded must not replace what it is compared with.
+
+    Args:
+        address: a file, or `configmap://namespace/name`.
+        snapshot: the capture.
+        cluster: where ConfigMaps are.
+        say: prints a line.
+    """
+    place = SnapshotLocation(address)
+    later = msgspec.structs.replace(snapshot.expectations, before=before(snapshot))
+    if objection(msgspec.structs.replace(snapshot, expectations=later)):
+        # nothing usable there: then this one is better than none
+        with suppress(UnusableSnapshot):
+            kept = place.load(cluster)
+            earlier = msgspec.structs.replace(snapshot.expectations, before=before(kept))
+            if not objection(msgspec.structs.replace(snapshot, expectations=earlier)):
+                say(
+                    f"{place.address} was not replaced: istiod already runs the target version, "
+                    f"and the baseline there, of {kept.taken:%Y-%m-%d %H:%M} UTC, is from before"
+                )
+                return
+    place.save(snapshot, cluster)
 
 
 def _watch(settings: Settings) -> Watch | None:

@@ -232,8 +232,13 @@ def _value(setting: Setting, given: Any) -> Any:
         raise SettingsError(f"{setting.flag}: {error}") from error
 
 
-def _file(config: pytest.Config) -> dict[str, dict[str, Any]]:
+def settings_file(config: pytest.Config) -> Path:
+    """Return the settings file, which need not exist unless an option names it."""
     if named := _option(config, _SETTINGS):
-        return read_file(Path(named))
-    beside = (config.inipath or config.rootpath / "pytest.ini").parent / FILE
-    return read_file(beside) if beside.is_file() else {}
+        return Path(named)
+    return (config.inipath or config.rootpath / "pytest.ini").parent / FILE
+
+
+def _file(config: pytest.Config) -> dict[str, dict[str, Any]]:
+    file = settings_file(config)
+    return read_file(file) if _option(config, _SETTINGS) or file.is_file() else {}

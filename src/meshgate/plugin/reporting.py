@@ -2,13 +2,16 @@
 
 import os
 import tempfile
+from operator import attrgetter
 from pathlib import Path
 
 import pytest
 
+from meshgate.plugin.options import settings_file
 from meshgate.report import text
 from meshgate.report.visible import visible
 from meshgate.settings import Settings, flag
+from meshgate.settings.sources import FILE_OPTION
 
 _JUNIT, _PAGE = "junit.xml", "index.html"
 
@@ -56,7 +59,7 @@ def _keep_inputs(config: pytest.Config, settings: Settings) -> None:
     if not run.snapshot:
         written.append(snapshot_file(settings))
         written += [Path(run.save_baseline)] if run.save_baseline else []
-    read = inputs(settings)
+    read = inputs(config, settings)
     for each in written:
         if option := read.get(each.resolve()):
             raise usage_error(
@@ -66,11 +69,27 @@ def _keep_inputs(config: pytest.Config, settings: Settings) -> None:
             )
 
 
-def inputs(settings: Settings) -> dict[Path, str]:
-    """Return the recordings that a run reads, with the option that names each."""
-    run = settings.run
-    named = {"snapshot": run.snapshot, "baseline": run.baseline, "watch": run.watch}
-    return {Path(place).resolve(): flag(f"run.{name}") for name, place in named.items() if place}
+# The settings that name a file that a run reads.
+_READ = (
+    "run.snapshot",
+    "run.baseline",
+    "run.watch",
+    "access.kubeconfig",
+    "access.istiod_token_file",
+    "criteria.support_matrix",
+    "criteria.waivers",
+    "probes.pairs",
+    "ingress.identity",
+    "ingress.expect",
+    "ingress.ca",
+)
+
+
+def inputs(config: pytest.Config, settings: Settings) -> dict[Path, str]:
+    """Return the files that a run reads, with the option that names each."""
+    named = {name: attrgetter(name)(settings) for name in _READ}
+    found = {Path(place).resolve(): flag(name) for name, place in named.items() if place}
+    return {settings_file(config).resolve(): FILE_OPTION, **found}
 
 
 def is_device(file: Path) -> bool:

@@ -15,7 +15,7 @@ from meshgate.facts.watch.timeline import timeline
 from meshgate.report.causes import Member
 from meshgate.report.run import Run
 from meshgate.report.visible import visible
-from meshgate.suppressions import PRE_EXISTING, key
+from meshgate.suppressions import PRE_EXISTING, excused, key
 from meshgate.verdict import Finding, Outcome, Verdict
 
 # no raw HTML: the pages are ours, or a team's
@@ -108,7 +108,7 @@ def _findings(run: Run) -> Iterator[dict[str, Any]]:
     cause_of = {
         member: number for number, cause in enumerate(run.causes) for member in cause.members
     }
-    compared = run.snapshot is not None and run.snapshot.expectations.known_problems is not None
+    compared = run.snapshot is not None and excused(run.snapshot) is not None
     seen: defaultdict[str, count[int]] = defaultdict(count)
     for outcome in run.ruling.outcomes:
         for failed, finding in (
@@ -148,9 +148,10 @@ def _texts(id: str, finding: Finding) -> dict[str, Any]:
 
 def _baseline(run: Run) -> dict[str, Any] | None:
     """Return what a baseline has that this run does not; None without a baseline."""
-    if run.snapshot is None or run.snapshot.expectations.known_problems is None:
+    known_problems = excused(run.snapshot) if run.snapshot else None
+    if run.snapshot is None or known_problems is None:
         return None
-    expectations = run.snapshot.expectations
+    before = run.snapshot.expectations.before
     ran = {each.check for each in run.ruling.outcomes}
     seen = {
         (each.check, *finding.identity)
@@ -159,11 +160,10 @@ def _baseline(run: Run) -> dict[str, Any] | None:
     }
     resolved = [
         f"{each.check} {each.subject}: {each.problem}"
-        for each in expectations.known_problems or ()
+        for each in known_problems
         if each.check in ran
         and (each.check, each.subject, each.problem, tuple(sorted(each.about))) not in seen
     ]
-    before = expectations.before
     known = sum(
         finding.suppression == PRE_EXISTING
         for each in run.ruling.outcomes

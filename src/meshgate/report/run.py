@@ -12,6 +12,7 @@ from meshgate.report.causes import Cause, causes
 from meshgate.report.decision import Decision, decide
 from meshgate.semantics.versions import Target, Version
 from meshgate.snapshot.model import Snapshot
+from meshgate.suppressions import excused
 from meshgate.verdict import Outcome, Ruling, Verdict
 
 _WORDS = {
@@ -64,9 +65,7 @@ class Run:
     @cached_property
     def decision(self) -> Decision:
         """Return what to do after the run."""
-        compared = self.snapshot is not None and (
-            self.snapshot.expectations.known_problems is not None
-        )
+        compared = self.snapshot is not None and excused(self.snapshot) is not None
         return decide(self.ruling, compared=compared)
 
     @cached_property

@@ -7,16 +7,8 @@ from meshgate.semantics.certificates import fingerprint
 from meshgate.semantics.meshes import OwnMesh
 from meshgate.semantics.selectors import selects
 from meshgate.semantics.workloads import is_ambient, is_injectable
-from meshgate.snapshot.kubernetes import (
-    EndpointSlice,
-    Namespace,
-    Pod,
-    Service,
-    ServiceReference,
-    Webhook,
-    WebhookConfiguration,
-    WebhookRule,
-)
+from meshgate.snapshot.kubernetes import EndpointSlice, Namespace, Pod, Service, ServiceReference
+from meshgate.snapshot.webhooks import Webhook, WebhookConfiguration, WebhookRule
 
 INJECTOR = "sidecar-injector.istio.io"
 VALIDATOR = "validation.istio.io"

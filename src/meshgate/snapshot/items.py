@@ -47,7 +47,6 @@ from meshgate.snapshot.kubernetes import (
     Pod,
     RootCertificate,
     Service,
-    WebhookConfiguration,
 )
 from meshgate.snapshot.kubernetes_ingress import Ingress as KubernetesIngress
 from meshgate.snapshot.kubernetes_ingress import IngressClass
@@ -80,6 +79,7 @@ from meshgate.snapshot.upgrade import (
     Workload,
 )
 from meshgate.snapshot.wasm import WasmLoads, WasmPlugin
+from meshgate.snapshot.webhooks import WebhookConfiguration
 from meshgate.snapshot.wire import Admission, Signing
 
 

@@ -30,6 +30,7 @@ class Annotations(Base, frozen=True):
     service_account: str | None = msgspec.field(
         default=None, name="gateway.istio.io/service-account"
     )
+    rollouts: str | None = msgspec.field(default=None, name="deployment.kubernetes.io/revision")
 
 
 class Owner(Base, frozen=True):
@@ -50,30 +51,6 @@ class Metadata(Base, frozen=True):
     creation_timestamp: datetime | None = None
     deletion_timestamp: datetime | None = None
     owner_references: tuple[Owner, ...] = ()
-
-
-class OwnedConfig(Base, frozen=True):
-    ca_bundle: dict[str, str] | None = msgspec.field(default=None, name="f:caBundle")
-
-
-class OwnedWebhook(Base, frozen=True):
-    client_config: OwnedConfig = msgspec.field(default=OwnedConfig(), name="f:clientConfig")
-    failure_policy: dict[str, str] | None = msgspec.field(default=None, name="f:failurePolicy")
-
-
-class OwnedFields(Base, frozen=True):
-    webhooks: dict[str, OwnedWebhook] = msgspec.field(default={}, name="f:webhooks")
-
-
-class ManagedFields(Base, frozen=True):
-    """Who manages fields of a webhook configuration, and which of the two that istiod sets too."""
-
-    manager: str = ""
-    fields: OwnedFields = msgspec.field(default=OwnedFields(), name="fieldsV1")
-
-
-class WebhookMetadata(Metadata, frozen=True):
-    managed_fields: tuple[ManagedFields, ...] = ()
 
 
 class Condition(Base, frozen=True):
@@ -214,36 +191,6 @@ class ServiceReference(Base, frozen=True):
     namespace: str
     path: str = ""
     port: int = 443
-
-
-class WebhookClientConfig(Base, frozen=True):
-    service: ServiceReference | None = None
-    url: str = ""
-    ca_bundle: bytes = b""
-
-
-class WebhookRule(Base, frozen=True):
-    """Which requests the API server asks a webhook about."""
-
-    operations: tuple[str, ...] = ()
-    api_groups: tuple[str, ...] = ()
-    resources: tuple[str, ...] = ()
-
-
-class Webhook(Base, frozen=True):
-    name: str
-    client_config: WebhookClientConfig
-    failure_policy: str = ""
-    namespace_selector: LabelSelector = LabelSelector()
-    object_selector: LabelSelector = LabelSelector()
-    rules: tuple[WebhookRule, ...] = ()
-
-
-class WebhookConfiguration(Base, frozen=True):
-    """Mutating or validating: they have the same fields as far as they are read here."""
-
-    metadata: WebhookMetadata
-    webhooks: tuple[Webhook, ...] = ()
 
 
 class ServicePort(Base, frozen=True):

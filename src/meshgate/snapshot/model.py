@@ -84,9 +84,11 @@ class Before(Base, frozen=True):
     `target_version` is what the baseline was evaluated against when it was captured;
     `analyzed_by` is the version of the istioctl whose analysis it contains, `analyzed` are the
     Errors and Warnings of that, and `specs` the versions of the specs of Istio's objects, by
-    `Kind namespace/name`; `istiod_versions` are
-    those of its istiods, and `roots` the PEM bundle that the workloads of their namespace trusted;
-    `traffic` is the window that ended with it.
+    `Kind namespace/name`; `istiod_versions` are those of its istiods, and `roots` the PEM bundle
+    that the workloads of their namespace trusted; `traffic` is the window that ended with it.
+    `namespaces` has the UIDs of those that distinguish one cluster from another, and `rollouts` is
+    how often each Deployment of istiod (its UID) was rolled out; both are None if an older meshgate
+    read the baseline.
     """
 
     taken: datetime
@@ -102,6 +104,9 @@ class Before(Base, frozen=True):
     istiod_versions: tuple[str, ...] = ()
     roots: str = ""
     traffic: Window | None = None
+    istio_namespace: str = ""
+    namespaces: dict[str, str] | None = None
+    rollouts: dict[str, str] | None = None
 
 
 # The parts of a mesh that may be accepted as not verified (--accept-unverified).
@@ -214,6 +219,29 @@ def specs(items: Items, kinds: Collection[str] | None = None) -> dict[str, str]:
     }
 
 
+def cluster_namespaces(snapshot: Snapshot) -> dict[str, str]:
+    """Return the UIDs, by name, of the namespaces that exist as long as the cluster or the mesh."""
+    names = ("kube-system", snapshot.expectations.istio_namespace)
+    return {
+        each.metadata.name: each.metadata.uid
+        for each in snapshot.namespaces
+        if each.metadata.name in names and each.metadata.uid
+    }
+
+
+def istiod_rollouts(snapshot: Snapshot) -> dict[str, str]:
+    """Return how often each Deployment of istiod was rolled out, by its UID.
+
+    A rollback counts too; a change of the number of replicas does not.
+    """
+    return {
+        each.metadata.uid: each.metadata.annotations.rollouts or ""
+        for each in snapshot.deployments
+        if each.metadata.namespace == snapshot.expectations.istio_namespace
+        and each.metadata.labels.get("app") == "istiod"
+    }
+
+
 def before(baseline: Snapshot) -> Before:
     """Return what later captures are compared with."""
     return Before(
@@ -238,4 +266,7 @@ def before(baseline: Snapshot) -> Before:
             if each.metadata.namespace == baseline.expectations.istio_namespace
         ),
         traffic=baseline.traffic_metrics.now if baseline.traffic_metrics else None,
+        istio_namespace=baseline.expectations.istio_namespace,
+        namespaces=cluster_namespaces(baseline),
+        rollouts=istiod_rollouts(baseline),
     )

@@ -5,8 +5,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
+from meshgate.snapshot.kubernetes import Metadata, Namespace
 from meshgate.snapshot.model import Snapshot
 from tests.conftest import Claims, Estate, Gate, Serve
 from tests.support import fakes
@@ -278,7 +280,8 @@ def test_reports_that_are_removed_during_the_run_are_written_or_named(
 
 @pytest.mark.parametrize("option", ["--fail-on-baseline-findings", "--old-findings-fail"])
 def test_a_renamed_option_keeps_its_old_name(gate: Gate, recorded: Recorded, option: str) -> None:
-    file = recorded(REJECTING)
+    cluster = Namespace(metadata=Metadata(name="kube-system", uid="cluster"))
+    file = recorded(msgspec.structs.replace(REJECTING, namespaces=(cluster,)))
 
     known = gate(f"--snapshot={file}", f"--baseline={file}", *ONE)
     failing = gate(f"--snapshot={file}", f"--baseline={file}", *ONE, option)

@@ -31,6 +31,20 @@ def test_a_baseline_is_not_replaced_by_the_run_that_reads_it(
     assert baseline.read_bytes() == packed
 
 
+@pytest.mark.parametrize("option", ["--waivers", "--settings", "--expect", "--kubeconfig"])
+def test_no_file_that_a_run_reads_is_replaced_by_a_report(
+    gate: Gate, recorded: Recorded, tmp_path: Path, option: str
+) -> None:
+    file = tmp_path / "read.toml"
+    file.write_text("")
+
+    run = gate(*ONE, f"--snapshot={recorded(snapshot())}", f"{option}={file}", f"--json={file}")
+
+    assert run.code == 4, run.out
+    assert f"{option} names {file}, which this run would replace" in " ".join(run.out.split())
+    assert file.read_text() == ""
+
+
 def test_a_baseline_in_a_config_map_is_not_replaced_either(gate: Gate) -> None:
     place = "configmap://reports/before"
 

@@ -6,9 +6,10 @@ import msgspec
 import pytest
 
 from meshgate.facts.mesh import Mesh
-from meshgate.snapshot.kubernetes import Metadata, Namespace, Owner, Pod, WebhookConfiguration
+from meshgate.snapshot.kubernetes import Metadata, Namespace, Owner, Pod
 from meshgate.snapshot.model import Before
 from meshgate.snapshot.new_pods import LimitRange, NewPod, NewPods, ResourceQuota
+from meshgate.snapshot.webhooks import WebhookConfiguration
 from meshgate.verdict import CouldNotVerify, NotApplicable
 from tests.support.builders import AT, expecting, snapshot
 from tests.support.builders import pod as build_pod

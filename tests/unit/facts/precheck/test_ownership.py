@@ -3,12 +3,12 @@
 import msgspec
 import pytest
 
-from meshgate.snapshot.kubernetes import (
+from meshgate.snapshot.kubernetes import ServiceReference
+from meshgate.snapshot.webhooks import (
     ManagedFields,
     OwnedConfig,
     OwnedFields,
     OwnedWebhook,
-    ServiceReference,
     WebhookConfiguration,
     WebhookMetadata,
 )

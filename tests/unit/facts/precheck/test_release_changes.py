@@ -59,18 +59,13 @@ from meshgate.snapshot.istio import (
     WorkloadEntry,
 )
 from meshgate.snapshot.istio import GatewaySpec as IstioGatewaySpec
-from meshgate.snapshot.kubernetes import (
-    Annotations,
-    Metadata,
-    Owner,
-    WebhookConfiguration,
-    WebhookMetadata,
-)
+from meshgate.snapshot.kubernetes import Annotations, Metadata, Owner
 from meshgate.snapshot.request_authentication import (
     JwtRule,
     RequestAuthentication,
     RequestAuthenticationSpec,
 )
+from meshgate.snapshot.webhooks import WebhookConfiguration, WebhookMetadata
 from meshgate.verdict import CouldNotVerify, Finding
 from tests.support.builders import expecting, istiod, mesh, pod, reading, running, sidecar, sync
 from tests.support.upgrade_builders import definition, patch, patched, settings, workload
