@@ -195,6 +195,16 @@ def test_a_misused_interface_is_unknown_and_ends_nothing_else(
     assert run.of("CP001")[0].startswith("pass")
 
 
+def test_an_assertion_that_is_always_true_opens_no_gate(replay: Replay, pack: Pack) -> None:
+    always = TEST.replace("assert mesh.evidence.namespaces", "assert (False, 'is red')")
+    folder = pack(controlplane=ROW, verify_pay=always)
+
+    run = replay(f"--checks={folder}", "--check=PAY-001,CP001")
+
+    assert run.code == 4, run.out
+    assert "assertion is always true" in run.out
+
+
 @pytest.mark.parametrize(
     ("body", "code"),
     [
