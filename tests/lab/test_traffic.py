@@ -271,6 +271,120 @@ def test_an_envoy_filter_that_breaks_long_lived_connections_is_named(
     assert "after EnvoyFilter shop/cut was created" in found
 
 
+# Events without end at /events, and a WebSocket at /ws.
+STREAMING = """
+import base64, hashlib, time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+class Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+
+    def do_GET(self):
+        if self.path == "/ws":
+            key = self.headers["Sec-WebSocket-Key"] + "258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
+            self.send_response(101)
+            self.send_header("Upgrade", "websocket")
+            self.send_header("Connection", "Upgrade")
+            accepted = base64.b64encode(hashlib.sha1(key.encode()).digest()).decode()
+            self.send_header("Sec-WebSocket-Accept", accepted)
+            self.end_headers()
+            while self.rfile.read(6):  # an empty ping with its mask
+                self.wfile.write(b"\\x8a\\x00")
+            return
+        self.send_response(200)
+        self.send_header("Content-Type", "text/event-stream")
+        self.send_header("Transfer-Encoding", "chunked")
+        self.end_headers()
+        while True:
+            self.wfile.write(b"9\\r\\ndata: x\\n\\n\\r\\n")
+            time.sleep(0.5)
+
+ThreadingHTTPServer(("", 8080), Handler).serve_forever()
+"""
+
+
+def streaming() -> tuple[dict[str, Any], dict[str, Any]]:
+    """A workload of the mesh with long-lived connections, and its Service."""
+    labels = {"app": "streams"}
+    container = {
+        "name": "app",
+        "image": IMAGE,
+        "command": ["python3", "-c", STREAMING],
+        "ports": [{"containerPort": 8080}],
+    }
+    pod = {"terminationGracePeriodSeconds": 1, "containers": [container]}
+    deployment = {
+        "apiVersion": "apps/v1",
+        "kind": "Deployment",
+        "metadata": {"name": "streams", "namespace": "shop"},
+        "spec": {
+            "selector": {"matchLabels": labels},
+            "template": {"metadata": {"labels": labels}, "spec": pod},
+        },
+    }
+    service = {
+        "apiVersion": "v1",
+        "kind": "Service",
+        "metadata": {"name": "streams", "namespace": "shop"},
+        "spec": {"selector": labels, "ports": [{"name": "http", "port": 80, "targetPort": 8080}]},
+    }
+    return deployment, service
+
+
+def short_streams() -> dict[str, Any]:
+    """Every stream to that workload ends after three seconds."""
+    manager = {"name": "envoy.filters.network.http_connection_manager"}
+    options = {
+        "@type": "type.googleapis.com/envoy.extensions.filters.network"
+        ".http_connection_manager.v3.HttpConnectionManager",
+        "common_http_protocol_options": {"max_stream_duration": "3s"},
+    }
+    patch = {
+        "applyTo": "NETWORK_FILTER",
+        "match": {
+            "context": "SIDECAR_INBOUND",
+            "listener": {"filterChain": {"filter": manager}},
+        },
+        "patch": {"operation": "MERGE", "value": {"typed_config": options}},
+    }
+    return {
+        "apiVersion": "networking.istio.io/v1alpha3",
+        "kind": "EnvoyFilter",
+        "metadata": {"name": "short-streams", "namespace": "shop"},
+        "spec": {
+            "workloadSelector": {"labels": {"app": "streams"}},
+            "configPatches": [patch],
+        },
+    }
+
+
+def test_streams_web_sockets_and_grpc_of_real_services(lab: Lab, tmp_path: Path) -> None:
+    lab.apply(*streaming())
+    rolled_out(lab, "shop", "streams")
+    long_lived = ("stream://streams.shop/events", "ws://streams.shop/ws")
+    istiod = "grpc://istiod.istio-system:15010"
+    with watch(lab, tmp_path, *long_lived, istiod) as running:
+        running.more(20)
+        before, healthy = running.seen(), running.judged()
+        lab.kubectl("delete", "pod", "-n", "istio-system", "-l", "app=istiod", "--grace-period=1")
+        rolled_out(lab, "istio-system", "istiod")
+        lab.apply(short_streams())
+        running.more(75)  # the proxy drains the changed listener for 45 s
+        stage = running.judged()
+
+    declared = {each.kind: each for each in before.flows if each.declared}
+    assert healthy.exit == 0, healthy.output
+    assert declared.keys() == {"stream", "websocket", "grpc"}
+    assert declared["grpc"].sent > 10
+    assert stage.exit == 1, stage.output
+    found = "\n".join(lines(stage, "DP015"))
+    for kind in ("stream", "websocket"):
+        assert f"interruptions of the {kind} connection to" in found, stage.output
+    assert "after EnvoyFilter shop/short-streams was created" in found, stage.output
+    (lost,) = [each for each in lines(stage, "DP015") if istiod in each]
+    assert "while Pod istio-system/istiod-" in lost, stage.output
+
+
 def test_a_policy_that_rejects_the_caller_is_named(lab: Lab, tmp_path: Path) -> None:
     source = {"namespaces": ["istio-verification-probes"]}
     deny = {
