@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from functools import cached_property
 
 from meshgate.facts.controlplane.control_plane import ControlPlane
+from meshgate.facts.controlplane.istiod_versions import version_of_revision
 from meshgate.facts.controlplane.proxies import Proxies
 from meshgate.facts.dataplane.pod_findings import pod_finding, target
 from meshgate.facts.dataplane.restart_obstacles import JOBS, RestartObstacles
@@ -12,7 +13,6 @@ from meshgate.facts.evidence import Evidence
 from meshgate.semantics import injector, meshes, pods, workloads
 from meshgate.semantics.versions import Version
 from meshgate.semantics.webhooks import IGNORED, Webhooks
-from meshgate.settings import flag
 from meshgate.snapshot.kubernetes import Pod
 from meshgate.verdict import CouldNotVerify, Finding, NotApplicable
 
@@ -210,26 +210,9 @@ class Sidecars:
         """Whether a version is the expected one, and the latter as text."""
         if wanted := target(self._evidence):
             return wanted.met_by(version), str(wanted)
-        expected = self._version_of_revision(workloads.injected_revision(pod) or "default")
+        revision = workloads.injected_revision(pod) or meshes.DEFAULT
+        expected = version_of_revision(self._control_plane, revision)
         return version == expected, str(expected)
-
-    def _version_of_revision(self, revision: str) -> Version:
-        versions = {
-            Version.parse(reading.version)
-            for replica in self._control_plane.replicas
-            if meshes.revision(replica.metadata.labels) == revision
-            and (reading := self._control_plane.readings.get(replica.metadata.name))
-        } - {None}
-        if len(versions) != 1:
-            seen = ", ".join(sorted(map(str, versions))) or "none"
-            raise CouldNotVerify(
-                f"istiod replicas of revision {revision} report different versions: {seen}"
-                if versions
-                else f"no istiod replica of revision {revision} reports its version",
-                f"pass the expected version with {flag('criteria.target_version')}",
-                transient=True,
-            )
-        return versions.pop()  # type: ignore[return-value]
 
     def _outdated(self, pod: Pod, version: Version, expected: str) -> Finding:
         return pod_finding(

@@ -1,14 +1,19 @@
 """Whether every gateway is rolled out, and runs the version of its istiod."""
 
+from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator
+from functools import cached_property
 
 from meshgate.facts.controlplane.control_plane import ControlPlane
+from meshgate.facts.controlplane.istiod_versions import version_of_revision
+from meshgate.facts.controlplane.proxies import Proxies
 from meshgate.facts.ingress.gateways import IngressGateways
-from meshgate.semantics import pods, workloads
+from meshgate.semantics import meshes, pods, workloads
 from meshgate.semantics.listeners import Listener
 from meshgate.semantics.versions import Target, Version
 from meshgate.semantics.waypoints import Waypoint
 from meshgate.semantics.webhooks import Webhooks
+from meshgate.snapshot.istiod import ProxySync
 from meshgate.snapshot.kubernetes import Deployment, Pod
 from meshgate.verdict import CouldNotVerify, Finding
 
@@ -31,7 +36,7 @@ class GatewayRollout:
         """
         topology = self._ingress.all if self._ingress.unselected else self._ingress.topology
         found: dict[Finding, None] = {}
-        unknown: set[str] = set()
+        unknown: dict[str, CouldNotVerify] = {}
         for listener in topology.listeners:
             deployments, replicas = topology.deployments_of(listener), topology.pods_of(listener)
             if not deployments and not replicas:
@@ -45,7 +50,7 @@ class GatewayRollout:
     def unfinished_waypoints(self, waypoints: Iterable[Waypoint]) -> list[Finding]:
         """Return the same of waypoints; raise CouldNotVerify for the same reason."""
         found: list[Finding] = []
-        unknown: set[str] = set()
+        unknown: dict[str, CouldNotVerify] = {}
         for each in waypoints:
             metadata = each.gateway.metadata
             labels = {workloads.GATEWAY_NAME: metadata.name}
@@ -71,24 +76,30 @@ class GatewayRollout:
         return found
 
     def _of(
-        self, deployments: Iterable[Deployment], replicas: Iterable[Pod], unknown: set[str]
+        self,
+        deployments: Iterable[Deployment],
+        replicas: Iterable[Pod],
+        unknown: dict[str, CouldNotVerify],
     ) -> Iterator[Finding]:
         for deployment in deployments:
             yield from _rollout(deployment)
         for pod in replicas:
             yield from self._pod(pod, unknown)
 
-    def _need_versions(self, unknown: set[str], found: Collection[Finding]) -> None:
+    @staticmethod
+    def _need_versions(unknown: dict[str, CouldNotVerify], found: Collection[Finding]) -> None:
+        """Raise the error of the first proxy that was not compared, unless something is wrong."""
         if unknown and not found:
-            names = ", ".join(sorted(unknown))
+            first, *others = sorted(unknown)
+            error = unknown[first]
+            more = f" (and {len(others)} more)" if others else ""
             raise CouldNotVerify(
-                f"the version of the proxy is unknown: {names} (not connected to istiod, and no "
-                "version in the image's tag)",
-                "compare with `istioctl proxy-status`",
-                transient=True,
+                f"the version of the proxy of {first} was not verified: {error.why}{more}",
+                error.remedy,
+                transient=error.transient,
             )
 
-    def _pod(self, pod: Pod, unknown: set[str]) -> Iterator[Finding]:
+    def _pod(self, pod: Pod, unknown: dict[str, CouldNotVerify]) -> Iterator[Finding]:
         namespace = pod.metadata.namespace
         owner = workloads.owner(pod)
         if not pods.ready(pod):
@@ -103,12 +114,22 @@ class GatewayRollout:
             )
         yield from self._version(pod, unknown)
 
-    def _version(self, pod: Pod, unknown: set[str]) -> Iterator[Finding]:
+    def _version(self, pod: Pod, unknown: dict[str, CouldNotVerify]) -> Iterator[Finding]:
         owner = workloads.owner(pod)
-        runs, expected = self._runs(pod), self._expected(pod)
+        runs = self._runs(pod)
         if runs is None:
-            unknown.add(pods.name(pod))
-        elif expected and not expected.met_by(runs):
+            unknown[pods.name(pod)] = CouldNotVerify(
+                "it is not connected to istiod, and its image's tag has no version",
+                "compare with `istioctl proxy-status`",
+                transient=True,
+            )
+            return
+        try:
+            expected = self._expected(pod)
+        except CouldNotVerify as error:
+            unknown[pods.name(pod)] = error
+            return
+        if not expected.met_by(runs):
             yield Finding(
                 pods.name(pod),
                 f"its proxy is {runs}",
@@ -119,27 +140,40 @@ class GatewayRollout:
                 about=(("version", str(runs)),),
             )
 
+    @cached_property
+    def _reported(self) -> dict[str, list[tuple[str, ProxySync]]]:
+        """What istiod's replicas report of the proxies of this cluster, by `pod.namespace`."""
+        readings, own = self._evidence.istiod, self._evidence.own_mesh
+        promised = self._evidence.facts(Proxies).promised
+        local = meshes.local_clusters(readings, promised, own.cluster_id)
+        found: defaultdict[str, list[tuple[str, ProxySync]]] = defaultdict(list)
+        for reading in readings:
+            for each in reading.proxies:
+                if not (local and each.cluster_id and each.cluster_id not in local):
+                    found[each.proxy].append((reading.pod, each))
+        return found
+
+    def _reports(self, pod: Pod) -> list[tuple[str, ProxySync]]:
+        """Return the replicas that a pod's proxy is connected to, and what they report of it."""
+        return self._reported.get(f"{pod.metadata.name}.{pod.metadata.namespace}", [])
+
     def _runs(self, pod: Pod) -> Version | None:
         """Return the version that the proxy reports to istiod, else that of its image."""
-        proxy = f"{pod.metadata.name}.{pod.metadata.namespace}"
-        for reading in self._evidence.istiod:
-            for each in reading.proxies:
-                if each.proxy == proxy and (version := Version.parse(each.istio_version)):
-                    return version
+        for _, each in self._reports(pod):
+            if version := Version.parse(each.istio_version):
+                return version
         container = workloads.proxy(pod)
         return Version.of_image(container.image) if container else None
 
-    def _expected(self, pod: Pod) -> Target | None:
-        """Return the version that a gateway must run: the target, or that of its istiod."""
-        if wanted := self._evidence.expectations.target_version:
-            return Target.parse(wanted)
-        revision = self._revision(pod)
-        for replica in self._control_plane.replicas:
-            if replica.metadata.labels.get("istio.io/rev", "default") == revision:
-                reading = self._control_plane.readings.get(replica.metadata.name)
-                if reading and (version := Version.parse(reading.version)):
-                    return Target(version)
-        return None
+    def _expected(self, pod: Pod) -> Target:
+        """Return the version that a gateway must run: the target, or that of its istiod.
+
+        Raises CouldNotVerify if no replica of istiod shows it.
+        """
+        if wanted := self._control_plane.target:
+            return wanted
+        connected = {replica for replica, _ in self._reports(pod)}
+        return Target(version_of_revision(self._control_plane, self._revision(pod), connected))
 
     def _revision(self, pod: Pod) -> str:
         """Return the revision that would inject the pod today, else the one that did."""

@@ -7,7 +7,7 @@ from msgspec.structs import replace
 
 from meshgate.facts.ingress.rollout import GatewayRollout
 from meshgate.snapshot.kubernetes import Annotations, Pod
-from meshgate.verdict import Finding, NotApplicable
+from meshgate.verdict import CouldNotVerify, Finding, NotApplicable
 from tests.support import builders
 from tests.support import ingress_builders as build
 
@@ -71,3 +71,55 @@ def test_a_gateway_pod_that_no_gateway_selects_has_a_version_as_well() -> None:
     # another mesh's
     other = builders.istiod("b-1", namespace="istio-system-b", revision="mesh-b")
     assert found(other, egress("1.26.0", annotations=Annotations(revision="mesh-b"))) == []
+
+
+@pytest.mark.parametrize(
+    ("changes", "why"),
+    [
+        ({"istiod": (builders.reading(error="timed out"),)}, "no istiod replica of revision def"),
+        (
+            {"pods": (builders.istiod(revision="1-30"), build.gateway_pod(version="1.20.0"))},
+            "no istiod replica of revision default reports its version",
+        ),
+        (
+            {
+                "pods": (builders.istiod(), builders.istiod("istiod-2"), build.gateway_pod()),
+                "istiod": (builders.reading(), builders.reading("istiod-2", version="1.30.4")),
+            },
+            "istiod replicas of revision default report different versions: 1.29.1, 1.30.4",
+        ),
+    ],
+)
+def test_a_version_without_one_of_istiod_to_compare_with(changes: dict[str, Any], why: str) -> None:
+    changes = {"mutating_webhooks": (), **changes}
+
+    with pytest.raises(CouldNotVerify, match=f"Pod ways/front-1 was not verified: {why}"):
+        _ = rollout(**changes).unfinished
+
+
+def test_a_gateway_follows_the_istiod_that_it_is_connected_to() -> None:
+    """A proxy that is in the gateway's own template says nothing of its revision."""
+    there = builders.sync("front-1.ways", version="1.28.2")
+    changes: dict[str, Any] = {
+        "mutating_webhooks": (),
+        "pods": (builders.istiod(revision="1-29"), build.gateway_pod()),
+    }
+
+    (finding,) = rollout(**changes, istiod=(builders.reading(proxies=[there]),)).unfinished
+    assert finding.seen == "its proxy is 1.28.2"
+    there = builders.sync("front-1.ways")
+    assert rollout(**changes, istiod=(builders.reading(proxies=[there]),)).unfinished == []
+
+
+def test_a_proxy_of_another_cluster_with_the_same_name() -> None:
+    own = [builders.sync(f"web-{number}.shop") for number in (1, 2)]
+    other = replace(builders.sync("front-1.ways"), cluster_id="other")
+    pods = (
+        builders.istiod(),
+        *(builders.sidecar(f"web-{number}") for number in (1, 2)),
+        build.gateway_pod(version="1.20.0"),
+    )
+
+    (finding,) = rollout(pods=pods, istiod=(builders.reading(proxies=[*own, other]),)).unfinished
+
+    assert finding.seen == "its proxy is 1.20.0"

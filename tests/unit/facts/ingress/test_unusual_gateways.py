@@ -74,7 +74,7 @@ def test_a_target_is_expected_of_every_gateway() -> None:
 def test_a_proxy_without_a_version_proves_nothing() -> None:
     pod = build.gateway_pod(version="latest", annotations=Annotations(revision="1-29-1"))
 
-    with pytest.raises(CouldNotVerify, match="the version of the proxy is unknown"):
+    with pytest.raises(CouldNotVerify, match="its image's tag has no version"):
         versions(pod)
 
 
