@@ -6,7 +6,8 @@ TARGET is a folder with the target's `pilot-discovery`, `envoy` and `istiod.yaml
 The clusters are simulated (simulated.py): each has 2,000 proxies in 200 classes ($PROXIES and
 $CLASSES for others), of which half are equal in all clusters but for their addresses.  Their
 recordings are made with the target itself, so nothing differs and nothing is rejected; making them
-is not measured.  All else is real: `meshgate fleet` in a process of its own, with its own cache.
+is not measured, and $RECORDINGS names a folder that keeps them for another run, with one number of
+clusters.  All else is real: `meshgate fleet` in a process of its own, with its own cache.
 """
 
 import os
@@ -204,14 +205,15 @@ def main(folder: str, *counts: str) -> None:
     base = load(HEALTHY)
     print(f"{'clusters':>8} {'validated':>10} {'in all':>10} {'processor':>11} {'memory':>10}")
     with tempfile.TemporaryDirectory(prefix="meshgate-") as home:
-        place = open_place(f"{home}/all", lambda context: None)  # type: ignore[arg-type, return-value]
-        made = 0
+        kept = Path(os.environ.get("RECORDINGS") or f"{home}/all")
+        place = open_place(str(kept), lambda context: None)  # type: ignore[arg-type, return-value]
+        made = len(list(kept.iterdir())) if kept.exists() else 0
         for count in map(int, counts or ("5", "10", "20", "40")):
             for cluster in range(made, count):
                 keep(place, recording(cluster, Path(folder), base), last=1)
             made = max(made, count)
             seconds, used, memory, distinct = evaluate(
-                Path(home, "all"), Path(folder), Path(home, f"cache-{count}")
+                kept, Path(folder), Path(home, f"cache-{count}")
             )
             print(f"{count:8} {distinct:10} {seconds:8.0f} s {used:9.0f} s {memory:6} MiB")
 

@@ -62,7 +62,7 @@ def test_a_missing_permission_closes_the_gate(verifier: str, lab: Lab, controlpl
 
 
 def test_a_baseline_outlives_its_job(verifier: str, lab: Lab, controlplane: Run) -> None:
-    lab.apply(_lost_virtual_service())
+    lab.apply(lost_virtual_service())
     before = controlplane(f"--save-baseline={BASELINE}", identity=verifier)
     assert before.exit == 1, before.output
 
@@ -94,7 +94,8 @@ def test_a_baseline_that_is_not_there(verifier: str, controlplane: Run) -> None:
     assert f"there is no snapshot in {BASELINE}" in stage.output
 
 
-def _lost_virtual_service() -> dict[str, Any]:
+def lost_virtual_service() -> dict[str, Any]:
+    """A VirtualService that istioctl analyze rejects."""
     return {
         "apiVersion": "networking.istio.io/v1",
         "kind": "VirtualService",

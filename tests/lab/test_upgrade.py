@@ -11,6 +11,7 @@ import pytest
 from meshgate.collect.rights import PROBES
 from tests.lab.gates import Gates
 from tests.lab.harness import UPGRADES, Lab, Stage, lab_of
+from tests.lab.test_access import lost_virtual_service
 
 # what keeps workloads behind
 ON_DELETE = '{"spec": {"updateStrategy": {"type": "OnDelete", "rollingUpdate": null}}}'
@@ -63,6 +64,11 @@ def test_an_upgrade_in_place(lab: Lab, gates: Gates, old: str, new: str, tmp_pat
     assert after.exit == 0, after.output
     # the workloads are not restarted yet: expected between these stages, so only a warning
     assert "IST0158" in after.output
+    # the gates of a second sync keep what the upgrade is compared with
+    before = saved.read_bytes()
+    second = gates.precheck(new, f"--save-baseline={saved}")
+    assert f"{saved} was not replaced: istiod already runs" in unwrapped_text(second)
+    assert saved.read_bytes() == before
     # the baseline excuses none of what the restart has to change
     for behind in (gates.dataplane(new, baseline), gates.dataplane(new)):
         assert behind.exit == 1, behind.output
@@ -93,6 +99,28 @@ def test_an_upgrade_in_place(lab: Lab, gates: Gates, old: str, new: str, tmp_pat
     gates.all_open(new)
     again = gates.precheck(new)
     assert again.exit == 0, again.output
+    _a_late_baseline_excuses_nothing(lab, gates, new, tmp_path)
+
+
+def _a_late_baseline_excuses_nothing(lab: Lab, gates: Gates, new: str, tmp_path: Path) -> None:
+    late = tmp_path / "late.json.gz"
+    lab.apply(lost_virtual_service())
+    broken = gates.controlplane(new, f"--save-baseline={late}")
+    assert broken.exit == 1, broken.output
+    same = gates.controlplane(new, f"--baseline={late}")
+    assert same.exit == 1, same.output
+    assert f"the baseline excuses nothing: istiod already ran {new}" in unwrapped_text(same)
+    # a change of another kind, and no upgrade: this is what was there before it
+    lab.kubectl("rollout", "restart", "deployment/istiod", "-n", "istio-system")
+    lab.kubectl("rollout", "status", "deployment/istiod", "-n", "istio-system", "--timeout=180s")
+    other = gates.controlplane(new, f"--baseline={late}")
+    assert other.exit == 0, other.output
+    assert "pre-existing (in the baseline)" in other.output
+
+
+def unwrapped_text(stage: Stage) -> str:
+    """What was printed, without its line breaks."""
+    return " ".join(stage.output.split())
 
 
 @every_upgrade
