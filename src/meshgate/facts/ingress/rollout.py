@@ -116,20 +116,18 @@ class GatewayRollout:
 
     def _version(self, pod: Pod, unknown: dict[str, CouldNotVerify]) -> Iterator[Finding]:
         owner = workloads.owner(pod)
-        runs = self._runs(pod)
+        try:
+            expected, runs = self._expected(pod), self._runs(pod)
+        except CouldNotVerify as error:
+            unknown[pods.name(pod)] = error
+            return
         if runs is None:
             unknown[pods.name(pod)] = CouldNotVerify(
                 "it is not connected to istiod, and its image's tag has no version",
                 "compare with `istioctl proxy-status`",
                 transient=True,
             )
-            return
-        try:
-            expected = self._expected(pod)
-        except CouldNotVerify as error:
-            unknown[pods.name(pod)] = error
-            return
-        if not expected.met_by(runs):
+        elif not expected.met_by(runs):
             yield Finding(
                 pods.name(pod),
                 f"its proxy is {runs}",
