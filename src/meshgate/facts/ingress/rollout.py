@@ -1,7 +1,7 @@
 """Whether every gateway is rolled out, and runs the version of its istiod."""
 
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from functools import cached_property
 
 from meshgate.facts.controlplane.control_plane import ControlPlane
@@ -77,12 +77,13 @@ class GatewayRollout:
 
     def _of(
         self,
-        deployments: Iterable[Deployment],
-        replicas: Iterable[Pod],
+        deployments: Sequence[Deployment],
+        replicas: Sequence[Pod],
         unknown: dict[str, CouldNotVerify],
     ) -> Iterator[Finding]:
         for deployment in deployments:
-            yield from _rollout(deployment)
+            if deployment.spec.replicas or not _has_others(deployment, deployments, replicas):
+                yield from _rollout(deployment)
         for pod in replicas:
             yield from self._pod(pod, unknown)
 
@@ -208,6 +209,25 @@ def _absent(listener: Listener) -> Finding:
         else "correct the selector, or install the gateway",
         problem="no-pods",
         transient=listener.api,
+    )
+
+
+def _has_others(
+    deployment: Deployment, deployments: Iterable[Deployment], replicas: Iterable[Pod]
+) -> bool:
+    """Return whether a gateway has replicas that are not of this Deployment.
+
+    A canary upgrade of a gateway has two Deployments, and scales the old one to 0.
+
+    Args:
+        deployment: one of the gateway's.
+        deployments: all of them.
+        replicas: the gateway's pods.
+    """
+    metadata = deployment.metadata
+    own = ("", f"Deployment {metadata.namespace}/{metadata.name}")
+    return any(each.spec.replicas for each in deployments) or any(
+        workloads.owner(each) not in own for each in replicas
     )
 
 

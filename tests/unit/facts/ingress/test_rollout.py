@@ -6,7 +6,7 @@ import pytest
 from msgspec.structs import replace
 
 from meshgate.facts.ingress.rollout import GatewayRollout
-from meshgate.snapshot.kubernetes import Annotations, Pod
+from meshgate.snapshot.kubernetes import Annotations, Owner, Pod
 from meshgate.verdict import CouldNotVerify, Finding, NotApplicable
 from tests.support import builders
 from tests.support import ingress_builders as build
@@ -71,6 +71,22 @@ def test_a_gateway_pod_that_no_gateway_selects_has_a_version_as_well() -> None:
     # another mesh's
     other = builders.istiod("b-1", namespace="istio-system-b", revision="mesh-b")
     assert found(other, egress("1.26.0", annotations=Annotations(revision="mesh-b"))) == []
+
+
+def test_an_old_deployment_at_zero_beside_the_gateways_replicas() -> None:
+    """A canary upgrade of a gateway: two Deployments with the same labels, the old one at 0."""
+    one = build.gateway_deployment(0)
+    old = replace(one, metadata=replace(one.metadata, name="front-old"))
+    istiod = builders.deployment()
+
+    assert rollout(deployments=(istiod, build.gateway_deployment(), old)).unfinished == []
+    # a DaemonSet's pods
+    pod = build.gateway_pod(owner=Owner(kind="DaemonSet", name="front", controller=True))
+    assert rollout(deployments=(istiod, old), pods=(builders.istiod(), pod)).unfinished == []
+    # nothing else serves the gateway
+    both = (istiod, one, old)
+    found = rollout(deployments=both, pods=(builders.istiod(),)).unfinished
+    assert [each.problem for each in found] == ["scaled-to-zero", "scaled-to-zero"]
 
 
 @pytest.mark.parametrize(
