@@ -9,7 +9,7 @@ from functools import cached_property
 from meshgate.facts.dataplane.mtls import MtlsProbes
 from meshgate.facts.dataplane.pod_findings import pod_finding
 from meshgate.facts.evidence import Evidence
-from meshgate.semantics import workloads
+from meshgate.semantics import pods, workloads
 from meshgate.semantics.authorization import (
     Request,
     allows_nothing,
@@ -27,7 +27,7 @@ from meshgate.semantics.workloads import Port
 from meshgate.snapshot.istio import AuthorizationPolicy
 from meshgate.snapshot.kubernetes import Pod
 from meshgate.snapshot.mtls import Attempt
-from meshgate.verdict import Finding, NotApplicable
+from meshgate.verdict import CouldNotVerify, Finding, NotApplicable
 
 METHOD, PATH = "OPTIONS", "/"
 
@@ -49,14 +49,17 @@ class Authorization:
         return [
             (port, port_probe.mesh)
             for port, port_probe in self._probes.pairs
-            if port_probe.mesh and port_probe.mesh.end == "answered" and not port.bypass
+            if port_probe.mesh and port_probe.mesh.end == "answered"
+            # a TCP server that speaks first does so before policies are evaluated
+            if port.http and not port.bypass
         ]
 
     @property
     def policy_violations(self) -> list[Finding]:
         """Ports that admit an identity that a policy denies, or deny one that all policies allow.
 
-        Raises NotApplicable if there is no policy and no port denies.
+        Raises NotApplicable if there is no policy and no port denies, or if no port can be
+        compared; CouldNotVerify if nothing is wrong, but a port with a policy did not answer.
         """
         found = [each for port, mesh in self._answered for each in self._violation(port, mesh)]
         found += self._closed_on_tcp()
@@ -65,7 +68,28 @@ class Authorization:
                 "there is no AuthorizationPolicy, and none of "
                 f"{len(self._answered)} HTTP ports denies"
             )
+        if not found:
+            self._need_answers()
         return found
+
+    def _need_answers(self) -> None:
+        for accepted in self._probes.unverified.accepted:
+            raise NotApplicable(accepted.seen)
+        if not self._answered and not self._probes.unanswered and not self._tcp_ports:
+            raise NotApplicable(
+                f"none of {len(self._probes.pairs)} ports is known to be HTTP or TCP behind a "
+                "sidecar"
+            )
+        for port, port_probe in self._probes.unanswered:
+            if policies := self._selecting(port.pod):
+                mesh = port_probe.mesh
+                why = f" ({mesh.error or mesh.end})" if mesh else ""
+                raise CouldNotVerify(
+                    f"{pods.name(port.pod)} port {port.number} did not answer the verifier{why}, "
+                    f"so {name(policies[0])} was not compared with it",
+                    "see the result of DP004",
+                    transient=True,
+                )
 
     def _violation(self, port: Port, mesh: Attempt) -> Iterator[Finding]:
         where = f"port {port.number}"

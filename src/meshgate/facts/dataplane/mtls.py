@@ -85,6 +85,18 @@ class MtlsProbes:
             raise NotApplicable("no port belongs to this shard")
         raise NotApplicable("no pod with a sidecar has a known port")
 
+    @property
+    def unanswered(self) -> list[tuple[Port, PortProbe]]:
+        """The HTTP ports behind a sidecar with mTLS that gave no answer to a mesh certificate."""
+        return [
+            (port, port_probe)
+            for port, port_probe in self.pairs
+            if port.http
+            and not port.bypass
+            and not (port_probe.mesh and port_probe.mesh.end in ACCEPTED)
+            and self._policies.mode(port.pod, port.number).mode != DISABLE
+        ]
+
     # --- mode -----------------------------------------------------------------------------------
 
     @cached_property

@@ -20,11 +20,15 @@ from meshgate.snapshot.istio import (
     TargetRef,
 )
 from meshgate.snapshot.kubernetes import Annotations, ContainerPort, ServicePort
-from meshgate.verdict import Finding, NotApplicable
-from tests.support.builders import HTTP, istiod, mesh, sidecar
+from meshgate.snapshot.mtls import Attempt
+from meshgate.verdict import CouldNotVerify, Finding, NotApplicable
+from tests.support.builders import HTTP, expecting, istiod, mesh, sidecar
 from tests.support.mtls_builders import (
+    REFUSED,
+    SILENT,
     authorization,
     labeled,
+    peer,
     port_probe,
     port_probes,
     service,
@@ -307,7 +311,8 @@ def test_a_port_whose_protocol_is_detected_may_be_http() -> None:
     unnamed = msgspec.structs.replace(TCP, name="", port=5432, target_port=3306)
     server_first = msgspec.structs.replace(TCP, name="")
 
-    assert tcp(operation(paths=("/admin",)), unnamed) == []
+    with pytest.raises(NotApplicable, match="none of 1 ports is known to be HTTP or TCP"):
+        tcp(operation(paths=("/admin",)), unnamed)
     assert len(tcp(operation(paths=("/admin",)), server_first)) == 1
 
 
@@ -376,3 +381,64 @@ def test_a_policy_counts_only_for_pods_of_the_revision_that_reads_it(
     ).authorization
 
     assert facts.policy_violations == []
+
+
+DISABLED_PORT: dict[str, Any] = {
+    "peer_authentications": (peer(selects={"app": "x"}, namespace="shop", mode="DISABLE"), peer()),
+    "pods": (
+        istiod(),
+        sidecar(ip="10.0.0.1", ports=(HTTP,), labels={"app": "x"}),
+        sidecar("web-2", ip="10.0.0.2", ports=(HTTP,)),
+    ),
+    "port_probes": port_probes(port_probe(mesh=REFUSED), port_probe("shop/web-2", mesh=DENIED)),
+}
+
+
+# --- what was not compared ----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("mesh_attempt", "why"),
+    [(SILENT, "silent"), (REFUSED, "Connection reset by peer"), (None, "")],
+)
+def test_a_port_with_a_policy_that_gives_no_answer(mesh_attempt: Attempt | None, why: str) -> None:
+    probes = port_probes(port_probe(mesh=mesh_attempt))
+    facts = mesh(authorization_policies=(authorization(CLIENT),), port_probes=probes)
+
+    with pytest.raises(CouldNotVerify, match=r"Pod shop/web-1 port 8080 did not answer") as raised:
+        _ = facts.authorization.policy_violations
+    assert why in str(raised.value)
+    assert "AuthorizationPolicy shop/policy was not compared" in str(raised.value)
+
+
+def test_a_port_without_an_answer_that_no_policy_is_for() -> None:
+    probes = port_probes(port_probe(mesh=REFUSED))
+    elsewhere = authorization(CLIENT, selects={"app": "other"})
+
+    for changes in (
+        {"authorization_policies": (elsewhere,)},
+        # DP004 expects that no sidecar answers there
+        {"authorization_policies": (authorization(CLIENT),), **DISABLED_PORT},
+    ):
+        facts = mesh(**{"port_probes": probes, **changes})
+        assert facts.authorization.policy_violations == []
+
+
+def test_policies_of_ports_that_say_nothing() -> None:
+    of_tcp = sidecar(ip="10.0.0.1", ports=(ContainerPort(container_port=8080),))
+    policies = (authorization(CLIENT),)
+    unknown = mesh(authorization_policies=policies, pods=(istiod(), of_tcp)).authorization
+    with pytest.raises(NotApplicable, match="none of 1 ports is known to be HTTP or TCP"):
+        _ = unknown.policy_violations
+
+    # a server that speaks first does so before its sidecar evaluates policies
+    banner = port_probes(port_probe(mesh=shown("answered")))
+    first = mesh(authorization_policies=policies, pods=(istiod(), of_tcp), port_probes=banner)
+    with pytest.raises(NotApplicable, match="none of 1 ports is known to be HTTP or TCP"):
+        _ = first.authorization.policy_violations
+
+    unsigned = port_probes(port_probe(mesh=None), unsigned="no CA", identity="")
+    accepted = expecting(accepted_unverified=("CA",))
+    external = mesh(authorization_policies=policies, port_probes=unsigned, **accepted)
+    with pytest.raises(NotApplicable, match="no port was probed with a mesh certificate"):
+        _ = external.authorization.policy_violations
