@@ -18,7 +18,7 @@ from meshgate.semantics.policies import DISABLE, STRICT, Mode, Policies
 from meshgate.semantics.selectors import fronts
 from meshgate.semantics.webhooks import IGNORED
 from meshgate.snapshot.istio import DestinationRule
-from meshgate.snapshot.kubernetes import Pod, Service, ServicePort
+from meshgate.snapshot.kubernetes import Namespace, Pod, Service, ServicePort
 from meshgate.verdict import Finding, NotApplicable
 
 ISTIO_MUTUAL = "ISTIO_MUTUAL"
@@ -222,24 +222,44 @@ class DestinationRules:
         for port in use.service.spec.ports:
             for clause in clauses(use.rule, port.port) if port.protocol == "TCP" else ():
                 refusals = (
-                    self._refusal(clause, pod, number)
+                    self._refusal(clause, use.service, pod, number)
                     for pod in self._behind(use.service, clause.labels)
                     if (number := workloads.target(port, pod))
                 )
                 if wrong := next(filter(None, refusals), ""):
                     yield use.finding(clause, port, wrong)
 
-    def _refusal(self, clause: Clause, pod: Pod, port: int) -> str:
-        """Return why a pod refuses the clause's mode; empty if it accepts it."""
+    def _refusal(self, clause: Clause, service: Service, pod: Pod, port: int) -> str:
+        """Return why a pod refuses the clause's mode; empty if it accepts it.
+
+        Args:
+            clause: the mode.
+            service: the Service that clients call.
+            pod: a pod behind it.
+            port: the pod's.
+        """
         if not workloads.has_sidecar(pod):
             plain = workloads.proxy(pod) is None and clause.mode == ISTIO_MUTUAL
-            return NO_SIDECAR if plain else ""
+            return NO_SIDECAR if plain and not self._has_hbone(service, pod) else ""
         expected: Mode = self._policies.mode(pod, port)
         if clause.mode in REFUSED and expected.mode == STRICT:
             return f"{expected.policy} requires STRICT"
         if clause.mode == ISTIO_MUTUAL and expected.mode == DISABLE:
             return f"{expected.policy} sets DISABLE"
         return ""
+
+    def _has_hbone(self, service: Service, pod: Pod) -> bool:
+        """Return whether clients use HBONE for a pod in place of ISTIO_MUTUAL.
+
+        istiod does not change the clusters of headless Services so (in Istio,
+        applyHBONETransportSocketMatches).
+        """
+        headless = "None" in service.spec.cluster_ips
+        return workloads.ambient(pod, self._namespaces) and not headless
+
+    @cached_property
+    def _namespaces(self) -> dict[str, Namespace]:
+        return {each.metadata.name: each for each in self._evidence.namespaces}
 
     def _behind(self, service: Service, labels: dict[str, str]) -> Iterator[Pod]:
         for pod in self._evidence.pods:

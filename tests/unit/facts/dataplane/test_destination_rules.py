@@ -386,3 +386,24 @@ def test_a_rule_counts_only_for_clients_of_the_revision_that_reads_it() -> None:
     assert found("1-30") == []
     assert found("1-31")
     assert found("1-30", "1-31")
+
+
+def test_istio_mutual_to_pods_in_ambient_mode() -> None:
+    """istiod replaces the mode by HBONE, except for headless Services."""
+    captured = pod(
+        "web-1",
+        containers=[running("app")],
+        ports=(HTTP,),
+        labels={"app": "web"},
+        annotations=Annotations(ambient="enabled"),
+    )
+    rule, pods = destination_rule(mode="ISTIO_MUTUAL"), (istiod(), CLIENT, captured)
+    headless = msgspec.structs.replace(
+        service(), spec=msgspec.structs.replace(service().spec, cluster_ips=("None",))
+    )
+
+    assert breaking(rule, pods=pods) == []
+    (finding,) = breaking(rule, pods=pods, services=(headless,))
+    assert "its pods have no sidecar" in finding.seen
+    (finding,) = breaking(rule, pods=(*pods, BARE))
+    assert "its pods have no sidecar" in finding.seen
