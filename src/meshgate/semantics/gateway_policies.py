@@ -31,6 +31,8 @@ def policies_of(
         namespace, spec = policy.metadata.namespace, policy.spec
         if is_dry_run(policy) or spec.action == "AUDIT":
             continue
+        if not topology.is_read(policy.metadata, listener):
+            continue
         targets = (*spec.target_refs, *((spec.target_ref,) if spec.target_ref else ()))
         if targets:
             # a GatewayClass is a target for waypoints alone

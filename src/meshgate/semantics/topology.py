@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 from meshgate.semantics import workloads
 from meshgate.semantics.api_listeners import api_listeners, has_proxy
+from meshgate.semantics.config_revisions import LABEL, applies_to
 from meshgate.semantics.hosts import fully_qualified
 from meshgate.semantics.listeners import (
     HTTP,
@@ -113,6 +114,13 @@ class GatewayTopology:
             and (listener.selector or _is_gateway(each))
             and listener.selector.items() <= each.metadata.labels.items()
         ]
+
+    def is_read(self, config: Metadata, listener: Listener) -> bool:
+        """Return whether the istiod of one of a listener's pods reads an object (istio.io/rev)."""
+        if LABEL not in config.labels:
+            return True
+        found = self.pods_of(listener)
+        return not found or any(applies_to(config, each) for each in found)
 
     def served_by(self, listener: Listener) -> frozenset[str]:
         """Return the names of the pods and Deployments that serve a listener."""

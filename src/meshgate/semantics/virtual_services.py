@@ -103,15 +103,16 @@ def not_exported(topology: GatewayTopology, listener: Listener) -> list[VirtualS
 
 
 def _naming(topology: GatewayTopology, listener: Listener) -> list[VirtualService]:
-    """Return the VirtualServices that name a listener's Gateway."""
+    """Return the VirtualServices that name a listener's Gateway and that its istiod reads."""
     found: dict[str, list[VirtualService]] | None = topology.memo.get("by gateway")
     if found is None:
         found = topology.memo["by gateway"] = {}
         for each in topology.lists.virtual_services:
-            named = {gateway_name(name, each.metadata.namespace) for name in each.spec.gateways}
-            for name in named:
+            names = {gateway_name(name, each.metadata.namespace) for name in each.spec.gateways}
+            for name in names:
                 found.setdefault(name, []).append(each)
-    return found.get(f"{listener.namespace}/{listener.name}", [])
+    named = found.get(f"{listener.namespace}/{listener.name}", [])
+    return [each for each in named if topology.is_read(each.metadata, listener)]
 
 
 def _serving(topology: GatewayTopology, listener: Listener) -> Iterable[str]:
@@ -234,6 +235,8 @@ def _delegated(topology: GatewayTopology, root: Rule, gateway: Client) -> Iterat
     for service in topology.lists.virtual_services:
         metadata = service.metadata
         if (metadata.namespace, metadata.name) != wanted:
+            continue
+        if not topology.is_read(metadata, gateway.listener):
             continue
         if not _exported(service, {root.namespace}, topology.lists.default_export):
             continue

@@ -9,6 +9,7 @@ from meshgate.facts.tunnels import need_signed, server_problems, unanswered
 from meshgate.facts.unverified import Unverified
 from meshgate.semantics import pods, workloads
 from meshgate.semantics.authorization import Decision, Request, decide, is_dry_run
+from meshgate.semantics.config_revisions import applies_to
 from meshgate.semantics.waypoints import Behind, Waypoint, enforces, http_behind, waypoints
 from meshgate.snapshot.hbone import Tunnel, TunnelProbe, TunnelProbes
 from meshgate.snapshot.kubernetes import Pod
@@ -142,6 +143,7 @@ class Waypoints:
             each
             for each in self._evidence.authorization_policies
             if not is_dry_run(each)
+            and any(applies_to(each.metadata, pod) for pod in waypoint.pods)
             and enforces(each, waypoint.key, of_class, probe.service, own.root_namespace)
         ]
         aliases = own.trust_domain_aliases if own.is_configured else None

@@ -7,7 +7,10 @@ import pytest
 
 from meshgate.facts.ingress.routes import RouteAnswers
 from meshgate.snapshot.ingress import Exchange, Ingress, Vantage
+from meshgate.snapshot.istio import VirtualService
+from meshgate.snapshot.kubernetes import Annotations
 from meshgate.verdict import Finding, NotApplicable
+from tests.support import builders
 from tests.support import ingress_builders as build
 
 
@@ -140,3 +143,29 @@ def test_a_service_of_other_hosts_needs_no_export_to_the_gateway() -> None:
     sent = build.traffic(*(build.answered(each) for each in build.requests(**lists)))
 
     assert routes(**lists, ingress=sent).unanswered == []
+
+
+# --- revisions ----------------------------------------------------------------------------------
+
+
+def of_revision(service: VirtualService, revision: str) -> VirtualService:
+    name = f"shop-{revision}"
+    metadata = msgspec.structs.replace(
+        service.metadata, name=name, labels={"istio.io/rev": revision}
+    )
+    return msgspec.structs.replace(service, metadata=metadata)
+
+
+def test_a_virtual_service_of_another_revision_takes_no_requests() -> None:
+    """During a canary upgrade each istiod may have its own VirtualService for a host."""
+    both = tuple(of_revision(build.virtual_service(), each) for each in ("1-29", "1-30"))
+    pods = (builders.istiod(), build.gateway_pod(annotations=Annotations(revision="1-30")))
+
+    sent = build.requests(pods=pods, virtual_services=both)
+    assert {each.route for each in sent if each.route} == {
+        "VirtualService shop/shop-1-30 route web"
+    }
+    assert routes(pods=pods, virtual_services=both).unanswered == []
+    # nothing says which istiod this gateway's pod follows: both may count
+    (finding,) = routes(virtual_services=both).unanswered
+    assert finding.problem == "hidden-route"

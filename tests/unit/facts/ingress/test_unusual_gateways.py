@@ -23,6 +23,7 @@ from meshgate.verdict import CouldNotVerify, NotApplicable
 from tests.support import builders, webhook_builders
 from tests.support import ingress_builders as build
 from tests.support.builders import expecting
+from tests.support.mtls_builders import labeled
 
 OLD = builders.istiod("istiod-old", revision="default")
 NEW = builders.istiod("istiod-new", revision="1-29-1")
@@ -531,7 +532,7 @@ def test_a_policy_that_enforces_nothing_at_a_gateway_explains_no_denial(
     assert finding.problem == "missing-provider"
 
 
-def tcp(*policies: AuthorizationPolicy, routed: bool = True) -> list[str]:
+def tcp(*policies: AuthorizationPolicy, routed: bool = True, **changes: Any) -> list[str]:
     """What is wrong with a gateway that passes TCP to a backend."""
     database = {"route": [{"destination": {"host": "db", "port": {"number": 5432}}}]}
     spec = {"hosts": ["*"], "gateways": ["ways/front"], "tcp": [database] if routed else []}
@@ -544,6 +545,7 @@ def tcp(*policies: AuthorizationPolicy, routed: bool = True) -> list[str]:
         endpoint_slices=(build.endpoints(80, 5432),),
         virtual_services=(build.virtual_service(), edge),
         authorization_policies=policies,
+        **changes,
     )
     return [each.seen for each in found.route_answers.unanswered]
 
@@ -570,6 +572,13 @@ def test_policies_about_http_close_tcp_listeners(
 ) -> None:
     assert bool(tcp(policy(action, rules=rules))) == closed
     assert tcp(policy(action, rules=rules), routed=False) == []
+
+
+def test_a_policy_of_another_revision_closes_no_listener() -> None:
+    pods = (builders.istiod(), build.gateway_pod(annotations=Annotations(revision="1-30")))
+
+    for revision, closed in (("1-29", False), ("1-30", True)):
+        assert bool(tcp(labeled(policy("DENY", rules=ADMIN), revision), pods=pods)) is closed
 
 
 def test_a_denial_without_a_policy_fails() -> None:

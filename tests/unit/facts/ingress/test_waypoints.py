@@ -8,10 +8,10 @@ import pytest
 from meshgate.snapshot.gateway_api import ApiGateway, GatewayClass, GatewayClassSpec
 from meshgate.snapshot.hbone import Tunnel, TunnelProbes
 from meshgate.snapshot.istio import AuthorizationPolicy, AuthorizationPolicySpec, TargetRef
-from meshgate.snapshot.kubernetes import Metadata, ServicePort, ServiceSpec
+from meshgate.snapshot.kubernetes import Annotations, Metadata, ServicePort, ServiceSpec
 from meshgate.verdict import CouldNotVerify, NotApplicable
-from tests.support.builders import expecting, mesh, reading, sync
-from tests.support.mtls_builders import US, leaf
+from tests.support.builders import expecting, istiod, mesh, reading, sync
+from tests.support.mtls_builders import US, labeled, leaf
 from tests.support.tunnel_builders import (
     OPEN,
     REFUSED,
@@ -92,6 +92,15 @@ def test_a_policy_of_the_waypoint_is_enforced(kind: str, name: str) -> None:
 
 def test_a_policy_of_another_service_is_not_meant() -> None:
     assert waypoint_mesh(authorization_policies=(policy(name="other"),)).waypoints.broken == []
+
+
+@pytest.mark.parametrize(("revision", "denied"), [("1-29", False), ("1-30", True)])
+def test_a_policy_of_another_revision_is_not_enforced(revision: str, denied: bool) -> None:
+    own = labeled(policy(), "1-30")
+    pod = waypoint_pod(annotations=Annotations(revision=revision))
+    facts = waypoint_mesh(pods=(istiod(), pod), authorization_policies=(own,)).waypoints
+
+    assert bool(facts.broken) is denied
 
 
 @pytest.mark.parametrize(
