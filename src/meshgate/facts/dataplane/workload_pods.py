@@ -2,7 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Iterator
-from datetime import timedelta
+from datetime import datetime, timedelta
 from functools import cached_property
 from typing import NamedTuple
 
@@ -233,8 +233,13 @@ class WorkloadPods:
         return self._creation_error(workload) if found < desired else ""
 
     def _creation_error(self, workload: _Workload) -> str:
-        """Return what the newest Event says of why a pod could not be created; empty for none."""
+        """Return what the newest Event says of why a pod could not be created; empty for none.
+
+        An Event that is older than the workload's newest pod says nothing any more.
+        """
         namespace, name = workload.metadata.namespace, workload.metadata.name
+        oldest = self._evidence.snapshot.taken.replace(year=1970)
+        created = self._newest_pods.get(workload.name, oldest)
         events = [
             each
             for each in self._evidence.creation_events
@@ -244,10 +249,23 @@ class WorkloadPods:
                 each.involved_object.name,
             )
             == (workload.kind, namespace, name)
+            and (each.last_timestamp is None or each.last_timestamp >= created)
         ]
-        oldest = self._evidence.snapshot.taken.replace(year=1970)
         events.sort(key=lambda each: each.last_timestamp or oldest)
         return events[-1].message if events else ""
+
+    @cached_property
+    def _newest_pods(self) -> dict[str, datetime]:
+        """When each workload's newest pod was created, also one that has ended."""
+        found: dict[str, datetime] = {}
+        for pod in self._evidence.pods:
+            created = pod.metadata.creation_timestamp
+            for each in pod.metadata.owner_references if created else ():
+                # a CronJob's Jobs count for themselves
+                name = f"{each.kind} {pod.metadata.namespace}/{each.name}"
+                if each.controller and created:
+                    found[name] = max(created, found.get(name, created))
+        return found
 
     # --- proxies that are killed ----------------------------------------------------------------
 

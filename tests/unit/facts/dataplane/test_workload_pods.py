@@ -21,6 +21,7 @@ from meshgate.snapshot.kubernetes import (
     JobStatus,
     Metadata,
     Owner,
+    Pod,
     TemplateMetadata,
     Terminated,
 )
@@ -253,6 +254,30 @@ def test_a_job_whose_pod_is_refused() -> None:
     for other in (job("Complete"), job("Failed"), job(suspend=True), job(active=1)):
         assert missing(jobs=(other,), creation_events=refused) == []
     assert missing(jobs=(job(),)) == []
+
+
+def created(name: str, kind: str, owner: str, minute: int, **of: Any) -> Pod:
+    """A pod of a workload, created at this minute."""
+    made = pod(name, owner=Owner(kind=kind, name=owner, controller=True), **of)
+    metadata = msgspec.structs.replace(made.metadata, creation_timestamp=AT.replace(minute=minute))
+    return msgspec.structs.replace(made, metadata=metadata)
+
+
+@pytest.mark.parametrize(("minute", "counts"), [(3, True), (9, False)])
+def test_a_pod_that_was_created_after_a_refusal(minute: int, counts: bool) -> None:
+    """The refusal was resolved: a Job waits before it tries again, others replace pod by pod."""
+    failed = created("export-1", "Job", "export", minute, phase="Failed")
+    events = (event("Job", "export", POD_SECURITY, minute=5),)
+    found = missing(jobs=(job(),), creation_events=events, pods=(istiod(), failed))
+    assert bool(found) is counts
+
+    replaced = created("cache-1", "StatefulSet", "cache", minute)
+    events = (event("StatefulSet", "cache", POD_SECURITY, minute=5),)
+    changes = {"creation_events": events, "pods": (istiod(), replaced)}
+    rolling = controller("stateful_sets", replicas=2, available_replicas=1)
+    assert bool(missing(**rolling, **changes)) is counts
+    (finding,) = missing(**controller("stateful_sets", replicas=1), **changes)
+    assert finding.transient is not counts
 
 
 # --- proxies that are killed --------------------------------------------------------------------
