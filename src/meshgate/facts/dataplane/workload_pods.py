@@ -10,6 +10,7 @@ from meshgate.facts.cni_failures import cni_failures
 from meshgate.facts.dataplane.pod_findings import pod_finding
 from meshgate.facts.evidence import Evidence
 from meshgate.semantics import injector, pods, workloads
+from meshgate.semantics.config_revisions import LABEL
 from meshgate.semantics.webhooks import IGNORED, Webhooks
 from meshgate.snapshot.kubernetes import (
     Controller,
@@ -19,6 +20,7 @@ from meshgate.snapshot.kubernetes import (
     Namespace,
     Pod,
     PodTemplate,
+    TemplateMetadata,
     Terminated,
 )
 from meshgate.verdict import CouldNotVerify, Finding, NotApplicable, counted
@@ -121,9 +123,11 @@ class WorkloadPods:
         """Return whether a pod of the workload gets a proxy, or is in ambient mode."""
         template = workload.template
         containers = (*template.spec.init_containers, *template.spec.containers)
+        namespace = self._namespaces.get(workload.metadata.namespace)
+        if self._is_foreign(namespace, template.metadata):
+            return False
         if any(each.name == workloads.PROXY for each in containers):
             return True
-        namespace = self._namespaces.get(workload.metadata.namespace)
         if namespace is None or namespace.metadata.name in IGNORED:
             return False
         labels = template.metadata.labels
@@ -133,6 +137,13 @@ class WorkloadPods:
         if template.spec.host_network or injector.declined(template.metadata):
             return False
         return bool(self._webhooks.selecting(namespace, labels))
+
+    def _is_foreign(self, namespace: Namespace | None, template: TemplateMetadata) -> bool:
+        """Return whether pods of a template belong to another mesh in this cluster."""
+        own = self._evidence.own_mesh
+        inherited = namespace.metadata.labels.get(LABEL) if namespace else None
+        revision = template.annotations.revision or template.labels.get(LABEL, inherited)
+        return revision in own.foreign_revisions or bool(namespace and not own.discovers(namespace))
 
     @cached_property
     def _namespaces(self) -> dict[str, Namespace]:

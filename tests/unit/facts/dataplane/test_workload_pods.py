@@ -9,6 +9,7 @@ import pytest
 from meshgate.snapshot.kubernetes import (
     Annotations,
     Condition,
+    Container,
     ContainerState,
     Controller,
     ControllerSpec,
@@ -22,6 +23,8 @@ from meshgate.snapshot.kubernetes import (
     Metadata,
     Owner,
     Pod,
+    PodSpec,
+    PodTemplate,
     TemplateMetadata,
     Terminated,
 )
@@ -190,6 +193,28 @@ def test_a_workload_outside_the_mesh(exempt: Deployment) -> None:
     )
     with pytest.raises(NotApplicable):
         missing(exempt, namespaces=namespaces)
+
+
+@pytest.mark.parametrize(
+    ("revision", "labels", "counts"),
+    [("mesh-b", {}, False), ("", {"istio.io/rev": "mesh-b"}, False), ("default", {}, True)],
+)
+def test_a_gateway_of_another_mesh(revision: str, labels: dict[str, str], counts: bool) -> None:
+    """Its own template has the proxy, so no webhook shows whose it is."""
+    made = web(available=0, namespace="edge")
+    template = PodTemplate(
+        metadata=TemplateMetadata(labels={"istio.io/rev": revision} if revision else {}),
+        spec=PodSpec(containers=(Container(name="istio-proxy", image="auto"),)),
+    )
+    gateway = msgspec.structs.replace(
+        made, spec=msgspec.structs.replace(made.spec, template=template)
+    )
+    other = istiod("b-1", namespace="istio-system-b", revision="mesh-b")
+    namespaces = (namespace("edge", **labels), namespace(injection="enabled"))
+
+    found = missing(web(), gateway, pods=(istiod(), other), namespaces=namespaces)
+
+    assert bool(found) is counts
 
 
 def test_a_workload_in_ambient_mode() -> None:
