@@ -10,6 +10,7 @@ from meshgate.snapshot.base import Base
 from meshgate.snapshot.injector import DefaultExports, InjectorConfig
 from meshgate.snapshot.items import KINDS, Items
 from meshgate.snapshot.kubernetes import LabelSelector
+from meshgate.snapshot.mcs import MCS_GROUP, MCS_VERSION
 from meshgate.snapshot.sources import Kind
 
 
@@ -194,11 +195,27 @@ def _of(
         gateway_controller=known.get("PILOT_GATEWAY_API_CONTROLLER_NAME", ""),
         scoped_gateways=_is_on(known, "PILOT_SCOPE_GATEWAY_TO_NAMESPACE"),
         several_providers=_is_on(known, "PILOT_ENABLE_MULTIPLE_CUSTOM_AUTHZ_PROVIDERS"),
+        mcs_hosts=_serves_mcs_hosts(known),
     )
 
 
 def _is_on(variables: dict[str, str], name: str) -> bool:
     return variables.get(name, "").lower() == "true"
+
+
+def _serves_mcs_hosts(variables: dict[str, str]) -> bool:
+    """Return whether istiod reads ServiceImports of the default API group and version.
+
+    It needs both switches (pilot/pkg/features/experimental.go).
+    """
+    return (
+        _is_on(variables, "ENABLE_MCS_HOST")
+        and _is_on(variables, "ENABLE_MCS_SERVICE_DISCOVERY")
+        and all(
+            variables.get(name, value) == value
+            for name, value in (("MCS_API_GROUP", MCS_GROUP), ("MCS_API_VERSION", MCS_VERSION))
+        )
+    )
 
 
 def _data(context: Context, namespace: str, name: str) -> _Data | None:

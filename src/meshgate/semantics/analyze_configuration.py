@@ -12,6 +12,7 @@ from meshgate.snapshot.istio import (
     WorkloadEntry,
 )
 from meshgate.snapshot.kubernetes import Metadata, Pod, Service
+from meshgate.snapshot.mcs import ServiceImport
 from meshgate.snapshot.request_authentication import RequestAuthentication
 from meshgate.snapshot.telemetry import Telemetry
 
@@ -25,6 +26,9 @@ class Configuration(NamedTuple):
         default_export: where VirtualServices without exportTo are exported to; empty for all.
         remote_clusters: the other clusters whose objects istiod reads.
         revisions: of the istiods that run.
+        service_imports: those in namespaces that istiod watches.
+        mcs_hosts: whether every istiod serves the hosts of ServiceImports.
+        default_service_export: where Services without exportTo are exported to; empty for all.
     """
 
     virtual_services: tuple[VirtualService, ...] = ()
@@ -42,6 +46,9 @@ class Configuration(NamedTuple):
     default_export: tuple[str, ...] = ()
     remote_clusters: tuple[str, ...] = ()
     revisions: frozenset[str] = frozenset()
+    service_imports: tuple[ServiceImport, ...] = ()
+    mcs_hosts: bool = False
+    default_service_export: tuple[str, ...] = ()
 
     def virtual_service(self, origin: str) -> VirtualService | None:
         """Return the VirtualService that a message is about."""

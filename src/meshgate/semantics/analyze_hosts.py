@@ -1,13 +1,18 @@
 """What disproves messages of `istioctl analyze` about references (IST0101): as analyze_evidence."""
 
+import ipaddress
 import re
 from collections.abc import Iterator
 
 from meshgate.semantics.analyze_configuration import Configuration, key_of, object_of, subject
 from meshgate.semantics.conflicts import MESH
 from meshgate.semantics.hosts import DEFAULT_DOMAIN, covers, fully_qualified, service_name
-from meshgate.snapshot.kubernetes import Metadata, Pod
+from meshgate.snapshot.istio import HttpRoute, TcpRoute, TlsRoute
+from meshgate.snapshot.kubernetes import Metadata, Pod, Service
+from meshgate.snapshot.mcs import MCS_GROUP, MCS_VERSION
 
+# constants.DefaultClusterSetLocalDomain in Istio
+_IMPORTED = re.compile(r"(?P<name>[^.]+)\.(?P<namespace>[^.]+)\.svc\.clusterset\.local")
 _LEGACY = re.compile(r"(?P<name>[^.]+)\.(?P<namespace>[^.]+)(\.svc(\.[^/]+)?)?")
 
 
@@ -99,6 +104,76 @@ def _service_of_domain(_: str, found: dict[str, str], seen: Configuration) -> st
     return f"Service {wanted} exists" if there else ""
 
 
+def _service_is_imported(origin: str, found: dict[str, str], seen: Configuration) -> str:
+    """Istiod makes the host from a ServiceImport with an address, and from its Service.
+
+    (pilot/pkg/serviceregistry/kube/controller/serviceimportcache.go)
+    """
+    host = _IMPORTED.fullmatch(found["host"])
+    if host is None or not seen.mcs_hosts:
+        return ""
+    wanted = (host["namespace"], host["name"])
+    imported = any(
+        key_of(each.metadata) == wanted
+        and each.api_version == f"{MCS_GROUP}/{MCS_VERSION}"
+        and any(map(_is_address, each.spec.ips))
+        for each in seen.service_imports
+    )
+    service = next((each for each in seen.services if key_of(each.metadata) == wanted), None)
+    if not imported or service is None or not _is_public(service, seen):
+        return ""
+    if not _has_ports_of_routes(service, origin, found["host"], seen):
+        return ""
+    return f"istiod serves the host of ServiceImport {wanted[0]}/{wanted[1]}"
+
+
+def _is_address(text: str) -> bool:
+    try:
+        ipaddress.ip_address(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _is_public(service: Service, seen: Configuration) -> bool:
+    """Return whether all namespaces see a Service, whose exportTo the imported one has too."""
+    exported = service.metadata.annotations.export_to
+    namespaces = exported.split(",") if exported else seen.default_service_export
+    return not namespaces or "*" in map(str.strip, namespaces)
+
+
+def _has_ports_of_routes(service: Service, origin: str, host: str, seen: Configuration) -> bool:
+    """Return whether a VirtualService routes only to ports of this Service.
+
+    Analyze compares them only for hosts that it finds.
+
+    Args:
+        service: the Service whose ports the imported one has.
+        origin: the VirtualService that analyze reports.
+        host: the imported host.
+        seen: all VirtualServices.
+
+    Returns:
+        Whether each route to the host names a port of the Service, or none if there is only one;
+        False for a VirtualService that is not known.
+    """
+    routing = seen.virtual_service(origin)
+    if routing is None:
+        return False
+    ports = {each.port for each in service.spec.ports}
+    routes: tuple[HttpRoute | TlsRoute | TcpRoute, ...] = (
+        *routing.spec.http,
+        *routing.spec.tls,
+        *routing.spec.tcp,
+    )
+    return all(
+        each.destination.port.number in ports if each.destination.port else len(ports) == 1
+        for route in routes
+        for each in route.route
+        if each.destination.host == host
+    )
+
+
 def _subset_of_another_rule(origin: str, found: dict[str, str], seen: Configuration) -> str:
     """A DestinationRule that every client of the host uses defines the subset."""
     namespace, _ = object_of(origin)
@@ -136,5 +211,6 @@ REFERENCES = {
     "legacy_gateway_name": _legacy_gateway_name,
     "host_exported_to_gateways": _host_exported_to_gateways,
     "service_of_domain": _service_of_domain,
+    "service_is_imported": _service_is_imported,
     "subset_of_another_rule": _subset_of_another_rule,
 }

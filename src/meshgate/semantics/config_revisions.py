@@ -10,6 +10,12 @@ from meshgate.snapshot.kubernetes import Metadata, Pod
 LABEL = "istio.io/rev"
 
 
+def read_together(one: Metadata, other: Metadata) -> bool:
+    """Return whether an istiod can read both objects: their labels name no two revisions."""
+    labels = {each.labels[LABEL] for each in (one, other) if LABEL in each.labels}
+    return len(labels) < 2
+
+
 def applies_to(config: Metadata, pod: Pod) -> bool:
     """Return whether the istiod of a pod's revision reads an object of Istio's configuration.
 

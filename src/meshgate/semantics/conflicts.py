@@ -1,13 +1,16 @@
 """Configuration that istiod omits because it conflicts, found in the objects themselves.
 
 istiod 1.31 and later reports such conflicts only until the next change of an endpoint.
+Objects whose labels istio.io/rev name two revisions do not conflict: no istiod reads both.
 """
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
+from itertools import combinations
 from typing import NamedTuple
 
 from meshgate.semantics import workloads
+from meshgate.semantics.config_revisions import read_together
 from meshgate.semantics.hosts import DEFAULT_DOMAIN, fully_qualified
 from meshgate.semantics.protocols import protocol
 from meshgate.semantics.selectors import Fronting
@@ -51,11 +54,16 @@ def domains(
                 by_host[fully_qualified(host, each.metadata.namespace, domain)].append(each)
     for host, found in sorted(by_host.items()):
         for index, one in enumerate(found):
-            others = [e for e in found[index + 1 :] if same_clients(one, e, default_export)]
+            others = [e for e in found[index + 1 :] if _conflict(one, e, default_export)]
             if others:
                 objects = [_name("VirtualService", each) for each in (one, *others)]
                 yield ObjectConflict(host, tuple(sorted(objects)))
                 break
+
+
+def _conflict(one: Exported, other: Exported, default: tuple[str, ...]) -> bool:
+    """Return whether one istiod gives both objects to a sidecar; `default` as in same_clients."""
+    return read_together(one.metadata, other.metadata) and same_clients(one, other, default)
 
 
 def same_clients(one: Exported, other: Exported, default: tuple[str, ...]) -> bool:
@@ -94,13 +102,18 @@ def subsets(
         exported = ",".join(sorted(each.spec.export_to))
         merged[each.metadata.namespace, host, exported, str(labels)].append(each)
     for (_, host, *_), found in sorted(merged.items()):
-        defined: defaultdict[str, list[str]] = defaultdict(list)
+        defined: defaultdict[str, list[DestinationRule]] = defaultdict(list)
         for each in found:
             for subset in each.spec.subsets:
-                defined[subset.name].append(_name("DestinationRule", each))
-        for name, objects in sorted(defined.items()):
-            if len(objects) > 1:
-                yield ObjectConflict(f"{host} subset {name}", tuple(sorted({*objects})))
+                defined[subset.name].append(each)
+        for name, definitions in sorted(defined.items()):
+            pairs = [e for e in combinations(definitions, 2) if _read_together(*e)]
+            if objects := {_name("DestinationRule", each) for pair in pairs for each in pair}:
+                yield ObjectConflict(f"{host} subset {name}", tuple(sorted(objects)))
+
+
+def _read_together(one: DestinationRule, other: DestinationRule) -> bool:
+    return read_together(one.metadata, other.metadata)
 
 
 def outbound(
@@ -117,7 +130,7 @@ def outbound(
                 by_port[port.number].append(each)
     for number, found in sorted(by_port.items()):
         for index, one in enumerate(found):
-            others = [e for e in found[index + 1 :] if same_clients(one, e, default_export)]
+            others = [e for e in found[index + 1 :] if _conflict(one, e, default_export)]
             if others:
                 objects = [_name("ServiceEntry", each) for each in (one, *others)]
                 yield ObjectConflict(f"0.0.0.0_{number}", tuple(sorted({*objects})))

@@ -124,6 +124,12 @@ class OwnMesh:
         """Where objects without exportTo are exported to."""
         return next((each.default_exports for each in self._configs), DefaultExports())
 
+    @property
+    def serves_mcs_hosts(self) -> bool:
+        """Whether every istiod serves the hosts of ServiceImports."""
+        known = {each.revision for each in self._configs if each.mcs_hosts}
+        return bool(known) and known >= self.revisions | {e.revision for e in self._configs}
+
     def has_auto_mtls(self, pod: Pod) -> bool:
         """Return whether a pod's proxy uses mTLS where no DestinationRule says otherwise."""
         name = injected_revision(pod) or DEFAULT

@@ -43,6 +43,8 @@ class InjectorConfig(Base, frozen=True):
             (PILOT_GATEWAY_API_CONTROLLER_NAME); empty for the default.
         auto_mtls: enableAutoMtls of the mesh config: whether proxies use mTLS without a
             DestinationRule that sets it.
+        mcs_hosts: whether istiod serves `NAME.NAMESPACE.svc.clusterset.local` for ServiceImports of
+            the API group and version that this meshgate reads (ENABLE_MCS_HOST).
     """
 
     revision: str
@@ -66,3 +68,4 @@ class InjectorConfig(Base, frozen=True):
     auto_mtls: bool = True
     gateway_controller: str = ""
     several_providers: bool = False
+    mcs_hosts: bool = False

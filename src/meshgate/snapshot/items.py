@@ -50,6 +50,7 @@ from meshgate.snapshot.kubernetes import (
 )
 from meshgate.snapshot.kubernetes_ingress import Ingress as KubernetesIngress
 from meshgate.snapshot.kubernetes_ingress import IngressClass
+from meshgate.snapshot.mcs import MCS_GROUP, MCS_VERSION, ServiceImport
 from meshgate.snapshot.mesh_config import MeshConfig
 from meshgate.snapshot.mtls import PortProbes
 from meshgate.snapshot.new_pods import LimitRange, NewPods, ResourceQuota
@@ -181,6 +182,11 @@ class Items(Base, frozen=True):
     workload_entries: Annotated[
         tuple[WorkloadEntry, ...],
         Listed(NETWORKING, "workloadentries", ("v1", "v1beta1", "v1alpha3"), optional=True),
+    ] = ()
+    # istiod ignores the newer versions unless its environment names one
+    service_imports: Annotated[
+        tuple[ServiceImport, ...],
+        Listed(MCS_GROUP, "serviceimports", (MCS_VERSION, "v1beta1", "v1"), optional=True),
     ] = ()
 
     api_gateways: Annotated[

@@ -76,6 +76,7 @@ _WITH_LATER = {
         "authorization_policies",
         "request_authentications",
         "workload_entries",
+        "service_imports",
     },
 }
 

@@ -159,6 +159,31 @@ def test_a_variable_that_is_read_from_elsewhere_is_not_known(read: Read) -> None
     assert config.cluster_id == ""
 
 
+BOTH = {"ENABLE_MCS_HOST": "true", "ENABLE_MCS_SERVICE_DISCOVERY": "TRUE"}
+
+
+@pytest.mark.parametrize(
+    ("variables", "served"),
+    [
+        (BOTH, True),
+        ({**BOTH, "MCS_API_GROUP": "multicluster.x-k8s.io", "MCS_API_VERSION": "v1alpha1"}, True),
+        ({"ENABLE_MCS_HOST": "true"}, False),
+        ({**BOTH, "ENABLE_MCS_HOST": "false"}, False),
+        ({**BOTH, "ENABLE_MCS_HOST": ""}, False),  # read from elsewhere
+        ({**BOTH, "MCS_API_GROUP": "net.gke.io"}, False),
+        ({**BOTH, "MCS_API_VERSION": "v1beta1"}, False),
+        ({**BOTH, "MCS_API_VERSION": ""}, False),
+        ({}, False),
+    ],
+)
+def test_istiod_serves_hosts_of_the_cluster_set_with_two_switches(
+    read: Read, variables: dict[str, str], served: bool
+) -> None:
+    (config,) = read({}, variables=variables)
+
+    assert config.mcs_hosts is served
+
+
 def test_an_istiod_of_another_mesh_is_not_ours(read: Read) -> None:
     maps = {"istio-sidecar-injector": {"config": CONFIG, "values": VALUES}}
 

@@ -1,7 +1,9 @@
 """Conflicts between objects: what istiod omits a part of, and what only looks like it."""
 
+from collections.abc import Callable
 from typing import Any
 
+import msgspec
 import pytest
 
 from meshgate.semantics.conflicts import ObjectConflict, domains, inbound, outbound, subsets
@@ -177,3 +179,40 @@ def test_a_port_of_a_server_first_protocol_is_tcp_without_a_name() -> None:
     unnamed = service("b", "", number=3306, target_port=8080)
 
     assert list(inbound(pods, [service("a", "tcp"), unnamed])) == []
+
+
+def of(revision: str, found: Any) -> Any:
+    """An object with the label of a revision."""
+    labels = {"istio.io/rev": revision} if revision else {}
+    metadata = msgspec.structs.replace(found.metadata, labels=labels)
+    return msgspec.structs.replace(found, metadata=metadata)
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "conflict"),
+    [
+        pytest.param("1-29", "1-30", False, id="two revisions"),
+        pytest.param("1-29", "1-29", True, id="one revision"),
+        pytest.param("1-29", "", True, id="all revisions read the other"),
+        pytest.param("", "", True, id="no label"),
+    ],
+)
+def test_objects_that_no_istiod_reads_together_do_not_conflict(
+    one: str, other: str, conflict: bool
+) -> None:
+    def both(make: Callable[..., Any], *fields: Any) -> list[Any]:
+        return [of(one, make("a", *fields)), of(other, make("b", *fields))]
+
+    assert bool(list(domains(both(virtual_service)))) is conflict
+    assert bool(list(subsets(both(rule, "v1")))) is conflict
+    assert bool(list(outbound(both(entry)))) is conflict
+
+
+def test_only_the_objects_that_one_istiod_reads_are_named() -> None:
+    rules = [of("1-29", rule("a", "v1")), of("1-30", rule("b", "v1")), of("1-30", rule("c", "v1"))]
+
+    (found,) = subsets(rules)
+    (twice,) = subsets([of("1-29", rule("a", "v1", "v1")), of("1-30", rule("b", "v1"))])
+
+    assert found.objects == ("DestinationRule shop/b", "DestinationRule shop/c")
+    assert twice.objects == ("DestinationRule shop/a",)

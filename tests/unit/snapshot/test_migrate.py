@@ -66,6 +66,13 @@ def test_kinds_that_the_first_schema_did_not_know_are_read_where_routing_was(
         ("ingress", {"mesh_configs", "definitions"}),
         ("ambient_index", {"service_entries"}),
         ("settings", {"gateway_classes", "listener_sets"}),
+        (
+            "analysis",
+            {
+                *("telemetries", "mesh_configs", "authorization_policies", "workload_entries"),
+                *("request_authentications", "service_imports"),
+            },
+        ),
     ],
 )
 def test_what_checks_read_since_then_does_not_make_a_recording_unknown(

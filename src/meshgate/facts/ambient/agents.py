@@ -2,6 +2,7 @@
 
 from meshgate.facts.ambient.nodes import AmbientNodes
 from meshgate.facts.ambient.proxies import AmbientProxies
+from meshgate.facts.cni_failures import cni_failures
 from meshgate.facts.controlplane.node_agents import NodeAgents, subject_of, version_of_set
 from meshgate.facts.evidence import Evidence
 from meshgate.facts.precheck.upgrade_path import Upgrade
@@ -15,6 +16,7 @@ class AmbientAgents:
     """The DaemonSets of the CNI plugin and of ztunnel."""
 
     def __init__(self, evidence: Evidence) -> None:
+        self._evidence = evidence
         self._upgrade = Upgrade(evidence)
         self._nodes = AmbientNodes(evidence)
         self._agents = NodeAgents(evidence)
@@ -96,12 +98,14 @@ class AmbientAgents:
 
     @property
     def obstacles(self) -> list[Finding]:
-        """What is wrong with the agents and with pods in ambient mode before the upgrade."""
+        """What is wrong with the agents, and with pods that need them, before the upgrade."""
         missing = [*self._nodes.missing(CNI), *self._nodes.missing(ZTUNNEL)]
-        if not self._nodes.count and not self._sets:
+        # outside ambient mode; the plugin may still be configured without its DaemonSet
+        stuck = list(cni_failures(self._evidence, self._evidence.pods))
+        if not self._nodes.count and not stuck and not self._sets:
             return []
         unserved = self._nodes.unserved if self._nodes.count else []
-        return [*self._agents.unfinished, *missing, *unserved]
+        return [*self._agents.unfinished, *missing, *unserved, *stuck]
 
 
 def _skewed(each: Controller, version: Version, seen: str, expected: str) -> Finding:

@@ -99,6 +99,9 @@ class AnalyzeMessages:
             own.default_exports.virtual_services,
             tuple({name for e in seen.mesh_configs for r in e.effective for name in r.clusters}),
             own.revisions,
+            tuple(e for e in seen.service_imports if own.watches(e.metadata.namespace)),
+            own.serves_mcs_hosts,
+            own.default_exports.services,
         )
         found = {}
         for message in self._counting:

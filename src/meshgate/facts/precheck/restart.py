@@ -11,7 +11,7 @@ from meshgate.facts.evidence import Evidence
 from meshgate.semantics import pods, workloads
 from meshgate.semantics.selectors import selects
 from meshgate.semantics.webhooks import Webhooks
-from meshgate.snapshot.kubernetes import Pod
+from meshgate.snapshot.kubernetes import Deployment, Pod
 from meshgate.snapshot.upgrade import DisruptionBudget, Workload
 from meshgate.verdict import Finding, NotApplicable
 
@@ -122,6 +122,22 @@ class Restart:
         ]
 
     @property
+    def stuck(self) -> list[Finding]:
+        """Deployments whose rollout is stuck now: a restart waits for the same pods."""
+        return [
+            Finding(
+                f"Deployment {each.metadata.namespace}/{each.metadata.name}",
+                f"{stuck}: a restart waits for its pods too",
+                "a complete rollout",
+                f"kubectl -n {each.metadata.namespace} describe deployment {each.metadata.name}",
+                problem="rollout-stuck",
+            )
+            for each in self._evidence.deployments
+            if ("Deployment", each.metadata.namespace, each.metadata.name) in self._of
+            if (stuck := _stuck(each))
+        ]
+
+    @property
     def guarded(self) -> list[Finding]:
         """PodDisruptionBudgets that allow no eviction of a pod with a proxy now."""
         return [
@@ -191,6 +207,24 @@ def _obstacle(each: Workload) -> tuple[str, str, str] | None:
             f"inject {_subject(each)} again with the target's istioctl",
         )
     return None
+
+
+def _stuck(deployment: Deployment) -> str:
+    """Return why a Deployment's rollout does not proceed; empty if it may."""
+    desired, status = deployment.spec.replicas, deployment.status
+    if not desired or status.observed_generation < deployment.metadata.generation:
+        return ""
+    for each in status.conditions:
+        if each.type == "ReplicaFailure" and each.status == "True":
+            return "its new pods cannot be created: " + " ".join(
+                (each.message or each.reason).split()
+            )
+        if each.type == "Progressing" and each.reason == "ProgressDeadlineExceeded":
+            return (
+                f"its rollout is stuck: {status.updated_replicas} of {desired} pods updated, "
+                f"{status.available_replicas} available"
+            )
+    return ""
 
 
 def _key(each: Workload) -> tuple[str, str, str]:

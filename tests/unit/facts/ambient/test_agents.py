@@ -2,13 +2,14 @@
 
 from typing import Any
 
+import msgspec
 import pytest
 
 from meshgate.semantics.node_agents import CNI, ZTUNNEL
-from meshgate.snapshot.kubernetes import Annotations
+from meshgate.snapshot.kubernetes import Annotations, Owner
 from meshgate.verdict import CouldNotVerify, NotApplicable
 from tests.support import ambient_builders as build
-from tests.support.builders import expecting, istiod, mesh, reading
+from tests.support.builders import expecting, istiod, mesh, pod, reading, running
 
 each_kind = pytest.mark.parametrize(
     ("kind", "name"), [(CNI, "istio-cni-node"), (ZTUNNEL, "ztunnel")]
@@ -161,3 +162,41 @@ def test_the_cni_plugin_of_a_mesh_of_sidecars_before_the_upgrade() -> None:
 
     (finding,) = facts.obstacles
     assert finding.problem == "not-rolled-out"
+
+
+def starting(message: str, **changes: Any) -> Any:
+    """A mesh of sidecars, one of which has no network yet."""
+    waiting = pod(
+        "web-2",
+        containers=[running("web"), running("istio-proxy")],
+        phase="Pending",
+        ready=False,
+        owner=Owner(kind="StatefulSet", name="web", controller=True),
+    )
+    spec = msgspec.structs.replace(waiting.spec, node_name="node-1")
+    seen = {
+        "pods": (istiod(), msgspec.structs.replace(waiting, spec=spec)),
+        "sandbox_events": (build.sandbox_event("web-2", message),),
+        **expecting(target_version="1.30.0"),
+    }
+    return mesh(**{**seen, **changes}).ambient_agents
+
+
+CNI_FAILED = 'plugin type="istio-cni" failed (add): connection refused'
+
+
+def test_a_sidecar_that_the_plugin_keeps_from_starting_is_found_before_the_upgrade() -> None:
+    for daemon_sets in ((), (build.daemon_set("istio-cni-node"),)):
+        (found,) = starting(CNI_FAILED, daemon_sets=daemon_sets).obstacles
+
+        assert (found.subject, found.problem) == ("Pod shop/web-2", "no-sandbox")
+        assert found.transient
+
+
+def test_a_sidecar_that_something_else_keeps_from_starting_is_not_the_agents() -> None:
+    other = 'plugin type="calico" failed (add): no more addresses'
+    sets = (build.daemon_set("istio-cni-node"),)
+
+    assert starting(other, daemon_sets=sets).obstacles == []
+    with pytest.raises(NotApplicable, match="no istio-cni or ztunnel"):
+        _ = starting(other).obstacles

@@ -20,6 +20,7 @@ from meshgate.snapshot.istio import (
     Patch,
     PeerSelector,
     Port,
+    PortSelector,
     RouteDestination,
     Server,
     ServerTls,
@@ -35,14 +36,23 @@ from meshgate.snapshot.istio import (
     WorkloadSelector,
 )
 from meshgate.snapshot.istioctl import Analysis, AnalysisMessage
-from meshgate.snapshot.kubernetes import Annotations, Metadata, Service, ServiceSpec
+from meshgate.snapshot.kubernetes import (
+    Annotations,
+    LabelSelector,
+    Metadata,
+    Namespace,
+    Service,
+    ServicePort,
+    ServiceSpec,
+)
+from meshgate.snapshot.mcs import ServiceImport, ServiceImportSpec
 from meshgate.snapshot.mesh_config import EffectiveConfig, MeshConfig
 from meshgate.snapshot.request_authentication import (
     RequestAuthentication,
     RequestAuthenticationSpec,
 )
 from meshgate.snapshot.telemetry import Telemetry, TelemetrySpec
-from tests.support.builders import mesh, message, pod
+from tests.support.builders import istiod, mesh, message, pod
 
 NO_PODS = message(
     "IST0173",
@@ -268,6 +278,118 @@ def test_services_of_another_cluster_domain_exist(
     }
 
     assert judged(missing, **seen) == verdict
+
+
+IMPORTED = "web.shop.svc.clusterset.local"
+
+
+def service(*ports: int, name: str = "web", export_to: str | None = None) -> Service:
+    """A Service of shop."""
+    return Service(
+        metadata=Metadata(
+            name=name, namespace="shop", annotations=Annotations(export_to=export_to)
+        ),
+        spec=ServiceSpec(ports=tuple(ServicePort(port=each) for each in ports)),
+    )
+
+
+def imported(*ips: str, namespace: str = "shop", version: str = "v1alpha1") -> ServiceImport:
+    return ServiceImport(
+        metadata=Metadata(name="web", namespace=namespace),
+        api_version=f"multicluster.x-k8s.io/{version}",
+        spec=ServiceImportSpec(ips=ips),
+    )
+
+
+def to_imported(port: int | None = None) -> dict[str, Any]:
+    """A VirtualService that routes to the imported host."""
+    selected = PortSelector(number=port) if port else None
+    destination = Destination(host=IMPORTED, port=selected)
+    route = HttpRoute(route=(RouteDestination(destination, 100),))
+    return {"virtual_services": (virtual_service(route),)}
+
+
+IMPORT = {
+    "injector_configs": (InjectorConfig(revision="default", mcs_hosts=True),),
+    "service_imports": (imported("10.8.0.1"),),
+    "services": (service(80),),
+    **to_imported(),
+}
+PRIVATE = InjectorConfig(
+    revision="default", mcs_hosts=True, default_exports=DefaultExports(services=(".",))
+)
+SELECTIVE = InjectorConfig(
+    revision="default", mcs_hosts=True, discovery=(LabelSelector(match_labels={"mesh": "a"}),)
+)
+
+
+@pytest.mark.parametrize("kind", ["host", "mirror host"])
+def test_istiod_serves_the_hosts_of_service_imports(kind: str) -> None:
+    missing = message("IST0101", text=f'Referenced {kind} not found: "{IMPORTED}"')
+
+    assert judged(missing, **IMPORT) == (0, 1)
+
+
+@pytest.mark.parametrize(
+    ("changes", "verdict"),
+    [
+        pytest.param({"service_imports": (imported("fd00::1"),)}, (0, 1), id="IPv6"),
+        pytest.param({"services": (service(80, 81),), **to_imported(81)}, (0, 1), id="a port"),
+        pytest.param({"services": (service(80, export_to="*"),)}, (0, 1), id="exported"),
+        pytest.param({"service_imports": ()}, (1, 0), id="not imported"),
+        pytest.param({"service_imports": (imported(),)}, (1, 0), id="headless"),
+        pytest.param({"service_imports": (imported(""),)}, (1, 0), id="no address yet"),
+        pytest.param(
+            {"service_imports": (imported("10.8.0.1", namespace="other"),)}, (1, 0), id="elsewhere"
+        ),
+        pytest.param(
+            {"service_imports": (imported("10.8.0.1", version="v1beta1"),)},
+            (1, 0),
+            id="at a version that istiod does not read",
+        ),
+        pytest.param({"services": (service(80, name="api"),)}, (1, 0), id="no Service"),
+        pytest.param({"services": (service(80, export_to="."),)}, (1, 0), id="private"),
+        pytest.param({"injector_configs": (PRIVATE,)}, (1, 0), id="private by default"),
+        pytest.param(
+            {
+                "injector_configs": (SELECTIVE,),
+                "namespaces": (Namespace(metadata=Metadata(name="shop")),),
+            },
+            (1, 0),
+            id="not watched",
+        ),
+        pytest.param(to_imported(81), (1, 0), id="another port"),
+        pytest.param({"services": (service(80, 81),)}, (1, 0), id="no port of several"),
+        pytest.param({"virtual_services": ()}, (1, 0), id="unknown VirtualService"),
+        pytest.param({"injector_configs": ()}, (1, 0), id="nothing known of istiod"),
+        pytest.param(
+            {"injector_configs": (InjectorConfig(revision="default"),)}, (1, 0), id="turned off"
+        ),
+        pytest.param(
+            {"injector_configs": (*IMPORT["injector_configs"], InjectorConfig(revision="1-30"))},
+            (1, 0),
+            id="turned off in one revision",
+        ),
+        pytest.param(
+            {"pods": (istiod(), istiod("istiod-canary", revision="1-30"))},
+            (1, 0),
+            id="nothing known of one revision",
+        ),
+    ],
+)
+def test_a_host_of_the_cluster_set_needs_evidence(
+    changes: dict[str, Any], verdict: tuple[int, int]
+) -> None:
+    missing = message("IST0101", text=f'Referenced host not found: "{IMPORTED}"')
+
+    assert judged(missing, **{**IMPORT, **changes}) == verdict
+
+
+def test_only_the_names_of_imported_services_are_hosts_of_the_cluster_set() -> None:
+    for host in ("api.shop.svc.clusterset.local", f"a.{IMPORTED}", "web.shop.clusterset.local"):
+        missing = message("IST0101", text=f'Referenced host not found: "{host}"')
+
+        assert judged(missing, **IMPORT) == (1, 0)
 
 
 def destination_rule(

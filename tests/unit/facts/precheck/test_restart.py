@@ -5,9 +5,9 @@ from typing import Any
 import msgspec
 import pytest
 
-from meshgate.snapshot.kubernetes import Owner, Pod
+from meshgate.snapshot.kubernetes import Condition, Owner, Pod
 from meshgate.verdict import NotApplicable
-from tests.support.builders import istiod, mesh, pod, running, sidecar
+from tests.support.builders import deployment, istiod, mesh, pod, running, sidecar
 from tests.support.upgrade_builders import budget, workload
 from tests.support.webhook_builders import namespace
 
@@ -76,6 +76,64 @@ def test_pods_that_no_restart_reaches(owners: tuple[Owner, ...], problems: list[
     seen = mesh(pods=(istiod(), msgspec.structs.replace(alone, metadata=metadata)), workloads=())
 
     assert [each.problem for each in seen.restart.unreached] == problems
+
+
+REFUSED = Condition(type="ReplicaFailure", status="True", reason="FailedCreate", message="quota")
+
+
+def rollout(*more: Condition, name: str = "web", **status: Any) -> dict[str, Any]:
+    """The mesh with a Deployment of shop, and a pod of the same labels that has a sidecar."""
+    found = deployment(2, name=name, namespace="shop", **status)
+    conditions = (*found.status.conditions, *more)
+    found = msgspec.structs.replace(
+        found, status=msgspec.structs.replace(found.status, conditions=conditions)
+    )
+    return {
+        "pods": (istiod(), web()),
+        "workloads": (workload(),),
+        "deployments": (deployment(), found),
+    }
+
+
+@pytest.mark.parametrize(
+    ("seen", "words"),
+    [
+        (
+            rollout(gave_up=True, updated=1),
+            "its rollout is stuck: 1 of 2 pods updated, 2 available",
+        ),
+        # the new pod of a single replica
+        (rollout(gave_up=True, available=1), "its rollout is stuck: 2 of 2 pods updated, 1"),
+        (rollout(REFUSED, updated=0), "its new pods cannot be created: quota"),
+    ],
+)
+def test_a_rollout_that_is_stuck_before_the_upgrade(seen: dict[str, Any], words: str) -> None:
+    restart = mesh(**seen).restart
+
+    (found,) = restart.stuck
+    assert (found.subject, found.problem) == ("Deployment shop/web", "rollout-stuck")
+    assert found.seen.startswith(words)
+    assert restart.lost == []
+
+
+@pytest.mark.parametrize(
+    "seen",
+    [
+        pytest.param(rollout(updated=1), id="in progress"),
+        pytest.param(rollout(available=0), id="not available now"),
+        pytest.param(rollout(gave_up=True, generation=2), id="changed since"),
+        pytest.param(rollout(gave_up=True, name="other"), id="without a sidecar"),
+        pytest.param(
+            {**rollout(), "deployments": (deployment(0, name="web", namespace="shop"),)},
+            id="no replicas",
+        ),
+        pytest.param(
+            rollout(msgspec.structs.replace(REFUSED, status="False")), id="created in the end"
+        ),
+    ],
+)
+def test_a_rollout_that_is_not_stuck(seen: dict[str, Any]) -> None:
+    assert mesh(**seen).restart.stuck == []
 
 
 @pytest.mark.parametrize(("allowed", "app", "told"), [(0, "web", 1), (1, "web", 0), (0, "db", 0)])
