@@ -19,6 +19,7 @@ from meshgate.semantics.layer4 import at_ztunnel
 from meshgate.semantics.policies import STRICT, Mode, Policies
 from meshgate.semantics.workloads import Port, is_first_shard
 from meshgate.settings import flag
+from meshgate.snapshot.hbone import Tunnel
 from meshgate.snapshot.kubernetes import Pod
 from meshgate.snapshot.pair import PeerCall
 from meshgate.verdict import CouldNotVerify, Finding, NotApplicable
@@ -54,14 +55,19 @@ class AmbientPolicies:
     def policy_violations(self) -> list[Finding]:
         """Ports that admit an identity that a policy denies, or deny one that all allow.
 
-        Raise NotApplicable if no policy decides about a probed port.
+        Raise NotApplicable if no policy decides about a probed port, and CouldNotVerify if nothing
+        is wrong, but a port that a policy closes to the verifier gave no answer.
         """
         found, decided = [], 0
+        silent: list[tuple[Port, Decision, Tunnel]] = []
         for port, probe in self._ports.pairs:
             mesh = probe.mesh
-            if mesh is None or mesh.end not in ("open", "declined") or not port.number:
+            if mesh is None or not port.number:
                 continue
             decision = self._decide(port.pod, self._ports.probes.identity, port.number)
+            if mesh.end not in ("open", "declined"):
+                silent += [(port, decision, mesh)] if decision.allowed is False else []
+                continue
             denied = mesh.connect == UNAUTHORIZED
             decided += denied or decision.allowed is False
             if denied and decision.allowed:
@@ -84,6 +90,13 @@ class AmbientPolicies:
                         "not-denied",
                     )
                 )
+        for port, decision, mesh in silent if not found else ():
+            raise CouldNotVerify(
+                f"{pods.name(port.pod)} port {port.number} gave no answer through HBONE "
+                f"({mesh.error or mesh.end}), so {decision.policy} was not compared with it",
+                "see the result of DP012",
+                transient=True,
+            )
         if not found and not decided:
             count = len(self._ports.pairs)
             raise NotApplicable(

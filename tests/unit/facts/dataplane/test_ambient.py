@@ -161,6 +161,21 @@ def test_a_policy_that_is_not_enforced() -> None:
     )
 
 
+def test_a_port_without_an_answer_that_a_policy_closes() -> None:
+    silent = Tunnel(end="silent", error="timed out")
+    with pytest.raises(CouldNotVerify, match="so AuthorizationPolicy library/policy was not comp"):
+        violations(silent, ONLY_CLIENT)
+    with pytest.raises(NotApplicable, match="no AuthorizationPolicy denies the verifier"):
+        violations(silent)
+
+    # also beside a port that denies as it should
+    pod = ambient_pod(ports=[ContainerPort(container_port=port) for port in (8080, 9090)])
+    policies = {"authorization_policies": (ONLY_CLIENT,), "pods": (pod,)}
+    facts = ambient_mesh(*two_ports(DENIED, silent), **policies).ambient_policies
+    with pytest.raises(CouldNotVerify, match=r"Pod library/catalog-1 port 9090 gave no answer"):
+        _ = facts.policy_violations
+
+
 def test_a_denial_without_a_policy() -> None:
     (line,) = violations(DENIED)
 
