@@ -12,6 +12,7 @@ from meshgate.collect.errors import ReadError
 from meshgate.collect.istiod import Transport, config_dump_path
 from meshgate.collect.kubernetes import Cluster
 from meshgate.deadline import concurrently
+from meshgate.semantics.config_revisions import LABEL
 from meshgate.semantics.header_rules import header_rules
 from meshgate.semantics.meshes import OwnMesh
 from meshgate.semantics.retry_after import reaches
@@ -77,6 +78,7 @@ def _filters(written: Iterable[_Written]) -> tuple[RetryFilter, ...]:
             patches=tuple(_patches(each.spec.config_patches)),
             selector=each.spec.workload_selector.labels,
             gateways=tuple(ref.name for ref in each.spec.target_refs),
+            revision=each.metadata.labels.get(LABEL, ""),
         )
         for each in written
     )

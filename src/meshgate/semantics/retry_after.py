@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 
-from meshgate.semantics.workloads import GATEWAY_NAME
+from meshgate.semantics.workloads import GATEWAY_NAME, injected_revision
 from meshgate.snapshot.kubernetes import Pod
 from meshgate.snapshot.retry_after import RetryFilter
 
@@ -26,6 +26,9 @@ def reaches(each: RetryFilter, pod: Pod, root_namespace: str) -> bool:
     Returns:
         Whether it applies.
     """
+    own = injected_revision(pod)
+    if each.revision and own and own != each.revision:
+        return False
     return selects_labels(each, pod.metadata.namespace, pod.metadata.labels, root_namespace)
 
 

@@ -33,13 +33,17 @@ class RetryPatch(Base, frozen=True):
 
 
 class RetryFilter(Base, frozen=True):
-    """An EnvoyFilter with such patches; `gateways` are the names of its targetRefs."""
+    """An EnvoyFilter with such patches; `gateways` are the names of its targetRefs.
+
+    `revision` is its label istio.io/rev: only the istiod of that revision reads it.
+    """
 
     name: str
     namespace: str
     patches: tuple[RetryPatch, ...]
     selector: dict[str, str] = {}
     gateways: tuple[str, ...] = ()
+    revision: str = ""
 
 
 class GivenConfig(Base, frozen=True):

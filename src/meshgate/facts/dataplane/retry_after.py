@@ -148,6 +148,8 @@ class RetryAfter:
 
     def _unapplied(self, each: RetryFilter) -> Iterator[Finding]:
         reached = self._reached(each)
+        if not reached and self._has_successor(each):
+            return
         if not reached:
             yield filter_finding(
                 [each],
@@ -164,6 +166,18 @@ class RetryAfter:
             intents[patch.apply_to, patch.context, kinds].append(patch)
         for patches in intents.values():
             yield from _unmet(each, patches, reached)
+
+    def _has_successor(self, each: RetryFilter) -> bool:
+        """Return whether a filter is for one revision, and another of its namespace for the pods.
+
+        A canary upgrade keeps that of the old revision, and has that of the new one beforehand.
+        """
+        return bool(each.revision) and any(
+            other.namespace == each.namespace
+            and other.revision != each.revision
+            and self._reached(other)
+            for other in self.filters
+        )
 
     def _reached(self, each: RetryFilter) -> list[Reached]:
         root = self._evidence.own_mesh.root_namespace

@@ -9,6 +9,7 @@ import pytest
 from meshgate.facts.dataplane.retry_after import RetryAfter
 from meshgate.semantics.retry_after import retry_after_error
 from meshgate.snapshot.istiod import ProxySync
+from meshgate.snapshot.kubernetes import Annotations
 from meshgate.snapshot.retry_after import GivenConfig, HeaderRule, RetryFilter, RetryFilters
 from meshgate.verdict import CouldNotVerify, NotApplicable
 from tests.support.builders import (
@@ -146,6 +147,23 @@ def test_a_filter_of_a_gateway_by_name() -> None:
     labels = {"gateway.networking.k8s.io/gateway-name": "shop"}
 
     assert seen(retry_after(retry_filter(gateways=("shop",)), pods=(sidecar(labels=labels),))) == []
+
+
+def test_a_filter_of_another_revision() -> None:
+    """During a canary upgrade each istiod may have its own EnvoyFilter."""
+    pods = (sidecar(annotations=Annotations(revision="1-30")),)
+    old = retry_filter(
+        retry_patch(HeaderRule(kind="lua", value="22", code="old")), name="old", revision="1-29"
+    )
+    new = retry_filter(name="new", revision="1-30")
+
+    assert seen(retry_after(old, new, pods=pods)) == []
+    # nothing adds the header for the present pods
+    (line,) = seen(retry_after(old, pods=pods))
+    assert line.startswith("EnvoyFilter shop/old: reaches no proxy")
+    # this one is for the present pods, and they lack it
+    (line,) = seen(retry_after(msgspec.structs.replace(old, revision="1-30"), new, pods=pods))
+    assert "matches nothing" in line
 
 
 def test_one_pod_of_a_workload_that_was_left_out() -> None:
