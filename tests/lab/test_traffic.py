@@ -358,6 +358,10 @@ def short_streams() -> dict[str, Any]:
     }
 
 
+def _applied(lab: Lab, object: dict[str, Any]) -> bool:
+    return lab.run("kubectl", "apply", "-f", "-", input=json.dumps(object)).returncode == 0
+
+
 def test_streams_web_sockets_and_grpc_of_real_services(lab: Lab, tmp_path: Path) -> None:
     lab.apply(*streaming())
     rolled_out(lab, "shop", "streams")
@@ -368,7 +372,8 @@ def test_streams_web_sockets_and_grpc_of_real_services(lab: Lab, tmp_path: Path)
         before, healthy = running.seen(), running.judged()
         lab.kubectl("delete", "pod", "-n", "istio-system", "-l", "app=istiod", "--grace-period=1")
         rolled_out(lab, "istio-system", "istiod")
-        lab.apply(short_streams())
+        # its webhook is reachable once kube-proxy knows the new pod
+        until(lambda: _applied(lab, short_streams()))
         running.more(75)  # the proxy drains the changed listener for 45 s
         stage = running.judged()
 
@@ -418,7 +423,7 @@ def test_an_upgrade_of_a_mesh_that_drains_loses_nothing(lab: Lab, tmp_path: Path
         interop = running.judged("--check=DP016")
 
         lab.apply(incompatible())
-        running.more(30)
+        until(lambda: running.judged("--check=DP016").exit == 1, timeout=180)
         broken = running.judged("--check=DP016")
 
     assert [each.proxy for each in seen.observers] == [OLD, NEW]
