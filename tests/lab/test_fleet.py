@@ -1,7 +1,6 @@
 """A fleet of every release, healthy and broken: the verdicts of the runs on each cluster."""
 
 import json
-import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +8,7 @@ import pytest
 
 from tests.lab.gates import Gates
 from tests.lab.harness import NEW, VERSIONS, Stage, lab_of
-from tests.lab.test_shadow import FAULTS, ISTIOCTL, MESHGATE
+from tests.lab.test_shadow import FAULTS, ISTIOCTL, MESHGATE, fleet
 
 Problems = set[tuple[str, str]]
 
@@ -39,18 +38,8 @@ def test_a_fleet_of_every_release_has_the_verdicts_of_its_clusters(tmp_path: Pat
                 assert done.returncode == 0, done.stderr
                 alone[name] = problems(gates.precheck(NEW, "--settle=0"))
 
-    done = subprocess.run(
-        [
-            *(MESHGATE, "fleet", place, f"--target-version={NEW}"),
-            *(f"--programs={tmp_path / 'targets' / NEW}", f"--json={tmp_path / 'fleet.json'}"),
-        ],
-        check=False,
-        capture_output=True,
-        text=True,
-    )
+    found = fleet(place, tmp_path / "targets" / NEW, tmp_path)
 
-    assert done.returncode == 1, done.stdout + done.stderr
-    found = json.loads((tmp_path / "fleet.json").read_text())
     causes = [(each["check"], each["subject"]) for each in found["causes"]]
     together = {each["name"]: {causes[n] for n in each["causes"]} for each in found["clusters"]}
     left_out = {each["name"]: set(each["not_run"]) for each in found["clusters"]}

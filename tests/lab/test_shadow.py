@@ -32,6 +32,24 @@ def shadow(
     return lab.run(MESHGATE, "shadow", *target(lab, version, folder), *words, identity=identity)
 
 
+def fleet(place: str, programs: Path, folder: Path) -> dict[str, Any]:
+    """What `meshgate fleet` says of recordings of which some would break.
+
+    It does not run in the lab's network: there is no cluster.
+    """
+    done = subprocess.run(
+        [
+            *(MESHGATE, "fleet", place, f"--target-version={NEW}", f"--programs={programs}"),
+            *(f"--cache={folder / 'cache'}", f"--json={folder / 'fleet.json'}"),
+        ],
+        check=False,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 1, done.stdout + done.stderr
+    return dict(json.loads((folder / "fleet.json").read_text()))
+
+
 def processes(program: Path) -> list[int]:
     """Who runs it."""
     found = []
@@ -290,19 +308,8 @@ def test_a_fleet_has_the_verdicts_of_its_clusters(old: Lab, tmp_path: Path) -> N
         old.verb("reset")
     assert [each.returncode for each in (healthy, *broken)] == [0, 0, 0], healthy.stderr
 
-    # not in the lab's network: there is no cluster
-    done = subprocess.run(
-        [
-            *(MESHGATE, "fleet", place, f"--target-version={NEW}", f"--programs={tmp_path / NEW}"),
-            *(f"--cache={tmp_path / 'cache'}", f"--json={tmp_path / 'fleet.json'}"),
-        ],
-        check=False,
-        capture_output=True,
-        text=True,
-    )
+    found = fleet(place, tmp_path / NEW, tmp_path)
 
-    assert done.returncode == 1, done.stdout + done.stderr
-    found = json.loads((tmp_path / "fleet.json").read_text())
     states = {each["name"]: each["state"] for each in found["clusters"]}
     assert states == {"eu-1": "would change", "eu-2": "would break", "eu-3": "would break"}
     alone = {line.split(" (")[0] for line in now.stdout.splitlines() if line.startswith("FAIL ")}

@@ -88,19 +88,23 @@ def save_baseline(
         say: prints a line.
     """
     place = SnapshotLocation(address)
-    later = msgspec.structs.replace(snapshot.expectations, before=before(snapshot))
-    if objection(msgspec.structs.replace(snapshot, expectations=later)):
+    if not _is_usable(snapshot, snapshot):
         # nothing usable there: then this one is better than none
         with suppress(UnusableSnapshot):
             kept = place.load(cluster)
-            earlier = msgspec.structs.replace(snapshot.expectations, before=before(kept))
-            if not objection(msgspec.structs.replace(snapshot, expectations=earlier)):
+            if _is_usable(kept, snapshot):
                 say(
                     f"{place.address} was not replaced: istiod already runs the target version, "
                     f"and the baseline there, of {kept.taken:%Y-%m-%d %H:%M} UTC, is from before"
                 )
                 return
     place.save(snapshot, cluster)
+
+
+def _is_usable(baseline: Snapshot, snapshot: Snapshot) -> bool:
+    """Return whether a baseline would excuse what a snapshot has too."""
+    compared = msgspec.structs.replace(snapshot.expectations, before=before(baseline))
+    return not objection(msgspec.structs.replace(snapshot, expectations=compared))
 
 
 def _watch(settings: Settings) -> Watch | None:

@@ -81,7 +81,7 @@ def test_a_rollback_to_the_version_of_the_baseline_is_compared() -> None:
     assert objection(compared(rolled_back, then)) == ""
 
 
-def test_an_istiod_installed_anew_was_rolled_out() -> None:
+def test_an_istiod_that_was_installed_again_was_rolled_out() -> None:
     then = state(NEW, rolled_out(1, uid="first"))
 
     assert objection(compared(state(NEW, rolled_out(1, uid="second")), then)) == ""
@@ -113,7 +113,7 @@ def test_a_minor_version_as_the_target_is_met_by_each_of_its_patches() -> None:
     [
         (CLUSTER, False),
         ((namespace("kube-system", "other"), namespace("istio-system", "x")), True),
-        # installed anew in the same cluster
+        # installed again in the same cluster
         ((CLUSTER[0], namespace("istio-system", "new")), False),
     ],
     ids=["the same", "another", "a new namespace of istiod"],
