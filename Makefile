@@ -79,7 +79,7 @@ test-lab: setup ## real faults in a real mesh of the newest release, and upgrade
 	MESHGATE_LAB_RELEASES=$${MESHGATE_LAB_RELEASES-2} \
 	  $(BIN)/pytest tests/lab -n $(LABS) --dist loadfile -m "not every_release"
 
-test-fleet: setup ## recordings in a real object storage (Go: builds its server once, two minutes), evidence with another Python
+test-fleet: setup ## recordings in a real object storage, cosign (Go: builds both once, ten minutes), evidence with another Python
 	$(BIN)/pytest tests/fleet
 
 # The files of tests/lab that CI has time for; the others are run by hand with `make test-lab`.

@@ -68,6 +68,8 @@ FOREIGN = {
     *("--certificate-identity-regexp", "--certificate-oidc-issuer", "--find-links", "--from-file"),
     *("--install-completion", "--no-cache-dir", "--no-index", "--owner", "--python", "--read-only"),
     *("--rm", "--set-file", "--timestamp", "--wait"),
+    *("--statement", "--bundle", "--insecure-ignore-tlog", "--tlog-upload", "--use-signing-config"),
+    "--signature",
 }  # fmt: skip
 
 

@@ -21,8 +21,14 @@ from meshgate.verdict import Gate
 def attest(
     report: Annotated[Path, typer.Argument(metavar="VERDICT.json|FLEET.json")],
     *,
-    key: Annotated[Path, typer.Option(help="private key (PEM, PKCS 8, without a password)")],
-    output: Annotated[Path, typer.Option(help="file for the signed attestation")],
+    output: Annotated[Path, typer.Option(help="file for the attestation")],
+    key: Annotated[
+        Path | None,
+        typer.Option(
+            help="private key (PEM, PKCS 8, without a password); without it, the statement is "
+            "written unsigned, for `cosign attest-blob --statement`"
+        ),
+    ] = None,
     snapshot: Annotated[
         Path | None, typer.Option(help="the snapshot that the verdict is about")
     ] = None,
@@ -33,8 +39,9 @@ def attest(
     """
     with errors("attest"):
         statement = _statement(report, snapshot)
-        output.write_bytes(sign(statement, key))
-    say(f"signed {statement['predicate']['result']} in {output}")
+        output.write_bytes(sign(statement, key) if key else msgspec.json.encode(statement))
+    done = "signed" if key else "wrote without a signature:"
+    say(f"{done} {statement['predicate']['result']} in {output}")
 
 
 def _statement(file: Path, snapshot: Path | None) -> dict[str, Any]:

@@ -36,7 +36,7 @@ def verified(content: bytes, key: Path) -> dict[str, Any]:
     """Return the statement of an envelope that this key has signed.
 
     Args:
-        content: an envelope.
+        content: an envelope, or cosign's bundle with one.
         key: a public key (PEM).
 
     Raises:
@@ -50,7 +50,11 @@ def verified(content: bytes, key: Path) -> dict[str, Any]:
 
     public = SSlibKey.from_crypto(load_pem_public_key(key.read_bytes()))
     try:
-        envelope = Envelope.from_dict(msgspec.json.decode(content))
+        found = msgspec.json.decode(content)
+        found = found.get("dsseEnvelope", found)
+        for signature in found["signatures"]:
+            signature.setdefault("keyid", "")
+        envelope = Envelope.from_dict(found)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise Unverified(f"it is not a DSSE envelope: {error}") from error
     # other signers name a key differently, or not at all: the signature alone counts

@@ -65,7 +65,9 @@ def test_another_key_or_a_changed_payload_is_not(keys: Keys, tmp_path: Path) -> 
         verified(json.dumps(changed).encode(), keys.public)
 
 
-@pytest.mark.parametrize("content", [b"", b"[]", b"{}", b'{"payload": 1}'])
+@pytest.mark.parametrize(
+    "content", [b"", b"[]", b"{}", b'{"payload": 1}', b'{"signatures": [1]}', b'{"signatures": 1}']
+)
 def test_what_is_no_envelope_is_not_verified(keys: Keys, content: bytes) -> None:
     with pytest.raises(Unverified):
         verified(content, keys.public)
@@ -77,6 +79,23 @@ def test_a_signature_without_a_key_id_counts(keys: Keys) -> None:
     envelope["signatures"][0]["keyid"] = ""
 
     assert verified(json.dumps(envelope).encode(), keys.public) == CLAIM
+
+
+def test_a_bundle_of_cosign_counts(keys: Keys, tmp_path: Path) -> None:
+    envelope = json.loads(sign(CLAIM, keys.private))
+    del envelope["signatures"][0]["keyid"]
+    bundle = {
+        "mediaType": "application/vnd.dev.sigstore.bundle.v0.3+json",
+        "verificationMaterial": {"publicKey": {"hint": "a hint"}},
+        "dsseEnvelope": envelope,
+    }
+    content = json.dumps(bundle).encode()
+
+    assert verified(content, keys.public) == CLAIM
+    with pytest.raises(Unverified, match="no signature of this key"):
+        verified(content, pair(tmp_path / "other").public)
+    with pytest.raises(Unverified):
+        verified(json.dumps({**bundle, "dsseEnvelope": []}).encode(), keys.public)
 
 
 def test_openssl_verifies_the_envelope(keys: Keys, tmp_path: Path) -> None:
