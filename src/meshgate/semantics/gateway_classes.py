@@ -10,13 +10,16 @@ ISTIO = "istio.io/"
 # Istio's controllers whose Gateways let clients in; an istiod may have another name for the first.
 CONTROLLER, UNMANAGED = "istio.io/gateway-controller", "istio.io/unmanaged-gateway"
 WAYPOINT_CONTROLLER = "istio.io/mesh-controller"
+EAST_WEST_CONTROLLER = "istio.io/eastwest-controller"
+# All of Istio's controllers whose Gateways run Envoy.
+OF_ENVOY = (UNMANAGED, WAYPOINT_CONTROLLER, EAST_WEST_CONTROLLER)
 
 # The classes that istiod creates, where a snapshot does not contain them.
 _USUAL = {
     "istio": CONTROLLER,
     "istio-remote": UNMANAGED,
     "istio-waypoint": WAYPOINT_CONTROLLER,
-    "istio-east-west": "istio.io/eastwest-controller",
+    "istio-east-west": EAST_WEST_CONTROLLER,
 }
 
 # The kinds of parents whose routes istiod serves in sidecars and waypoints, without a Gateway.

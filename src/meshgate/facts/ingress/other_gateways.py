@@ -3,7 +3,7 @@
 from functools import cached_property
 
 from meshgate.facts.ingress.gateways import IngressGateways
-from meshgate.semantics.gateway_classes import controllers, is_istios
+from meshgate.semantics.gateway_classes import OF_ENVOY, controllers
 from meshgate.snapshot.gateway_api import ApiGateway
 from meshgate.verdict import Finding, counted
 
@@ -37,12 +37,15 @@ class OtherGateways:
 
     @property
     def note(self) -> str:
-        """The Gateways of other controllers, which were not verified; empty without any."""
+        """The Gateways of other controllers, which were not verified; empty without any.
+
+        Istio has one of them: that of agentgateway, whose pods do not contain Envoy.
+        """
         own = self._evidence.own_mesh.gateway_controller
         found = [
             f"{each.metadata.namespace}/{each.metadata.name} (class {each.spec.gateway_class_name})"
             for each in self._unserved
-            if not is_istios(self._controllers.get(each.spec.gateway_class_name, own), own)
+            if self._controllers.get(each.spec.gateway_class_name, own) not in (own, *OF_ENVOY)
         ]
         more = ", ..." if len(found) > 1 else ""
         number = counted(len(found), "Gateway")

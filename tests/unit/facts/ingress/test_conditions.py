@@ -411,13 +411,22 @@ def test_a_class_that_istiod_creates_needs_no_object() -> None:
     assert "Gateway ways/other: Accepted=Unknown (Pending)" in told(found.unaccepted)
 
 
-def test_a_gateway_of_another_controller_is_only_noted() -> None:
-    both = (build.api_gateway(), of_class("nginx", build.condition("Accepted", "False")))
-    lists = {**API, "api_gateways": both, "gateway_classes": (NGINX,)}
+# Of istiod with PILOT_ENABLE_AGENTGATEWAY: its proxy is not Envoy.
+AGENTGATEWAY = GatewayClass(
+    metadata=Metadata(name="istio-agentgateway"),
+    spec=GatewayClassSpec(controller_name="istio.io/agentgateway-controller"),
+)
+
+
+@pytest.mark.parametrize("other", [NGINX, AGENTGATEWAY], ids=lambda each: each.metadata.name)
+def test_a_gateway_of_another_controller_is_only_noted(other: GatewayClass) -> None:
+    name = other.metadata.name
+    both = (build.api_gateway(), of_class(name, build.condition("Accepted", "False")))
+    lists = {**API, "api_gateways": both, "gateway_classes": (other,)}
 
     found = conditions(**lists)
 
     assert (found.unaccepted, found.without_class) == ([], [])
     (note,) = [each for each in notes_about(build.mesh(**lists), ITEMS) if "controllers" in each]
-    assert note == "not verified: 1 Gateway of other controllers: ways/other (class nginx)"
+    assert note == f"not verified: 1 Gateway of other controllers: ways/other (class {name})"
     assert not [each for each in notes_about(build.mesh(**API), ITEMS) if "controllers" in each]
