@@ -4,7 +4,7 @@ import hashlib
 import tempfile
 import time
 from collections.abc import Iterable
-from concurrent.futures import Future, ProcessPoolExecutor, as_completed
+from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
@@ -42,9 +42,6 @@ CRITERIA = (
     "simulation.allow_removal",
 )
 _FILES = ("support_matrix", "waivers")
-
-# How many clusters one process evaluates, so that it returns the memory of large ones.
-_CLUSTERS = 8
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -120,11 +117,8 @@ def evaluate_all(tasks: Iterable[Task], parallel: int) -> list[Evaluation]:
         return list(known.values())
     say(f"evaluating {len(todo)} clusters, {min(parallel, len(todo))} at a time")
     started = time.monotonic()
-    pool = ProcessPoolExecutor(
-        min(parallel, len(todo)), mp_context=get_context("spawn"), max_tasks_per_child=_CLUSTERS
-    )
-    with pool:
-        running: dict[Future[Evaluation], Task] = {pool.submit(evaluate, t): t for t in todo}
+    with ThreadPoolExecutor(min(parallel, len(todo))) as pool:
+        running: dict[Future[Evaluation], Task] = {pool.submit(_alone, t): t for t in todo}
         try:
             for number, done in enumerate(as_completed(running), 1):
                 name = running[done].head.cluster
@@ -135,6 +129,16 @@ def evaluate_all(tasks: Iterable[Task], parallel: int) -> list[Evaluation]:
             pool.shutdown(wait=False, cancel_futures=True)
             raise
     return list(known.values())
+
+
+def _alone(task: Task) -> Evaluation:
+    """Evaluate a cluster in a process of its own.
+
+    Its end returns the memory of a large cluster, and if it is killed, the others have a result. A
+    pool that replaces its processes (max_tasks_per_child) can wait forever: cpython#115634.
+    """
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as process:
+        return process.submit(evaluate, task).result()
 
 
 def _result(done: "Future[Evaluation]", task: Task) -> Evaluation:

@@ -1,6 +1,7 @@
 """`meshgate fleet`: the recordings of many clusters, evaluated one by one and reported as one."""
 
 import json
+import os
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -201,6 +202,31 @@ def test_a_process_that_ends_early_leaves_its_cluster_unknown(
 
     assert found.report is None
     assert "ended early" in found.why
+
+
+def test_a_process_that_is_killed_leaves_no_other_cluster_unknown(
+    task: Callable[[Snapshot], Task],
+) -> None:
+    names = [f"eu-{number}" for number in range(4)]
+    given = [task(recorded(name)) for name in names]
+    for file in Path(given[0].place).glob("*/*.json.gz"):
+        file.write_bytes(b"")
+    given[0] = replace(given[0], programs=_Deadly())  # type: ignore[arg-type]
+
+    found = {each.cluster: each for each in evaluate_all(given, 2)}
+
+    assert sorted(found) == names
+    assert "ended early: BrokenProcessPool" in found.pop("eu-0").why
+    assert all("was changed after it was taken" in each.why for each in found.values())
+
+
+class _Deadly:
+    """Programs that end the process that they are passed to."""
+
+    manifests = "/dev/null"
+
+    def __reduce__(self) -> Any:
+        return os._exit, (9,)
 
 
 class _Unusable:
