@@ -1,12 +1,14 @@
 """Evaluate the recording of one cluster, in a separate process, and remember the result."""
 
 import hashlib
+import os
 import tempfile
 import time
 from collections.abc import Iterable
-from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor, as_completed
+from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from multiprocessing import get_context
+from multiprocessing.connection import Connection
 from pathlib import Path
 
 import msgspec
@@ -16,6 +18,7 @@ from meshgate.cli.options import say, words_of
 from meshgate.cli.pytest_command import NoVerdict, judge
 from meshgate.cli.recordings import connect
 from meshgate.collect.errors import ReadError
+from meshgate.collect.shadow.processes import end_with
 from meshgate.collect.shadow.programs import Programs
 from meshgate.collect.temporary import temporary_folder
 from meshgate.pipeline.recordings import open_place, read
@@ -132,21 +135,47 @@ def evaluate_all(tasks: Iterable[Task], parallel: int) -> list[Evaluation]:
 
 
 def _alone(task: Task) -> Evaluation:
-    """Evaluate a cluster in a process of its own.
+    """Evaluate a cluster in a separate process.
 
-    Its end returns the memory of a large cluster, and if it is killed, the others have a result. A
-    pool that replaces its processes (max_tasks_per_child) can wait forever: cpython#115634.
+    Its end returns the memory of a large cluster, and if it is killed, the others have a result.
+
+    Raises:
+        EOFError: it ended without a result.
     """
-    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as process:
-        return process.submit(evaluate, task).result()
+    spawn = get_context("spawn")
+    receiving, sending = spawn.Pipe(duplex=False)
+    with receiving:
+        with sending:
+            process = spawn.Process(target=_send, args=(task, os.getpid(), sending))
+            process.start()
+        try:
+            found: Evaluation = receiving.recv()
+        except EOFError:
+            process.join()
+            raise EOFError(f"exit code {process.exitcode}") from None
+        process.join()
+    return found
+
+
+def _send(task: Task, parent: int, sending: "Connection[Evaluation, None]") -> None:
+    end_with(parent)
+    try:
+        found = evaluate(task)
+    except Exception as error:
+        found = _ended_early(task, error)
+    sending.send(found)
 
 
 def _result(done: "Future[Evaluation]", task: Task) -> Evaluation:
     try:
         return done.result()
     except Exception as error:  # a process that was killed, too: this cluster is UNKNOWN
-        why = f"its evaluation ended early: {type(error).__name__}: {error}"
-        return Evaluation(cluster=task.head.cluster, recording=task.head, why=why)
+        return _ended_early(task, error)
+
+
+def _ended_early(task: Task, error: Exception) -> Evaluation:
+    why = f"its evaluation ended early: {type(error).__name__}: {error}"
+    return Evaluation(cluster=task.head.cluster, recording=task.head, why=why)
 
 
 def _stored(task: Task) -> Evaluation | None:

@@ -2,7 +2,12 @@
 
 import json
 import os
+import signal
+import subprocess
+import sys
+import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -25,6 +30,7 @@ from meshgate.snapshot.shadow import ProxyClass, Refusal, Shadow
 from tests.conftest import Gate
 from tests.support import upgrade_builders
 from tests.support.builders import snapshot
+from tests.unit.collect.shadow.test_target import ISTIOD, MESH, TEMPLATE
 
 TARGET = "1.29.1"
 NOW = datetime.now(UTC).replace(microsecond=0)
@@ -216,7 +222,7 @@ def test_a_process_that_is_killed_leaves_no_other_cluster_unknown(
     found = {each.cluster: each for each in evaluate_all(given, 2)}
 
     assert sorted(found) == names
-    assert "ended early: BrokenProcessPool" in found.pop("eu-0").why
+    assert "ended early: EOFError: exit code 9" in found.pop("eu-0").why
     assert all("was changed after it was taken" in each.why for each in found.values())
 
 
@@ -274,6 +280,59 @@ def test_the_command_reports_each_cluster_and_never_passes_what_it_could_not_sim
     assert "[1/1] eu-1" in run.out
     assert "eu-1" in files["html"].read_text()
     assert "eu-1" in files["markdown"].read_text()
+
+
+@pytest.mark.parametrize("sent", [signal.SIGTERM, signal.SIGKILL], ids=lambda each: each.name)
+def test_no_process_and_no_folder_outlives_a_killed_run(
+    tmp_path: Path, programs: Path, root: Path, sent: signal.Signals
+) -> None:
+    place, temporary = open_place(str(tmp_path / "all"), pytest.fail), tmp_path / "tmp"
+    temporary.mkdir()
+    keep(place, recorded("eu-1"), last=1)
+    keep(place, recorded("us-1"), last=1)
+    objects = map(json.dumps, (MESH, TEMPLATE, ISTIOD))
+    (programs / "istiod.yaml").write_text("\n---\n".join(objects))
+    # an istiod that is never ready
+    waiting = f"#!/bin/sh\nexec /usr/bin/tail -f {programs}/istiod.yaml\n"
+    (programs / "pilot-discovery").write_text(waiting)
+    words = ("-m", "meshgate", "fleet", str(tmp_path / "all"), f"--target-version={TARGET}")
+    more = (f"--programs={programs}", f"--cache={tmp_path / 'cache'}", "--parallel=2")
+
+    run = subprocess.Popen(
+        [sys.executable, *words, *more],
+        cwd=root,
+        env={**os.environ, "TMPDIR": str(temporary), "HOME": str(tmp_path)},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    istiods = f"/usr/bin/tail -f {programs}"
+    until(lambda: sum(istiods in each for each in commands(temporary)) == 2)
+    run.send_signal(sent)
+    run.wait()
+
+    until(lambda: not commands(temporary))
+    assert list(temporary.iterdir()) == []
+
+
+def until(holds: Callable[[], bool]) -> None:
+    """Wait until something holds."""
+    end = time.monotonic() + 60
+    while not holds():
+        assert time.monotonic() < end, "it was not so within 60 s"
+        time.sleep(0.05)
+
+
+def commands(temporary: Path) -> list[str]:
+    """Return the commands of the processes with this folder for temporary files or as their own."""
+    found = []
+    for each in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):
+            words = (each / "cmdline").read_text().replace("\0", " ")
+            variable = f"TMPDIR={temporary}\0".encode()
+            inside = (each / "cwd").readlink().is_relative_to(temporary)
+            if words and (inside or variable in (each / "environ").read_bytes()):
+                found.append(words)
+    return found
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,8 @@
 """Child processes that end with this one, also if it is killed."""
 
+import ctypes
 import os
+import signal
 import sys
 
 # A shell's exit code for a missing program.
@@ -37,3 +39,16 @@ def guarded(command: list[str], memory: int = 0) -> list[str]:
         *(sys.executable, "-I", "-S", "-c", _GUARD),
         *(str(os.getpid()), str(NO_PROGRAM), str(memory * 2**20), *command),
     ]
+
+
+def end_with(parent: int) -> None:
+    """Have this process end, with all that it cleans up, when the thread that started it ends.
+
+    Args:
+        parent: the PID of that thread's process, which may have ended already.
+    """
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    if prctl := getattr(ctypes.CDLL(None), "prctl", None):
+        prctl(1, signal.SIGTERM)
+    if os.getppid() != parent:
+        sys.exit(128 + signal.SIGTERM)

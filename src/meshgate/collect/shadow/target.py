@@ -15,7 +15,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import httpx
 import msgspec
@@ -29,6 +29,9 @@ from meshgate.collect.shadow.processes import guarded
 from meshgate.collect.temporary import temporary_folder
 from meshgate.deadline import Deadline
 from meshgate.settings import flag
+
+# How often istiod is started at most, and the file of its output.
+_STARTS, _LOG = 3, "log"
 
 # Disable everything that writes or reads Secrets.  Leader election stays enabled: without it the
 # remaining writers would run, and without the right to write a Lease it never succeeds.
@@ -105,6 +108,18 @@ class Running(msgspec.Struct, frozen=True):
             ) from error
 
 
+class _Addresses(NamedTuple):
+    """Where istiod listens."""
+
+    http: str
+    discovery: str
+    monitoring: str
+
+
+class _AddressInUse(ReadError):
+    """istiod exited because another process listens on one of its addresses."""
+
+
 class Launch(msgspec.Struct, frozen=True, kw_only=True):
     """How to start the target's istiod.
 
@@ -143,31 +158,50 @@ class Launch(msgspec.Struct, frozen=True, kw_only=True):
             kubeconfig = home / "kubeconfig"
             kubeconfig.write_text(facade.kubeconfig())
             kubeconfig.chmod(0o600)
-            http, discovery, monitoring = _free_ports(3)
-            command = [
-                *(self.program, "discovery", "--kubeconfig", str(kubeconfig)),
-                *("-n", self.istio_namespace, "--monitoringAddr", f"127.0.0.1:{monitoring}"),
-                *("--httpAddr", f"127.0.0.1:{http}", "--grpcAddr", f"127.0.0.1:{discovery}"),
-                *("--secureGRPCAddr", "", "--httpsAddr", "", "--ctrlz_port", "0"),
-                *("--log_output_level", "default:warn"),
-            ]
-            log = home / "log"
             if not os.access(self.program, os.X_OK):
                 raise ReadError(
                     f"the target's istiod {self.program} does not exist or is not executable",
                     f"pass the path of pilot-discovery as {flag('simulation.istiod')}",
                 )
-            environment = self._environment(home)
-            with _process(guarded(command, self.memory), environment, home, log) as process:
-                client.base_url = httpx.URL(f"http://127.0.0.1:{http}")
-                _await_ready(process, client, facade, log, self.timeout)
-                version = client.get(f"http://127.0.0.1:{monitoring}/version").text
+            with self._ready(kubeconfig, client, facade) as (process, addresses):
+                version = client.get(f"http://{addresses.monitoring}/version").text
                 match = re.search(r"\d+\.\d+\.\d+", version)
-                yield Running(
-                    match[0] if match else version.strip(), f"127.0.0.1:{discovery}", facade, client
-                )
+                version = match[0] if match else version.strip()
+                yield Running(version, addresses.discovery, facade, client)
                 if process.poll() is not None:
-                    raise _ended(process, log)
+                    raise _ended(process, home / _LOG)
+
+    @contextmanager
+    def _ready(
+        self, kubeconfig: Path, client: httpx.Client, facade: Facade
+    ) -> Iterator[tuple["subprocess.Popen[bytes]", _Addresses]]:
+        """Yield istiod once it is ready, with its addresses.
+
+        A free port may be another process's when istiod listens: then others are tried.
+        """
+        home = kubeconfig.parent
+        for left in reversed(range(_STARTS)):
+            addresses = _Addresses(*_free_addresses(3))
+            command = [
+                *(self.program, "discovery", "--kubeconfig", str(kubeconfig)),
+                *("-n", self.istio_namespace, "--monitoringAddr", addresses.monitoring),
+                *("--httpAddr", addresses.http, "--grpcAddr", addresses.discovery),
+                *("--secureGRPCAddr", "", "--httpsAddr", "", "--ctrlz_port", "0"),
+                *("--log_output_level", "default:warn"),
+            ]
+            client.base_url = httpx.URL(f"http://{addresses.http}")
+            running = _process(
+                guarded(command, self.memory), self._environment(home), home, home / _LOG
+            )
+            with running as process:
+                try:
+                    _await_ready(process, client, facade, home / _LOG, self.timeout)
+                except _AddressInUse:
+                    if left:
+                        continue
+                    raise
+                yield process, addresses
+                return
 
     def _environment(self, home: Path) -> dict[str, str]:
         own = {"POD_NAMESPACE": self.istio_namespace, "HOME": str(home), "PATH": ""}
@@ -258,7 +292,8 @@ def _ended(process: "subprocess.Popen[bytes]", log: Path) -> ReadError:
         return ReadError(
             "the target's istiod ran out of memory", f"raise {flag('simulation.memory')}"
         )
-    return ReadError(
+    kind = _AddressInUse if "bind: address already in use" in output else ReadError
+    return kind(
         f"the target's istiod exited with code {process.returncode}: {_last(log)}",
         "check that the manifests and the program have the same version",
     )
@@ -271,9 +306,9 @@ def _last(log: Path) -> str:
     return errors[-1][:300] if errors else "no output"
 
 
-def _free_ports(count: int) -> list[int]:
+def _free_addresses(count: int) -> list[str]:
     with contextlib.ExitStack() as stack:
         sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
         for each in sockets:
             each.bind(("127.0.0.1", 0))
-        return [each.getsockname()[1] for each in sockets]
+        return [f"127.0.0.1:{each.getsockname()[1]}" for each in sockets]

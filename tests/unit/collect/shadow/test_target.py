@@ -198,6 +198,32 @@ serve("--httpAddr")
 """
 
 
+@pytest.mark.parametrize(("taken", "starts"), [(2, 3), (9, 3)], ids=["once free", "never free"])
+def test_another_port_is_tried_if_another_process_took_one(
+    tmp_path: Path, manifests: Rendered, cluster: Cluster, taken: int, starts: int
+) -> None:
+    (tmp_path / "server.py").write_text(SERVER)
+    error = "failed to start: listen tcp 127.0.0.1:41087: bind: address already in use"
+    program = script(
+        tmp_path,
+        f'echo "$@" >> {tmp_path}/starts\n'
+        f"if [ $(/usr/bin/wc -l < {tmp_path}/starts) -le {taken} ]; then\n"
+        f"echo '{error}'; exit 255\n"
+        "fi\n"
+        f'exec {sys.executable} {tmp_path}/server.py "$@"',
+    )
+
+    if taken < starts:
+        with launch(program, manifests).running(cluster) as up:
+            assert up.version == "1.29.1"
+    else:
+        assert error in why_not(program, manifests, cluster)
+
+    words = (tmp_path / "starts").read_text().splitlines()
+    assert len(words) == starts
+    assert len(set(words)) == starts  # other ports each time
+
+
 def test_a_program_that_ends_while_it_is_looked_at_is_told(
     tmp_path: Path, manifests: Rendered, cluster: Cluster
 ) -> None:
