@@ -47,7 +47,8 @@ def end_with(parent: int) -> None:
     Args:
         parent: the PID of that thread's process, which may have ended already.
     """
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    for each in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(each, lambda number, _: sys.exit(128 + number))
     if prctl := getattr(ctypes.CDLL(None), "prctl", None):
         prctl(1, signal.SIGTERM)
     if os.getppid() != parent:
