@@ -53,6 +53,22 @@ def rendered(file: Path) -> Rendered:
         objects = [each for each in yaml.safe_load_all(file.read_text()) if each]
     except (OSError, ValueError, yaml.YAMLError) as error:
         raise ReadError(f"cannot read the target's manifests: {error}", remedy) from error
+    try:
+        maps, environment = _relevant(objects)
+    except (AttributeError, KeyError, TypeError) as error:
+        raise ReadError(
+            f"{file} contains something that is not a Kubernetes object: {error!r}", remedy
+        ) from error
+    if len(maps) < 2 or not environment:
+        raise ReadError(
+            f"{file} contains no istiod with its ConfigMaps istio and istio-sidecar-injector",
+            remedy,
+        )
+    return Rendered(maps, environment)
+
+
+def _relevant(objects: list[Any]) -> tuple[dict[Key, dict[str, Any]], dict[str, str]]:
+    """Return istiod's ConfigMaps and its environment."""
     maps: dict[Key, dict[str, Any]] = {}
     environment: dict[str, str] = {}
     for each in objects:
@@ -68,12 +84,7 @@ def rendered(file: Path) -> Rendered:
                     for variable in container.get("env", ())
                     if "value" in variable
                 }
-    if len(maps) < 2 or not environment:
-        raise ReadError(
-            f"{file} contains no istiod with its ConfigMaps istio and istio-sidecar-injector",
-            remedy,
-        )
-    return Rendered(maps, environment)
+    return maps, environment
 
 
 class _Reference(Base, frozen=True):

@@ -119,6 +119,25 @@ def test_manifests_without_an_istiod_are_none(
         rendered(written(*objects))
 
 
+@pytest.mark.parametrize(
+    "content",
+    [
+        "no objects",
+        "- kind: Deployment",
+        "kind: ConfigMap\nmetadata:",
+        json.dumps({**ISTIOD, "spec": 1}),
+    ],
+)
+def test_manifests_that_are_no_objects(tmp_path: Path, content: str) -> None:
+    (tmp_path / "target.yaml").write_text(content)
+
+    with pytest.raises(ReadError) as raised:
+        rendered(tmp_path / "target.yaml")
+
+    assert "contains something that is not a Kubernetes object" in raised.value.why
+    assert "helm template" in raised.value.remedy
+
+
 def test_manifests_that_are_not_there(tmp_path: Path) -> None:
     with pytest.raises(ReadError, match="cannot read the target's manifests"):
         rendered(tmp_path / "missing")
