@@ -21,7 +21,7 @@ import pytest
 
 from meshgate.collect.rights import PROBES
 from meshgate.snapshot.store import load
-from tests.lab.harness import LAB, ROOT, UNRELEASED, Lab, until
+from tests.lab.harness import LAB, NEW, ROOT, UNRELEASED, Lab, lab_of, until
 from tests.lab.rights import VERIFIER, grant
 
 IMAGE = "docker.io/lab/python:1"
@@ -103,6 +103,13 @@ class Run:
                 if each.name.isdigit() and marker in (each / "environ").read_bytes().split(b"\0"):
                     found.append((each / "comm").read_text().strip())
         return found
+
+
+@pytest.fixture(scope="module")
+def running_lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
+    """A lab for these tests only: checks would count the restarts of its proxies and istiod."""
+    with lab_of(NEW, tmp_path_factory.mktemp("runs")) as lab:
+        yield lab
 
 
 @pytest.fixture(scope="module")
