@@ -16,6 +16,9 @@ PERMANENT_REASONS = frozenset(
     }
 )
 
+# The reason of the end of a container that no kubelet saw: its node had stopped.
+NODE_STOPPED = "Unknown"
+
 
 def name(pod: Pod) -> str:
     """Return `Pod namespace/name`."""

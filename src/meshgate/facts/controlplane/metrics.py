@@ -242,7 +242,8 @@ class Numbers:
         count, last = status.restart_count, status.last_state.terminated
         if count == 0 or (last and not self._is_recent(last)):
             return
-        if (count >= TOO_OFTEN and self._is_frequent(pod, count)) is not often:
+        accident = last is not None and last.reason == pods.NODE_STOPPED
+        if (count >= TOO_OFTEN and self._is_frequent(pod, count) and not accident) is not often:
             return
         if last and last.reason == "OOMKilled":
             return  # reported as such

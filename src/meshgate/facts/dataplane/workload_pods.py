@@ -330,7 +330,7 @@ def _restarts(pod: Pod, count: int, ended: Terminated) -> Iterator[Finding]:
             f"{name}",
             problem="proxy-out-of-memory",
         )
-    elif count >= MANY_RESTARTS:
+    elif count >= MANY_RESTARTS and ended.reason != pods.NODE_STOPPED:
         yield pod_finding(
             pod,
             f"its proxy keeps restarting: {count} times, the last time with exit code "

@@ -203,6 +203,14 @@ def test_a_replica_that_never_restarted_is_well() -> None:
     assert (facts(numbers()).failing, facts(numbers()).restarted) == ([], [])
 
 
+def test_restarts_of_the_node_only_warn() -> None:
+    taken = facts(numbers(), pods=(istiod(discovery=restarted(4, "Unknown", 255)),))
+
+    assert taken.failing == []
+    found = only(taken.restarted)
+    assert found.seen.endswith("the last time with exit code 255 (Unknown)")
+
+
 @pytest.mark.parametrize(("times", "failing", "shaky"), [(1, 0, 1), (2, 0, 1), (3, 1, 0)])
 def test_restarts_warn_until_they_are_no_accident(times: int, failing: int, shaky: int) -> None:
     taken = facts(numbers(), pods=(istiod(discovery=restarted(times)),))

@@ -345,6 +345,7 @@ def test_a_proxy_that_keeps_restarting() -> None:
         {"reason": "Error", "count": 2},
         {"reason": "Error", "count": 9, "minutes": 90},
         {"reason": "OOMKilled", "deleted": True},
+        {"reason": "Unknown", "count": 4},  # its node restarted
     ],
 )
 def test_an_old_or_single_restart_says_nothing_about_the_upgrade(ended: dict[str, Any]) -> None:
