@@ -18,12 +18,14 @@ RUN /opt/build/bin/pip install ${PIP_OPTIONS} --quiet --require-hashes -r requir
  && /opt/meshgate/bin/pip install ${PIP_OPTIONS} --quiet --no-compile --require-hashes -r requirements/run.txt
 # The client's half for asyncio and what only that half imports; the APIs that nothing here calls, and the models that the
 # one that is called does not load: 75 MB. xdist: a Job has nothing to divide. The colors of
-# what pytest never shows. The YAML parser in C, which nothing here uses. And the lists of files that are not there any more.
+# what pytest never shows. The YAML parser in C, which nothing here uses. The data of securesystemslib's own tests. And the lists
+# of files that are not there any more.
 RUN /opt/meshgate/bin/pip uninstall --quiet --yes aiohttp aiohttp-retry aiosignal frozenlist multidict propcache yarl \
     pytest-xdist execnet \
  && cd /opt/meshgate/lib/python3*/site-packages/pygments/lexers \
  && for lexer in [a-z]*.py _[!_m]*.py; do case $lexer in python.py|diff.py) ;; *) rm "$lexer" ;; esac; done \
  && cd ../.. && rm kubernetes-*.dist-info/RECORD xds_protos-*.dist-info/RECORD yaml/_yaml.*.so \
+ && rm -r securesystemslib/_vendor/ed25519/test_data \
  && cd kubernetes && rm -rf aio \
  && for api in client/api/*_api.py; do [ "$api" = client/api/core_v1_api.py ] || rm "$api"; done \
  && /opt/meshgate/bin/python -P -c 'import pathlib, sys; from kubernetes import client; client.ApiClient, client.CoreV1Api; \
