@@ -19,7 +19,7 @@ NO_LOG = ("--insecure-ignore-tlog", f"--type={PREDICATE}")
 
 
 def cosign(*words: str | Path, folder: Path) -> "subprocess.CompletedProcess[str]":
-    """Run it with a home of its own, and without a password for keys."""
+    """Run it with a separate home folder, and without a password for keys."""
     return subprocess.run(
         [built("cosign", "ci/go/cosign"), *words],
         cwd=folder,

@@ -182,8 +182,8 @@ def test_a_cluster_that_fails_during_a_run(
     assert run.processes() == []
     assert list(run.temporary.iterdir()) == []
     if code == 0:
-        # an API server or a node that starts again within the run's time is no reason to close the
-        # gate, if all was read after that
+        # the gate may open if the API server or the node starts again within the run's time, and
+        # all was read after that
         if fault == "istiod":
             assert run.read_istiod < effective, run.verdict
         if fault == "node":

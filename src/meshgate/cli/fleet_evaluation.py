@@ -6,6 +6,7 @@ import tempfile
 import time
 from collections.abc import Iterable
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
+from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
@@ -148,12 +149,12 @@ def _alone(task: Task) -> Evaluation:
         with sending:
             process = spawn.Process(target=_send, args=(task, os.getpid(), sending))
             process.start()
-        try:
-            found: Evaluation = receiving.recv()
-        except EOFError:
-            process.join()
-            raise EOFError(f"exit code {process.exitcode}") from None
-        process.join()
+        found: Evaluation | None = None
+        with suppress(EOFError):
+            found = receiving.recv()
+    process.join()
+    if found is None:
+        raise EOFError(f"exit code {process.exitcode}")
     return found
 
 

@@ -11,7 +11,7 @@ ISTIO = "istio.io/"
 CONTROLLER, UNMANAGED = "istio.io/gateway-controller", "istio.io/unmanaged-gateway"
 WAYPOINT_CONTROLLER = "istio.io/mesh-controller"
 EAST_WEST_CONTROLLER = "istio.io/eastwest-controller"
-# All of Istio's controllers whose Gateways run Envoy.
+# Istio's other controllers whose Gateways run Envoy.
 OF_ENVOY = (UNMANAGED, WAYPOINT_CONTROLLER, EAST_WEST_CONTROLLER)
 
 # The classes that istiod creates, where a snapshot does not contain them.

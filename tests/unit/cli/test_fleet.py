@@ -5,9 +5,7 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -30,6 +28,7 @@ from meshgate.snapshot.shadow import ProxyClass, Refusal, Shadow
 from tests.conftest import Gate
 from tests.support import upgrade_builders
 from tests.support.builders import snapshot
+from tests.support.waiting import marked, until
 from tests.unit.collect.shadow.test_target import ISTIOD, MESH, TEMPLATE
 
 TARGET = "1.29.1"
@@ -306,33 +305,14 @@ def test_no_process_and_no_folder_outlives_a_killed_run(
         stderr=subprocess.DEVNULL,
     )
     istiods = f"/usr/bin/tail -f {programs}"
-    until(lambda: sum(istiods in each for each in commands(temporary)) == 2)
+    # istiod has its home there
+    marker = str(temporary)
+    until(lambda: sum(istiods in each for each in marked(marker).values()) == 2)
     run.send_signal(sent)
     run.wait()
 
-    until(lambda: not commands(temporary))
+    until(lambda: not marked(marker))
     assert list(temporary.iterdir()) == []
-
-
-def until(holds: Callable[[], bool]) -> None:
-    """Wait until something holds."""
-    end = time.monotonic() + 60
-    while not holds():
-        assert time.monotonic() < end, "it was not so within 60 s"
-        time.sleep(0.05)
-
-
-def commands(temporary: Path) -> list[str]:
-    """Return the commands of the processes with this folder for temporary files or as their own."""
-    found = []
-    for each in Path("/proc").glob("[0-9]*"):
-        with suppress(OSError):
-            words = (each / "cmdline").read_text().replace("\0", " ")
-            variable = f"TMPDIR={temporary}\0".encode()
-            inside = (each / "cwd").readlink().is_relative_to(temporary)
-            if words and (inside or variable in (each / "environ").read_bytes()):
-                found.append(words)
-    return found
 
 
 @pytest.mark.parametrize(

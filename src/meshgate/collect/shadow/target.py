@@ -30,8 +30,10 @@ from meshgate.collect.temporary import temporary_folder
 from meshgate.deadline import Deadline
 from meshgate.settings import flag
 
-# How often istiod is started at most, and the file of its output.
-_STARTS, _LOG = 3, "log"
+# How often istiod is started at most.
+_STARTS = 3
+# The file of its output.
+_LOG = "log"
 
 # Disable everything that writes or reads Secrets.  Leader election stays enabled: without it the
 # remaining writers would run, and without the right to write a Lease it never succeeds.
